@@ -1,0 +1,120 @@
+use super::*;
+use proptest::prelude::*;
+
+fn candidate(key: u32) -> Candidate {
+    Candidate { key, priority: 0, weight: 1, open: 0, latency: None, usable: Standing::Good, returned: None }
+}
+
+fn weighted(weights: &[u32]) -> Vec<Candidate> {
+    weights.iter().zip(0..).map(|(weight, key)| Candidate { weight: *weight, ..candidate(key) }).collect()
+}
+
+fn policies() -> impl Strategy<Value = Policy> {
+    use Policy::*;
+    prop::sample::select(vec![Failover, RoundRobin, LeastConnections, P2cEwma, Random, Hash])
+}
+
+fn candidates() -> impl Strategy<Value = Vec<Candidate>> {
+    let one = (0u32..3, 1u32..10, 0u32..50, prop::option::of(0u64..1_000), 0u8..3);
+    prop::collection::vec(one, 0..10).prop_map(|list| {
+        list.into_iter().zip(0..).map(|((priority, weight, open, latency, standing), key)| Candidate {
+            priority, weight, open,
+            latency: latency.map(Duration::from_millis),
+            usable: [Standing::Good, Standing::Doubtful, Standing::Bad][usize::from(standing)],
+            ..candidate(key)
+        }).collect()
+    })
+}
+
+/// How often each of the candidates came first in so many turns.
+fn shares(policy: Policy, candidates: &[Candidate], turns: u32) -> Vec<u32> {
+    let mut balance = Balance::new(policy, 42, Duration::from_secs(10));
+    let (mut out, mut counts) = (Vec::new(), vec![0; candidates.len()]);
+    for _ in 0..turns {
+        balance.order(Instant::now(), candidates, None, &mut out);
+        counts[out[0]] += 1;
+    }
+    counts
+}
+
+#[test]
+fn random_goes_by_weight() {
+    let counts = shares(Policy::Random, &weighted(&[1, 3]), 10_000);
+    assert!((2_200..2_800).contains(&counts[0]), "{counts:?}");
+}
+
+#[test]
+fn two_choices_avoid_the_loaded_and_the_slow() {
+    let mut candidates = weighted(&[1, 1, 1]);
+    candidates[0].open = 100;
+    candidates[1].latency = Some(Duration::from_secs(1));
+    let counts = shares(Policy::P2cEwma, &candidates, 9_000);
+    assert!(counts[2] > 5_000 && counts[1] < 3_500 && counts[0] < 3_500, "{counts:?}");
+}
+
+#[test]
+fn least_connections_goes_by_weight_too() {
+    let mut candidates = weighted(&[1, 4]);
+    candidates[1].open = 2;
+    assert_eq!(shares(Policy::LeastConnections, &candidates, 10), [0, 10]);
+}
+
+#[test]
+fn peaks_count_at_once_and_fade() {
+    let start = Instant::now();
+    let mut ewma = PeakEwma::new(start, Duration::from_millis(1));
+    ewma.observe(start, Duration::from_millis(100));
+    assert_eq!(ewma.value(), Duration::from_millis(100));
+    ewma.observe(start + Duration::from_secs(10), Duration::from_millis(1));
+    assert!(ewma.value() < Duration::from_millis(40) && ewma.value() > Duration::from_millis(30));
+}
+
+proptest! {
+    /// Everything usable exactly once, by standing, then by priority.
+    #[test]
+    fn order_is_complete_and_ranked(policy in policies(), candidates in candidates(), seed: u64, hash in prop::option::of(any::<u64>())) {
+        let mut balance = Balance::new(policy, seed, Duration::from_secs(10));
+        let mut out = vec![99];
+        balance.order(Instant::now(), &candidates, hash, &mut out);
+        let ranks: Vec<_> = out.iter().map(|i| (candidates[*i].usable, candidates[*i].priority)).collect();
+        prop_assert!(ranks.is_sorted());
+        let mut sorted = out.clone();
+        sorted.sort_unstable();
+        let usable: Vec<usize> = (0..candidates.len()).filter(|i| candidates[*i].usable != Standing::Bad).collect();
+        prop_assert_eq!(sorted, usable);
+    }
+
+    /// Over a full cycle everybody gets its weight, exactly.
+    #[test]
+    fn round_robin_is_exact(weights in prop::collection::vec(1u32..6, 1..6)) {
+        let cycle: u32 = weights.iter().sum();
+        prop_assert_eq!(shares(Policy::RoundRobin, &weighted(&weights), cycle), weights);
+    }
+
+    /// Removing one moves only those that were on it.
+    #[test]
+    fn hash_disturbs_nobody_else(weights in prop::collection::vec(1u32..6, 2..8), hash: u64, gone: prop::sample::Index) {
+        let all = weighted(&weights);
+        let mut balance = Balance::new(Policy::Hash, 1, Duration::ZERO);
+        let mut out = Vec::new();
+        balance.order(Instant::now(), &all, Some(hash), &mut out);
+        let before = all[out[0]].key;
+        let mut fewer = all.clone();
+        let gone = fewer.remove(gone.index(all.len())).key;
+        balance.order(Instant::now(), &fewer, Some(hash), &mut out);
+        if before != gone {
+            prop_assert_eq!(fewer[out[0]].key, before);
+        }
+    }
+
+    /// The share of one that came back only grows.
+    #[test]
+    fn slow_start_is_monotone(a in 0u64..20_000, b in 0u64..20_000) {
+        let start = Instant::now();
+        let balance = Balance::new(Policy::Random, 1, Duration::from_secs(10));
+        let back = Candidate { weight: 7, returned: Some(start), ..candidate(0) };
+        let at = |millis| balance.ramp(start + Duration::from_millis(millis), &back);
+        prop_assert!(at(a.min(b)) <= at(a.max(b)));
+        prop_assert!(at(0) >= 0.69 && at(10_000) == 7.0);
+    }
+}

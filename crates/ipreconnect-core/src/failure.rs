@@ -1,0 +1,187 @@
+//! Failures, by layer: what went wrong between us and an origin.
+
+use std::fmt;
+use std::sync::Arc;
+
+/// Where a failure happened, from the machine outwards.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Layer {
+    /// This machine: out of ports, out of descriptors, no route.
+    LocalNetwork,
+    /// Name resolution.
+    Dns,
+    /// The transport: refused, reset, silent.
+    Tcp,
+    /// The TLS handshake.
+    Tls,
+    /// The peer is not who it must be.
+    Identity,
+    /// The protocol above the transport said no.
+    Protocol,
+    /// The transport works, the process behind it does not.
+    Application,
+}
+
+impl fmt::Display for Layer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::LocalNetwork => "local network",
+            Self::Dns => "dns",
+            Self::Tcp => "tcp",
+            Self::Tls => "tls",
+            Self::Identity => "identity",
+            Self::Protocol => "protocol",
+            Self::Application => "application",
+        })
+    }
+}
+
+/// What went wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Cause {
+    /// The port is closed: ECONNREFUSED, or no such Unix socket.
+    Refused,
+    /// The connection was reset.
+    Reset,
+    /// The peer closed the connection before it had to.
+    Closed,
+    /// No answer in time.
+    TimedOut,
+    /// Packets leave and nothing comes back on a connection that exists.
+    Silent,
+    /// No route, or a router said the destination cannot be reached.
+    Unreachable,
+    /// The kernel accepts connections, the process behind it serves none.
+    Frozen,
+    /// The name does not exist, or has no address.
+    NoSuchName,
+    /// The resolver did not answer, or failed.
+    ResolverFailed,
+    /// No local port is left towards that destination (EADDRNOTAVAIL).
+    NoLocalPort,
+    /// No descriptor or memory is left on this machine.
+    NoResources,
+    /// This machine forbids it: a firewall, or the rights of a Unix socket.
+    Forbidden,
+    /// The handshake above the transport failed.
+    Handshake,
+    /// Anything else, told by the detail.
+    Other,
+}
+
+impl Cause {
+    /// The layer the cause belongs to.
+    #[must_use]
+    pub fn layer(self) -> Layer {
+        match self {
+            Self::NoLocalPort | Self::NoResources | Self::Forbidden => Layer::LocalNetwork,
+            Self::NoSuchName | Self::ResolverFailed => Layer::Dns,
+            Self::Refused
+            | Self::Reset
+            | Self::Closed
+            | Self::TimedOut
+            | Self::Silent
+            | Self::Unreachable
+            | Self::Other => Layer::Tcp,
+            Self::Handshake => Layer::Protocol,
+            Self::Frozen => Layer::Application,
+        }
+    }
+
+    /// Whether somebody answered: trying again soon costs nobody a timeout.
+    #[must_use]
+    pub fn is_answered(self) -> bool {
+        !matches!(self, Self::TimedOut | Self::Silent | Self::Frozen)
+    }
+
+    /// Whether the fault is this machine's and says nothing about the endpoint.
+    #[must_use]
+    pub fn is_ours(self) -> bool {
+        self.layer() == Layer::LocalNetwork
+    }
+
+    /// What happened, in words.
+    #[must_use]
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::Refused => "connection refused",
+            Self::Reset => "connection reset",
+            Self::Closed => "closed by the peer",
+            Self::TimedOut => "no answer in time",
+            Self::Silent => "the path is silent",
+            Self::Unreachable => "unreachable",
+            Self::Frozen => "accepts connections and serves none",
+            Self::NoSuchName => "name does not resolve to any address",
+            Self::ResolverFailed => "the resolver failed",
+            Self::NoLocalPort => "no local port left",
+            Self::NoResources => "no descriptors or memory left",
+            Self::Forbidden => "forbidden by this machine",
+            Self::Handshake => "handshake failed",
+            Self::Other => "failed",
+        }
+    }
+
+    /// What a person can look at next.
+    #[must_use]
+    pub fn advice(self) -> &'static str {
+        match self {
+            Self::Refused => "is the server running, and listening on that address?",
+            Self::Reset | Self::Closed => "look into the server's own log",
+            Self::TimedOut | Self::Silent => "a firewall, a route or the machine itself is gone",
+            Self::Unreachable => "check the route to that network",
+            Self::Frozen => "the process is stopped, swapped out or deadlocked",
+            Self::NoSuchName => "check the spelling and the search domains",
+            Self::ResolverFailed => "check the resolvers in /etc/resolv.conf",
+            Self::NoLocalPort => "too many connections to one destination: see ip_local_port_range",
+            Self::NoResources => "raise the limit of open files (LimitNOFILE, ulimit -n)",
+            Self::Forbidden => "check the firewall and the rights of the socket's path",
+            Self::Handshake => "does the server speak that protocol on that port?",
+            Self::Other => "see the detail",
+        }
+    }
+}
+
+/// One failure: its cause, and what the system said.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// What went wrong.
+    pub cause: Cause,
+    /// The system's own words, if they add anything.
+    pub detail: Option<Arc<str>>,
+}
+
+impl Failure {
+    /// A failure with nothing to add to its cause.
+    #[must_use]
+    pub fn new(cause: Cause) -> Self {
+        Self {
+            cause,
+            detail: None,
+        }
+    }
+
+    /// A failure with the system's own words.
+    #[must_use]
+    pub fn with_detail(cause: Cause, detail: impl Into<Arc<str>>) -> Self {
+        Self {
+            cause,
+            detail: Some(detail.into()),
+        }
+    }
+
+    /// The layer it happened at.
+    #[must_use]
+    pub fn layer(&self) -> Layer {
+        self.cause.layer()
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.cause.words())?;
+        match &self.detail {
+            Some(detail) => write!(f, " ({detail})"),
+            None => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,21 @@
+//! The decisions of ipreconnect, fully deterministic.
+//!
+//! Nothing here reads a clock, throws dice of its own, opens a socket or waits: time comes in as a
+//! parameter, randomness as a seed, facts as [events](origin::Event), and what comes out are
+//! [actions](origin::Action) for somebody else to carry out.
+
+pub mod address;
+pub mod backoff;
+pub mod balance;
+pub mod budget;
+pub mod detector;
+pub mod dice;
+pub mod failover;
+pub mod failure;
+pub mod freeze;
+pub mod hold;
+pub mod locality;
+pub mod origin;
+pub mod path;
+pub mod race;
+pub mod watchdog;

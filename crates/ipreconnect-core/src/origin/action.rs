@@ -1,0 +1,124 @@
+//! Orders of a supervisor, in the imperative.
+
+use std::time::Duration;
+
+use super::Phase;
+use crate::address::{Address, EndpointId, EntryId};
+use crate::failure::Failure;
+
+/// The number of an order; its answer carries it back, so that a late answer to a cancelled order is
+/// recognised.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Order(pub u64);
+
+/// How to look at an endpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProbeKind {
+    /// A half-open check: SYN, SYN-ACK, reset. The server's application never sees it.
+    Handshake,
+    /// A connection that is half-closed at once: a living process closes it or says something. When
+    /// the patience ends it is reported silent and left open.
+    HangUp,
+}
+
+/// One order.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Action {
+    /// Look the entry's name up; answer with `Resolved` or `ResolveFailed`.
+    Resolve {
+        /// The entry.
+        entry: EntryId,
+    },
+    /// Probe an endpoint; answer with `ProbeAnswered`, `ProbeFailed` or `ProbeSilent`.
+    Probe {
+        /// The number to answer with.
+        order: Order,
+        /// The endpoint.
+        endpoint: EndpointId,
+        /// Its address.
+        address: Address,
+        /// How.
+        kind: ProbeKind,
+        /// How long to wait for the answer.
+        patience: Duration,
+    },
+    /// Forget a probe; no answer is wanted any more.
+    Cancel {
+        /// Its number.
+        order: Order,
+    },
+    /// Publish [`Supervisor::view`](super::Supervisor::view): it changed.
+    Publish,
+    /// Let the clients with the lowest tickets go and dial.
+    Release {
+        /// How many.
+        count: u32,
+    },
+    /// Tell every waiting client that it waits in vain: the origin is given up.
+    Dismiss,
+    /// Close the established links of an endpoint.
+    CloseLinks {
+        /// The endpoint.
+        endpoint: EndpointId,
+    },
+    /// Tell people.
+    Tell(Notice),
+}
+
+/// Something people want to know.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Notice {
+    /// The origin's phase changed.
+    Phase {
+        /// The phase before.
+        from: Phase,
+        /// The phase now.
+        to: Phase,
+        /// How long the one before had lasted.
+        lasted: Duration,
+        /// The last failure, if the phase is not a good one.
+        failure: Option<Failure>,
+    },
+    /// One endpoint was lost.
+    EndpointDown {
+        /// Its address.
+        address: Address,
+        /// Why.
+        failure: Failure,
+    },
+    /// One endpoint is back.
+    EndpointUp {
+        /// Its address.
+        address: Address,
+        /// How long it was away.
+        away: Duration,
+    },
+    /// New work goes to a less preferred endpoint.
+    FailedOver {
+        /// Where it went before.
+        from: Address,
+        /// Where it goes now.
+        to: Address,
+    },
+    /// New work goes to a more preferred endpoint again.
+    Returned {
+        /// Where it went before.
+        from: Address,
+        /// Where it goes now.
+        to: Address,
+    },
+    /// A name could not be resolved.
+    NameFailed {
+        /// The entry.
+        entry: EntryId,
+        /// Why.
+        failure: Failure,
+    },
+    /// The attempts are used up: nothing more is tried by itself.
+    GivenUp {
+        /// How many there were.
+        attempts: u32,
+    },
+    /// The watchdog rebuilt what is known of the origin.
+    Rebuilt,
+}

@@ -1,0 +1,113 @@
+//! Facts about an origin, in the past tense.
+
+use std::time::{Duration, Instant};
+
+use super::Order;
+use crate::address::{Address, EndpointId, EntryId};
+use crate::failure::Failure;
+use crate::freeze::Answers;
+
+/// One fact.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// Supervision begins.
+    Started,
+    /// A lookup was answered.
+    Resolved {
+        /// The entry whose name it was.
+        entry: EntryId,
+        /// All its addresses, in the resolver's order (RFC 6724).
+        addresses: Vec<Address>,
+    },
+    /// A lookup failed.
+    ResolveFailed {
+        /// The entry whose name it was.
+        entry: EntryId,
+        /// Why.
+        failure: Failure,
+    },
+    /// A probe was answered.
+    ProbeAnswered {
+        /// The order it carried out.
+        order: Order,
+        /// From its first packet to the answer.
+        took: Duration,
+    },
+    /// A probe failed.
+    ProbeFailed {
+        /// The order it carried out.
+        order: Order,
+        /// Why.
+        failure: Failure,
+    },
+    /// A hang-up probe was not answered within its patience; it stays open.
+    ProbeSilent {
+        /// The order it carries out.
+        order: Order,
+    },
+    /// A client's dial was proven.
+    Dialled {
+        /// The endpoint.
+        endpoint: EndpointId,
+        /// From its first packet to the proof.
+        took: Duration,
+    },
+    /// A client's dial failed.
+    DialFailed {
+        /// The endpoint.
+        endpoint: EndpointId,
+        /// Why.
+        failure: Failure,
+    },
+    /// A client's dial takes longer than the path's history allows.
+    DialHung {
+        /// The endpoint.
+        endpoint: EndpointId,
+    },
+    /// A client's established link ended with an error of the endpoint.
+    LinkLost {
+        /// The endpoint.
+        endpoint: EndpointId,
+        /// How.
+        failure: Failure,
+    },
+    /// On an established link, bytes stayed unacknowledged or unsent with the peer's window open, for
+    /// longer than the path's history allows.
+    PathSilent {
+        /// The endpoint.
+        endpoint: EndpointId,
+    },
+    /// Bytes came from the endpoint on a client's link.
+    Traffic {
+        /// The endpoint.
+        endpoint: EndpointId,
+        /// When the last one came.
+        at: Instant,
+    },
+    /// What one worker saw of requests and answers.
+    Answers {
+        /// The endpoint.
+        endpoint: EndpointId,
+        /// The worker.
+        worker: u16,
+        /// What it saw.
+        answers: Answers,
+    },
+    /// The number of clients that wait changed.
+    Held {
+        /// How many wait now.
+        waiting: u32,
+    },
+    /// A released client came back without a link.
+    ReleaseFailed,
+    /// The machine's addresses or routes changed.
+    NetworkChanged,
+    /// The machine woke from sleep, or this process was stopped and goes on.
+    Resumed,
+    /// The operator asks for an attempt now.
+    ReconnectAsked,
+    /// The operator asks for no new work.
+    DrainAsked,
+    /// Time passed: see [`Supervisor::wakeup`](super::Supervisor::wakeup).
+    Elapsed,
+}

@@ -1,0 +1,361 @@
+//! What each fact changes.
+
+use std::time::{Duration, Instant};
+
+use super::endpoint::{AGAIN, FAST};
+use super::{
+    Action, Event, Health, Notice, OnDown, Order, Pending, ProbeKind, Purpose, Supervisor,
+};
+use crate::address::EndpointId;
+use crate::detector::Opinion;
+use crate::failure::{Cause, Failure};
+use crate::freeze::Verdict;
+use crate::watchdog::Found;
+
+impl Supervisor {
+    pub(super) fn apply(&mut self, now: Instant, event: Event, out: &mut Vec<Action>) {
+        match event {
+            Event::Started => {
+                self.started = true;
+                self.add_fixed(now);
+            }
+            Event::Resolved { entry, addresses } => self.resolved(now, entry, &addresses),
+            Event::ResolveFailed { entry, failure } => self.resolve_failed(entry, failure, out),
+            Event::ProbeAnswered { order, took } => self.probe_answered(now, order, took, out),
+            Event::ProbeFailed { order, failure } => self.probe_failed(now, order, failure, out),
+            Event::ProbeSilent { order } => self.probe_silent(now, order, out),
+            Event::Dialled { endpoint, took } => self.dialled(now, endpoint, took, out),
+            Event::DialFailed { endpoint, failure } => {
+                self.dial_failed(now, endpoint, failure, out);
+            }
+            Event::DialHung { endpoint } => self.dial_hung(now, endpoint),
+            Event::LinkLost { endpoint, .. } => self.link_lost(now, endpoint),
+            Event::PathSilent { endpoint } => self.path_silent(now, endpoint),
+            Event::Traffic { endpoint, at } => self.traffic(endpoint, at),
+            Event::Answers {
+                endpoint,
+                worker,
+                answers,
+            } => {
+                if let Some(endpoint) = self.endpoints.get_mut(&endpoint) {
+                    endpoint.freeze.report(worker, answers);
+                }
+            }
+            Event::Held { waiting } => self.waiting = waiting,
+            Event::ReleaseFailed => self.release.failed(now),
+            Event::NetworkChanged | Event::Resumed => self.begin_again(now),
+            Event::ReconnectAsked => {
+                self.draining = false;
+                self.begin_again(now);
+            }
+            Event::DrainAsked => self.draining = true,
+            Event::Elapsed => {}
+        }
+    }
+
+    fn probe_answered(
+        &mut self,
+        now: Instant,
+        order: Order,
+        took: Duration,
+        out: &mut Vec<Action>,
+    ) {
+        let Some(pending) = self.pending.remove(&order) else {
+            return;
+        };
+        if pending.purpose == Purpose::Watchdog {
+            self.watchdog_answered(now, Found::Reachable, out);
+        }
+        let Some(endpoint) = self.endpoints.get_mut(&pending.endpoint) else {
+            return;
+        };
+        match pending.kind {
+            ProbeKind::Handshake => endpoint.path.observe(took),
+            ProbeKind::HangUp => endpoint.freeze.closed(now, took),
+        }
+        if endpoint.canary == Some(order) {
+            endpoint.canary = None;
+        }
+        if endpoint.needs == ProbeKind::HangUp && pending.kind == ProbeKind::Handshake {
+            // The kernel of a frozen process answers too.
+            return;
+        }
+        self.succeeded(now, pending.endpoint, out);
+    }
+
+    fn probe_failed(
+        &mut self,
+        now: Instant,
+        order: Order,
+        failure: Failure,
+        out: &mut Vec<Action>,
+    ) {
+        let Some(pending) = self.pending.remove(&order) else {
+            return;
+        };
+        if pending.purpose == Purpose::Watchdog {
+            self.watchdog_answered(now, Found::Unreachable, out);
+            return;
+        }
+        let Some(endpoint) = self.endpoints.get_mut(&pending.endpoint) else {
+            return;
+        };
+        if pending.kind == ProbeKind::HangUp {
+            endpoint.freeze.inconclusive();
+        }
+        if endpoint.canary == Some(order) {
+            endpoint.canary = None;
+        }
+        if failure.cause.is_answered() && !failure.cause.is_ours() {
+            // A process that refuses or resets is not frozen any more, whatever else it is.
+            endpoint.needs = ProbeKind::Handshake;
+            if endpoint.health == Health::Down {
+                self.round.answered();
+            }
+        }
+        match pending.purpose {
+            Purpose::Health => self.failed(now, pending.endpoint, failure, out),
+            Purpose::Learn | Purpose::Convict | Purpose::Canary | Purpose::Watchdog => {
+                endpoint.check_by(now);
+            }
+        }
+    }
+
+    fn probe_silent(&mut self, now: Instant, order: Order, out: &mut Vec<Action>) {
+        let Some(pending) = self.pending.get_mut(&order) else {
+            return;
+        };
+        let Some(endpoint) = self.endpoints.get_mut(&pending.endpoint) else {
+            return;
+        };
+        match pending.purpose {
+            Purpose::Learn => {
+                endpoint.freeze.unanswered(now);
+                self.pending.remove(&order);
+                out.push(Action::Cancel { order });
+            }
+            Purpose::Convict => {
+                let Verdict::Frozen = endpoint.freeze.unanswered(now) else {
+                    return;
+                };
+                pending.purpose = Purpose::Canary;
+                endpoint.canary = Some(order);
+                let id = pending.endpoint;
+                self.lose(now, id, Failure::new(Cause::Frozen), out);
+                if let Some(endpoint) = self.endpoints.get_mut(&id) {
+                    endpoint.needs = ProbeKind::HangUp;
+                }
+            }
+            Purpose::Health | Purpose::Canary | Purpose::Watchdog => {
+                pending.purpose = Purpose::Canary;
+                endpoint.canary.get_or_insert(order);
+            }
+        }
+    }
+
+    fn dialled(
+        &mut self,
+        now: Instant,
+        id: EndpointId,
+        took: Duration,
+        out: &mut Vec<Action>,
+    ) {
+        self.watchdog.moved();
+        let Some(endpoint) = self.endpoints.get_mut(&id) else {
+            return;
+        };
+        endpoint.path.observe(took);
+        if endpoint.needs == ProbeKind::HangUp {
+            return;
+        }
+        endpoint.won = Some(now);
+        self.release.served(now);
+        self.succeeded(now, id, out);
+    }
+
+    fn dial_failed(
+        &mut self,
+        now: Instant,
+        id: EndpointId,
+        failure: Failure,
+        out: &mut Vec<Action>,
+    ) {
+        if failure.cause.is_ours() {
+            // It says nothing about the endpoint; who waits tries again at the hold's pace.
+            return;
+        }
+        self.doubt_name_of(id);
+        self.failed(now, id, failure, out);
+    }
+
+    fn dial_hung(&mut self, now: Instant, id: EndpointId) {
+        if let Some(endpoint) = self.endpoints.get_mut(&id) {
+            if endpoint.is_second_hang(now) && endpoint.believes_silence(now) {
+                endpoint.suspect(now, Failure::new(Cause::TimedOut), true);
+                self.doubt_name_of(id);
+            }
+        }
+    }
+
+    fn path_silent(&mut self, now: Instant, id: EndpointId) {
+        if let Some(endpoint) = self.endpoints.get_mut(&id) {
+            if endpoint.believes_silence(now) {
+                endpoint.suspect(now, Failure::new(Cause::Silent), true);
+            }
+        }
+    }
+
+    /// A reset link is a reason to look, not a verdict: servers reset single connections for reasons
+    /// of their own.
+    fn link_lost(&mut self, now: Instant, id: EndpointId) {
+        if let Some(endpoint) = self.endpoints.get_mut(&id) {
+            if endpoint.health == Health::Up
+                && endpoint
+                    .proven
+                    .is_none_or(|proven| now.saturating_duration_since(proven) >= AGAIN)
+            {
+                endpoint.check_by(now);
+            }
+        }
+    }
+
+    fn traffic(&mut self, id: EndpointId, at: Instant) {
+        let Some(endpoint) = self.endpoints.get_mut(&id) else {
+            return;
+        };
+        if endpoint.health == Health::Up {
+            endpoint.proven = endpoint.proven.max(Some(at));
+        }
+    }
+
+    fn succeeded(&mut self, now: Instant, id: EndpointId, out: &mut Vec<Action>) {
+        let served = self.has_rival(now, id);
+        let Some(endpoint) = self.endpoints.get_mut(&id) else {
+            return;
+        };
+        let opinion = endpoint.detector.succeeded();
+        if endpoint.health == Health::Down && served && opinion != Opinion::Good {
+            endpoint.check_by(now + FAST);
+            return;
+        }
+        let (was, since) = (endpoint.health, endpoint.since);
+        endpoint.prove(now);
+        endpoint.next_check = None;
+        let canary = endpoint.canary.take();
+        if was == Health::Down {
+            out.push(Action::Tell(Notice::EndpointUp {
+                address: endpoint.address.clone(),
+                away: now.saturating_duration_since(since),
+            }));
+        }
+        if let Some(order) = canary {
+            self.pending.remove(&order);
+            out.push(Action::Cancel { order });
+        }
+        if was == Health::Down && !self.any_down() {
+            self.round.reset();
+        }
+    }
+
+    fn failed(&mut self, now: Instant, id: EndpointId, failure: Failure, out: &mut Vec<Action>) {
+        let Some(endpoint) = self.endpoints.get_mut(&id) else {
+            return;
+        };
+        if failure.cause.is_ours() {
+            endpoint.check_by(now + FAST);
+            if endpoint.health != Health::Up {
+                endpoint.failure = Some(failure.clone());
+                self.failure = Some(failure);
+            }
+            return;
+        }
+        if endpoint.health == Health::Down {
+            endpoint.detector.reset();
+            if endpoint.needs == ProbeKind::Handshake {
+                endpoint.failure = Some(failure.clone());
+                self.failure = Some(failure);
+            }
+            self.doubt_name_of(id);
+            return;
+        }
+        let answered = failure.cause.is_answered();
+        match endpoint.detector.failed() {
+            Opinion::Bad => self.lose(now, id, failure, out),
+            Opinion::None | Opinion::Good | Opinion::Better | Opinion::Doubtful => {
+                endpoint.suspect(now, failure, false);
+                endpoint.next_check = Some(now + if answered { AGAIN } else { FAST });
+                self.doubt_name_of(id);
+            }
+        }
+    }
+
+    fn lose(&mut self, now: Instant, id: EndpointId, failure: Failure, out: &mut Vec<Action>) {
+        let first_loss = !self.any_down();
+        let Some(endpoint) = self.endpoints.get_mut(&id) else {
+            return;
+        };
+        endpoint.lose(now, failure.clone());
+        out.push(Action::Tell(Notice::EndpointDown {
+            address: endpoint.address.clone(),
+            failure: failure.clone(),
+        }));
+        if self.settings.on_down == OnDown::Close {
+            out.push(Action::CloseLinks { endpoint: id });
+        }
+        if first_loss {
+            self.round.reset();
+        }
+        if failure.cause.is_answered() {
+            self.round.answered();
+        }
+        self.failure = Some(failure);
+        self.doubt_name_of(id);
+        self.cancel_where(out, |pending| {
+            pending.endpoint == id
+                && pending.kind == ProbeKind::Handshake
+                && pending.purpose == Purpose::Health
+        });
+    }
+
+    /// The world may be another one: nothing that failed before counts.
+    fn begin_again(&mut self, now: Instant) {
+        self.round.reset();
+        for name in &mut self.names {
+            name.doubt();
+        }
+        for endpoint in self.endpoints.values_mut() {
+            endpoint.freeze.forget_requests();
+            if endpoint.health != Health::Down {
+                endpoint.check_by(now);
+            }
+        }
+    }
+
+    pub(super) fn any_down(&self) -> bool {
+        self.endpoints
+            .values()
+            .any(|endpoint| endpoint.health == Health::Down)
+    }
+
+    fn doubt_name_of(&mut self, id: EndpointId) {
+        if let Some(endpoint) = self.endpoints.get(&id) {
+            if let Some(name) = self.names.get_mut(endpoint.entry.0 as usize) {
+                name.doubt();
+            }
+        }
+    }
+
+    pub(super) fn cancel_where(
+        &mut self,
+        out: &mut Vec<Action>,
+        mut matches: impl FnMut(&Pending) -> bool,
+    ) {
+        self.pending.retain(|order, pending| {
+            let cancelled = matches(pending);
+            if cancelled {
+                out.push(Action::Cancel { order: *order });
+            }
+            !cancelled
+        });
+    }
+}

@@ -1,0 +1,96 @@
+//! Whole origins through thousands of random fault histories, in virtual time.
+//!
+//! A failing run prints its seed and the last lines of its transcript; the seed replays it.
+
+mod world;
+
+use std::time::Duration;
+
+use world::{Fault, World};
+
+const HISTORIES: u64 = 2_000;
+
+/// Runs one history: faults for a while, then an end to all faults but one endpoint's.
+fn history(seed: u64) {
+    let mut world = World::new(seed);
+    for _ in 0..40 {
+        world.random_step();
+    }
+    world.heal_one();
+    // The longest pause is the cap of the backoff; with clients waiting it is far shorter.
+    world.run_for(Duration::from_secs(40));
+    world.assert_healed();
+}
+
+#[test]
+fn every_history_heals_and_keeps_its_bounds() {
+    for seed in 0..HISTORIES {
+        history(seed);
+    }
+}
+
+#[test]
+fn a_waiting_client_is_served_soon_after_the_origin_is_back() {
+    for seed in 0..200 {
+        let mut world = World::calm(seed, 1);
+        world.run_for(Duration::from_secs(1));
+        world.set(0, if seed % 2 == 0 { Fault::Refusing } else { Fault::Silent });
+        world.run_for(Duration::from_secs(60));
+        world.arrive(100);
+        world.run_for(Duration::from_secs(1));
+        assert_eq!(world.waiting(), 100, "seed {seed}");
+        world.set(0, Fault::None);
+        world.run_for(Duration::from_millis(if seed % 2 == 0 { 50 } else { 300 }));
+        assert_eq!(world.waiting(), 0, "seed {seed}");
+    }
+}
+
+#[test]
+fn ten_thousand_waiting_clients_make_one_probe_at_a_time() {
+    let count = |clients| {
+        let mut world = World::calm(7, 1);
+        world.run_for(Duration::from_secs(1));
+        world.set(0, Fault::Refusing);
+        world.run_for(Duration::from_secs(30));
+        world.arrive(clients);
+        let before = world.probes();
+        world.run_for(Duration::from_secs(5));
+        world.probes() - before
+    };
+    assert_eq!(count(1), count(10_000));
+    assert!(count(10_000) <= 5 * 40 + 2);
+}
+
+#[test]
+fn a_frozen_endpoint_is_left_and_comes_back_when_it_thaws() {
+    for seed in 0..50 {
+        let mut world = World::calm(seed, 2);
+        world.traffic(Duration::from_secs(2));
+        assert_eq!(world.leader(), Some(0), "seed {seed}");
+        world.set(0, Fault::Frozen);
+        world.traffic(Duration::from_secs(1));
+        assert_eq!(world.leader(), Some(1), "seed {seed}");
+        world.traffic(Duration::from_secs(30));
+        assert_eq!(world.leader(), Some(1), "seed {seed}");
+        world.set(0, Fault::None);
+        world.traffic(Duration::from_secs(4));
+        assert_eq!(world.leader(), Some(0), "seed {seed}");
+    }
+}
+
+#[test]
+fn given_up_stays_given_up_until_asked() {
+    let mut world = World::with_attempts(3, 3);
+    world.run_for(Duration::from_secs(1));
+    world.set(0, Fault::Refusing);
+    world.arrive(3);
+    world.run_for(Duration::from_secs(60));
+    assert!(world.is_given_up());
+    assert_eq!(world.waiting(), 0);
+    world.set(0, Fault::None);
+    world.run_for(Duration::from_secs(60));
+    assert!(world.is_given_up());
+    world.ask();
+    world.run_for(Duration::from_secs(1));
+    assert_eq!(world.leader(), Some(0));
+}

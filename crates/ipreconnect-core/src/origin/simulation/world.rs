@@ -1,0 +1,413 @@
+//! A world in virtual time: endpoints with faults, a name, clients, and a supervisor between them.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::{Duration, Instant};
+
+use crate::address::{Address, EndpointId};
+use crate::backoff::{BackoffSettings, Jitter};
+use crate::balance::Standing;
+use crate::detector::Thresholds;
+use crate::dice::Dice;
+use crate::failure::{Cause, Failure};
+use crate::freeze::Answers;
+use crate::origin::{
+    Action, Check, Entry, EntryAddress, Event, OnDown, OnReturn, Order, Phase, ProbeKind, Settings,
+    Supervisor,
+};
+
+const MS: Duration = Duration::from_millis(1);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fault {
+    None,
+    Refusing,
+    Silent,
+    Frozen,
+}
+
+#[derive(Debug)]
+enum Coming {
+    Fact(Event),
+    /// A probe's answer, unless it was cancelled.
+    Answer(Order, Event),
+    /// A client whose dial ends.
+    DialEnds { endpoint: EndpointId, failure: Option<Failure> },
+}
+
+pub(super) struct World {
+    seed: u64,
+    dice: Dice,
+    now: Instant,
+    supervisor: Supervisor,
+    faults: Vec<Fault>,
+    name_works: bool,
+    queue: BTreeMap<(Instant, u64), Coming>,
+    sequence: u64,
+    waiting: u32,
+    canaries: Vec<(Order, usize)>,
+    underway: BTreeMap<Order, usize>,
+    probe_log: VecDeque<(Instant, usize)>,
+    probes: usize,
+    transcript: VecDeque<String>,
+    spins: u32,
+}
+
+fn address(index: usize) -> Address {
+    Address::Tcp(format!("192.0.2.{}:1", index + 1).parse().unwrap())
+}
+
+fn settings(attempts: u32) -> Settings {
+    Settings {
+        check: Check::HalfOpen,
+        interval: 5000 * MS,
+        timeout: 500 * MS,
+        thresholds: Thresholds { down_after: 2, up_after: 2 },
+        connect_timeout: 2000 * MS,
+        reconnect: BackoffSettings::new(50 * MS, 2.0, 15_000 * MS, Jitter::Full, attempts).unwrap(),
+        on_down: OnDown::Keep,
+        on_return: OnReturn::Close,
+    }
+}
+
+impl World {
+    /// Random numbers of endpoints, some of them behind a name.
+    pub(super) fn new(seed: u64) -> Self {
+        let mut dice = Dice::new(seed ^ 0x5eed);
+        let count = 1 + usize::try_from(dice.below(3)).unwrap();
+        let named = dice.below(2) == 0;
+        Self::build(seed, dice, count, named, 0)
+    }
+
+    /// Fixed endpoints, all well.
+    pub(super) fn calm(seed: u64, count: usize) -> Self {
+        Self::build(seed, Dice::new(seed), count, false, 0)
+    }
+
+    pub(super) fn with_attempts(seed: u64, attempts: u32) -> Self {
+        Self::build(seed, Dice::new(seed), 1, false, attempts)
+    }
+
+    fn build(seed: u64, dice: Dice, count: usize, named: bool, attempts: u32) -> Self {
+        let now = Instant::now();
+        let entries = (0..count)
+            .map(|index| Entry {
+                address: if named && index == 0 {
+                    EntryAddress::Name
+                } else {
+                    EntryAddress::Fixed(address(index))
+                },
+                priority: u32::try_from(index).unwrap(),
+                weight: 1,
+            })
+            .collect();
+        let mut world = Self {
+            seed,
+            dice,
+            now,
+            supervisor: Supervisor::new(settings(attempts), entries, seed, now),
+            faults: vec![Fault::None; count],
+            name_works: true,
+            queue: BTreeMap::new(),
+            sequence: 0,
+            waiting: 0,
+            canaries: Vec::new(),
+            underway: BTreeMap::new(),
+            probe_log: VecDeque::new(),
+            probes: 0,
+            transcript: VecDeque::new(),
+            spins: 0,
+        };
+        world.hear(Event::Started);
+        world
+    }
+
+    pub(super) fn random_step(&mut self) {
+        match self.dice.below(10) {
+            0..4 => {
+                let index = usize::try_from(self.dice.below(self.faults.len() as u64)).unwrap();
+                let fault = [Fault::None, Fault::Refusing, Fault::Silent, Fault::Frozen]
+                    [usize::try_from(self.dice.below(4)).unwrap()];
+                self.set(index, fault);
+            }
+            4 => self.name_works = !self.name_works,
+            5 => {
+                let event = [Event::NetworkChanged, Event::Resumed, Event::ReconnectAsked]
+                    [usize::try_from(self.dice.below(3)).unwrap()]
+                .clone();
+                self.hear(event);
+            }
+            6 => {
+                // A suspicion out of nowhere, and one about an endpoint that does not exist.
+                let endpoint = EndpointId(u32::try_from(self.dice.below(4)).unwrap());
+                self.hear(Event::PathSilent { endpoint });
+                self.hear(Event::LinkLost { endpoint, failure: Failure::new(Cause::Reset) });
+            }
+            _ => {
+                let clients = u32::try_from(self.dice.below(50)).unwrap();
+                self.arrive(clients);
+            }
+        }
+        let pause = self.dice.between(Duration::ZERO, 3000 * MS);
+        self.run_for(pause);
+    }
+
+    pub(super) fn set(&mut self, index: usize, fault: Fault) {
+        self.note(format!("endpoint {index}: {fault:?}"));
+        self.faults[index] = fault;
+        if fault == Fault::Frozen || fault == Fault::Silent {
+            return;
+        }
+        let (woken, kept): (Vec<_>, Vec<_>) =
+            self.canaries.drain(..).partition(|(_, at)| *at == index);
+        self.canaries = kept;
+        for (order, _) in woken {
+            let event = if fault == Fault::None {
+                Event::ProbeAnswered { order, took: 5 * MS }
+            } else {
+                Event::ProbeFailed { order, failure: Failure::new(Cause::Reset) }
+            };
+            self.later(MS, Coming::Answer(order, event));
+        }
+    }
+
+    pub(super) fn heal_one(&mut self) {
+        let index = usize::try_from(self.dice.below(self.faults.len() as u64)).unwrap();
+        self.name_works = true;
+        self.set(index, Fault::None);
+    }
+
+    /// Clients arrive and dial, or wait.
+    pub(super) fn arrive(&mut self, count: u32) {
+        for _ in 0..count {
+            self.dial_or_wait();
+        }
+        self.tell_held();
+    }
+
+    fn dial_or_wait(&mut self) {
+        let view = self.supervisor.view();
+        let usable = |standing| view.endpoints.iter().find(|e| e.standing == standing);
+        let Some(endpoint) = usable(Standing::Good).or_else(|| usable(Standing::Doubtful)) else {
+            self.waiting += 1;
+            return;
+        };
+        let (id, index) = (endpoint.id, self.index_of(&endpoint.address));
+        match self.faults[index] {
+            Fault::None | Fault::Frozen => {
+                self.later(MS, Coming::DialEnds { endpoint: id, failure: None });
+            }
+            Fault::Refusing => {
+                let failure = Some(Failure::new(Cause::Refused));
+                self.later(MS, Coming::DialEnds { endpoint: id, failure });
+            }
+            Fault::Silent => {
+                self.later(100 * MS, Coming::Fact(Event::DialHung { endpoint: id }));
+                let failure = Some(Failure::new(Cause::TimedOut));
+                self.later(2000 * MS, Coming::DialEnds { endpoint: id, failure });
+            }
+        }
+    }
+
+    /// Steady requests: answered by living endpoints, unanswered by frozen ones.
+    pub(super) fn traffic(&mut self, duration: Duration) {
+        let end = self.now + duration;
+        let mut unanswered: Vec<Instant> = Vec::new();
+        while self.now < end {
+            self.run_for(20 * MS);
+            let Some(leader) = self.leader() else { continue };
+            let Some(endpoint) = self.id_of(leader) else { continue };
+            let mut answers = Answers::default();
+            if self.faults[leader] == Fault::None {
+                unanswered.clear();
+                answers = Answers { answered: 5, slowest: 2 * MS, last_answer: Some(self.now), ..answers };
+            } else {
+                unanswered.push(self.now);
+                for (place, asked) in answers.waiting.iter_mut().zip(&unanswered) {
+                    *place = Some(*asked);
+                }
+            }
+            self.hear(Event::Dialled { endpoint, took: MS });
+            self.hear(Event::Answers { endpoint, worker: 0, answers });
+        }
+    }
+
+    pub(super) fn ask(&mut self) {
+        self.hear(Event::ReconnectAsked);
+    }
+
+    pub(super) fn run_for(&mut self, duration: Duration) {
+        let end = self.now + duration;
+        loop {
+            let coming = self.queue.first_key_value().map(|((at, _), _)| *at);
+            let wakeup = self.supervisor.wakeup().map(|wakeup| wakeup.at.max(self.now));
+            let next = [coming, wakeup].into_iter().flatten().min();
+            match next {
+                Some(next) if next <= end => {
+                    self.spins = if next == self.now { self.spins + 1 } else { 0 };
+                    self.check(self.spins < 20_000, "time stands still");
+                    self.now = next;
+                    self.advance();
+                }
+                _ => break,
+            }
+        }
+        self.now = end;
+    }
+
+    fn advance(&mut self) {
+        match self.queue.first_entry() {
+            Some(entry) if entry.key().0 <= self.now => {
+                let coming = entry.remove();
+                self.arrived(coming);
+            }
+            _ => self.hear(Event::Elapsed),
+        }
+    }
+
+    fn arrived(&mut self, coming: Coming) {
+        match coming {
+            Coming::Fact(event) => self.hear(event),
+            Coming::Answer(order, event) => {
+                // Late answers to cancelled orders arrive now and then; they must do no harm.
+                self.underway.remove(&order);
+                self.hear(event);
+            }
+            Coming::DialEnds { endpoint, failure: None } => {
+                self.hear(Event::Dialled { endpoint, took: MS });
+            }
+            Coming::DialEnds { endpoint, failure: Some(failure) } => {
+                self.hear(Event::DialFailed { endpoint, failure });
+                self.hear(Event::ReleaseFailed);
+                self.dial_or_wait();
+                self.tell_held();
+            }
+        }
+    }
+
+    fn tell_held(&mut self) {
+        let waiting = self.waiting;
+        self.hear(Event::Held { waiting });
+    }
+
+    fn hear(&mut self, event: Event) {
+        self.note(format!("{event:?}"));
+        let mut actions = Vec::new();
+        self.supervisor.handle(self.now, event, &mut actions);
+        for action in actions {
+            self.note(format!("  -> {action:?}"));
+            self.carry_out(action);
+        }
+        let pending = self.underway.len();
+        self.check(pending <= 40 * self.faults.len(), "too many orders under way");
+    }
+
+    fn carry_out(&mut self, action: Action) {
+        match action {
+            Action::Resolve { entry } => {
+                let event = if self.name_works {
+                    Event::Resolved { entry, addresses: vec![address(0)] }
+                } else {
+                    Event::ResolveFailed { entry, failure: Failure::new(Cause::ResolverFailed) }
+                };
+                // Now and then an order is lost altogether.
+                if self.dice.below(50) > 0 {
+                    self.later(5 * MS, Coming::Fact(event));
+                }
+            }
+            Action::Probe { order, address, kind, patience, .. } => {
+                self.probe(order, &address, kind, patience);
+            }
+            Action::Cancel { order } => {
+                self.underway.remove(&order);
+                self.canaries.retain(|(canary, _)| *canary != order);
+            }
+            Action::Release { count } => {
+                self.check(count <= self.waiting, "more released than wait");
+                self.waiting -= count;
+                for _ in 0..count {
+                    self.dial_or_wait();
+                }
+            }
+            Action::Dismiss => self.waiting = 0,
+            Action::Publish | Action::CloseLinks { .. } | Action::Tell(_) => {}
+        }
+    }
+
+    fn probe(&mut self, order: Order, address: &Address, kind: ProbeKind, patience: Duration) {
+        let index = self.index_of(address);
+        self.probes += 1;
+        self.underway.insert(order, index);
+        self.probe_log.push_back((self.now, index));
+        while self.probe_log.front().is_some_and(|(at, _)| self.now - *at > 1000 * MS) {
+            self.probe_log.pop_front();
+        }
+        let recent = self.probe_log.iter().filter(|(_, at)| *at == index).count();
+        self.check(recent <= 120, "a storm of probes");
+        let answered = Event::ProbeAnswered { order, took: MS };
+        let failed = |cause| Event::ProbeFailed { order, failure: Failure::new(cause) };
+        match (self.faults[index], kind) {
+            (Fault::None, _) | (Fault::Frozen, ProbeKind::Handshake) => {
+                self.later(MS, Coming::Answer(order, answered));
+            }
+            (Fault::Refusing, _) => self.later(MS, Coming::Answer(order, failed(Cause::Refused))),
+            (Fault::Silent, _) => {
+                self.later(patience, Coming::Answer(order, failed(Cause::TimedOut)));
+            }
+            (Fault::Frozen, ProbeKind::HangUp) => {
+                self.canaries.push((order, index));
+                self.later(patience, Coming::Fact(Event::ProbeSilent { order }));
+            }
+        }
+    }
+
+    fn later(&mut self, delay: Duration, coming: Coming) {
+        self.sequence += 1;
+        self.queue.insert((self.now + delay, self.sequence), coming);
+    }
+
+    fn index_of(&self, wanted: &Address) -> usize {
+        (0..self.faults.len()).find(|index| address(*index) == *wanted).unwrap()
+    }
+
+    fn id_of(&self, index: usize) -> Option<EndpointId> {
+        let view = self.supervisor.view();
+        view.endpoints.iter().find(|e| e.address == address(index)).map(|e| e.id)
+    }
+
+    pub(super) fn leader(&self) -> Option<usize> {
+        self.supervisor.view().leader().map(|leader| self.index_of(&leader.address))
+    }
+
+    pub(super) fn waiting(&self) -> u32 {
+        self.waiting
+    }
+
+    pub(super) fn probes(&self) -> usize {
+        self.probes
+    }
+
+    pub(super) fn is_given_up(&self) -> bool {
+        self.supervisor.view().given_up
+    }
+
+    pub(super) fn assert_healed(&mut self) {
+        let phase = self.supervisor.view().phase;
+        self.check(phase == Phase::Up, "an endpoint works, and the origin is not up");
+        self.check(self.waiting == 0, "an endpoint works, and clients wait");
+    }
+
+    fn note(&mut self, line: String) {
+        if self.transcript.len() == 60 {
+            self.transcript.pop_front();
+        }
+        self.transcript.push_back(line);
+    }
+
+    fn check(&self, holds: bool, invariant: &str) {
+        assert!(
+            holds,
+            "{invariant}: seed {}\n{:#?}\n{:#?}\n{:#?}",
+            self.seed, self.transcript, self.faults, self.supervisor
+        );
+    }
+}

@@ -1,0 +1,55 @@
+//! The watchdog at work: a probe that goes by nothing that is remembered, and the rebuild.
+
+use std::time::Instant;
+
+use super::{Action, EndpointId, Health, Notice, ProbeKind, Purpose, Supervisor};
+use crate::hold::Release;
+use crate::watchdog::{Cure, Found, Verdict};
+
+impl Supervisor {
+    pub(super) fn watch(&mut self, now: Instant, out: &mut Vec<Action>) {
+        if self.draining || self.watchdog.observe(now, self.waiting) == Verdict::Fine {
+            return;
+        }
+        // One that its kernel alone keeps alive would pass, and a rebuild would not help it.
+        let candidate = self
+            .endpoints
+            .values()
+            .find(|endpoint| endpoint.needs == ProbeKind::Handshake)
+            .map(|endpoint| endpoint.id);
+        match candidate {
+            Some(id) => {
+                let (kind, patience) = (ProbeKind::Handshake, self.settings.connect_timeout);
+                self.probe(now, id, kind, Purpose::Watchdog, patience, out);
+            }
+            None => self.watchdog_answered(now, Found::Unreachable, out),
+        }
+        for name in &mut self.names {
+            name.doubt();
+        }
+    }
+
+    pub(super) fn watchdog_answered(&mut self, now: Instant, found: Found, out: &mut Vec<Action>) {
+        if self.watchdog.probed(now, found) == Cure::Rebuild {
+            out.push(Action::Tell(Notice::Rebuilt));
+            self.rebuild(now, out);
+        }
+    }
+
+    /// Forgets all that could be wrong; what is configured and who waits stays.
+    fn rebuild(&mut self, now: Instant, out: &mut Vec<Action>) {
+        self.cancel_where(out, |_| true);
+        self.release = Release::new();
+        self.round.reset();
+        for name in &mut self.names {
+            name.forget();
+        }
+        let ids: Vec<EndpointId> = self.endpoints.keys().copied().collect();
+        for id in ids {
+            if let Some(endpoint) = self.endpoints.get_mut(&id) {
+                endpoint.rebuild(now, &self.settings);
+                endpoint.turn(now, Health::Unknown);
+            }
+        }
+    }
+}

@@ -1,0 +1,100 @@
+use super::*;
+use proptest::prelude::*;
+
+const MS: Duration = Duration::from_millis(1);
+
+fn entrant(priority: u32) -> Entrant {
+    Entrant {
+        priority,
+        hangs_after: 100 * MS,
+    }
+}
+
+fn race(priorities: &[u32], start: Instant) -> Race {
+    let entrants = priorities.iter().map(|p| entrant(*p)).collect();
+    Race::new(entrants, 250 * MS, start)
+}
+
+#[test]
+fn a_backup_is_dialled_after_two_refusals() {
+    let now = Instant::now();
+    let mut race = race(&[0, 1], now);
+    assert_eq!(race.step(now), Step::Dial(0));
+    race.failed(0);
+    assert_eq!(race.step(now), Step::Dial(0));
+    race.failed(0);
+    assert_eq!(race.step(now), Step::Dial(1));
+    race.failed(1);
+    assert_eq!(race.step(now), Step::Dial(1));
+    race.failed(1);
+    assert_eq!(race.step(now), Step::Lost);
+}
+
+#[test]
+fn a_lost_syn_is_dialled_again_before_the_backup() {
+    let now = Instant::now();
+    let mut race = race(&[0, 1], now);
+    assert_eq!(race.step(now), Step::Dial(0));
+    assert_eq!(race.step(now), Step::Wait(now + 50 * MS));
+    assert_eq!(race.step(now + 50 * MS), Step::Dial(0));
+    assert_eq!(race.step(now + 51 * MS), Step::Wait(now + 100 * MS));
+    assert_eq!(race.step(now + 100 * MS), Step::Dial(1));
+    assert_eq!(race.step(now + 150 * MS), Step::Dial(1));
+    assert_eq!(race.step(now + 151 * MS), Step::WaitForAttempts);
+}
+
+#[test]
+fn addresses_of_one_priority_are_staggered() {
+    let now = Instant::now();
+    let mut race = race(&[0, 0, 0], now);
+    assert_eq!(race.step(now), Step::Dial(0));
+    assert_eq!(race.step(now + 50 * MS), Step::Dial(1));
+    race.failed(1);
+    assert_eq!(race.step(now + 51 * MS), Step::Dial(2));
+    race.failed(0);
+    race.failed(2);
+    assert_eq!(race.step(now + 51 * MS), Step::Lost);
+}
+
+#[test]
+fn nobody_to_dial_is_lost() {
+    let now = Instant::now();
+    assert_eq!(race(&[], now).step(now), Step::Lost);
+}
+
+proptest! {
+    /// Whatever fails or hangs: every entrant gets its dial, in order of priority, and the race ends
+    /// exactly when all attempts have ended.
+    #[test]
+    fn every_entrant_is_dialled_and_the_race_ends(
+        sizes in prop::collection::vec(1usize..4, 1..4),
+        hangs in prop::collection::vec(any::<bool>(), 32),
+        delay in 1u32..400,
+    ) {
+        let start = Instant::now();
+        let priorities: Vec<u32> = sizes.iter().enumerate().flat_map(|(p, n)| vec![p as u32; *n]).collect();
+        let mut race = Race::new(priorities.iter().map(|p| entrant(*p)).collect(), delay * MS, start);
+        let (mut now, mut dials, mut hanging) = (start, Vec::new(), Vec::new());
+        loop {
+            match race.step(now) {
+                Step::Dial(index) => {
+                    if hangs[dials.len() % hangs.len()] { hanging.push(index) } else { race.failed(index) }
+                    dials.push(index);
+                    prop_assert!(dials.len() <= 2 * priorities.len().max(2));
+                }
+                Step::Wait(at) => { prop_assert!(at > now); now = at; }
+                Step::WaitForAttempts => {
+                    let Some(index) = hanging.pop() else { panic!("waits for nothing") };
+                    race.failed(index);
+                }
+                Step::Lost => break,
+            }
+            prop_assert!(now <= start + 10_000 * MS);
+        }
+        prop_assert!(hanging.is_empty());
+        let order: Vec<u32> = dials.iter().map(|index| priorities[*index]).collect();
+        prop_assert!(order.is_sorted());
+        prop_assert_eq!(order.last(), priorities.last());
+        prop_assert_eq!(dials[0], 0);
+    }
+}

@@ -1,0 +1,164 @@
+//! Making an [`Origin`].
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use ipreconnect_core::balance::Policy;
+use ipreconnect_core::origin::View;
+use tokio::runtime::Handle;
+use tokio::sync::mpsc;
+
+use crate::clock;
+use crate::driver::Driver;
+use crate::error::{Error, Kind};
+use crate::origin::{Origin, Shared};
+use crate::settings::OriginSettings;
+use crate::snapshot::Snapshot;
+use crate::surroundings::Surroundings;
+use crate::target::Target;
+use crate::task::Task;
+
+/// Facts that may wait for the driver.
+const INBOX: usize = 1024;
+
+/// Makes an [`Origin`]. See [`Origin::builder`].
+#[derive(Clone, Debug)]
+pub struct Builder {
+    name: Arc<str>,
+    targets: Vec<String>,
+    hold: Option<Duration>,
+    balance: Option<Policy>,
+    surroundings: Option<Surroundings>,
+    seed: Option<u64>,
+}
+
+impl Origin {
+    /// Begins an origin of that name; [`address`](Builder::address) says where it is.
+    #[must_use]
+    pub fn builder(name: &str) -> Builder {
+        Builder {
+            name: name.into(),
+            targets: Vec::new(),
+            hold: None,
+            balance: None,
+            surroundings: None,
+            seed: None,
+        }
+    }
+
+    /// An origin with complete settings, supervised on `runtime`.
+    #[must_use]
+    pub fn start(
+        name: &str,
+        settings: OriginSettings,
+        surroundings: &Surroundings,
+        runtime: &Handle,
+    ) -> Self {
+        start(name.into(), settings, surroundings, runtime, random_seed())
+    }
+}
+
+impl Builder {
+    /// Adds an address: `host:port`, `ip:port`, `[v6]:port` or `unix:/path`. The first is preferred,
+    /// the others are backups, in order.
+    #[must_use]
+    pub fn address(mut self, address: impl Into<String>) -> Self {
+        self.targets.push(address.into());
+        self
+    }
+
+    /// How long a caller may wait while the origin is away; 10 s unless set, zero fails at once.
+    #[must_use]
+    pub fn hold(mut self, patience: Duration) -> Self {
+        self.hold = Some(patience);
+        self
+    }
+
+    /// How an endpoint is chosen; by preference unless set. With any other policy all addresses are
+    /// equals, and none is a backup.
+    #[must_use]
+    pub fn balance(mut self, policy: Policy) -> Self {
+        self.balance = Some(policy);
+        self
+    }
+
+    /// Shares the watch on the machine's network with other origins.
+    #[must_use]
+    pub fn surroundings(mut self, surroundings: &Surroundings) -> Self {
+        self.surroundings = Some(surroundings.clone());
+        self
+    }
+
+    /// Determines all jitter and every random choice.
+    #[must_use]
+    pub fn seed(mut self, seed: u64) -> Self {
+        self.seed = Some(seed);
+        self
+    }
+
+    /// Begins the supervision, on the runtime of the caller.
+    ///
+    /// # Errors
+    /// [`Kind::Address`] if an address cannot be understood, or none was given. An origin that cannot
+    /// be reached is no error: it heals later.
+    ///
+    /// # Panics
+    /// Outside a tokio runtime.
+    pub fn start(self) -> Result<Origin, Error> {
+        let mut targets = Vec::with_capacity(self.targets.len());
+        for text in &self.targets {
+            targets.push(text.parse::<Target>().map_err(|error| {
+                Error::new(Kind::Address, &self.name).with_detail(format!("{text:?}: {error}"))
+            })?);
+        }
+        if targets.is_empty() {
+            let error = Error::new(Kind::Address, &self.name);
+            return Err(error.with_detail("no address was given"));
+        }
+        let mut settings = OriginSettings::new(targets);
+        if let Some(patience) = self.hold {
+            settings.hold.patience = patience;
+        }
+        if let Some(policy) = self.balance {
+            settings.balance = policy;
+            for place in &mut settings.places {
+                place.priority = 0;
+            }
+        }
+        let runtime = Handle::current();
+        let surroundings = self
+            .surroundings
+            .unwrap_or_else(|| Surroundings::watch(&runtime));
+        let seed = self.seed.unwrap_or_else(random_seed);
+        Ok(start(self.name, settings, &surroundings, &runtime, seed))
+    }
+}
+
+fn start(
+    name: Arc<str>,
+    settings: OriginSettings,
+    surroundings: &Surroundings,
+    runtime: &Handle,
+    seed: u64,
+) -> Origin {
+    let (sender, facts) = mpsc::channel(INBOX);
+    let empty = Snapshot::new(View::empty(clock::now()), &std::collections::BTreeMap::new());
+    let shared = Arc::new(Shared::new(name, settings.clone(), empty, sender, seed));
+    let driver = Driver::new(
+        Arc::clone(&shared),
+        settings,
+        facts,
+        surroundings.enter(),
+        seed,
+    );
+    let driver = Arc::new(Task::spawn(runtime, "origin driver", driver.run()));
+    Origin { shared, driver }
+}
+
+/// The standard library's own source of randomness, as it seeds hash maps.
+fn random_seed() -> u64 {
+    use std::hash::{BuildHasher, Hasher};
+    std::collections::hash_map::RandomState::new()
+        .build_hasher()
+        .finish()
+}

@@ -1,0 +1,131 @@
+//! Dialling one address: sockets, their options, and what their errors mean.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::OwnedFd;
+use std::time::Duration;
+
+use ipreconnect_core::address::Address;
+use ipreconnect_core::failure::{Cause, Failure};
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, recv};
+use socket2::{Domain, SockAddr, Socket, TcpKeepalive, Type};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+
+/// A path that carries nothing for this long is asked whether it is still there.
+const KEEPALIVE_IDLE: Duration = Duration::from_secs(5);
+/// Between two questions.
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(1);
+/// Questions without an answer until the connection is dead. A peer that answers is never cut,
+/// however slowly it reads.
+const KEEPALIVE_RETRIES: u32 = 5;
+
+/// How to dial.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Dialer {
+    /// The local address to dial from.
+    pub(crate) source: Option<IpAddr>,
+}
+
+impl Dialer {
+    /// Connects to `address`, on the runtime of the caller.
+    ///
+    /// Cancel safety: dropping the future closes the socket; nothing was sent but the handshake.
+    pub(crate) async fn connect(self, address: &Address) -> Result<AsyncFd<OwnedFd>, Failure> {
+        let socket = self.socket(address).map_err(|error| failure(&error))?;
+        let peer = sock_addr(address).map_err(|error| failure(&error))?;
+        match socket.connect(&peer) {
+            Ok(()) => {}
+            Err(error) if is_underway(&error) => {}
+            Err(error) => return Err(failure(&error)),
+        }
+        let socket = AsyncFd::new(OwnedFd::from(socket)).map_err(|error| failure(&error))?;
+        established(&socket).await?;
+        Ok(socket)
+    }
+
+    /// A fresh, non-blocking socket for `address`, with all options set.
+    pub(crate) fn socket(self, address: &Address) -> io::Result<Socket> {
+        let domain = match address {
+            Address::Tcp(SocketAddr::V4(_)) => Domain::IPV4,
+            Address::Tcp(SocketAddr::V6(_)) => Domain::IPV6,
+            Address::Unix(_) => Domain::UNIX,
+        };
+        let socket = Socket::new(domain, Type::STREAM.nonblocking().cloexec(), None)?;
+        if domain != Domain::UNIX {
+            socket.set_tcp_nodelay(true)?;
+            socket.set_tcp_keepalive(
+                &TcpKeepalive::new()
+                    .with_time(KEEPALIVE_IDLE)
+                    .with_interval(KEEPALIVE_INTERVAL)
+                    .with_retries(KEEPALIVE_RETRIES),
+            )?;
+            if let Some(source) = self.source {
+                // Without this the port is chosen before the destination is known, and all
+                // destinations share one range (ip(7)).
+                crate::sense::options::bind_address_no_port(&socket)?;
+                socket.bind(&SockAddr::from(SocketAddr::new(source, 0)))?;
+            }
+        }
+        Ok(socket)
+    }
+}
+
+/// The address in the kernel's terms.
+pub(crate) fn sock_addr(address: &Address) -> io::Result<SockAddr> {
+    match address {
+        Address::Tcp(address) => Ok(SockAddr::from(*address)),
+        Address::Unix(path) => SockAddr::unix(path),
+    }
+}
+
+pub(crate) fn is_underway(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(Errno::INPROGRESS.raw_os_error())
+}
+
+/// Waits until the handshake is over.
+async fn established(socket: &AsyncFd<OwnedFd>) -> Result<(), Failure> {
+    loop {
+        let mut guard = socket
+            .ready(Interest::WRITABLE)
+            .await
+            .map_err(|error| failure(&error))?;
+        match rustix::net::sockopt::socket_error(socket.get_ref()) {
+            Ok(Ok(())) => {}
+            Ok(Err(errno)) | Err(errno) => return Err(failure(&errno.into())),
+        }
+        if is_connected(socket) {
+            return Ok(());
+        }
+        guard.clear_ready();
+    }
+}
+
+fn is_connected(socket: &AsyncFd<OwnedFd>) -> bool {
+    // Asking for the peer's name fails until the handshake is over.
+    let mut nothing = [0u8; 0];
+    let connected = !matches!(rustix::net::getpeername(socket.get_ref()), Err(Errno::NOTCONN));
+    connected && !matches!(recv(socket.get_ref(), &mut nothing, RecvFlags::PEEK), Err(Errno::NOTCONN))
+}
+
+/// What an error of the socket layer says about the endpoint.
+#[must_use]
+pub fn failure(error: &io::Error) -> Failure {
+    let cause = match error.raw_os_error().map(Errno::from_raw_os_error) {
+        Some(Errno::CONNREFUSED | Errno::NOENT) => Cause::Refused,
+        Some(Errno::CONNRESET | Errno::CONNABORTED | Errno::PIPE) => Cause::Reset,
+        Some(Errno::TIMEDOUT) => Cause::TimedOut,
+        Some(
+            Errno::HOSTUNREACH | Errno::NETUNREACH | Errno::HOSTDOWN | Errno::NETDOWN
+            | Errno::NONET,
+        ) => Cause::Unreachable,
+        Some(Errno::ADDRNOTAVAIL | Errno::ADDRINUSE) => Cause::NoLocalPort,
+        Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM) => Cause::NoResources,
+        Some(Errno::PERM | Errno::ACCESS) => Cause::Forbidden,
+        // A Unix socket whose backlog is full says so instead of waiting.
+        Some(Errno::AGAIN) => Cause::TimedOut,
+        _ => return Failure::with_detail(Cause::Other, error.to_string()),
+    };
+    Failure::new(cause)
+}

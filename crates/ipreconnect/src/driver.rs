@@ -1,0 +1,213 @@
+//! The one loop of an origin: facts to the machine, its orders to the world.
+
+mod orders;
+mod tell;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use ipreconnect_core::address::EndpointId;
+use ipreconnect_core::origin::{Action, Event, Supervisor};
+use tokio::sync::{broadcast, mpsc};
+
+use crate::clock;
+use crate::meter::Meter;
+use crate::origin::Shared;
+use crate::settings::OriginSettings;
+use crate::snapshot::Snapshot;
+use crate::surroundings::{Resident, Signal};
+use crate::waiters::Word;
+use orders::Orders;
+
+/// Facts taken in one turn before anything is published.
+const BATCH: usize = 256;
+/// A turn that comes so much too late means that this process was stopped.
+const STOPPED: Duration = Duration::from_secs(1);
+/// The shortest sleep, so that no mistake in a machine can make a busy loop.
+const SHORTEST_SLEEP: Duration = Duration::from_micros(500);
+
+/// What reaches a driver from outside.
+#[derive(Debug)]
+pub(crate) enum Fact {
+    Event(Event),
+    Reconfigure(Box<OriginSettings>),
+}
+
+pub(crate) struct Driver {
+    supervisor: Supervisor,
+    settings: OriginSettings,
+    shared: Arc<Shared>,
+    facts: mpsc::Receiver<Fact>,
+    signals: broadcast::Receiver<Signal>,
+    resident: Resident,
+    orders: Orders,
+    meters: BTreeMap<EndpointId, Arc<Meter>>,
+    proofs: BTreeMap<EndpointId, Instant>,
+    actions: Vec<Action>,
+    waiting: u32,
+}
+
+impl Driver {
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        settings: OriginSettings,
+        facts: mpsc::Receiver<Fact>,
+        resident: Resident,
+        seed: u64,
+    ) -> Self {
+        let now = clock::now();
+        Self {
+            supervisor: Supervisor::new(settings.supervisor.clone(), settings.entries(), seed, now),
+            orders: Orders::new(&settings),
+            signals: resident.subscribe(),
+            settings,
+            shared,
+            facts,
+            resident,
+            meters: BTreeMap::new(),
+            proofs: BTreeMap::new(),
+            actions: Vec::new(),
+            waiting: 0,
+        }
+    }
+
+    /// Runs until its task is ended.
+    pub(crate) async fn run(mut self) {
+        self.hear(Event::Started);
+        loop {
+            let wakeup = self.supervisor.wakeup();
+            let due = wakeup.map_or_else(
+                || clock::now() + Duration::from_secs(3600),
+                |wakeup| wakeup.at.max(clock::now() + SHORTEST_SLEEP),
+            );
+            tokio::select! {
+                biased;
+                fact = self.facts.recv() => match fact {
+                    Some(fact) => self.take(fact),
+                    None => return,
+                },
+                Some(event) = self.orders.next() => self.hear(event),
+                () = self.shared.waiters.doorbell.notified() => {}
+                signal = self.signals.recv() => self.hear_signal(signal),
+                () = tokio::time::sleep_until(due.into()) => self.wake(due),
+            }
+            self.take_more();
+            self.look_around();
+        }
+    }
+
+    fn take(&mut self, fact: Fact) {
+        match fact {
+            Fact::Event(event) => self.hear(event),
+            Fact::Reconfigure(settings) => self.reconfigure(*settings),
+        }
+    }
+
+    /// Takes what else has come meanwhile, bounded.
+    fn take_more(&mut self) {
+        for _ in 0..BATCH {
+            let Ok(fact) = self.facts.try_recv() else {
+                return;
+            };
+            self.take(fact);
+        }
+    }
+
+    fn wake(&mut self, due: Instant) {
+        if clock::now().saturating_duration_since(due) >= STOPPED {
+            self.hear(Event::Resumed);
+        }
+        self.hear(Event::Elapsed);
+    }
+
+    fn hear_signal(&mut self, signal: Result<Signal, broadcast::error::RecvError>) {
+        match signal {
+            Ok(Signal::NetworkChanged) => self.hear(Event::NetworkChanged),
+            Ok(Signal::Resumed) => self.hear(Event::Resumed),
+            Err(broadcast::error::RecvError::Lagged(_)) => self.hear(Event::NetworkChanged),
+            // The surroundings outlive every origin in them.
+            Err(broadcast::error::RecvError::Closed) => {}
+        }
+    }
+
+    /// Facts that are read rather than told: who waits, and what traffic proved.
+    fn look_around(&mut self) {
+        let waiting = self.shared.waiters.len();
+        if waiting != self.waiting || waiting > 0 {
+            self.waiting = waiting;
+            self.hear(Event::Held { waiting });
+        }
+        let proven: Vec<_> = self
+            .meters
+            .iter()
+            .filter_map(|(id, meter)| Some((*id, meter.proven()?)))
+            .collect();
+        for (endpoint, at) in proven {
+            if self.proofs.insert(endpoint, at) != Some(at) {
+                self.hear(Event::Traffic { endpoint, at });
+            }
+        }
+    }
+
+    fn reconfigure(&mut self, settings: OriginSettings) {
+        let mut actions = std::mem::take(&mut self.actions);
+        self.orders.reconfigure(&settings);
+        self.supervisor.reconfigure(
+            clock::now(),
+            settings.supervisor.clone(),
+            settings.entries(),
+            &mut actions,
+        );
+        self.settings = settings;
+        self.carry_out(actions);
+    }
+
+    fn hear(&mut self, event: Event) {
+        let mut actions = std::mem::take(&mut self.actions);
+        tracing::trace!(origin = %self.shared.name, ?event, "fact");
+        self.supervisor.handle(clock::now(), event, &mut actions);
+        self.carry_out(actions);
+    }
+
+    fn carry_out(&mut self, mut actions: Vec<Action>) {
+        for action in actions.drain(..) {
+            tracing::trace!(origin = %self.shared.name, ?action, "order");
+            match action {
+                Action::Resolve { entry } => self.orders.resolve(entry),
+                Action::Probe {
+                    order,
+                    address,
+                    kind,
+                    patience,
+                    ..
+                } => self.orders.probe(order, address, kind, patience),
+                Action::Cancel { order } => self.orders.cancel(order),
+                Action::Publish => self.publish(),
+                Action::Release { count } => self.shared.waiters.tell(count, Word::Go),
+                Action::Dismiss => self.shared.waiters.tell(u32::MAX, Word::GivenUp),
+                Action::CloseLinks { endpoint } => {
+                    if let Some(meter) = self.meters.get(&endpoint) {
+                        meter.close_links(clock::now());
+                    }
+                }
+                Action::Tell(notice) => {
+                    tell::tell(&self.shared.name, &self.settings, &self.resident, &notice);
+                }
+            }
+        }
+        self.actions = actions;
+    }
+
+    fn publish(&mut self) {
+        let view = self.supervisor.view().clone();
+        self.meters
+            .retain(|id, meter| meter.open() > 0 || view.endpoints.iter().any(|e| e.id == *id));
+        for endpoint in &view.endpoints {
+            self.meters.entry(endpoint.id).or_default();
+        }
+        self.proofs.retain(|id, _| self.meters.contains_key(id));
+        self.shared
+            .publish(Snapshot::new(view, &self.meters));
+    }
+}

@@ -1,0 +1,111 @@
+//! Notices as people read them: each loss once, with origin, address, layer, duration, next step.
+
+use std::time::Duration;
+
+use ipreconnect_core::failure::Failure;
+use ipreconnect_core::locality::Blame;
+use ipreconnect_core::origin::{Notice, Phase};
+
+use crate::settings::OriginSettings;
+use crate::surroundings::Resident;
+
+pub(super) fn tell(
+    origin: &str,
+    settings: &OriginSettings,
+    resident: &Resident,
+    notice: &Notice,
+) {
+    match notice {
+        Notice::Phase {
+            from,
+            to,
+            lasted,
+            failure,
+        } => {
+            phase(origin, *from, *to, *lasted, failure.as_ref(), resident);
+        }
+        Notice::EndpointDown { address, failure } => {
+            resident.failed(address, failure);
+            tracing::warn!(
+                origin, %address, layer = %failure.layer(), cause = %failure,
+                advice = failure.cause.advice(), "endpoint down"
+            );
+        }
+        Notice::EndpointUp { address, away } => {
+            resident.worked(address);
+            tracing::info!(origin, %address, away = %short(*away), "endpoint up");
+        }
+        Notice::FailedOver { from, to } => {
+            tracing::warn!(origin, %from, %to, "failed over to a backup");
+        }
+        Notice::Returned { from, to } => {
+            tracing::info!(origin, %from, %to, "returned to the preferred endpoint");
+        }
+        Notice::NameFailed { entry, failure } => {
+            let name = settings
+                .places
+                .get(entry.0 as usize)
+                .map(|place| place.target.to_string())
+                .unwrap_or_default();
+            tracing::warn!(
+                origin, name, layer = %failure.layer(), cause = %failure,
+                advice = failure.cause.advice(), "name not resolved; it is looked up again and again"
+            );
+        }
+        Notice::GivenUp { attempts } => {
+            tracing::error!(
+                origin, attempts,
+                "given up; `ipreconnect reload`, a network change or a reconnect by hand tries again"
+            );
+        }
+        Notice::Rebuilt => {
+            tracing::warn!(
+                origin,
+                "clients waited, a fresh probe worked, and nothing moved: all that was known is rebuilt"
+            );
+        }
+    }
+}
+
+fn phase(
+    origin: &str,
+    from: Phase,
+    to: Phase,
+    lasted: Duration,
+    failure: Option<&Failure>,
+    resident: &Resident,
+) {
+    let lasted = short(lasted);
+    match (to, failure) {
+        (Phase::Up, _) if from == Phase::Down => {
+            tracing::info!(origin, down_for = %lasted, "origin is up again");
+        }
+        (Phase::Down, Some(failure)) => {
+            let blame = match resident.blame() {
+                Blame::Origin => "the origin",
+                Blame::OwnNetwork => "this machine's own network: every remote origin fails",
+            };
+            tracing::error!(
+                origin, layer = %failure.layer(), cause = %failure, blame,
+                next = "attempts go on by the reconnect schedule; clients wait in the hold",
+                "origin is down"
+            );
+        }
+        (Phase::Suspect, Some(failure)) => {
+            tracing::warn!(origin, %from, cause = %failure, "origin is suspect");
+        }
+        _ => tracing::info!(origin, %from, after = %lasted, "origin is {to}"),
+    }
+}
+
+/// A duration with three digits at most.
+fn short(duration: Duration) -> String {
+    let seconds = duration.as_secs_f64();
+    if seconds < 1.0 {
+        format!("{:.0}ms", seconds * 1000.0)
+    } else if seconds < 60.0 {
+        format!("{seconds:.1}s")
+    } else {
+        format!("{}m{:02}s", duration.as_secs() / 60, duration.as_secs() % 60)
+    }
+}

@@ -1,0 +1,56 @@
+//! Keeps an application connected to the servers it cannot work without.
+//!
+//! An [`Origin`] is what an application needs; each of its addresses is an *endpoint*. A supervisor
+//! per origin notices when an endpoint is lost, tries again, fails over, and lets callers wait
+//! meanwhile. What it decides is decided by `ipreconnect-core`; this crate carries it out on tokio.
+//!
+//! ```no_run
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! let orders = ipreconnect::Origin::builder("orders-db")
+//!     .address("db-1.internal:5432") // preferred
+//!     .address("db-2.internal:5432") // backup
+//!     .start()?;
+//!
+//! let link = orders.connect().await?; // AsyncRead + AsyncWrite; waits while the origin is away
+//! println!("connected to {}", link.address());
+//!
+//! let status = orders.watch(|status| status.is_up()).await?;
+//! println!("{} is {}", status.origin, status.phase);
+//! # Ok(()) }
+//! ```
+
+mod builder;
+mod chooser;
+pub mod clock;
+mod dial;
+mod driver;
+mod error;
+mod link;
+mod meter;
+mod origin;
+mod probe;
+mod race;
+mod reconnecting;
+mod resolve;
+pub mod sense;
+mod settings;
+mod snapshot;
+mod status;
+mod surroundings;
+mod target;
+mod task;
+mod waiters;
+
+pub use builder::Builder;
+pub use chooser::Chooser;
+pub use error::{Error, Kind, Retry};
+pub use ipreconnect_core as core;
+pub use link::{Link, Parts};
+pub use meter::{Meter, Usage};
+pub use origin::Origin;
+pub use reconnecting::Reconnecting;
+pub use settings::{HoldSettings, OriginSettings, Place};
+pub use snapshot::Snapshot;
+pub use status::{EndpointStatus, Status};
+pub use surroundings::{Signal, Surroundings};
+pub use target::{Target, TargetError};

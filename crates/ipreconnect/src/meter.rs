@@ -1,0 +1,83 @@
+//! What all workers count together about one endpoint.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::time::Instant;
+
+use crate::clock;
+
+/// Counters of one endpoint. Written with plain stores where a lost update does not matter, so that
+/// workers do not fight over a cache line.
+#[derive(Debug, Default)]
+pub struct Meter {
+    open: AtomicU32,
+    proven: AtomicU64,
+    served: AtomicU64,
+    closing: AtomicU64,
+}
+
+/// Between two stores of the same proof.
+const GRAIN: u64 = 16;
+
+impl Meter {
+    /// Links open now.
+    #[must_use]
+    pub fn open(&self) -> u32 {
+        self.open.load(Relaxed)
+    }
+
+    /// Links opened since the endpoint is known.
+    #[must_use]
+    pub fn served(&self) -> u64 {
+        self.served.load(Relaxed)
+    }
+
+    /// Bytes came from the endpoint at `at`.
+    pub fn prove(&self, at: Instant) {
+        let stamp = clock::stamp(at);
+        if stamp > self.proven.load(Relaxed).saturating_add(GRAIN) {
+            self.proven.store(stamp, Relaxed);
+        }
+    }
+
+    /// When bytes last came from the endpoint.
+    #[must_use]
+    pub fn proven(&self) -> Option<Instant> {
+        clock::instant(self.proven.load(Relaxed))
+    }
+
+    /// Asks the carriers of this endpoint's links to close those opened before now.
+    pub(crate) fn close_links(&self, now: Instant) {
+        self.closing.store(clock::stamp(now), Relaxed);
+    }
+
+    /// Whether a link opened at `opened` was asked to close.
+    #[must_use]
+    pub fn is_closing(&self, opened: Instant) -> bool {
+        self.closing.load(Relaxed) > clock::stamp(opened)
+    }
+}
+
+/// One open link, counted until this is dropped.
+#[derive(Debug)]
+pub struct Usage(Arc<Meter>);
+
+impl Usage {
+    pub(crate) fn begin(meter: &Arc<Meter>) -> Self {
+        meter.open.fetch_add(1, Relaxed);
+        meter.served.fetch_add(1, Relaxed);
+        Self(Arc::clone(meter))
+    }
+
+    /// The counters of the endpoint.
+    #[must_use]
+    pub fn meter(&self) -> &Arc<Meter> {
+        &self.0
+    }
+}
+
+impl Drop for Usage {
+    fn drop(&mut self) {
+        self.0.open.fetch_sub(1, Relaxed);
+    }
+}

@@ -1,0 +1,372 @@
+//! One origin: connect to it, watch it, wait for it.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwap;
+use ipreconnect_core::failure::Failure;
+use ipreconnect_core::origin::{EndpointView, Event, Phase};
+use tokio::sync::{mpsc, watch};
+
+use crate::chooser::Chooser;
+use crate::clock;
+use crate::dial::Dialer;
+use crate::driver::Fact;
+use crate::error::{Error, Kind};
+use crate::link::Link;
+use crate::meter::Usage;
+use crate::race::{self, Boxed, Spectator};
+use crate::reconnecting::Reconnecting;
+use crate::settings::OriginSettings;
+use crate::snapshot::Snapshot;
+use crate::status::Status;
+use crate::task::Task;
+use crate::waiters::{Refused, Ticket, Waiters, Word};
+
+/// Proves a connection before it is used: returns what it made of it, or why it cannot be.
+pub(crate) type Prove<'a, T> = dyn Fn(Link) -> Boxed<'a, Result<T, Failure>> + Send + Sync + 'a;
+
+/// An origin that is kept connected. Cheap to clone; the supervision ends with the last clone.
+#[derive(Clone, Debug)]
+pub struct Origin {
+    pub(crate) shared: Arc<Shared>,
+    /// Ends the driver with the last clone of the origin.
+    pub(crate) driver: Arc<Task>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) name: Arc<str>,
+    pub(crate) waiters: Waiters,
+    snapshot: ArcSwap<Snapshot>,
+    settings: ArcSwap<OriginSettings>,
+    changed: watch::Sender<u64>,
+    facts: mpsc::Sender<Fact>,
+    chooser: ArcSwap<Chooser>,
+}
+
+impl Shared {
+    pub(crate) fn new(
+        name: Arc<str>,
+        settings: OriginSettings,
+        snapshot: Snapshot,
+        facts: mpsc::Sender<Fact>,
+        seed: u64,
+    ) -> Self {
+        Self {
+            name,
+            waiters: Waiters::default(),
+            snapshot: ArcSwap::from_pointee(snapshot),
+            chooser: ArcSwap::from_pointee(Chooser::new(settings.balance, seed)),
+            settings: ArcSwap::from_pointee(settings),
+            changed: watch::Sender::new(0),
+            facts,
+        }
+    }
+
+    pub(crate) fn publish(&self, snapshot: Snapshot) {
+        self.snapshot.store(Arc::new(snapshot));
+        self.changed.send_modify(|version| *version += 1);
+    }
+
+    /// Tells the driver; a fact that finds the inbox full is dropped, since the same kind of fact
+    /// fills it.
+    fn tell(&self, event: Event) {
+        let _ = self.facts.try_send(Fact::Event(event));
+    }
+}
+
+impl Origin {
+    /// Its name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.shared.name
+    }
+
+    /// A connection to the best endpoint.
+    ///
+    /// While the origin is away the caller waits in its hold, in order, for as long as the hold
+    /// allows. A connect failure moves on to the next endpoint by itself.
+    ///
+    /// # Errors
+    /// [`Kind::HoldTimedOut`] and its kin if the origin stayed away.
+    ///
+    /// # Cancel safety
+    /// Dropping the future gives the place in the hold up and closes whatever was being dialled.
+    pub async fn connect(&self) -> Result<Link, Error> {
+        let chooser = self.shared.chooser.load_full();
+        self.connect_by(&chooser, None).await
+    }
+
+    /// Like [`connect`](Self::connect), with a chooser of the caller's own, and what to hash by.
+    ///
+    /// # Errors
+    /// As [`connect`](Self::connect).
+    ///
+    /// # Cancel safety
+    /// As [`connect`](Self::connect).
+    pub async fn connect_by(&self, chooser: &Chooser, hash: Option<u64>) -> Result<Link, Error> {
+        self.connect_proven(chooser, hash, &|link| Box::pin(std::future::ready(Ok(link))))
+            .await
+    }
+
+    /// Keeps one connection: connects, proves it by `handshake`, and does so again whenever it is
+    /// lost.
+    ///
+    /// ```no_run
+    /// # async fn example(origin: ipreconnect::Origin) -> Result<(), Box<dyn std::error::Error>> {
+    /// use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    ///
+    /// let mut cache = origin.reconnecting(|mut link| async move {
+    ///     link.write_all(b"PING\r\n").await?;
+    ///     let mut answer = [0; 7];
+    ///     link.read_exact(&mut answer).await?;
+    ///     Ok(link)
+    /// });
+    /// let link = cache.ready().await?; // connects, or waits in the hold
+    /// if link.write_all(b"SET a 1\r\n").await.is_err() {
+    ///     cache.lost(); // the next `ready` reconnects
+    /// }
+    /// # Ok(()) }
+    /// ```
+    pub fn reconnecting<T, F, H>(&self, handshake: H) -> Reconnecting<T>
+    where
+        T: Send + 'static,
+        F: Future<Output = std::io::Result<T>> + Send + 'static,
+        H: Fn(Link) -> F + Send + Sync + 'static,
+    {
+        Reconnecting::new(self.clone(), handshake)
+    }
+
+    /// What is known of the origin now.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        Status::of(&self.shared.name, &self.snapshot(), self.shared.waiters.len())
+    }
+
+    /// The published state: immutable, and free to keep.
+    #[must_use]
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        self.shared.snapshot.load_full()
+    }
+
+    /// Waits until the status is one that `is_good` accepts, and returns it.
+    ///
+    /// # Errors
+    /// [`Kind::Closed`] if the origin ends before.
+    ///
+    /// # Cancel safety
+    /// Nothing is lost.
+    pub async fn watch(&self, mut is_good: impl FnMut(&Status) -> bool) -> Result<Status, Error> {
+        let mut changed = self.shared.changed.subscribe();
+        loop {
+            changed.borrow_and_update();
+            let status = self.status();
+            if is_good(&status) {
+                return Ok(status);
+            }
+            if changed.changed().await.is_err() {
+                return Err(Error::new(Kind::Closed, &self.shared.name));
+            }
+        }
+    }
+
+    /// Tries again now, whatever the schedule says; also ends a drain.
+    pub fn reconnect(&self) {
+        self.shared.tell(Event::ReconnectAsked);
+    }
+
+    /// Takes no new work from now on.
+    pub fn drain(&self) {
+        self.shared.tell(Event::DrainAsked);
+    }
+
+    /// Changes the settings. Links and waiting clients stay, and so does all that is known of
+    /// endpoints that stay.
+    ///
+    /// # Errors
+    /// [`Kind::Closed`] if the origin has ended.
+    pub async fn reconfigure(&self, settings: OriginSettings) -> Result<(), Error> {
+        if settings.balance != self.shared.settings.load().balance {
+            let chooser = Chooser::new(settings.balance, clock::stamp(clock::now()));
+            self.shared.chooser.store(Arc::new(chooser));
+        }
+        self.shared.settings.store(Arc::new(settings.clone()));
+        let fact = Fact::Reconfigure(Box::new(settings));
+        let sent = self.shared.facts.send(fact).await;
+        sent.map_err(|_| Error::new(Kind::Closed, &self.shared.name))
+    }
+
+    /// Ends the supervision and sends every waiting client away. Links that are open stay.
+    pub fn close(&self) {
+        self.shared.waiters.close();
+        self.driver.abort_handle().abort();
+    }
+
+    /// Tells what the carrier of a link saw of it.
+    pub fn report(&self, event: Event) {
+        self.shared.tell(event);
+    }
+
+    /// How long a client may wait, and how many may.
+    #[must_use]
+    pub fn settings(&self) -> Arc<OriginSettings> {
+        self.shared.settings.load_full()
+    }
+
+    pub(crate) async fn connect_proven<T: Send>(
+        &self,
+        chooser: &Chooser,
+        hash: Option<u64>,
+        prove: &Prove<'_, T>,
+    ) -> Result<T, Error> {
+        let mut place = Place::default();
+        loop {
+            let snapshot = self.snapshot();
+            let view = snapshot.view();
+            if view.phase == Phase::Draining {
+                return Err(self.error(Kind::Draining, &place, None));
+            }
+            let mut failure = view.failure.clone();
+            if view.is_usable() {
+                match self.dial(&snapshot, chooser, hash, prove).await {
+                    Ok(proven) => return Ok(proven),
+                    Err(last) => failure = Some(last),
+                }
+                if place.ticket.is_some() {
+                    self.shared.tell(Event::ReleaseFailed);
+                }
+            }
+            self.hold(&mut place, failure).await?;
+        }
+    }
+
+    async fn dial<T: Send>(
+        &self,
+        snapshot: &Snapshot,
+        chooser: &Chooser,
+        hash: Option<u64>,
+        prove: &Prove<'_, T>,
+    ) -> Result<T, Failure> {
+        let settings = self.shared.settings.load_full();
+        let order = chooser.order(snapshot, hash);
+        let dialer = Dialer {
+            source: settings.source,
+        };
+        race::run(
+            &order,
+            settings.attempt_delay,
+            settings.supervisor.connect_timeout,
+            &Reporter {
+                shared: &self.shared,
+                snapshot,
+            },
+            |endpoint| {
+                Box::pin(async move {
+                    let socket = dialer.connect(&endpoint.address).await?;
+                    let meter = snapshot.meter(endpoint.id).cloned().unwrap_or_default();
+                    let usage = Usage::begin(&meter);
+                    let address = endpoint.address.clone();
+                    prove(Link::new(socket, endpoint.id, address, usage)).await
+                })
+            },
+        )
+        .await
+    }
+
+    /// Waits for the driver's word, or for the end of patience.
+    async fn hold(&self, place: &mut Place, failure: Option<Failure>) -> Result<(), Error> {
+        let hold = self.shared.settings.load().hold;
+        if hold.patience.is_zero() {
+            return Err(self.error(Kind::Down, place, failure));
+        }
+        let since = *place.since.get_or_insert_with(clock::now);
+        let deadline = since.checked_add(hold.patience);
+        let wait = self.shared.waiters.wait(&mut place.ticket, hold.clients);
+        let word = match deadline {
+            Some(deadline) => tokio::time::timeout_at(deadline.into(), wait).await,
+            None => Ok(wait.await),
+        };
+        match word {
+            Ok(Ok(Word::Go)) => Ok(()),
+            Ok(Ok(Word::GivenUp)) => Err(self.error(Kind::GivenUp, place, failure)),
+            Ok(Err(Refused::Full)) => Err(self.error(Kind::HoldFull, place, failure)),
+            Ok(Err(Refused::Closed)) => Err(self.error(Kind::Closed, place, failure)),
+            Err(_) => {
+                let latest = self.snapshot().view().failure.clone().or(failure);
+                Err(self.error(Kind::HoldTimedOut, place, latest))
+            }
+        }
+    }
+
+    fn error(&self, kind: Kind, place: &Place, failure: Option<Failure>) -> Error {
+        let waited = place
+            .since
+            .map_or(Duration::ZERO, |since| since.elapsed());
+        Error::new(kind, &self.shared.name)
+            .because(failure)
+            .after(waited)
+    }
+}
+
+/// One client's place in the hold.
+#[derive(Default)]
+struct Place {
+    ticket: Option<Ticket>,
+    since: Option<Instant>,
+}
+
+/// Tells the driver how a race went.
+struct Reporter<'a> {
+    shared: &'a Shared,
+    snapshot: &'a Snapshot,
+}
+
+impl Spectator for Reporter<'_> {
+    fn dial_failed(&self, endpoint: &EndpointView, failure: &Failure) {
+        self.shared.tell(Event::DialFailed {
+            endpoint: endpoint.id,
+            failure: failure.clone(),
+        });
+    }
+
+    fn dial_hung(&self, endpoint: &EndpointView) {
+        self.shared.tell(Event::DialHung {
+            endpoint: endpoint.id,
+        });
+    }
+
+    fn proven(&self, endpoint: &EndpointView, took: Duration) {
+        use ipreconnect_core::origin::Health;
+        // What is known already need not be told again and again.
+        if let Some(meter) = self.snapshot.meter(endpoint.id) {
+            let now = clock::now();
+            let fresh = meter
+                .proven()
+                .is_some_and(|at| now.saturating_duration_since(at) < Duration::from_millis(100));
+            meter.prove(now);
+            let known = endpoint.health == Health::Up && endpoint.latency.is_some();
+            if known && fresh && self.shared.waiters.len() == 0 {
+                return;
+            }
+        }
+        self.shared.tell(Event::Dialled {
+            endpoint: endpoint.id,
+            took,
+        });
+    }
+}
+
+impl Origin {
+    pub(crate) fn chooser(&self) -> Arc<Chooser> {
+        self.shared.chooser.load_full()
+    }
+}
+
+impl Origin {
+    /// A number that is this origin's alone among those that exist now.
+    #[must_use]
+    pub fn identity(&self) -> usize {
+        Arc::as_ptr(&self.shared).addr()
+    }
+}

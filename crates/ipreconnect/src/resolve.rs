@@ -1,0 +1,83 @@
+//! Names to addresses, by the operating system's own resolution (getaddrinfo(3), NSS included).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use ipreconnect_core::address::Address;
+use ipreconnect_core::failure::{Cause, Failure};
+use tokio::sync::Semaphore;
+
+/// A lookup that takes longer is told as failed; the system's own resolver may go on for longer.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// Lookups that may be stuck in the system's resolver at once, for one name.
+const STUCK: usize = 2;
+
+/// Looks one name up.
+#[derive(Clone, Debug)]
+pub(crate) struct Resolver {
+    host: Arc<str>,
+    port: u16,
+    slots: Arc<Semaphore>,
+}
+
+impl Resolver {
+    pub(crate) fn new(host: &str, port: u16) -> Self {
+        Self {
+            host: host.into(),
+            port,
+            slots: Arc::new(Semaphore::new(STUCK)),
+        }
+    }
+
+    /// All addresses of the name, in the system's order (RFC 6724), each once.
+    pub(crate) async fn resolve(&self) -> Result<Vec<Address>, Failure> {
+        let Ok(slot) = Arc::clone(&self.slots).try_acquire_owned() else {
+            return Err(Failure::with_detail(
+                Cause::ResolverFailed,
+                "earlier lookups are still stuck in the system's resolver",
+            ));
+        };
+        let (host, port) = (Arc::clone(&self.host), self.port);
+        // The thread outlives the patience, and so does its slot.
+        let lookup = tokio::task::spawn_blocking(move || {
+            let _slot = slot;
+            std::net::ToSocketAddrs::to_socket_addrs(&(&*host, port))
+                .map(|addresses| addresses.map(Address::Tcp).collect::<Vec<_>>())
+        });
+        match tokio::time::timeout(PATIENCE, lookup).await {
+            Err(_) => Err(Failure::with_detail(
+                Cause::ResolverFailed,
+                format!("no answer within {PATIENCE:?}"),
+            )),
+            Ok(Err(join)) => Err(Failure::with_detail(
+                Cause::ResolverFailed,
+                join.to_string(),
+            )),
+            Ok(Ok(Err(error))) => Err(lookup_failure(&error)),
+            Ok(Ok(Ok(mut addresses))) => {
+                let mut seen = std::collections::BTreeSet::new();
+                addresses.retain(|address| seen.insert(address.clone()));
+                if addresses.is_empty() {
+                    Err(Failure::new(Cause::NoSuchName))
+                } else {
+                    Ok(addresses)
+                }
+            }
+        }
+    }
+}
+
+/// The standard library tells failures of getaddrinfo(3) only by their text.
+fn lookup_failure(error: &std::io::Error) -> Failure {
+    let text = error.to_string();
+    let words = text
+        .strip_prefix("failed to lookup address information: ")
+        .unwrap_or(&text);
+    let gone = ["Name or service not known", "No address associated", "nodename nor servname"];
+    let cause = if gone.iter().any(|known| words.contains(known)) {
+        Cause::NoSuchName
+    } else {
+        Cause::ResolverFailed
+    };
+    Failure::with_detail(cause, words)
+}

@@ -1,0 +1,46 @@
+//! Socket options that no safe wrapper covers. All `unsafe` of the library is here.
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd};
+
+/// Sets `IP_BIND_ADDRESS_NO_PORT` (ip(7)): a bind to an address alone keeps the choice of the port
+/// for the time of connecting, when the destination is known.
+pub(crate) fn bind_address_no_port(socket: &impl AsFd) -> io::Result<()> {
+    let on: libc::c_int = 1;
+    // SAFETY: the descriptor is borrowed for the call, and the value is an int of the size given.
+    let result = unsafe {
+        libc::setsockopt(
+            socket.as_fd().as_raw_fd(),
+            libc::IPPROTO_IP,
+            libc::IP_BIND_ADDRESS_NO_PORT,
+            (&raw const on).cast(),
+            size_of_val(&on) as libc::socklen_t,
+        )
+    };
+    if result == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
+
+/// Reads `TCP_INFO` (tcp(7)) into `buffer` and says how much of it the kernel filled.
+pub(crate) fn tcp_info(socket: &impl AsFd, buffer: &mut [u8]) -> io::Result<usize> {
+    let mut length = libc::socklen_t::try_from(buffer.len()).unwrap_or(libc::socklen_t::MAX);
+    // SAFETY: the descriptor is borrowed for the call, and the kernel writes at most `length` bytes
+    // into the buffer, which is that long.
+    let result = unsafe {
+        libc::getsockopt(
+            socket.as_fd().as_raw_fd(),
+            libc::IPPROTO_TCP,
+            libc::TCP_INFO,
+            buffer.as_mut_ptr().cast(),
+            &raw mut length,
+        )
+    };
+    if result == 0 {
+        Ok(length as usize)
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}

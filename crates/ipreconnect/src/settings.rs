@@ -1,0 +1,98 @@
+//! Everything that can be set for one origin.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use ipreconnect_core::backoff::BackoffSettings;
+use ipreconnect_core::balance::Policy;
+use ipreconnect_core::detector::Thresholds;
+use ipreconnect_core::origin::{Check, Entry, EntryAddress, OnDown, OnReturn, Settings};
+
+use crate::target::Target;
+
+/// One entry of the address list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// Where it leads.
+    pub target: Target,
+    /// 0 is preferred; higher ones are backups, in order.
+    pub priority: u32,
+    /// Its weight among places of the same priority; at least 1.
+    pub weight: u32,
+}
+
+/// Clients wait here while the origin is away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HoldSettings {
+    /// How long one client waits at most; zero fails at once.
+    pub patience: Duration,
+    /// How many may wait at once, over all workers.
+    pub clients: usize,
+}
+
+/// Settings of one [`Origin`](crate::Origin).
+#[derive(Clone, Debug, PartialEq)]
+pub struct OriginSettings {
+    /// Where the origin may be found.
+    pub places: Vec<Place>,
+    /// How an endpoint is chosen among those of one priority.
+    pub balance: Policy,
+    /// What the supervisor goes by.
+    pub supervisor: Settings,
+    /// Between two dials of one race (RFC 8305).
+    pub attempt_delay: Duration,
+    /// The hold.
+    pub hold: HoldSettings,
+    /// The local address to dial from.
+    pub source: Option<IpAddr>,
+}
+
+impl OriginSettings {
+    /// The defaults of `interface.md`, for these targets: the first is preferred, the others are
+    /// backups in order.
+    #[must_use]
+    pub fn new(targets: impl IntoIterator<Item = Target>) -> Self {
+        let places = targets.into_iter().enumerate().map(|(index, target)| Place {
+            target,
+            priority: u32::try_from(index).unwrap_or(u32::MAX),
+            weight: 1,
+        });
+        Self {
+            places: places.collect(),
+            balance: Policy::Failover,
+            supervisor: Settings {
+                check: Check::HalfOpen,
+                interval: Duration::from_secs(5),
+                timeout: Duration::from_millis(500),
+                thresholds: Thresholds {
+                    down_after: 2,
+                    up_after: 2,
+                },
+                connect_timeout: Duration::from_secs(2),
+                reconnect: BackoffSettings::default(),
+                on_down: OnDown::Keep,
+                on_return: OnReturn::Keep,
+            },
+            attempt_delay: Duration::from_millis(250),
+            hold: HoldSettings {
+                patience: Duration::from_secs(10),
+                clients: 10_000,
+            },
+            source: None,
+        }
+    }
+
+    pub(crate) fn entries(&self) -> Vec<Entry> {
+        self.places
+            .iter()
+            .map(|place| Entry {
+                address: match &place.target {
+                    Target::Fixed(address) => EntryAddress::Fixed(address.clone()),
+                    Target::Name { .. } => EntryAddress::Name,
+                },
+                priority: place.priority,
+                weight: place.weight,
+            })
+            .collect()
+    }
+}

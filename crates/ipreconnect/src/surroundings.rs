@@ -1,0 +1,160 @@
+//! What all origins of a process share: the network around them, sleep, and whose fault it is when
+//! everything fails at once.
+
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use ipreconnect_core::address::Address;
+use ipreconnect_core::failure::Failure;
+use ipreconnect_core::locality::{Blame, Locality, Reach};
+use tokio::runtime::Handle;
+use tokio::sync::broadcast;
+
+use crate::clock;
+use crate::sense::network::NetworkWatch;
+use crate::sense::wake::SleepWatch;
+use crate::task::Task;
+
+/// Between two looks at the clocks.
+const SLEEP_CHECK: Duration = Duration::from_secs(1);
+/// Changes of the network come in flurries; one signal tells a flurry.
+const FLURRY: Duration = Duration::from_millis(100);
+
+/// Something that happened to the machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Signal {
+    /// Its addresses, links or routes changed.
+    NetworkChanged,
+    /// It woke from sleep.
+    Resumed,
+}
+
+/// Watches what is around all origins of a process. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Surroundings(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    signals: broadcast::Sender<Signal>,
+    locality: Mutex<Locality>,
+    next: AtomicU32,
+    _tasks: Vec<Task>,
+}
+
+impl Surroundings {
+    /// Begins to watch, with tasks on `runtime`.
+    #[must_use]
+    pub fn watch(runtime: &Handle) -> Self {
+        let (signals, _) = broadcast::channel(16);
+        let tasks = vec![
+            Task::spawn(runtime, "network watch", watch_network(signals.clone())),
+            Task::spawn(runtime, "sleep watch", watch_sleep(signals.clone())),
+        ];
+        Self(Arc::new(Shared {
+            signals,
+            locality: Mutex::new(Locality::default()),
+            next: AtomicU32::new(0),
+            _tasks: tasks,
+        }))
+    }
+
+    /// Tells all origins that the machine's network changed, or that it slept, where this library
+    /// cannot see it by itself.
+    pub fn signal(&self, signal: Signal) {
+        // Without any origin there is nobody to tell.
+        let _ = self.0.signals.send(signal);
+    }
+
+    /// Whose fault it is that an origin fails, as far as can be told.
+    #[must_use]
+    pub fn blame(&self) -> Blame {
+        self.locality().blame()
+    }
+
+    pub(crate) fn subscribe(&self) -> broadcast::Receiver<Signal> {
+        self.0.signals.subscribe()
+    }
+
+    pub(crate) fn enter(&self) -> Resident {
+        Resident {
+            id: self.0.next.fetch_add(1, Relaxed),
+            surroundings: self.clone(),
+        }
+    }
+
+    fn locality(&self) -> std::sync::MutexGuard<'_, Locality> {
+        self.0
+            .locality
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// One origin among the others.
+#[derive(Debug)]
+pub(crate) struct Resident {
+    id: u32,
+    surroundings: Surroundings,
+}
+
+impl Resident {
+    pub(crate) fn subscribe(&self) -> broadcast::Receiver<Signal> {
+        self.surroundings.subscribe()
+    }
+
+    pub(crate) fn failed(&self, address: &Address, failure: &Failure) {
+        let mut locality = self.surroundings.locality();
+        locality.failed(clock::now(), self.id, failure.layer(), reach(address));
+    }
+
+    pub(crate) fn worked(&self, address: &Address) {
+        self.surroundings.locality().worked(self.id, reach(address));
+    }
+
+    pub(crate) fn blame(&self) -> Blame {
+        self.surroundings.blame()
+    }
+}
+
+impl Drop for Resident {
+    fn drop(&mut self) {
+        self.surroundings.locality().remove(self.id);
+    }
+}
+
+fn reach(address: &Address) -> Reach {
+    if address.is_local() {
+        Reach::Local
+    } else {
+        Reach::Remote
+    }
+}
+
+/// A machine that gives no netlink socket is not watched; origins heal by their schedule then.
+async fn watch_network(signals: broadcast::Sender<Signal>) {
+    let watch = match NetworkWatch::new() {
+        Ok(watch) => watch,
+        Err(error) => {
+            tracing::debug!(%error, "changes of the network cannot be watched here");
+            return;
+        }
+    };
+    while watch.changed().await.is_ok() {
+        // Without any origin there is nobody to tell.
+        let _ = signals.send(Signal::NetworkChanged);
+        tokio::time::sleep(FLURRY).await;
+    }
+}
+
+async fn watch_sleep(signals: broadcast::Sender<Signal>) {
+    let mut watch = SleepWatch::new();
+    loop {
+        tokio::time::sleep(SLEEP_CHECK).await;
+        if let Some(slept) = watch.slept() {
+            tracing::info!(?slept, "this machine slept");
+            // Without any origin there is nobody to tell.
+            let _ = signals.send(Signal::Resumed);
+        }
+    }
+}

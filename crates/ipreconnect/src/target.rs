@@ -1,0 +1,115 @@
+//! Addresses as people write them.
+
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use ipreconnect_core::address::Address;
+
+/// One entry of an origin's address list: `host:port`, `ip:port`, `[v6]:port` or `unix:/path`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Target {
+    /// An address that needs no lookup.
+    Fixed(Address),
+    /// A name to look up.
+    Name {
+        /// The name.
+        host: String,
+        /// The port.
+        port: u16,
+    },
+}
+
+/// Why an address cannot be understood.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TargetError {
+    /// There is no `:port` at the end.
+    NoPort,
+    /// The port is not a number from 1 to 65535.
+    BadPort,
+    /// The host is empty, or has characters that no host name has.
+    BadHost,
+    /// The path of a Unix socket must be absolute, and shorter than 108 bytes (unix(7)).
+    BadPath,
+}
+
+impl fmt::Display for TargetError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NoPort => "the port is missing",
+            Self::BadPort => "the port must be a number from 1 to 65535",
+            Self::BadHost => "this is not a host name or IP address",
+            Self::BadPath => "the path of a unix socket must be absolute and at most 107 bytes long",
+        })
+    }
+}
+
+impl std::error::Error for TargetError {}
+
+/// The longest path of a Unix socket, without the final zero (unix(7)).
+const LONGEST_PATH: usize = 107;
+
+impl FromStr for Target {
+    type Err = TargetError;
+
+    fn from_str(text: &str) -> Result<Self, TargetError> {
+        if let Some(path) = text.strip_prefix("unix:") {
+            let path = PathBuf::from(path);
+            if !path.is_absolute() || path.as_os_str().len() > LONGEST_PATH {
+                return Err(TargetError::BadPath);
+            }
+            return Ok(Self::Fixed(Address::Unix(path.into())));
+        }
+        let text = text.strip_prefix("tcp://").unwrap_or(text);
+        let (host, port) = text.rsplit_once(':').ok_or(TargetError::NoPort)?;
+        let literal = host.strip_prefix('[').and_then(|h| h.strip_suffix(']'));
+        if literal.is_none() && host.contains(':') {
+            return Err(TargetError::NoPort);
+        }
+        let port = match port.parse() {
+            Ok(0) | Err(_) => return Err(TargetError::BadPort),
+            Ok(port) => port,
+        };
+        if let Ok(ip) = literal.unwrap_or(host).parse::<IpAddr>() {
+            return Ok(Self::Fixed(SocketAddr::new(ip, port).into()));
+        }
+        if literal.is_some() || !is_host(host) {
+            return Err(TargetError::BadHost);
+        }
+        Ok(Self::Name {
+            host: host.to_owned(),
+            port,
+        })
+    }
+}
+
+/// Letters, digits, hyphens and underscores between dots; at most 253 bytes (RFC 1123, section 2.1).
+fn is_host(host: &str) -> bool {
+    let host = host.strip_suffix('.').unwrap_or(host);
+    let label = |label: &str| {
+        (1..=63).contains(&label.len())
+            && label
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
+    };
+    host.len() <= 253 && host.split('.').all(label)
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Fixed(address) => address.fmt(f),
+            Self::Name { host, port } => write!(f, "{host}:{port}"),
+        }
+    }
+}
+
+impl From<SocketAddr> for Target {
+    fn from(address: SocketAddr) -> Self {
+        Self::Fixed(address.into())
+    }
+}
+
+#[cfg(test)]
+mod tests;

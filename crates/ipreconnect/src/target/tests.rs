@@ -1,0 +1,36 @@
+use super::*;
+
+#[test]
+fn what_people_write() {
+    for (text, shown) in [
+        ("127.0.0.1:80", "127.0.0.1:80"),
+        ("[::1]:80", "[::1]:80"),
+        ("db.internal:5432", "db.internal:5432"),
+        ("tcp://db_1.internal.:5432", "db_1.internal.:5432"),
+        ("unix:/run/x.sock", "unix:/run/x.sock"),
+    ] {
+        assert_eq!(text.parse::<Target>().unwrap().to_string(), shown);
+    }
+}
+
+#[test]
+fn what_cannot_be_understood() {
+    for (text, error) in [
+        ("", TargetError::NoPort),
+        ("host", TargetError::NoPort),
+        ("::1", TargetError::NoPort),
+        ("host:", TargetError::BadPort),
+        ("host:0", TargetError::BadPort),
+        ("host:65536", TargetError::BadPort),
+        ("host:http", TargetError::BadPort),
+        (":80", TargetError::BadHost),
+        ("a b:80", TargetError::BadHost),
+        ("[host]:80", TargetError::BadHost),
+        ("a..b:80", TargetError::BadHost),
+        ("unix:x.sock", TargetError::BadPath),
+    ] {
+        assert_eq!(text.parse::<Target>(), Err(error), "{text:?}");
+    }
+    let long = format!("unix:/{}", "x".repeat(200));
+    assert_eq!(long.parse::<Target>(), Err(TargetError::BadPath));
+}
