@@ -9,9 +9,9 @@ use ipreconnect_core::address::Address;
 use ipreconnect_core::failure::{Cause, Failure};
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, recv};
-use socket2::{Domain, SockAddr, Socket, TcpKeepalive, Type};
+use socket2::{Domain, SockAddr, TcpKeepalive, Type};
 use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
+use crate::socket::{Socket, register};
 
 /// A path that carries nothing for this long is asked whether it is still there.
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(5);
@@ -32,7 +32,7 @@ impl Dialer {
     /// Connects to `address`, on the runtime of the caller.
     ///
     /// Cancel safety: dropping the future closes the socket; nothing was sent but the handshake.
-    pub(crate) async fn connect(self, address: &Address) -> Result<AsyncFd<OwnedFd>, Failure> {
+    pub(crate) async fn connect(self, address: &Address) -> Result<Socket, Failure> {
         let socket = self.socket(address).map_err(|error| failure(&error))?;
         let peer = sock_addr(address).map_err(|error| failure(&error))?;
         match socket.connect(&peer) {
@@ -40,19 +40,19 @@ impl Dialer {
             Err(error) if is_underway(&error) => {}
             Err(error) => return Err(failure(&error)),
         }
-        let socket = AsyncFd::new(OwnedFd::from(socket)).map_err(|error| failure(&error))?;
+        let socket = register(OwnedFd::from(socket)).map_err(|error| failure(&error))?;
         established(&socket).await?;
         Ok(socket)
     }
 
     /// A fresh, non-blocking socket for `address`, with all options set.
-    pub(crate) fn socket(self, address: &Address) -> io::Result<Socket> {
+    pub(crate) fn socket(self, address: &Address) -> io::Result<socket2::Socket> {
         let domain = match address {
             Address::Tcp(SocketAddr::V4(_)) => Domain::IPV4,
             Address::Tcp(SocketAddr::V6(_)) => Domain::IPV6,
             Address::Unix(_) => Domain::UNIX,
         };
-        let socket = Socket::new(domain, Type::STREAM.nonblocking().cloexec(), None)?;
+        let socket = socket2::Socket::new(domain, Type::STREAM.nonblocking().cloexec(), None)?;
         if domain != Domain::UNIX {
             socket.set_tcp_nodelay(true)?;
             socket.set_tcp_keepalive(
@@ -85,7 +85,7 @@ pub(crate) fn is_underway(error: &io::Error) -> bool {
 }
 
 /// Waits until the handshake is over.
-async fn established(socket: &AsyncFd<OwnedFd>) -> Result<(), Failure> {
+async fn established(socket: &Socket) -> Result<(), Failure> {
     loop {
         let mut guard = socket
             .ready(Interest::WRITABLE)
@@ -102,7 +102,7 @@ async fn established(socket: &AsyncFd<OwnedFd>) -> Result<(), Failure> {
     }
 }
 
-fn is_connected(socket: &AsyncFd<OwnedFd>) -> bool {
+fn is_connected(socket: &Socket) -> bool {
     // Asking for the peer's name fails until the handshake is over.
     let mut nothing = [0u8; 0];
     let connected = !matches!(rustix::net::getpeername(socket.get_ref()), Err(Errno::NOTCONN));
@@ -111,7 +111,7 @@ fn is_connected(socket: &AsyncFd<OwnedFd>) -> bool {
 
 /// What an error of the socket layer says about the endpoint.
 #[must_use]
-pub fn failure(error: &io::Error) -> Failure {
+pub(crate) fn failure(error: &io::Error) -> Failure {
     let cause = match error.raw_os_error().map(Errno::from_raw_os_error) {
         Some(Errno::CONNREFUSED | Errno::NOENT) => Cause::Refused,
         Some(Errno::CONNRESET | Errno::CONNABORTED | Errno::PIPE) => Cause::Reset,

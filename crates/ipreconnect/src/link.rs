@@ -1,13 +1,14 @@
 //! One open connection to an endpoint.
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use ipreconnect_core::address::{Address, EndpointId};
 use rustix::net::{RecvFlags, SendFlags, Shutdown};
-use tokio::io::unix::AsyncFd;
+
+use crate::socket::Socket;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::meter::Usage;
@@ -17,7 +18,7 @@ use crate::meter::Usage;
 /// Dropping it ends the connection in both directions by an explicit `shutdown(2)`.
 #[derive(Debug)]
 pub struct Link {
-    socket: Option<AsyncFd<OwnedFd>>,
+    socket: Option<Socket>,
     endpoint: EndpointId,
     address: Address,
     usage: Option<Usage>,
@@ -27,7 +28,7 @@ pub struct Link {
 #[derive(Debug)]
 pub struct Parts {
     /// The connected, non-blocking socket, registered with the runtime it was dialled on.
-    pub socket: AsyncFd<OwnedFd>,
+    pub socket: Socket,
     /// The endpoint.
     pub endpoint: EndpointId,
     /// Its address.
@@ -38,7 +39,7 @@ pub struct Parts {
 
 impl Link {
     pub(crate) fn new(
-        socket: AsyncFd<OwnedFd>,
+        socket: Socket,
         endpoint: EndpointId,
         address: Address,
         usage: Usage,
@@ -80,7 +81,7 @@ impl Link {
         }
     }
 
-    fn socket(&self) -> io::Result<&AsyncFd<OwnedFd>> {
+    fn socket(&self) -> io::Result<&Socket> {
         self.socket
             .as_ref()
             .ok_or_else(|| io::ErrorKind::NotConnected.into())

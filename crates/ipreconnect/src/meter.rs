@@ -16,6 +16,15 @@ pub struct Meter {
     closing: AtomicU64,
 }
 
+static CLOSINGS: AtomicU64 = AtomicU64::new(0);
+
+/// How often the links of any endpoint were asked to close, in this process: carriers look through
+/// their links only when it has changed.
+#[must_use]
+pub fn closings() -> u64 {
+    CLOSINGS.load(Relaxed)
+}
+
 /// Between two stores of the same proof.
 const GRAIN: u64 = 16;
 
@@ -49,6 +58,7 @@ impl Meter {
     /// Asks the carriers of this endpoint's links to close those opened before now.
     pub(crate) fn close_links(&self, now: Instant) {
         self.closing.store(clock::stamp(now), Relaxed);
+        CLOSINGS.fetch_add(1, Relaxed);
     }
 
     /// Whether a link opened at `opened` was asked to close.

@@ -8,7 +8,7 @@ use ipreconnect_core::address::Address;
 use ipreconnect_core::failure::{Cause, Failure};
 use rustix::net::{RecvFlags, Shutdown, recv, shutdown};
 use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
+use crate::socket::{Socket, register};
 
 use crate::clock;
 use crate::dial::{Dialer, failure, is_underway, sock_addr};
@@ -41,7 +41,7 @@ pub(crate) async fn handshake(
             Err(error) if is_underway(&error) => {}
             Err(error) => return Err(failure(&error)),
         }
-        let socket = AsyncFd::new(OwnedFd::from(socket)).map_err(|error| failure(&error))?;
+        let socket = register(OwnedFd::from(socket)).map_err(|error| failure(&error))?;
         let _writable = socket
             .ready(Interest::WRITABLE)
             .await
@@ -61,7 +61,7 @@ pub(crate) async fn handshake(
 /// A connection that was half-closed at once, and whose end is awaited.
 #[derive(Debug)]
 pub(crate) struct HangUp {
-    socket: AsyncFd<OwnedFd>,
+    socket: Socket,
     began: Instant,
 }
 

@@ -1,12 +1,13 @@
 //! Changes of this machine's addresses, links and routes, as rtnetlink(7) tells them.
 
 use std::io;
-use std::os::fd::OwnedFd;
 
-use rustix::net::netlink::{ROUTE, SocketAddrNetlink};
+
+use rustix::net::netlink::SocketAddrNetlink;
 use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType, bind, recv, socket_with};
 use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
+
+use crate::socket::{Socket, register};
 
 /// `RTMGRP_LINK`, `RTMGRP_IPV4_IFADDR`, `RTMGRP_IPV4_ROUTE`, `RTMGRP_IPV6_IFADDR` and
 /// `RTMGRP_IPV6_ROUTE` of `linux/rtnetlink.h`.
@@ -15,7 +16,7 @@ const GROUPS: u32 = 0x1 | 0x10 | 0x40 | 0x100 | 0x400;
 /// Tells that the network of this machine changed.
 #[derive(Debug)]
 pub struct NetworkWatch {
-    socket: AsyncFd<OwnedFd>,
+    socket: Socket,
 }
 
 impl NetworkWatch {
@@ -28,11 +29,11 @@ impl NetworkWatch {
             AddressFamily::NETLINK,
             SocketType::RAW,
             SocketFlags::NONBLOCK | SocketFlags::CLOEXEC,
-            Some(ROUTE),
+            None,
         )?;
         bind(&socket, &SocketAddrNetlink::new(0, GROUPS))?;
         Ok(Self {
-            socket: AsyncFd::new(socket)?,
+            socket: register(socket)?,
         })
     }
 

@@ -1,0 +1,195 @@
+//! Listening sockets by `sock_diag(7)`: requests, and the parsing of answers.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+
+use rustix::net::netlink::{SOCK_DIAG, SocketAddrNetlink};
+use rustix::net::{
+    AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, recv, sendto, socket_with,
+};
+
+/// `SOCK_DIAG_BY_FAMILY` of `linux/sock_diag.h`.
+const BY_FAMILY: u16 = 20;
+/// `NLM_F_REQUEST | NLM_F_DUMP` of `linux/netlink.h`.
+const DUMP: u16 = 0x1 | 0x300;
+const DONE: u16 = 3;
+const ERROR: u16 = 2;
+/// `1 << TCP_LISTEN`.
+const LISTEN: u32 = 1 << 10;
+const AF_UNIX: u8 = 1;
+const AF_INET: u8 = 2;
+const AF_INET6: u8 = 10;
+const IPPROTO_TCP: u8 = 6;
+/// `UDIAG_SHOW_NAME`, and the attribute that carries the name.
+const SHOW_NAME: u32 = 1;
+const NAME: u16 = 0;
+/// Datagrams read for one answer at most.
+const DATAGRAMS: usize = 4096;
+
+/// A socket, by what identifies its owner.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Found {
+    pub(crate) inode: u64,
+    pub(crate) uid: u32,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct FoundTcp {
+    pub(crate) found: Found,
+    pub(crate) ip: IpAddr,
+    pub(crate) port: u16,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct FoundUnix {
+    pub(crate) found: Found,
+    pub(crate) path: PathBuf,
+}
+
+/// All TCP sockets that listen on a port, of both families.
+pub(crate) fn listening_tcp(port: u16) -> io::Result<Vec<FoundTcp>> {
+    let mut found = Vec::new();
+    for family in [AF_INET, AF_INET6] {
+        dump(&inet_request(family), |payload| found.extend(parse_inet(payload)))?;
+    }
+    found.retain(|socket| socket.port == port);
+    Ok(found)
+}
+
+/// All Unix sockets that listen on a path.
+pub(crate) fn listening_unix() -> io::Result<Vec<FoundUnix>> {
+    let mut found = Vec::new();
+    dump(&unix_request(), |payload| found.extend(parse_unix(payload)))?;
+    Ok(found)
+}
+
+/// `struct inet_diag_req_v2` of `linux/inet_diag.h`, 56 bytes, with an empty socket id.
+fn inet_request(family: u8) -> Vec<u8> {
+    let mut request = vec![family, IPPROTO_TCP, 0, 0];
+    request.extend(LISTEN.to_ne_bytes());
+    request.resize(56, 0);
+    request
+}
+
+/// `struct unix_diag_req` of `linux/unix_diag.h`, 24 bytes.
+fn unix_request() -> Vec<u8> {
+    let mut request = vec![AF_UNIX, 0, 0, 0];
+    for word in [LISTEN, 0, SHOW_NAME, u32::MAX, u32::MAX] {
+        request.extend(word.to_ne_bytes());
+    }
+    request
+}
+
+/// Sends one request and hands each answer's payload to `each`.
+fn dump(request: &[u8], mut each: impl FnMut(&[u8])) -> io::Result<()> {
+    let socket = socket_with(
+        AddressFamily::NETLINK,
+        SocketType::RAW,
+        SocketFlags::CLOEXEC,
+        Some(SOCK_DIAG),
+    )?;
+    let mut message = Vec::with_capacity(16 + request.len());
+    let length = u32::try_from(16 + request.len()).unwrap_or(u32::MAX);
+    message.extend(length.to_ne_bytes());
+    message.extend(BY_FAMILY.to_ne_bytes());
+    message.extend(DUMP.to_ne_bytes());
+    message.extend([0; 8]);
+    message.extend(request);
+    sendto(&socket, &message, SendFlags::empty(), &SocketAddrNetlink::new(0, 0))?;
+    receive(&socket, &mut each)
+}
+
+fn receive(socket: &OwnedFd, each: &mut impl FnMut(&[u8])) -> io::Result<()> {
+    let mut buffer = vec![0u8; 64 * 1024];
+    for _ in 0..DATAGRAMS {
+        let (count, _) = recv(socket, &mut buffer[..], RecvFlags::empty())?;
+        match messages(buffer.get(..count).unwrap_or_default(), each)? {
+            Stream::Ended => return Ok(()),
+            Stream::GoesOn => {}
+        }
+    }
+    Err(io::Error::other("the kernel's table of sockets has no end"))
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stream {
+    GoesOn,
+    Ended,
+}
+
+/// Walks the messages of one datagram (netlink(7)).
+fn messages(mut datagram: &[u8], each: &mut impl FnMut(&[u8])) -> io::Result<Stream> {
+    while let (Some(length), Some(kind)) = (word(datagram, 0), half(datagram, 4)) {
+        let length = length as usize;
+        let Some(payload) = datagram.get(16..length) else {
+            return Err(io::Error::other("a malformed answer of the kernel"));
+        };
+        match kind {
+            DONE => return Ok(Stream::Ended),
+            ERROR => {
+                let errno = word(payload, 0).map_or(0, |errno| (errno as i32).wrapping_neg());
+                return Err(io::Error::from_raw_os_error(errno));
+            }
+            _ => each(payload),
+        }
+        let aligned = length.div_ceil(4) * 4;
+        datagram = datagram.get(aligned..).unwrap_or_default();
+    }
+    Ok(Stream::GoesOn)
+}
+
+/// `struct inet_diag_msg` of `linux/inet_diag.h`, 72 bytes.
+fn parse_inet(message: &[u8]) -> Option<FoundTcp> {
+    let port = u16::from_be_bytes(message.get(4..6)?.try_into().ok()?);
+    let ip = match *message.first()? {
+        AF_INET => {
+            let octets: [u8; 4] = message.get(8..12)?.try_into().ok()?;
+            IpAddr::V4(Ipv4Addr::from(octets))
+        }
+        AF_INET6 => {
+            let octets: [u8; 16] = message.get(8..24)?.try_into().ok()?;
+            IpAddr::V6(Ipv6Addr::from(octets))
+        }
+        _ => return None,
+    };
+    let found = Found {
+        uid: word(message, 64)?,
+        inode: word(message, 68)?.into(),
+    };
+    Some(FoundTcp { found, ip, port })
+}
+
+/// `struct unix_diag_msg` of `linux/unix_diag.h`, 16 bytes, and its attributes.
+fn parse_unix(message: &[u8]) -> Option<FoundUnix> {
+    let inode = u64::from(word(message, 4)?);
+    let mut attributes = message.get(16..)?;
+    while let (Some(length), Some(kind)) = (half(attributes, 0), half(attributes, 2)) {
+        let length = usize::from(length);
+        let value = attributes.get(4..length)?;
+        if kind == NAME {
+            // Abstract names begin with a zero byte and are no paths.
+            let name = value.strip_suffix(&[0]).unwrap_or(value);
+            let path = std::str::from_utf8(name).ok().filter(|name| name.starts_with('/'))?;
+            let found = Found { inode, uid: 0 };
+            return Some(FoundUnix {
+                found,
+                path: path.into(),
+            });
+        }
+        attributes = attributes.get(length.div_ceil(4) * 4..)?;
+    }
+    None
+}
+
+fn word(bytes: &[u8], at: usize) -> Option<u32> {
+    Some(u32::from_ne_bytes(bytes.get(at..at + 4)?.try_into().ok()?))
+}
+
+fn half(bytes: &[u8], at: usize) -> Option<u16> {
+    Some(u16::from_ne_bytes(bytes.get(at..at + 2)?.try_into().ok()?))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,42 @@
+use super::*;
+use proptest::prelude::*;
+
+#[test]
+fn a_listener_is_found_with_its_inode() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let found = listening_tcp(port).unwrap();
+    assert_eq!(found.len(), 1);
+    assert_eq!(found[0].ip, IpAddr::from([127, 0, 0, 1]));
+    assert!(found[0].found.inode > 0);
+}
+
+#[test]
+fn an_error_of_the_kernel_is_told() {
+    let mut message = 36u32.to_ne_bytes().to_vec();
+    message.extend(ERROR.to_ne_bytes());
+    message.extend([0; 10]);
+    message.extend((-1i32).to_ne_bytes());
+    message.resize(36, 0);
+    let error = messages(&message, &mut |_| {}).unwrap_err();
+    assert_eq!(error.raw_os_error(), Some(1));
+}
+
+proptest! {
+    #[test]
+    fn hostile_bytes_do_no_harm(bytes in prop::collection::vec(any::<u8>(), 0..512)) {
+        let _ = messages(&bytes, &mut |payload| { parse_inet(payload); parse_unix(payload); });
+        parse_inet(&bytes);
+        parse_unix(&bytes);
+    }
+
+    #[test]
+    fn lengths_that_lie_end_the_walk(length in 0u32..64, kind in 0u16..30) {
+        let mut bytes = length.to_ne_bytes().to_vec();
+        bytes.extend(kind.to_ne_bytes());
+        bytes.resize(40, 0);
+        let mut calls = 0;
+        let _ = messages(&bytes, &mut |_| calls += 1);
+        prop_assert!(calls <= 3);
+    }
+}

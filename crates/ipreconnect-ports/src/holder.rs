@@ -1,0 +1,111 @@
+//! Who holds an address.
+
+use std::fmt;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
+
+use crate::diag::{self, Found};
+use crate::process;
+
+/// Somebody who listens on an address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Holder {
+    /// The process, if it can be seen.
+    pub process: Option<Process>,
+    /// The user who opened the socket.
+    pub uid: u32,
+    /// That user's name, if `/etc/passwd` knows it.
+    pub user: Option<String>,
+    /// The socket's inode.
+    pub inode: u64,
+}
+
+/// A process that has a socket open.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Process {
+    /// Its number.
+    pub pid: u32,
+    /// Its short name (`/proc/PID/comm`).
+    pub name: String,
+}
+
+impl fmt::Display for Holder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let user = self
+            .user
+            .as_ref()
+            .map_or_else(|| format!("uid {}", self.uid), |name| format!("user {name}"));
+        match &self.process {
+            Some(process) => write!(f, "{} (pid {}, {user})", process.name, process.pid),
+            None => write!(f, "a process that cannot be seen from here ({user})"),
+        }
+    }
+}
+
+/// Everybody who listens on a TCP address in a way that conflicts with listening there too: on that
+/// very address, on the wildcard, or, if it is the wildcard itself, on any address of its port.
+///
+/// # Errors
+/// If the kernel's table cannot be read.
+pub fn holders(address: SocketAddr) -> io::Result<Vec<Holder>> {
+    let mut found = diag::listening_tcp(address.port())?;
+    found.retain(|socket| conflicts(socket.ip, address.ip()));
+    Ok(identify(found.into_iter().map(|socket| socket.found)))
+}
+
+/// Everybody who listens on the Unix socket at `path`.
+///
+/// # Errors
+/// If the kernel's table cannot be read.
+pub fn holders_of_unix(path: &Path) -> io::Result<Vec<Holder>> {
+    let wanted = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    let mut found = diag::listening_unix()?;
+    found.retain(|socket| {
+        let bound = Path::new(&socket.path);
+        bound == path || bound == wanted
+    });
+    let mut holders = identify(found.iter().map(|socket| socket.found));
+    for holder in &mut holders {
+        // The Unix table does not tell the user; the process does.
+        if let Some(process) = &holder.process {
+            if let Some(uid) = process::uid(process.pid) {
+                holder.uid = uid;
+                holder.user = process::user_name(uid);
+            }
+        }
+    }
+    Ok(holders)
+}
+
+/// Whether listening on `held` stands in the way of `wanted` (bind(2); sockets here are one family
+/// each, but a foreign IPv6 wildcard usually takes IPv4 too).
+fn conflicts(held: IpAddr, wanted: IpAddr) -> bool {
+    let (held, wanted) = (held.to_canonical(), wanted.to_canonical());
+    match (held, wanted) {
+        (IpAddr::V6(held), IpAddr::V4(_)) => held.is_unspecified(),
+        (IpAddr::V4(_), IpAddr::V6(_)) => false,
+        _ => held == wanted || held.is_unspecified() || wanted.is_unspecified(),
+    }
+}
+
+fn identify(found: impl Iterator<Item = Found>) -> Vec<Holder> {
+    let found: Vec<Found> = found.collect();
+    let inodes: Vec<u64> = found.iter().map(|socket| socket.inode).collect();
+    let owners = process::owners(&inodes);
+    let mut holders: Vec<Holder> = Vec::new();
+    for socket in found {
+        let process = owners.get(&socket.inode).cloned();
+        // A group of sockets of one process is one holder.
+        let known = process.is_some() && holders.iter().any(|holder| holder.process == process);
+        if !known {
+            holders.push(Holder {
+                process,
+                uid: socket.uid,
+                user: process::user_name(socket.uid),
+                inode: socket.inode,
+            });
+        }
+    }
+    holders
+}

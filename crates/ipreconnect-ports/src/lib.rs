@@ -1,0 +1,10 @@
+//! The sockets of this machine: who holds an address.
+//!
+//! Sockets are found by `sock_diag(7)`, their processes by `/proc`. Both work unprivileged; what
+//! another user's process holds is then seen without its process.
+
+mod diag;
+mod holder;
+mod process;
+
+pub use holder::{Holder, Process, holders, holders_of_unix};

@@ -1,0 +1,53 @@
+//! Real sockets, and who holds them.
+
+use std::net::{SocketAddr, TcpListener};
+use std::os::unix::net::UnixListener;
+
+use ipreconnect_ports::{holders, holders_of_unix};
+
+fn assert_is_me(found: &[ipreconnect_ports::Holder]) {
+    let [holder] = found else {
+        panic!("one holder is expected: {found:?}");
+    };
+    let process = holder.process.as_ref().expect("our own process is seen");
+    assert_eq!(process.pid, std::process::id());
+    let shown = holder.to_string();
+    assert!(shown.contains(&format!("(pid {}, ", process.pid)), "{shown}");
+}
+
+#[test]
+fn a_tcp_listener_is_held_by_its_process() {
+    for bind in ["127.0.0.1:0", "[::1]:0"] {
+        let listener = TcpListener::bind(bind).unwrap();
+        assert_is_me(&holders(listener.local_addr().unwrap()).unwrap());
+    }
+}
+
+#[test]
+fn a_wildcard_conflicts_both_ways() {
+    let wildcard = TcpListener::bind("0.0.0.0:0").unwrap();
+    let port = wildcard.local_addr().unwrap().port();
+    assert_is_me(&holders(SocketAddr::from(([127, 0, 0, 1], port))).unwrap());
+    let specific = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = specific.local_addr().unwrap().port();
+    assert_is_me(&holders(SocketAddr::from(([0, 0, 0, 0], port))).unwrap());
+    assert_eq!(holders(SocketAddr::from(([127, 0, 0, 2], port))).unwrap(), []);
+}
+
+#[test]
+fn a_free_port_has_no_holder() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    drop(listener);
+    assert_eq!(holders(address).unwrap(), []);
+}
+
+#[test]
+fn a_unix_socket_is_held_by_its_process() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("x.sock");
+    let listener = UnixListener::bind(&path).unwrap();
+    assert_is_me(&holders_of_unix(&path).unwrap());
+    drop(listener);
+    assert_eq!(holders_of_unix(&path).unwrap(), []);
+}

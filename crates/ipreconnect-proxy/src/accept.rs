@@ -1,0 +1,166 @@
+//! Taking connections in.
+
+use std::io;
+use std::net::IpAddr;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use ipreconnect::socket::{Socket, register};
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketAddrAny, SocketFlags, acceptfrom_with, getsockname};
+use tokio::sync::oneshot;
+
+use crate::counters::Counters;
+use crate::gateway::{Places, Seat};
+use crate::l4::{self, Route};
+
+/// Connections taken in one turn, before others have theirs.
+const BATCH: usize = 64;
+/// How long a full house waits before it looks again.
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// One listening socket of one worker.
+pub(crate) struct Acceptor {
+    socket: Socket,
+    route: Arc<ArcSwap<Route>>,
+    counters: Arc<Counters>,
+    places: Arc<Places>,
+    paused: AtomicBool,
+}
+
+enum Turn {
+    /// Nobody waits.
+    Empty,
+    /// There may be more.
+    More,
+    /// No descriptor is left.
+    Full(Option<Errno>),
+}
+
+impl Acceptor {
+    pub(crate) fn new(
+        socket: OwnedFd,
+        route: Arc<ArcSwap<Route>>,
+        counters: Arc<Counters>,
+        places: Arc<Places>,
+    ) -> io::Result<Self> {
+        Ok(Self {
+            socket: register(socket)?,
+            route,
+            counters,
+            places,
+            paused: AtomicBool::new(false),
+        })
+    }
+
+    /// Accepts until told to close; then takes what the kernel has accepted already, since closing
+    /// the socket would reset it.
+    pub(crate) async fn run(self, mut closed: oneshot::Receiver<()>) {
+        loop {
+            tokio::select! {
+                _ = &mut closed => break,
+                () = self.accept_some() => {}
+            }
+        }
+        while let Turn::More = self.turn() {}
+    }
+
+    async fn accept_some(&self) {
+        if !self.places.are_left() {
+            self.pause(None).await;
+            return;
+        }
+        let Ok(mut guard) = self.socket.readable().await else {
+            // The runtime is shutting down.
+            return std::future::pending().await;
+        };
+        match self.turn() {
+            Turn::Empty => guard.clear_ready(),
+            Turn::More => tokio::task::yield_now().await,
+            Turn::Full(errno) => self.pause(errno).await,
+        }
+    }
+
+    fn turn(&self) -> Turn {
+        for _ in 0..BATCH {
+            if !self.places.are_left() {
+                return Turn::Full(None);
+            }
+            let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+            match acceptfrom_with(self.socket.get_ref(), flags) {
+                Ok((client, peer)) => {
+                    self.resume();
+                    self.admit(client, peer);
+                }
+                Err(Errno::AGAIN) => return Turn::Empty,
+                Err(errno @ (Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM)) => {
+                    return Turn::Full(Some(errno));
+                }
+                // Everything else is the trouble of that one connection (accept(2)).
+                Err(_) => {}
+            }
+        }
+        Turn::More
+    }
+
+    fn admit(&self, client: OwnedFd, peer: Option<SocketAddrAny>) {
+        self.counters.accepted();
+        let from = peer.as_ref().and_then(ip_of);
+        if !is_admitted(&client, from) {
+            self.counters.denied();
+            return;
+        }
+        let session = l4::Session {
+            route: self.route.load_full(),
+            counters: Arc::clone(&self.counters),
+            seat: Seat::take(&self.places),
+            from,
+        };
+        tokio::spawn(session.run(client));
+    }
+
+    async fn pause(&self, errno: Option<Errno>) {
+        if !self.paused.swap(true, Relaxed) {
+            let reason = errno.map_or_else(
+                || "all places within the limit of open files are taken".to_owned(),
+                |errno| io::Error::from(errno).to_string(),
+            );
+            tracing::warn!(
+                listener = self.route.load().name(), reason,
+                advice = "raise LimitNOFILE or `ulimit -n`",
+                "accepting pauses; clients wait in the kernel's queue, and nobody is dropped"
+            );
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+
+    fn resume(&self) {
+        if self.paused.load(Relaxed) {
+            self.paused.store(false, Relaxed);
+            tracing::info!(listener = self.route.load().name(), "accepting again");
+        }
+    }
+}
+
+fn ip_of(peer: &SocketAddrAny) -> Option<IpAddr> {
+    let address = std::net::SocketAddr::try_from(peer.clone()).ok()?;
+    Some(address.ip().to_canonical())
+}
+
+/// Until there are access rules, only this machine is served: Unix sockets, loopback, and its own
+/// addresses.
+fn is_admitted(client: &OwnedFd, from: Option<IpAddr>) -> bool {
+    let Ok(local) = getsockname(client) else {
+        return false;
+    };
+    if local.address_family() == AddressFamily::UNIX {
+        return true;
+    }
+    let Some(from) = from else {
+        return false;
+    };
+    from.is_loopback() || ip_of(&local) == Some(from)
+}

@@ -1,0 +1,269 @@
+//! All workers of a process, and the listeners they share.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwap;
+use ipreconnect::Origin;
+
+use crate::counters::{Counters, Totals};
+use crate::l4::{ListenerSettings, Route};
+use crate::socket::{Group, ListenAddress, OpenError};
+use crate::worker::{Command, Worker};
+
+/// Descriptors kept back for everything but clients.
+const RESERVED_FILES: usize = 128;
+
+/// Settings of a gateway.
+#[derive(Clone, Copy, Debug)]
+pub struct GatewaySettings {
+    /// Worker threads; at least 1.
+    pub workers: usize,
+    /// Descriptors this process may have open (`RLIMIT_NOFILE`).
+    pub files: usize,
+}
+
+/// Places for clients, over all workers: two descriptors each.
+#[derive(Debug)]
+pub(crate) struct Places {
+    taken: AtomicUsize,
+    limit: usize,
+}
+
+impl Places {
+    /// Whether one more client may come in.
+    pub(crate) fn are_left(&self) -> bool {
+        self.taken.load(Relaxed) < self.limit
+    }
+}
+
+/// One client's place.
+#[derive(Debug)]
+pub(crate) struct Seat(Arc<Places>);
+
+impl Seat {
+    pub(crate) fn take(places: &Arc<Places>) -> Self {
+        places.taken.fetch_add(1, Relaxed);
+        Self(Arc::clone(places))
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.0.taken.fetch_sub(1, Relaxed);
+    }
+}
+
+/// Workers and listeners.
+#[derive(Debug)]
+pub struct Gateway {
+    workers: Vec<Worker>,
+    listeners: BTreeMap<String, Listener>,
+    places: Arc<Places>,
+    next: u64,
+}
+
+#[derive(Debug)]
+struct Listener {
+    ids: Vec<u64>,
+    addresses: Vec<ListenAddress>,
+    route: Arc<ArcSwap<Route>>,
+    counters: Vec<Arc<Counters>>,
+}
+
+/// What one listener is doing.
+#[derive(Clone, Debug)]
+pub struct ListenerStatus {
+    /// Its name.
+    pub name: String,
+    /// Where it listens.
+    pub addresses: Vec<ListenAddress>,
+    /// The origin behind it.
+    pub origin: String,
+    /// What it counted.
+    pub totals: Totals,
+}
+
+impl Gateway {
+    /// Starts the worker threads.
+    ///
+    /// # Errors
+    /// If a thread or its runtime cannot be made.
+    pub fn start(settings: GatewaySettings) -> io::Result<Self> {
+        let places = Arc::new(Places {
+            taken: AtomicUsize::new(0),
+            limit: (settings.files.saturating_sub(RESERVED_FILES) / 2).max(1),
+        });
+        let count = u16::try_from(settings.workers.max(1)).unwrap_or(u16::MAX);
+        let workers = (0..count)
+            .map(|number| Worker::start(number, Arc::clone(&places)))
+            .collect::<io::Result<_>>()?;
+        Ok(Self {
+            workers,
+            listeners: BTreeMap::new(),
+            places,
+            next: 0,
+        })
+    }
+
+    /// Opens a listener on all its addresses, or on none.
+    ///
+    /// An address with port 0 takes a free port; further addresses with port 0 take the same one.
+    ///
+    /// # Errors
+    /// If an address cannot be listened on.
+    pub fn listen(
+        &mut self,
+        name: &str,
+        addresses: &[ListenAddress],
+        origin: Origin,
+        settings: ListenerSettings,
+    ) -> Result<Vec<ListenAddress>, OpenError> {
+        let groups = self.open_all(addresses)?;
+        let route = Arc::new(ArcSwap::from_pointee(Route::new(name, origin, settings)));
+        let counters: Vec<_> = self.workers.iter().map(|_| Arc::default()).collect();
+        let mut listener = Listener {
+            ids: Vec::new(),
+            addresses: groups.iter().map(|group| group.address.clone()).collect(),
+            route,
+            counters,
+        };
+        for group in groups {
+            self.next += 1;
+            listener.ids.push(self.next);
+            for ((worker, socket), counters) in
+                self.workers.iter().zip(group.sockets).zip(&listener.counters)
+            {
+                worker.command(Command::Open {
+                    id: self.next,
+                    socket,
+                    route: Arc::clone(&listener.route),
+                    counters: Arc::clone(counters),
+                });
+            }
+        }
+        let bound = listener.addresses.clone();
+        self.listeners.insert(name.to_owned(), listener);
+        Ok(bound)
+    }
+
+    fn open_all(&self, addresses: &[ListenAddress]) -> Result<Vec<Group>, OpenError> {
+        /// Free ports of one family may be taken in the other.
+        const TRIES: usize = 16;
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            match self.open_each(addresses) {
+                Err(error) if tries == TRIES || !wants_any_port(addresses) => return Err(error),
+                Err(_) => {}
+                Ok(groups) => return Ok(groups),
+            }
+        }
+    }
+
+    fn open_each(&self, addresses: &[ListenAddress]) -> Result<Vec<Group>, OpenError> {
+        let mut port = None;
+        let mut groups = Vec::with_capacity(addresses.len());
+        for address in addresses {
+            let mut address = address.clone();
+            if let (ListenAddress::Tcp(tcp), Some(port)) = (&mut address, port) {
+                if tcp.port() == 0 {
+                    tcp.set_port(port);
+                }
+            }
+            let group = Group::open(&address, self.workers.len())?;
+            if let (ListenAddress::Tcp(tcp), None) = (&group.address, port) {
+                port = Some(tcp.port());
+            }
+            groups.push(group);
+        }
+        Ok(groups)
+    }
+
+    /// Sends new clients of a listener to another origin, or by other settings. Streams stay.
+    pub fn reroute(&self, name: &str, origin: Origin, settings: ListenerSettings) {
+        if let Some(listener) = self.listeners.get(name) {
+            listener.route.store(Arc::new(Route::new(name, origin, settings)));
+        }
+    }
+
+    /// Stops accepting at one listener: what the kernel has accepted already is still served.
+    pub fn close(&mut self, name: &str) {
+        if let Some(listener) = self.listeners.remove(name) {
+            for id in &listener.ids {
+                for worker in &self.workers {
+                    worker.command(Command::Close { id: *id });
+                }
+            }
+            for address in &listener.addresses {
+                remove_socket_file(address);
+            }
+        }
+    }
+
+    /// Stops accepting everywhere.
+    pub fn close_all(&mut self) {
+        let names: Vec<String> = self.listeners.keys().cloned().collect();
+        for name in names {
+            self.close(&name);
+        }
+    }
+
+    /// Clients that are inside: waiting or carried.
+    #[must_use]
+    pub fn clients(&self) -> usize {
+        self.places.taken.load(Relaxed)
+    }
+
+    /// What each listener is doing.
+    #[must_use]
+    pub fn listeners(&self) -> Vec<ListenerStatus> {
+        self.listeners
+            .iter()
+            .map(|(name, listener)| ListenerStatus {
+                name: name.clone(),
+                addresses: listener.addresses.clone(),
+                origin: listener.route.load().origin().name().to_owned(),
+                totals: listener
+                    .counters
+                    .iter()
+                    .fold(Totals::default(), |sum, one| sum + one.totals()),
+            })
+            .collect()
+    }
+
+    /// Waits until no client is left, or `grace` is over; then ends the workers. Returns how many
+    /// clients were cut.
+    pub async fn drain(mut self, grace: Duration) -> usize {
+        self.close_all();
+        let deadline = Instant::now() + grace;
+        while self.clients() > 0 && Instant::now() < deadline {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        let cut = self.clients();
+        for worker in &self.workers {
+            worker.command(Command::End);
+        }
+        for worker in self.workers {
+            worker.join();
+        }
+        cut
+    }
+}
+
+fn wants_any_port(addresses: &[ListenAddress]) -> bool {
+    addresses
+        .iter()
+        .any(|address| matches!(address, ListenAddress::Tcp(tcp) if tcp.port() == 0))
+}
+
+fn remove_socket_file(address: &ListenAddress) {
+    if let ListenAddress::Unix(path) = address {
+        if let Err(error) = std::fs::remove_file(path) {
+            tracing::debug!(%address, %error, "the socket's file was gone already");
+        }
+    }
+}

@@ -1,0 +1,110 @@
+//! Layer 4: bytes, from a client to an endpoint and back.
+//!
+//! A client is held until an endpoint is proven; nothing is read from it before. Then bytes are
+//! carried in both directions, a half-close is passed on as one, and a reset as a reset, so that
+//! nobody takes a torn stream for a complete one.
+
+mod flow;
+mod pipes;
+mod relay;
+mod session;
+mod stream;
+pub(crate) mod watch;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use ipreconnect::{Chooser, Origin};
+
+pub(crate) use session::Session;
+
+/// How long a stream may be silent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timeouts {
+    /// Nothing moves in either direction, and nobody waits for anything.
+    pub idle: Duration,
+    /// Bytes wait to be sent, the peer's window is open, and nothing moves.
+    pub stall: Duration,
+}
+
+/// Settings of one listener.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ListenerSettings {
+    /// Time limits of its streams.
+    pub timeouts: Timeouts,
+    /// What a held client's half-close means.
+    pub half_close: HalfClose,
+}
+
+/// What it means when a held client sends FIN.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HalfClose {
+    /// It has gone away.
+    Leaves,
+    /// It has said all it wants to say, and waits for the answer.
+    Waits,
+}
+
+/// How a stream ended: one value, counted once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// The client closed first, in order.
+    ByClient,
+    /// The origin closed first, in order.
+    ByOrigin,
+    /// The client's connection failed.
+    ResetByClient,
+    /// The origin's connection failed.
+    ResetByOrigin,
+    /// Nothing moved for the idle time.
+    Idle,
+    /// Bytes waited for the stall time.
+    Stalled,
+    /// Closed by order: `on_down = "close"` or `on_return = "close"`.
+    Closed,
+    /// The gateway ended.
+    Drained,
+}
+
+/// Where the clients of one listener go.
+#[derive(Debug)]
+pub(crate) struct Route {
+    name: Arc<str>,
+    origin: Origin,
+    settings: ListenerSettings,
+    choosers: Vec<Chooser>,
+}
+
+/// Choosers made in advance; workers beyond share.
+const CHOOSERS: u64 = 16;
+
+impl Route {
+    pub(crate) fn new(name: &str, origin: Origin, settings: ListenerSettings) -> Self {
+        let policy = origin.settings().balance;
+        Self {
+            name: name.into(),
+            choosers: (0..CHOOSERS).map(|seed| Chooser::new(policy, seed)).collect(),
+            origin,
+            settings,
+        }
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    pub(crate) fn origin(&self) -> &Origin {
+        &self.origin
+    }
+
+    fn chooser(&self, worker: u16) -> Option<&Chooser> {
+        let count = self.choosers.len();
+        self.choosers.get(usize::from(worker) % count.max(1))
+    }
+}
+
+impl Route {
+    fn timeouts(&self) -> Timeouts {
+        self.settings.timeouts
+    }
+}

@@ -1,0 +1,103 @@
+//! One client before it is carried: access is given, an endpoint is found, or it is held.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::net::IpAddr;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use ipreconnect::socket::{Socket, register};
+use ipreconnect::{Error, Link};
+use rustix::net::Shutdown;
+use tokio::io::Interest;
+
+use super::relay::Relay;
+use super::stream::Stream;
+use super::{HalfClose, Route, watch};
+use crate::counters::Counters;
+use crate::gateway::Seat;
+use crate::worker;
+
+/// A client that was taken in.
+pub(crate) struct Session {
+    pub(crate) route: Arc<Route>,
+    pub(crate) counters: Arc<Counters>,
+    pub(crate) seat: Seat,
+    pub(crate) from: Option<IpAddr>,
+}
+
+impl Session {
+    /// Finds an endpoint, then hands over to a [`Relay`], in a task of its own so that what was
+    /// needed to connect is given back.
+    pub(crate) async fn run(self, client: OwnedFd) {
+        let Ok(client) = register(client) else {
+            self.counters.unserved();
+            return;
+        };
+        let connected = tokio::select! {
+            biased;
+            connected = Box::pin(self.connect()) => Some(connected),
+            () = gone(&client, self.route.settings.half_close) => None,
+        };
+        match connected {
+            Some(Ok(link)) => self.carry(client, link),
+            Some(Err(error)) => {
+                tracing::debug!(listener = self.route.name(), %error, "client not served");
+                self.counters.unserved();
+                end(&client);
+            }
+            None => {
+                self.counters.unserved();
+                end(&client);
+            }
+        }
+    }
+
+    async fn connect(&self) -> Result<Link, Error> {
+        let origin = self.route.origin();
+        match self.route.chooser(worker::number()) {
+            Some(chooser) => origin.connect_by(chooser, self.from.map(hash)).await,
+            None => origin.connect().await,
+        }
+    }
+
+    fn carry(self, client: Socket, link: Link) {
+        let stream = Arc::new(Stream::new(client, link, self.route, self.counters, self.seat));
+        let key = watch::enter(&stream);
+        tokio::spawn(Relay::new(stream, key));
+    }
+}
+
+/// Waits until a held client goes away. Nothing is read from it.
+async fn gone(client: &Socket, half_close: HalfClose) {
+    loop {
+        let Ok(mut guard) = client.ready(Interest::READABLE | Interest::ERROR).await else {
+            return;
+        };
+        let ready = guard.ready();
+        let closed = match half_close {
+            HalfClose::Leaves => ready.is_read_closed(),
+            HalfClose::Waits => ready.is_read_closed() && ready.is_write_closed(),
+        };
+        if closed || ready.is_error() {
+            return;
+        }
+        guard.clear_ready();
+        if half_close == HalfClose::Waits && ready.is_read_closed() {
+            // That readiness is never taken back; only an error can follow it.
+            let _ = client.ready(Interest::ERROR).await;
+            return;
+        }
+    }
+}
+
+/// Ends a client that was not served.
+fn end(client: &Socket) {
+    // A client that left has nothing left to shut down.
+    let _ = rustix::net::shutdown(client.get_ref(), Shutdown::Both);
+}
+
+fn hash(from: IpAddr) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    from.hash(&mut hasher);
+    hasher.finish()
+}

@@ -1,0 +1,145 @@
+//! One carried stream: both sockets, and what is known of its progress.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed};
+use std::time::Instant;
+
+use ipreconnect::core::address::{Address, EndpointId};
+use ipreconnect::socket::Socket;
+use ipreconnect::{Link, Usage, clock};
+use rustix::net::Shutdown;
+
+use super::{End, Route};
+use crate::counters::Counters;
+use crate::gateway::Seat;
+
+/// Shared by the task that carries it and by the worker's watch; both run on one thread, so that
+/// the atomics cost nothing.
+#[derive(Debug)]
+pub(super) struct Stream {
+    pub(super) client: Socket,
+    pub(super) origin: Socket,
+    pub(super) endpoint: EndpointId,
+    pub(super) is_tcp: bool,
+    pub(super) usage: Usage,
+    pub(super) route: Arc<Route>,
+    pub(super) counters: Arc<Counters>,
+    pub(super) opened: Instant,
+    /// Stamp of the first request byte since the last answer; 0 while nothing is awaited.
+    asked: AtomicU64,
+    /// Stamp of the last request byte.
+    sent: AtomicU64,
+    /// Stamp of the last byte in either direction.
+    moved: AtomicU64,
+    verdict: AtomicU8,
+    _seat: Seat,
+}
+
+impl Stream {
+    pub(super) fn new(
+        client: Socket,
+        link: Link,
+        route: Arc<Route>,
+        counters: Arc<Counters>,
+        seat: Seat,
+    ) -> Self {
+        let parts = link.into_parts();
+        counters.began();
+        let now = clock::now();
+        Self {
+            client,
+            origin: parts.socket,
+            endpoint: parts.endpoint,
+            is_tcp: matches!(parts.address, Address::Tcp(_)),
+            usage: parts.usage,
+            route,
+            counters,
+            opened: now,
+            asked: AtomicU64::new(0),
+            sent: AtomicU64::new(0),
+            moved: AtomicU64::new(clock::stamp(now)),
+            verdict: AtomicU8::new(0),
+            _seat: seat,
+        }
+    }
+
+    /// Bytes went to the origin; true if they begin a request, as far as can be told.
+    pub(super) fn asks(&self, now: Instant, bytes: usize) -> bool {
+        let stamp = clock::stamp(now);
+        self.moved.store(stamp, Relaxed);
+        self.sent.store(stamp, Relaxed);
+        self.counters.carried_to_origin(bytes);
+        let begins = self.asked.load(Relaxed) == 0;
+        if begins {
+            self.asked.store(stamp, Relaxed);
+        }
+        begins
+    }
+
+    /// Bytes came from the origin; returns when the request they answer had begun.
+    pub(super) fn answers(&self, now: Instant, bytes: usize) -> Option<Instant> {
+        self.moved.store(clock::stamp(now), Relaxed);
+        self.counters.carried_to_client(bytes);
+        let asked = self.asked.load(Relaxed);
+        if asked == 0 {
+            return None;
+        }
+        self.asked.store(0, Relaxed);
+        clock::instant(asked)
+    }
+
+    /// When the request that is still unanswered began.
+    pub(super) fn asked(&self) -> Option<Instant> {
+        clock::instant(self.asked.load(Relaxed))
+    }
+
+    /// When the last byte was sent to the origin.
+    pub(super) fn sent(&self) -> Option<Instant> {
+        clock::instant(self.sent.load(Relaxed))
+    }
+
+    /// When the last byte moved.
+    pub(super) fn moved(&self) -> Option<Instant> {
+        clock::instant(self.moved.load(Relaxed))
+    }
+
+    /// This process was stopped: what waited meanwhile waited for us.
+    pub(super) fn excuse(&self, now: Instant) {
+        let stamp = clock::stamp(now);
+        if self.asked.load(Relaxed) != 0 {
+            self.asked.store(stamp, Relaxed);
+            self.sent.store(stamp, Relaxed);
+        }
+        self.moved.store(stamp, Relaxed);
+    }
+
+    /// Ends the stream from outside its task, which notices by its sockets.
+    pub(super) fn condemn(&self, end: End) {
+        self.verdict.store(code(end), Relaxed);
+        self.shut();
+    }
+
+    /// Why it was ended from outside, if it was.
+    pub(super) fn verdict(&self) -> Option<End> {
+        [End::Idle, End::Stalled, End::Closed, End::Drained]
+            .into_iter()
+            .find(|end| code(*end) == self.verdict.load(Relaxed))
+    }
+
+    /// Ends both sockets in order.
+    pub(super) fn shut(&self) {
+        // A side that is gone already has nothing left to shut down.
+        let _ = rustix::net::shutdown(self.client.get_ref(), Shutdown::Both);
+        let _ = rustix::net::shutdown(self.origin.get_ref(), Shutdown::Both);
+    }
+}
+
+fn code(end: End) -> u8 {
+    match end {
+        End::Idle => 1,
+        End::Stalled => 2,
+        End::Closed => 3,
+        End::Drained => 4,
+        End::ByClient | End::ByOrigin | End::ResetByClient | End::ResetByOrigin => 0,
+    }
+}

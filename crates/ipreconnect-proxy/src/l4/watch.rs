@@ -1,0 +1,397 @@
+//! The worker's watch over its streams: who waits for an answer, whose path is silent, who is idle.
+//!
+//! Streams that wait are looked at in the order in which they asked; nobody looks at streams that
+//! wait for nothing, but for a slow walk that finds idle ones. What is seen goes to the origin's
+//! driver as evidence; no stream is judged here but by its own time limits.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use ipreconnect::Origin;
+use ipreconnect::clock;
+use ipreconnect::core::address::EndpointId;
+use ipreconnect::core::freeze::{Answers, WITNESSES};
+use ipreconnect::core::origin::Event;
+use ipreconnect::core::path::HANG_FLOOR;
+use ipreconnect::sense::tcp::{PathState, TcpPath};
+use tokio::sync::Notify;
+
+use super::stream::Stream;
+use super::End;
+use crate::worker;
+
+/// Between two looks while anybody waits.
+const TICK: Duration = Duration::from_millis(50);
+/// Between two looks while streams are open and nobody waits.
+const REST: Duration = Duration::from_secs(1);
+/// Between two walks over all streams.
+const WALK: Duration = Duration::from_secs(5);
+/// A look that comes so much too late means that this process was stopped.
+const STOPPED: Duration = Duration::from_millis(500);
+/// A stream that waits in good order is looked at again after this, doubling.
+const PATIENT_FIRST: Duration = Duration::from_millis(100);
+const PATIENT_LAST: Duration = Duration::from_secs(16);
+/// Looks in one turn.
+const LOOKS: usize = 512;
+
+/// The place of a stream in its worker's watch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Key {
+    index: usize,
+    generation: u32,
+}
+
+#[derive(Default)]
+struct Watch {
+    slots: Vec<Slot>,
+    free: Vec<usize>,
+    waiting: VecDeque<Waiting>,
+    patient: BTreeMap<Instant, Vec<Waiting>>,
+    seen: BTreeMap<(usize, EndpointId), Seen>,
+}
+
+#[derive(Default)]
+struct Slot {
+    generation: u32,
+    stream: Option<Arc<Stream>>,
+}
+
+#[derive(Clone, Copy)]
+struct Waiting {
+    key: Key,
+    asked: Instant,
+    pause: Duration,
+}
+
+/// What was seen of one endpoint of one origin since the last report.
+struct Seen {
+    answers: Answers,
+    witnesses: Vec<Key>,
+    origin: Origin,
+    endpoint: EndpointId,
+    dirty: bool,
+}
+
+thread_local! {
+    static WATCH: RefCell<Watch> = RefCell::default();
+    static BELL: Arc<Notify> = Arc::default();
+}
+
+/// Begins to watch a stream.
+pub(super) fn enter(stream: &Arc<Stream>) -> Key {
+    BELL.with(|bell| bell.notify_one());
+    WATCH.with_borrow_mut(|watch| {
+        let index = watch.free.pop().unwrap_or_else(|| {
+            watch.slots.push(Slot::default());
+            watch.slots.len() - 1
+        });
+        let Some(slot) = watch.slots.get_mut(index) else {
+            unreachable!("the slot was just made")
+        };
+        slot.stream = Some(Arc::clone(stream));
+        Key {
+            index,
+            generation: slot.generation,
+        }
+    })
+}
+
+/// Ends the watch over a stream.
+pub(super) fn leave(key: Key) {
+    let stream = WATCH.with_borrow_mut(|watch| {
+        let slot = watch.slots.get_mut(key.index)?;
+        slot.generation = slot.generation.wrapping_add(1);
+        watch.free.push(key.index);
+        slot.stream.take()
+    });
+    drop(stream);
+}
+
+/// A request began.
+pub(super) fn asked(key: Key, now: Instant) {
+    WATCH.with_borrow_mut(|watch| {
+        if watch.waiting.is_empty() {
+            BELL.with(|bell| bell.notify_one());
+        }
+        watch.waiting.push_back(Waiting {
+            key,
+            asked: now,
+            pause: PATIENT_FIRST,
+        });
+    });
+}
+
+/// Bytes came from the origin, and with them the answer to a request, if one was open.
+pub(super) fn answered(stream: &Arc<Stream>, asked: Option<Instant>, now: Instant) {
+    WATCH.with_borrow_mut(|watch| {
+        let seen = watch.seen_of(stream);
+        seen.dirty = true;
+        seen.answers.last_answer = Some(now);
+        if let Some(asked) = asked {
+            seen.answers.answered = seen.answers.answered.saturating_add(1);
+            let took = now.saturating_duration_since(asked);
+            seen.answers.slowest = seen.answers.slowest.max(took);
+        }
+    });
+}
+
+/// Closes every stream whose endpoint was told to close its links.
+fn close_condemned() {
+    for stream in all() {
+        if stream.usage.meter().is_closing(stream.opened) {
+            stream.condemn(End::Closed);
+        }
+    }
+}
+
+/// Ends every stream, because the gateway ends.
+pub(crate) fn drain() {
+    for stream in all() {
+        stream.condemn(End::Drained);
+    }
+}
+
+/// Looks after the streams of this worker for as long as it runs.
+pub(crate) async fn sweep() {
+    let bell = BELL.with(Arc::clone);
+    let mut walked = clock::now();
+    let mut closings = ipreconnect::closings();
+    loop {
+        let (busy, open) = WATCH.with_borrow(|watch| (watch.is_busy(), watch.is_open()));
+        let now = clock::now();
+        let pause = match (busy, open) {
+            (true, _) => TICK,
+            (false, true) => REST,
+            (false, false) => Duration::MAX,
+        };
+        let due = now.checked_add(pause);
+        tokio::select! {
+            () = bell.notified() => {}
+            () = sleep(due) => {}
+        }
+        let now = clock::now();
+        if due.is_some_and(|due| now.saturating_duration_since(due) >= STOPPED) {
+            excuse(now);
+            continue;
+        }
+        look(now);
+        if closings != ipreconnect::closings() {
+            closings = ipreconnect::closings();
+            close_condemned();
+        }
+        if now.saturating_duration_since(walked) >= WALK {
+            walked = now;
+            walk(now);
+        }
+        if busy {
+            // Rings that came meanwhile need no look of their own.
+            tokio::time::sleep(TICK / 2).await;
+        }
+    }
+}
+
+async fn sleep(until: Option<Instant>) {
+    match until {
+        Some(until) => tokio::time::sleep_until(until.into()).await,
+        None => std::future::pending().await,
+    }
+}
+
+fn all() -> Vec<Arc<Stream>> {
+    WATCH.with_borrow(|watch| {
+        let streams = watch.slots.iter().filter_map(|slot| slot.stream.as_ref());
+        streams.map(Arc::clone).collect()
+    })
+}
+
+fn excuse(now: Instant) {
+    for stream in all() {
+        stream.excuse(now);
+    }
+    WATCH.with_borrow_mut(|watch| {
+        let mut again: Vec<Waiting> = watch.waiting.drain(..).collect();
+        again.extend(std::mem::take(&mut watch.patient).into_values().flatten());
+        for waiting in &mut again {
+            waiting.asked = now;
+        }
+        watch.waiting = again.into();
+        for seen in watch.seen.values_mut() {
+            seen.witnesses.clear();
+            seen.dirty = true;
+        }
+    });
+}
+
+/// One turn: who waits too long, and what is there to report.
+fn look(now: Instant) {
+    let silent = WATCH.with_borrow_mut(|watch| {
+        let mut silent: BTreeMap<(usize, EndpointId), Arc<Stream>> = BTreeMap::new();
+        for waiting in watch.due(now) {
+            let Some(stream) = watch.still(waiting) else {
+                continue;
+            };
+            if watch.judge(now, waiting, &stream) == Some(PathState::Silent) {
+                silent.insert(identity(&stream), stream);
+            }
+        }
+        silent
+    });
+    for stream in silent.values() {
+        stream.route.origin().report(Event::PathSilent {
+            endpoint: stream.endpoint,
+        });
+    }
+    for (origin, endpoint, answers) in WATCH.with_borrow_mut(Watch::reports) {
+        origin.report(Event::Answers {
+            endpoint,
+            worker: worker::number(),
+            answers,
+        });
+    }
+}
+
+/// Finds streams in which nothing moves.
+fn walk(now: Instant) {
+    for stream in all() {
+        let still = stream
+            .moved()
+            .map_or(Duration::ZERO, |moved| now.saturating_duration_since(moved));
+        let timeouts = stream.route.timeouts();
+        if still >= timeouts.idle {
+            stream.condemn(End::Idle);
+        } else if still >= timeouts.stall && is_stalled(&stream, still, timeouts.stall) {
+            stream.condemn(End::Stalled);
+        }
+    }
+}
+
+fn is_stalled(stream: &Stream, still: Duration, allowed: Duration) -> bool {
+    let stalled = |socket| {
+        TcpPath::of(socket).is_ok_and(|path| path.state(still, allowed) == PathState::Silent)
+    };
+    stalled(stream.client.get_ref()) || stalled(stream.origin.get_ref())
+}
+
+fn identity(stream: &Stream) -> (usize, EndpointId) {
+    (stream.route.origin().identity(), stream.endpoint)
+}
+
+impl Watch {
+    fn is_busy(&self) -> bool {
+        !self.waiting.is_empty()
+            || !self.patient.is_empty()
+            || self.seen.values().any(|seen| seen.dirty)
+    }
+
+    fn is_open(&self) -> bool {
+        self.slots.len() > self.free.len()
+    }
+
+    /// Takes those who are to be looked at now.
+    fn due(&mut self, now: Instant) -> Vec<Waiting> {
+        let mut due = Vec::new();
+        while due.len() < LOOKS {
+            let Some(front) = self.waiting.front() else {
+                break;
+            };
+            if now.saturating_duration_since(front.asked) < HANG_FLOOR {
+                break;
+            }
+            due.extend(self.waiting.pop_front());
+        }
+        while due.len() < LOOKS {
+            match self.patient.first_entry() {
+                Some(entry) if *entry.key() <= now => due.extend(entry.remove()),
+                _ => break,
+            }
+        }
+        due
+    }
+
+    /// The stream, if it still waits for the answer to that request.
+    fn still(&self, waiting: Waiting) -> Option<Arc<Stream>> {
+        let slot = self.slots.get(waiting.key.index)?;
+        let stream = slot.stream.as_ref()?;
+        let same = slot.generation == waiting.key.generation
+            && stream.asked().is_some_and(|asked| asked <= waiting.asked);
+        same.then(|| Arc::clone(stream))
+    }
+
+    /// Judges one that waits, and says when to look again.
+    fn judge(&mut self, now: Instant, waiting: Waiting, stream: &Arc<Stream>) -> Option<PathState> {
+        let age = now.saturating_duration_since(waiting.asked);
+        let state = if stream.is_tcp {
+            TcpPath::of(stream.origin.get_ref())
+                .ok()
+                .map(|path| path.state(age, HANG_FLOOR))
+        } else {
+            Some(PathState::Acknowledged)
+        };
+        if state == Some(PathState::Acknowledged) {
+            let seen = self.seen_of(stream);
+            if seen.witnesses.len() < WITNESSES && !seen.witnesses.contains(&waiting.key) {
+                seen.witnesses.push(waiting.key);
+                seen.dirty = true;
+            }
+        }
+        let again = Waiting {
+            pause: waiting.pause.saturating_mul(2).min(PATIENT_LAST),
+            ..waiting
+        };
+        self.patient.entry(now + waiting.pause).or_default().push(again);
+        state
+    }
+
+    fn seen_of(&mut self, stream: &Arc<Stream>) -> &mut Seen {
+        self.seen.entry(identity(stream)).or_insert_with(|| Seen {
+            answers: Answers::default(),
+            witnesses: Vec::new(),
+            origin: stream.route.origin().clone(),
+            endpoint: stream.endpoint,
+            dirty: false,
+        })
+    }
+
+    /// What is new of each endpoint. An endpoint of which nothing is new is forgotten.
+    fn reports(&mut self) -> Vec<(Origin, EndpointId, Answers)> {
+        let mut reports = Vec::new();
+        let (slots, seen) = (&self.slots, &mut self.seen);
+        seen.retain(|_, seen| {
+            let last = seen.answers.last_answer;
+            let before = seen.witnesses.len();
+            let mut waiting = [None; WITNESSES];
+            let mut places = waiting.iter_mut();
+            seen.witnesses.retain(|key| {
+                let sent = slots
+                    .get(key.index)
+                    .filter(|slot| slot.generation == key.generation)
+                    .and_then(|slot| slot.stream.as_ref())
+                    .filter(|stream| stream.asked().is_some())
+                    .and_then(|stream| stream.sent())
+                    .filter(|sent| last.is_none_or(|last| *sent > last));
+                match (sent, places.next()) {
+                    (Some(sent), Some(place)) => {
+                        *place = Some(sent);
+                        true
+                    }
+                    _ => false,
+                }
+            });
+            if seen.dirty || seen.witnesses.len() != before {
+                let answers = Answers {
+                    waiting,
+                    ..seen.answers
+                };
+                reports.push((seen.origin.clone(), seen.endpoint, answers));
+                seen.answers.answered = 0;
+                seen.answers.slowest = Duration::ZERO;
+                seen.dirty = false;
+                return true;
+            }
+            !seen.witnesses.is_empty()
+        });
+        reports
+    }
+}

@@ -1,0 +1,16 @@
+//! The planes of ipreconnect: listeners, workers, and the proxies behind them.
+//!
+//! A [`Gateway`] has one thread per worker, each with a runtime and a listening socket of its own.
+//! What comes in is carried by a plane; today there is one, [`l4`]: raw TCP and Unix streams.
+
+mod accept;
+mod counters;
+mod gateway;
+pub mod l4;
+mod socket;
+mod worker;
+
+pub use counters::Totals;
+pub use gateway::{Gateway, GatewaySettings, ListenerStatus};
+pub use l4::{ListenerSettings, Timeouts};
+pub use socket::{ListenAddress, OpenError, OpenErrorKind};

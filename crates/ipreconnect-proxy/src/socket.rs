@@ -1,0 +1,204 @@
+//! Listening sockets: the one place where they come from.
+//!
+//! A group of sockets shares one TCP address by `SO_REUSEPORT`, one for each worker. The same option
+//! lets a second gateway of the same user bind in silence, so somebody who listens already is looked
+//! for first, and named.
+
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+
+use ipreconnect_ports::Holder;
+use socket2::{Domain, SockAddr, Socket, Type};
+
+/// Connections that the kernel keeps for us until they are accepted; it cuts this to its own limit
+/// (`net.core.somaxconn`).
+const BACKLOG: i32 = 16_384;
+
+/// Where to listen.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum ListenAddress {
+    /// A TCP address; port 0 takes any free one.
+    Tcp(SocketAddr),
+    /// A Unix socket.
+    Unix(PathBuf),
+}
+
+impl fmt::Display for ListenAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => address.fmt(f),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+/// Why an address cannot be listened on.
+#[derive(Debug)]
+pub struct OpenError {
+    /// The address.
+    pub address: ListenAddress,
+    /// What is in the way.
+    pub kind: OpenErrorKind,
+}
+
+/// What is in the way of a listener.
+#[derive(Debug)]
+pub enum OpenErrorKind {
+    /// Somebody listens there already.
+    InUse(Vec<Holder>),
+    /// A file that is no socket is at that path.
+    NotASocket,
+    /// The system refuses.
+    System(io::Error),
+}
+
+impl fmt::Display for OpenError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "cannot listen on {}: ", self.address)?;
+        match &self.kind {
+            OpenErrorKind::InUse(holders) if holders.is_empty() => {
+                f.write_str("it is in use, by a process that cannot be seen from here")
+            }
+            OpenErrorKind::InUse(holders) => {
+                f.write_str("it is held by ")?;
+                for (index, holder) in holders.iter().enumerate() {
+                    if index > 0 {
+                        f.write_str(", ")?;
+                    }
+                    write!(f, "{holder}")?;
+                }
+                Ok(())
+            }
+            OpenErrorKind::NotASocket => {
+                f.write_str("a file that is not a socket is at that path")
+            }
+            OpenErrorKind::System(error) => error.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for OpenError {}
+
+/// An open group of listening sockets.
+#[derive(Debug)]
+pub(crate) struct Group {
+    /// Where it listens, with the port that was taken.
+    pub(crate) address: ListenAddress,
+    /// One for each worker.
+    pub(crate) sockets: Vec<OwnedFd>,
+}
+
+impl Group {
+    /// Binds `address` for so many workers.
+    pub(crate) fn open(address: &ListenAddress, workers: usize) -> Result<Self, OpenError> {
+        let opened = match address {
+            ListenAddress::Tcp(tcp) => open_tcp(*tcp, workers),
+            ListenAddress::Unix(path) => open_unix(path, workers),
+        };
+        opened.map_err(|kind| OpenError {
+            address: address.clone(),
+            kind,
+        })
+    }
+}
+
+fn open_tcp(address: SocketAddr, workers: usize) -> Result<Group, OpenErrorKind> {
+    if address.port() != 0 {
+        // An unreadable table must not stop us: the bind itself still tells.
+        let holders = ipreconnect_ports::holders(address).unwrap_or_default();
+        if !holders.is_empty() {
+            return Err(OpenErrorKind::InUse(holders));
+        }
+    }
+    // Bound without SO_REUSEPORT first, so that a listener the table did not show is noticed.
+    let alone = tcp_socket(address).map_err(OpenErrorKind::System)?;
+    let bound = bind(&alone, address)?;
+    drop(alone);
+    let mut sockets = Vec::with_capacity(workers);
+    for _ in 0..workers {
+        let socket = tcp_socket(bound).map_err(OpenErrorKind::System)?;
+        socket
+            .set_reuse_port(true)
+            .map_err(OpenErrorKind::System)?;
+        bind(&socket, bound)?;
+        sockets.push(socket);
+    }
+    for socket in &sockets {
+        socket.listen(BACKLOG).map_err(OpenErrorKind::System)?;
+    }
+    Ok(Group {
+        address: ListenAddress::Tcp(bound),
+        sockets: sockets.into_iter().map(OwnedFd::from).collect(),
+    })
+}
+
+fn tcp_socket(address: SocketAddr) -> io::Result<Socket> {
+    let domain = Domain::for_address(address);
+    let socket = Socket::new(domain, Type::STREAM.nonblocking().cloexec(), None)?;
+    socket.set_reuse_address(true)?;
+    if address.is_ipv6() {
+        // `localhost` binds both families, and each socket is exactly one.
+        socket.set_only_v6(true)?;
+    }
+    // What is accepted inherits it.
+    socket.set_tcp_nodelay(true)?;
+    Ok(socket)
+}
+
+fn bind(socket: &Socket, address: SocketAddr) -> Result<SocketAddr, OpenErrorKind> {
+    match socket.bind(&SockAddr::from(address)) {
+        Ok(()) => {}
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
+            let holders = ipreconnect_ports::holders(address).unwrap_or_default();
+            return Err(OpenErrorKind::InUse(holders));
+        }
+        Err(error) => return Err(OpenErrorKind::System(error)),
+    }
+    let bound = socket.local_addr().map_err(OpenErrorKind::System)?;
+    bound
+        .as_socket()
+        .ok_or_else(|| OpenErrorKind::System(io::ErrorKind::AddrNotAvailable.into()))
+}
+
+/// A Unix socket is one socket for all workers: the kernel has no group of them.
+fn open_unix(path: &Path, workers: usize) -> Result<Group, OpenErrorKind> {
+    clear_stale(path)?;
+    let system = OpenErrorKind::System;
+    let socket = Socket::new(Domain::UNIX, Type::STREAM.nonblocking().cloexec(), None)
+        .map_err(system)?;
+    let address = SockAddr::unix(path).map_err(OpenErrorKind::System)?;
+    socket.bind(&address).map_err(OpenErrorKind::System)?;
+    socket.listen(BACKLOG).map_err(OpenErrorKind::System)?;
+    let mut sockets = Vec::with_capacity(workers);
+    for _ in 1..workers {
+        sockets.push(socket.try_clone().map_err(OpenErrorKind::System)?.into());
+    }
+    sockets.push(socket.into());
+    Ok(Group {
+        address: ListenAddress::Unix(path.to_owned()),
+        sockets,
+    })
+}
+
+/// Removes a socket that nobody listens on any more, as a killed process leaves it.
+fn clear_stale(path: &Path) -> Result<(), OpenErrorKind> {
+    use std::os::unix::fs::FileTypeExt;
+    match std::fs::symlink_metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(OpenErrorKind::System(error)),
+        Ok(found) if !found.file_type().is_socket() => return Err(OpenErrorKind::NotASocket),
+        Ok(_) => {}
+    }
+    match std::os::unix::net::UnixStream::connect(path) {
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+            std::fs::remove_file(path).map_err(OpenErrorKind::System)
+        }
+        Ok(_) | Err(_) => {
+            let holders = ipreconnect_ports::holders_of_unix(path).unwrap_or_default();
+            Err(OpenErrorKind::InUse(holders))
+        }
+    }
+}
