@@ -12,5 +12,5 @@ mod worker;
 
 pub use counters::Totals;
 pub use gateway::{Gateway, GatewaySettings, ListenerStatus};
-pub use l4::{ListenerSettings, Timeouts};
+pub use l4::{End, HalfClose, ListenerSettings, Timeouts};
 pub use socket::{ListenAddress, OpenError, OpenErrorKind};

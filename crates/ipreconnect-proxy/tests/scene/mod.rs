@@ -1,0 +1,116 @@
+//! A gateway in front of scripted origins, for the tests of this crate.
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use ipreconnect::{Origin, OriginSettings, Surroundings, Target};
+use ipreconnect_proxy::{
+    Gateway, GatewaySettings, HalfClose, ListenAddress, ListenerSettings, Timeouts,
+};
+use tokio::runtime::{Handle, Runtime};
+
+/// Everything the gateway needs, on threads of its own; ends when dropped.
+pub struct Scene {
+    pub gateway: Gateway,
+    pub origin: Origin,
+    pub address: SocketAddr,
+    control: Option<std::thread::JoinHandle<()>>,
+    end: Option<tokio::sync::oneshot::Sender<()>>,
+}
+
+pub fn listener() -> ListenerSettings {
+    ListenerSettings {
+        timeouts: Timeouts {
+            idle: Duration::from_secs(3600),
+            stall: Duration::from_secs(30),
+        },
+        half_close: HalfClose::Leaves,
+    }
+}
+
+impl Scene {
+    /// The first origin is preferred, the others are backups.
+    pub fn new(origins: &[SocketAddr]) -> Self {
+        Self::with(settings(origins), listener())
+    }
+
+    pub fn with(settings: OriginSettings, listener: ListenerSettings) -> Self {
+        let (control, end, handle) = control();
+        let surroundings = Surroundings::watch(&handle);
+        let origin = Origin::start("test", settings, &surroundings, &handle);
+        let mut gateway = Gateway::start(GatewaySettings {
+            workers: 2,
+            files: 20_000,
+        })
+        .unwrap();
+        let free = ListenAddress::Tcp(SocketAddr::from(([127, 0, 0, 1], 0)));
+        let bound = gateway
+            .listen("test", &[free], origin.clone(), listener)
+            .unwrap();
+        let ListenAddress::Tcp(address) = bound[0] else {
+            panic!("a TCP address was asked for");
+        };
+        Self {
+            gateway,
+            origin,
+            address,
+            control: Some(control),
+            end: Some(end),
+        }
+    }
+
+    pub async fn up(&self) {
+        within(10, self.origin.watch(|status| status.is_up()))
+            .await
+            .unwrap();
+    }
+}
+
+pub fn settings(origins: &[SocketAddr]) -> OriginSettings {
+    OriginSettings::new(origins.iter().map(|address| Target::from(*address)))
+}
+
+impl Drop for Scene {
+    fn drop(&mut self) {
+        drop(self.end.take());
+        if let Some(control) = self.control.take() {
+            control.join().unwrap();
+        }
+    }
+}
+
+fn control() -> (
+    std::thread::JoinHandle<()>,
+    tokio::sync::oneshot::Sender<()>,
+    Handle,
+) {
+    let (end, ended) = tokio::sync::oneshot::channel();
+    let (tell, told) = std::sync::mpsc::channel();
+    let thread = std::thread::spawn(move || {
+        let runtime: Runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        tell.send(runtime.handle().clone()).unwrap();
+        runtime.block_on(async {
+            let _ = ended.await;
+        });
+    });
+    (thread, end, told.recv().unwrap())
+}
+
+/// Fails the test if it takes longer.
+pub async fn within<T>(seconds: u64, future: impl Future<Output = T>) -> T {
+    tokio::time::timeout(Duration::from_secs(seconds), future)
+        .await
+        .expect("it takes too long")
+}
+
+/// Waits until a fact holds.
+pub async fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while !holds() {
+        assert!(Instant::now() < deadline, "never came true: {what}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
