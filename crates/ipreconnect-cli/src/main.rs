@@ -1,2 +1,13 @@
 //! The program `ipreconnect`.
-fn main() {}
+mod admin;
+mod demo;
+mod exit;
+mod gateway { pub mod board; }
+mod state;
+
+fn main() -> std::process::ExitCode {
+    match demo::run(demo::Afterwards::End, demo::Format::Text) {
+        Ok(e) => e.into(),
+        Err(r) => { eprintln!("{r}"); r.exit().into() }
+    }
+}

@@ -1,0 +1,140 @@
+//! The API's server.
+
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::sync::Arc;
+
+use axum::extract::{Path as UrlPath, State};
+use axum::http::StatusCode;
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use tokio::net::UnixListener;
+use tokio::sync::{mpsc, oneshot};
+
+use super::view::{Listeners, OriginView, Origins, Outcome, Readiness, SCHEMA};
+use crate::gateway::board::Board;
+
+/// A change that only the main loop can make.
+pub type Reload = oneshot::Sender<Outcome>;
+
+#[derive(Clone)]
+struct Desk {
+    board: Arc<Board>,
+    reloads: mpsc::Sender<Reload>,
+}
+
+/// Opens the API's socket, readable by its owner alone. The state directory is locked, so that a
+/// socket that is there already is a dead gateway's.
+///
+/// # Errors
+/// If the socket cannot be made.
+pub fn bind(path: &Path) -> io::Result<std::os::unix::net::UnixListener> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        Ok(()) | Err(_) => {}
+    }
+    let listener = std::os::unix::net::UnixListener::bind(path)?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
+    listener.set_nonblocking(true)?;
+    Ok(listener)
+}
+
+/// Serves the API until its runtime ends.
+///
+/// # Errors
+/// If the socket cannot be watched.
+pub async fn serve(
+    listener: std::os::unix::net::UnixListener,
+    board: Arc<Board>,
+    reloads: mpsc::Sender<Reload>,
+) -> io::Result<()> {
+    let router = Router::new()
+        .route("/healthz", get(|| async { "ok\n" }))
+        .route("/readyz", get(readyz))
+        .route("/v1/origins", get(origins))
+        .route("/v1/origins/{name}", get(origin))
+        .route("/v1/origins/{name}/reconnect", post(reconnect))
+        .route("/v1/origins/{name}/drain", post(drain))
+        .route("/v1/listeners", get(listeners))
+        .route("/v1/reload", post(reload))
+        .with_state(Desk { board, reloads });
+    axum::serve(UnixListener::from_std(listener)?, router).await
+}
+
+async fn readyz(State(desk): State<Desk>) -> (StatusCode, Json<Readiness>) {
+    let readiness = desk.board.readiness();
+    let status = if readiness.ready {
+        StatusCode::OK
+    } else {
+        StatusCode::SERVICE_UNAVAILABLE
+    };
+    (status, Json(readiness))
+}
+
+async fn origins(State(desk): State<Desk>) -> Json<Origins> {
+    Json(desk.board.origins())
+}
+
+async fn origin(
+    State(desk): State<Desk>,
+    UrlPath(name): UrlPath<String>,
+) -> Result<Json<OriginView>, (StatusCode, Json<Outcome>)> {
+    let found = desk.board.origin_view(&name);
+    found.map(Json).ok_or_else(|| unknown(&name))
+}
+
+async fn reconnect(
+    State(desk): State<Desk>,
+    UrlPath(name): UrlPath<String>,
+) -> Result<Json<Outcome>, (StatusCode, Json<Outcome>)> {
+    let origin = desk.board.origin(&name).ok_or_else(|| unknown(&name))?;
+    origin.reconnect();
+    Ok(Json(done(format!("origin {name:?} is tried again now"))))
+}
+
+async fn drain(
+    State(desk): State<Desk>,
+    UrlPath(name): UrlPath<String>,
+) -> Result<Json<Outcome>, (StatusCode, Json<Outcome>)> {
+    let origin = desk.board.origin(&name).ok_or_else(|| unknown(&name))?;
+    origin.drain();
+    Ok(Json(done(format!("origin {name:?} takes no new work"))))
+}
+
+async fn listeners(State(desk): State<Desk>) -> Json<Listeners> {
+    Json(desk.board.listeners())
+}
+
+async fn reload(State(desk): State<Desk>) -> (StatusCode, Json<Outcome>) {
+    let (reply, answer) = oneshot::channel();
+    let asked = desk.reloads.send(reply).await.is_ok();
+    match answer.await {
+        Ok(outcome) if outcome.done => (StatusCode::OK, Json(outcome)),
+        Ok(outcome) => (StatusCode::UNPROCESSABLE_ENTITY, Json(outcome)),
+        Err(_) => {
+            let why = if asked { "the gateway ends" } else { "the gateway has ended" };
+            (StatusCode::SERVICE_UNAVAILABLE, Json(not_done(why.to_owned())))
+        }
+    }
+}
+
+fn done(message: String) -> Outcome {
+    Outcome {
+        schema: SCHEMA,
+        done: true,
+        messages: vec![message],
+    }
+}
+
+fn not_done(message: String) -> Outcome {
+    Outcome {
+        done: false,
+        ..done(message)
+    }
+}
+
+fn unknown(name: &str) -> (StatusCode, Json<Outcome>) {
+    let outcome = not_done(format!("there is no origin {name:?}"));
+    (StatusCode::NOT_FOUND, Json(outcome))
+}

@@ -1,0 +1,188 @@
+//! What runs, for those who show it.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
+
+use ipreconnect::core::balance::Standing;
+use ipreconnect::core::failure::Failure;
+use ipreconnect::{EndpointStatus, Origin, Status};
+use ipreconnect_proxy::{Gateway, ListenerStatus};
+
+use crate::admin::view::{
+    EndpointView, FailureView, ListenerView, Listeners, OriginView, Origins, Readiness, SCHEMA,
+};
+
+/// The running origins and the gateway in front of them.
+#[derive(Debug)]
+pub struct Board {
+    origins: RwLock<BTreeMap<String, Resident>>,
+    gateway: Mutex<Option<Gateway>>,
+}
+
+/// One running origin, and what the configuration says about it.
+#[derive(Clone, Debug)]
+pub struct Resident {
+    /// The origin.
+    pub origin: Origin,
+    /// Whether the application cannot do without it.
+    pub required: bool,
+    /// What an application should switch off while it is down.
+    pub feature: Option<String>,
+}
+
+impl Board {
+    /// A board with a gateway and no origins.
+    pub fn new(gateway: Gateway) -> Arc<Self> {
+        Arc::new(Self {
+            origins: RwLock::default(),
+            gateway: Mutex::new(Some(gateway)),
+        })
+    }
+
+    /// Puts an origin on the board, in place of one of the same name.
+    pub fn put(&self, name: &str, resident: Resident) {
+        self.origins
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(name.to_owned(), resident);
+    }
+
+    /// Takes an origin off the board.
+    pub fn take(&self, name: &str) -> Option<Resident> {
+        let mut origins = self.origins.write().unwrap_or_else(PoisonError::into_inner);
+        origins.remove(name)
+    }
+
+    /// The origin of that name.
+    pub fn origin(&self, name: &str) -> Option<Origin> {
+        self.read().get(name).map(|resident| resident.origin.clone())
+    }
+
+    /// Works with the gateway; `None` when it has ended.
+    pub fn with_gateway<T>(&self, work: impl FnOnce(&mut Gateway) -> T) -> Option<T> {
+        self.gateway().as_mut().map(work)
+    }
+
+    /// Takes the gateway, to end it.
+    pub fn take_gateway(&self) -> Option<Gateway> {
+        self.gateway().take()
+    }
+
+    /// All origins, as they are shown.
+    pub fn origins(&self) -> Origins {
+        Origins {
+            schema: SCHEMA,
+            origins: self.read().values().map(show_origin).collect(),
+        }
+    }
+
+    /// One origin, as it is shown.
+    pub fn origin_view(&self, name: &str) -> Option<OriginView> {
+        self.read().get(name).map(show_origin)
+    }
+
+    /// Whether the required origins are up, and which are not.
+    pub fn readiness(&self) -> Readiness {
+        let missing: Vec<String> = self
+            .read()
+            .iter()
+            .filter(|(_, resident)| resident.required && !resident.origin.status().is_up())
+            .map(|(name, _)| name.clone())
+            .collect();
+        Readiness {
+            schema: SCHEMA,
+            ready: missing.is_empty(),
+            missing,
+        }
+    }
+
+    /// All listeners, as they are shown.
+    pub fn listeners(&self) -> Listeners {
+        let listeners = self.with_gateway(|gateway| gateway.listeners());
+        Listeners {
+            schema: SCHEMA,
+            listeners: listeners
+                .unwrap_or_default()
+                .into_iter()
+                .map(show_listener)
+                .collect(),
+        }
+    }
+
+    fn read(&self) -> RwLockReadGuard<'_, BTreeMap<String, Resident>> {
+        self.origins.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn gateway(&self) -> MutexGuard<'_, Option<Gateway>> {
+        self.gateway.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn show_origin(resident: &Resident) -> OriginView {
+    let status: Status = resident.origin.status();
+    OriginView {
+        name: status.origin.to_string(),
+        phase: status.phase.to_string(),
+        for_ms: millis(status.lasted),
+        required: resident.required,
+        feature: resident.feature.clone(),
+        waiting: status.waiting,
+        given_up: status.given_up,
+        failure: status.failure.as_ref().map(show_failure),
+        identity: "unproven".to_owned(),
+        endpoints: show_endpoints(&status.endpoints),
+    }
+}
+
+fn show_endpoints(endpoints: &[EndpointStatus]) -> Vec<EndpointView> {
+    let best = |standing| {
+        let matching = endpoints.iter().filter(move |e| e.standing == standing);
+        matching.map(|endpoint| endpoint.priority).min().map(|priority| (standing, priority))
+    };
+    let working = best(Standing::Good).or_else(|| best(Standing::Doubtful));
+    endpoints
+        .iter()
+        .map(|endpoint| EndpointView {
+            address: endpoint.address.to_string(),
+            priority: endpoint.priority,
+            health: endpoint.health.to_string(),
+            for_ms: millis(endpoint.lasted),
+            takes_work: working == Some((endpoint.standing, endpoint.priority)),
+            connect_us: endpoint
+                .latency
+                .map(|latency| u64::try_from(latency.as_micros()).unwrap_or(u64::MAX)),
+            open: endpoint.open,
+            served: endpoint.served,
+            failure: endpoint.failure.as_ref().map(show_failure),
+        })
+        .collect()
+}
+
+fn show_failure(failure: &Failure) -> FailureView {
+    FailureView {
+        layer: failure.layer().to_string(),
+        cause: failure.to_string(),
+        advice: failure.cause.advice().to_owned(),
+    }
+}
+
+fn show_listener(listener: ListenerStatus) -> ListenerView {
+    let totals = listener.totals;
+    ListenerView {
+        name: listener.name,
+        addresses: listener.addresses.iter().map(ToString::to_string).collect(),
+        origin: listener.origin,
+        carrying: totals.carrying,
+        accepted: totals.accepted,
+        denied: totals.denied,
+        unserved: totals.unserved,
+        ended: totals.ended,
+        failed: totals.failed,
+        bytes_to_origin: totals.to_origin,
+        bytes_to_client: totals.to_client,
+    }
+}
+
+fn millis(duration: std::time::Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
