@@ -28,8 +28,10 @@ const LEARN_PATIENCE: Duration = Duration::from_secs(1);
 /// After an acquittal, silence is not looked at for so long, doubling up to the last.
 const ACQUITTED_FIRST: Duration = Duration::from_secs(1);
 const ACQUITTED_LAST: Duration = Duration::from_secs(300);
-/// An endpoint that did not pass the check while healthy is asked again so much later.
-const LEARN_AGAIN: Duration = Duration::from_secs(600);
+/// An endpoint that did not pass the check while healthy is asked again so much later, doubling up to
+/// the last: it may have been frozen at that very moment.
+const LEARN_AGAIN_FIRST: Duration = Duration::from_secs(5);
+const LEARN_AGAIN_LAST: Duration = Duration::from_secs(600);
 /// Workers whose reports are kept.
 const WORKERS: usize = 64;
 
@@ -85,6 +87,7 @@ pub struct Freeze {
     checking: bool,
     acquitted: Option<(Instant, Duration)>,
     rivals: Rivals,
+    learn_again: Duration,
 }
 
 impl Default for Freeze {
@@ -106,6 +109,7 @@ impl Freeze {
             checking: false,
             acquitted: None,
             rivals: Rivals::None,
+            learn_again: LEARN_AGAIN_FIRST,
         }
     }
 
@@ -135,7 +139,11 @@ impl Freeze {
         match self.lesson {
             Lesson::Underway => Suspicion::None,
             Lesson::Unknown => self.learn(),
-            Lesson::Mute { since } if now.saturating_duration_since(since) >= LEARN_AGAIN => {
+            Lesson::Mute { since }
+                if self.last_answer > Some(since)
+                    && now.saturating_duration_since(since) >= self.learn_again =>
+            {
+                self.learn_again = self.learn_again.saturating_mul(2).min(LEARN_AGAIN_LAST);
                 self.learn()
             }
             Lesson::Mute { .. } => Suspicion::None,

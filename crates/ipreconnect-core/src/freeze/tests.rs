@@ -63,6 +63,19 @@ fn a_peer_that_never_closes_is_never_convicted() {
 }
 
 #[test]
+fn one_that_answers_again_is_asked_again() {
+    let now = Instant::now();
+    let mut freeze = Freeze::new();
+    let answers = |at| Answers { answered: 100, slowest: MS, last_answer: Some(at), ..Answers::default() };
+    freeze.report(0, answers(now));
+    assert!(matches!(freeze.judge(now, Rivals::Some), Suspicion::Learn { .. }));
+    freeze.unanswered(now + MS);
+    freeze.report(0, answers(now + 6_000 * MS));
+    assert_eq!(freeze.judge(now + 3_000 * MS, Rivals::Some), Suspicion::None);
+    assert!(matches!(freeze.judge(now + 6_000 * MS, Rivals::Some), Suspicion::Learn { .. }));
+}
+
+#[test]
 fn witnesses_of_several_workers_add_up() {
     let now = Instant::now();
     let mut freeze = healthy(now);
