@@ -26,7 +26,9 @@ pub(crate) fn install_missing() {
     }
     let names = missing.join(" ");
     if !rustix::process::geteuid().is_root() || !is_there("apt-get") {
-        println!("missing, and not installable here: {names}; the tests that need them are skipped");
+        println!(
+            "missing, and not installable here: {names}; the tests that need them are skipped"
+        );
         return;
     }
     println!("installing with apt-get, for the tests with real servers: {names}");
@@ -51,7 +53,9 @@ fn is_there(program: &str) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let beside_path = ["/usr/sbin", "/usr/local/sbin", "/sbin"].map(Path::new);
     let found = std::env::split_paths(&path).any(|directory| directory.join(program).exists())
-        || beside_path.iter().any(|directory| directory.join(program).exists());
+        || beside_path
+            .iter()
+            .any(|directory| directory.join(program).exists());
     // PostgreSQL's own programs are kept by version, outside the path.
     found || (program == "pg_ctl" && postgres_is_there())
 }

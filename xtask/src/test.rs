@@ -60,7 +60,10 @@ fn step(title: &str, work: impl FnOnce() -> bool) -> bool {
     let began = Instant::now();
     let well = work();
     let outcome = if well { "done" } else { "FAILED" };
-    println!("── {title}: {outcome} in {:.1} s", began.elapsed().as_secs_f64());
+    println!(
+        "── {title}: {outcome} in {:.1} s",
+        began.elapsed().as_secs_f64()
+    );
     well
 }
 

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 /// The exit codes of every command but `exec`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Exit {
+pub(crate) enum Exit {
     /// All is well.
     Fine,
     /// The thing asked about is not fine.
@@ -29,7 +29,7 @@ impl From<Exit> for ExitCode {
 
 /// Why a command cannot do what it was asked to.
 #[derive(Debug)]
-pub struct Refusal {
+pub(crate) struct Refusal {
     exit: Exit,
     message: String,
     causes: Vec<String>,
@@ -38,7 +38,7 @@ pub struct Refusal {
 
 impl Refusal {
     /// A refusal with its message: one level, lower case, no full stop.
-    pub fn new(exit: Exit, message: impl Into<String>) -> Self {
+    pub(crate) fn new(exit: Exit, message: impl Into<String>) -> Self {
         Self {
             exit,
             message: message.into(),
@@ -48,7 +48,7 @@ impl Refusal {
     }
 
     /// Adds what is behind it.
-    pub fn because(mut self, cause: &(dyn std::error::Error + 'static)) -> Self {
+    pub(crate) fn because(mut self, cause: &(dyn std::error::Error + 'static)) -> Self {
         let mut next = Some(cause);
         while let Some(cause) = next {
             self.causes.push(cause.to_string());
@@ -58,13 +58,13 @@ impl Refusal {
     }
 
     /// Adds what the person can do.
-    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+    pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
         self
     }
 
     /// The exit code.
-    pub fn exit(&self) -> Exit {
+    pub(crate) fn exit(&self) -> Exit {
         self.exit
     }
 }

@@ -12,7 +12,7 @@ use crate::exit::{Exit, Refusal};
 /// The state directory, locked for as long as this lives. The kernel drops the lock with the
 /// process, however it ends.
 #[derive(Debug)]
-pub struct StateDirectory {
+pub(crate) struct StateDirectory {
     path: PathBuf,
     _lock: File,
 }
@@ -22,7 +22,7 @@ impl StateDirectory {
     ///
     /// # Errors
     /// If it cannot be made, or another gateway holds it.
-    pub fn open(path: &Path) -> Result<Self, Refusal> {
+    pub(crate) fn open(path: &Path) -> Result<Self, Refusal> {
         let refuse = |what: &str, error: std::io::Error| {
             Refusal::new(Exit::Wrong, format!("{what} {}", path.display()))
                 .because(&error)
@@ -70,7 +70,7 @@ impl StateDirectory {
     }
 
     /// Where it is.
-    pub fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 }

@@ -106,7 +106,11 @@ impl Balance {
         let mut start = 0;
         while let Some(first) = out.get(start) {
             let group = rank(first);
-            let length = out.iter().skip(start).take_while(|i| rank(i) == group).count();
+            let length = out
+                .iter()
+                .skip(start)
+                .take_while(|i| rank(i) == group)
+                .count();
             // Only the first group is chosen from for good; the rest is for the case that it fails.
             if let Some(members) = out.get_mut(start..start + length) {
                 self.arrange(now, candidates, hash, members);

@@ -73,7 +73,9 @@ enum Lesson {
     /// It closes half-closed connections, within this time.
     Closes(Duration),
     /// It does not, so silence cannot be told from patience.
-    Mute { since: Instant },
+    Mute {
+        since: Instant,
+    },
 }
 
 /// The judgement on one endpoint.
@@ -230,10 +232,10 @@ impl Freeze {
 
     fn is_silent(&self, now: Instant) -> bool {
         let allowed = self.allowed();
-        if let Some((since, pause)) = self.acquitted {
-            if now.saturating_duration_since(since) < pause {
-                return false;
-            }
+        if let Some((since, pause)) = self.acquitted
+            && now.saturating_duration_since(since) < pause
+        {
+            return false;
         }
         self.witnesses()
             .filter(|asked| now.saturating_duration_since(*asked) >= allowed)

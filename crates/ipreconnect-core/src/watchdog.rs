@@ -105,7 +105,10 @@ impl Watchdog {
 
     fn due(&self) -> Option<Instant> {
         let patient_until = self.stuck_since? + PATIENCE;
-        Some(self.not_before.map_or(patient_until, |at| at.max(patient_until)))
+        Some(
+            self.not_before
+                .map_or(patient_until, |at| at.max(patient_until)),
+        )
     }
 }
 

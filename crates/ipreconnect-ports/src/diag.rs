@@ -52,7 +52,9 @@ pub(crate) struct FoundUnix {
 pub(crate) fn listening_tcp(port: u16) -> io::Result<Vec<FoundTcp>> {
     let mut found = Vec::new();
     for family in [AF_INET, AF_INET6] {
-        dump(&inet_request(family), |payload| found.extend(parse_inet(payload)))?;
+        dump(&inet_request(family), |payload| {
+            found.extend(parse_inet(payload));
+        })?;
     }
     found.retain(|socket| socket.port == port);
     Ok(found)
@@ -97,7 +99,12 @@ fn dump(request: &[u8], mut each: impl FnMut(&[u8])) -> io::Result<()> {
     message.extend(DUMP.to_ne_bytes());
     message.extend([0; 8]);
     message.extend(request);
-    sendto(&socket, &message, SendFlags::empty(), &SocketAddrNetlink::new(0, 0))?;
+    sendto(
+        &socket,
+        &message,
+        SendFlags::empty(),
+        &SocketAddrNetlink::new(0, 0),
+    )?;
     receive(&socket, &mut each)
 }
 
@@ -171,7 +178,9 @@ fn parse_unix(message: &[u8]) -> Option<FoundUnix> {
         if kind == NAME {
             // Abstract names begin with a zero byte and are no paths.
             let name = value.strip_suffix(&[0]).unwrap_or(value);
-            let path = std::str::from_utf8(name).ok().filter(|name| name.starts_with('/'))?;
+            let path = std::str::from_utf8(name)
+                .ok()
+                .filter(|name| name.starts_with('/'))?;
             let found = Found { inode, uid: 0 };
             return Some(FoundUnix {
                 found,

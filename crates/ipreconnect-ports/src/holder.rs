@@ -32,10 +32,10 @@ pub struct Process {
 
 impl fmt::Display for Holder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let user = self
-            .user
-            .as_ref()
-            .map_or_else(|| format!("uid {}", self.uid), |name| format!("user {name}"));
+        let user = self.user.as_ref().map_or_else(
+            || format!("uid {}", self.uid),
+            |name| format!("user {name}"),
+        );
         match &self.process {
             Some(process) => write!(f, "{} (pid {}, {user})", process.name, process.pid),
             None => write!(f, "a process that cannot be seen from here ({user})"),
@@ -68,11 +68,11 @@ pub fn holders_of_unix(path: &Path) -> io::Result<Vec<Holder>> {
     let mut holders = identify(found.iter().map(|socket| socket.found));
     for holder in &mut holders {
         // The Unix table does not tell the user; the process does.
-        if let Some(process) = &holder.process {
-            if let Some(uid) = process::uid(process.pid) {
-                holder.uid = uid;
-                holder.user = process::user_name(uid);
-            }
+        if let Some(process) = &holder.process
+            && let Some(uid) = process::uid(process.pid)
+        {
+            holder.uid = uid;
+            holder.user = process::user_name(uid);
         }
     }
     Ok(holders)

@@ -36,7 +36,9 @@ pub(crate) fn owners(inodes: &[u64]) -> BTreeMap<u64, Process> {
 
 fn sockets_of(pid: u32) -> impl Iterator<Item = u64> {
     // A process that ended meanwhile, or belongs to another user, shows nothing.
-    let descriptors = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten();
+    let descriptors = fs::read_dir(format!("/proc/{pid}/fd"))
+        .into_iter()
+        .flatten();
     descriptors.flatten().take(DESCRIPTORS).filter_map(|entry| {
         let target = fs::read_link(entry.path()).ok()?;
         inode(target.to_str()?)
@@ -45,18 +47,32 @@ fn sockets_of(pid: u32) -> impl Iterator<Item = u64> {
 
 /// The inode of `socket:[4711]`.
 fn inode(target: &str) -> Option<u64> {
-    target.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok()
+    target
+        .strip_prefix("socket:[")?
+        .strip_suffix(']')?
+        .parse()
+        .ok()
 }
 
 fn name(pid: u32) -> String {
     let comm = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
-    let shown: String = comm.trim_end().chars().filter(|c| !c.is_control()).collect();
-    if shown.is_empty() { "?".to_owned() } else { shown }
+    let shown: String = comm
+        .trim_end()
+        .chars()
+        .filter(|c| !c.is_control())
+        .collect();
+    if shown.is_empty() {
+        "?".to_owned()
+    } else {
+        shown
+    }
 }
 
 /// The user a process runs as.
 pub(crate) fn uid(pid: u32) -> Option<u32> {
-    fs::metadata(format!("/proc/{pid}")).ok().map(|found| found.uid())
+    fs::metadata(format!("/proc/{pid}"))
+        .ok()
+        .map(|found| found.uid())
 }
 
 /// The name of a user by `/etc/passwd`.

@@ -12,7 +12,10 @@ fn assert_is_me(found: &[ipreconnect_ports::Holder]) {
     let process = holder.process.as_ref().expect("our own process is seen");
     assert_eq!(process.pid, std::process::id());
     let shown = holder.to_string();
-    assert!(shown.contains(&format!("(pid {}, ", process.pid)), "{shown}");
+    assert!(
+        shown.contains(&format!("(pid {}, ", process.pid)),
+        "{shown}"
+    );
 }
 
 #[test]
@@ -31,7 +34,10 @@ fn a_wildcard_conflicts_both_ways() {
     let specific = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = specific.local_addr().unwrap().port();
     assert_is_me(&holders(SocketAddr::from(([0, 0, 0, 0], port))).unwrap());
-    assert_eq!(holders(SocketAddr::from(([127, 0, 0, 2], port))).unwrap(), []);
+    assert_eq!(
+        holders(SocketAddr::from(([127, 0, 0, 2], port))).unwrap(),
+        []
+    );
 }
 
 #[test]

@@ -129,7 +129,8 @@ impl Acceptor {
                 |errno| io::Error::from(errno).to_string(),
             );
             tracing::warn!(
-                listener = self.route.load().name(), reason,
+                listener = self.route.load().name(),
+                reason,
                 advice = "raise LimitNOFILE or `ulimit -n`",
                 "accepting pauses; clients wait in the kernel's queue, and nobody is dropped"
             );

@@ -134,8 +134,11 @@ impl Gateway {
         for group in groups {
             self.next += 1;
             listener.ids.push(self.next);
-            for ((worker, socket), counters) in
-                self.workers.iter().zip(group.sockets).zip(&listener.counters)
+            for ((worker, socket), counters) in self
+                .workers
+                .iter()
+                .zip(group.sockets)
+                .zip(&listener.counters)
             {
                 worker.command(Command::Open {
                     id: self.next,
@@ -169,10 +172,10 @@ impl Gateway {
         let mut groups = Vec::with_capacity(addresses.len());
         for address in addresses {
             let mut address = address.clone();
-            if let (ListenAddress::Tcp(tcp), Some(port)) = (&mut address, port) {
-                if tcp.port() == 0 {
-                    tcp.set_port(port);
-                }
+            if let (ListenAddress::Tcp(tcp), Some(port)) = (&mut address, port)
+                && tcp.port() == 0
+            {
+                tcp.set_port(port);
             }
             let group = Group::open(&address, self.workers.len())?;
             if let (ListenAddress::Tcp(tcp), None) = (&group.address, port) {
@@ -186,7 +189,9 @@ impl Gateway {
     /// Sends new clients of a listener to another origin, or by other settings. Streams stay.
     pub fn reroute(&self, name: &str, origin: Origin, settings: ListenerSettings) {
         if let Some(listener) = self.listeners.get(name) {
-            listener.route.store(Arc::new(Route::new(name, origin, settings)));
+            listener
+                .route
+                .store(Arc::new(Route::new(name, origin, settings)));
         }
     }
 
@@ -261,9 +266,9 @@ fn wants_any_port(addresses: &[ListenAddress]) -> bool {
 }
 
 fn remove_socket_file(address: &ListenAddress) {
-    if let ListenAddress::Unix(path) = address {
-        if let Err(error) = std::fs::remove_file(path) {
-            tracing::debug!(%address, %error, "the socket's file was gone already");
-        }
+    if let ListenAddress::Unix(path) = address
+        && let Err(error) = std::fs::remove_file(path)
+    {
+        tracing::debug!(%address, %error, "the socket's file was gone already");
     }
 }

@@ -72,9 +72,7 @@ impl fmt::Display for OpenError {
                 }
                 Ok(())
             }
-            OpenErrorKind::NotASocket => {
-                f.write_str("a file that is not a socket is at that path")
-            }
+            OpenErrorKind::NotASocket => f.write_str("a file that is not a socket is at that path"),
             OpenErrorKind::System(error) => error.fmt(f),
         }
     }
@@ -120,9 +118,7 @@ fn open_tcp(address: SocketAddr, workers: usize) -> Result<Group, OpenErrorKind>
     let mut sockets = Vec::with_capacity(workers);
     for _ in 0..workers {
         let socket = tcp_socket(bound).map_err(OpenErrorKind::System)?;
-        socket
-            .set_reuse_port(true)
-            .map_err(OpenErrorKind::System)?;
+        socket.set_reuse_port(true).map_err(OpenErrorKind::System)?;
         bind(&socket, bound)?;
         sockets.push(socket);
     }
@@ -167,8 +163,8 @@ fn bind(socket: &Socket, address: SocketAddr) -> Result<SocketAddr, OpenErrorKin
 fn open_unix(path: &Path, workers: usize) -> Result<Group, OpenErrorKind> {
     clear_stale(path)?;
     let system = OpenErrorKind::System;
-    let socket = Socket::new(Domain::UNIX, Type::STREAM.nonblocking().cloexec(), None)
-        .map_err(system)?;
+    let socket =
+        Socket::new(Domain::UNIX, Type::STREAM.nonblocking().cloexec(), None).map_err(system)?;
     let address = SockAddr::unix(path).map_err(OpenErrorKind::System)?;
     socket.bind(&address).map_err(OpenErrorKind::System)?;
     socket.listen(BACKLOG).map_err(OpenErrorKind::System)?;

@@ -43,7 +43,11 @@ async fn a_crash_with_a_backup_loses_only_what_the_dead_had_accepted() {
     a.kill();
     let report = within(20, running.finished()).await;
     show(&report);
-    assert!(report.failed() <= open + 2, "{} failed, {open} were open", report.failed());
+    assert!(
+        report.failed() <= open + 2,
+        "{} failed, {open} were open",
+        report.failed()
+    );
     assert!(report.answers_by_name["b"] > 500);
 }
 
@@ -60,7 +64,11 @@ async fn without_a_backup_clients_wait_and_are_served() {
     a.revive().unwrap();
     let report = within(20, running.finished()).await;
     show(&report);
-    assert!(report.failed() <= open + 2, "{} failed, {open} were open", report.failed());
+    assert!(
+        report.failed() <= open + 2,
+        "{} failed, {open} were open",
+        report.failed()
+    );
 }
 
 #[tokio::test]

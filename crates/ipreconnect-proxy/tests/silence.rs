@@ -43,7 +43,10 @@ fn skipped(test: &str, why: &str) {
     use std::io::Write;
     eprintln!("skipped: {test}: {why}");
     if let Some(path) = std::env::var_os("IPRECONNECT_SKIPPED") {
-        let file = std::fs::OpenOptions::new().create(true).append(true).open(path);
+        let file = std::fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(path);
         writeln!(file.unwrap(), "skipped: {test}: {why}").unwrap();
     }
 }
@@ -61,32 +64,53 @@ fn drop_packets(hook: &str, port: u16) {
     run("nft", &["add", "chain", "inet", "lab", hook, &chain]);
     for side in ["sport", "dport"] {
         let port = port.to_string();
-        run("nft", &["add", "rule", "inet", "lab", hook, "tcp", side, &port, "drop"]);
+        run(
+            "nft",
+            &[
+                "add", "rule", "inet", "lab", hook, "tcp", side, &port, "drop",
+            ],
+        );
     }
 }
 
 fn runtime() -> tokio::runtime::Runtime {
-    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap()
 }
 
 fn silent_path(hook: &str) {
     runtime().block_on(async {
-        let answer = |name: &str| ScriptedOrigin::start(Script::Once { name: name.into() }).unwrap();
+        let answer =
+            |name: &str| ScriptedOrigin::start(Script::Once { name: name.into() }).unwrap();
         let (a, b) = (answer("a"), answer("b"));
         let scene = Scene::new(&[a.address(), b.address()]);
         scene.up().await;
-        let load = Load { lasting: Duration::from_secs(6), ..Load::on(scene.address) };
+        let load = Load {
+            lasting: Duration::from_secs(6),
+            ..Load::on(scene.address)
+        };
         let running = load.start().unwrap();
         until("traffic", || a.answered() > 500).await;
         let before = Instant::now();
         drop_packets(hook, a.address().port());
         until("the backup serves", || b.answered() > 0).await;
-        eprintln!("{hook}: the backup served {:?} after the fault", before.elapsed());
+        eprintln!(
+            "{hook}: the backup served {:?} after the fault",
+            before.elapsed()
+        );
         let report = within(30, running.finished()).await;
-        eprintln!("{hook}: {:?}, longest stall {:?}", report.outcomes, report.longest_stall);
+        eprintln!(
+            "{hook}: {:?}, longest stall {:?}",
+            report.outcomes, report.longest_stall
+        );
         let lost = report.failed();
         let timed_out = report.count(Outcome::TimedOut);
-        assert_eq!(lost, timed_out, "only those established on the silent path may fail");
+        assert_eq!(
+            lost, timed_out,
+            "only those established on the silent path may fail"
+        );
         assert!(lost <= 5, "{lost} lost");
         assert!(report.answers_by_name["b"] > 1000);
     });
@@ -116,11 +140,15 @@ fn a_silent_path_is_noticed_without_traffic() {
         let scene = Scene::new(&[a.address()]);
         scene.up().await;
         drop_packets("input", a.address().port());
-        let down = within(15, scene.origin.watch(|status| !status.is_up())).await.unwrap();
+        let down = within(15, scene.origin.watch(|status| !status.is_up()))
+            .await
+            .unwrap();
         let failure = down.failure.unwrap();
-        assert_eq!(failure.cause.is_answered(), false, "{failure}");
+        assert!(!failure.cause.is_answered(), "{failure}");
         run("nft", &["flush", "ruleset"]);
-        within(20, scene.origin.watch(|status| status.is_up())).await.unwrap();
+        within(20, scene.origin.watch(|status| status.is_up()))
+            .await
+            .unwrap();
     });
 }
 
@@ -140,7 +168,9 @@ fn a_silent_path_under_a_waiting_request_is_suspect_within_half_a_second() {
         drop_packets("output", a.address().port());
         client.write_all(b"two\n").await.unwrap();
         let before = Instant::now();
-        within(10, scene.origin.watch(|status| !status.is_up())).await.unwrap();
+        within(10, scene.origin.watch(|status| !status.is_up()))
+            .await
+            .unwrap();
         eprintln!("suspect after {:?}", before.elapsed());
         run("nft", &["flush", "ruleset"]);
         // The path is back before the connection is given up: the answer comes.

@@ -32,7 +32,9 @@ async fn a_half_close_is_carried_and_the_answer_still_comes() {
     client.write_all(&bytes).await.unwrap();
     client.shutdown().await.unwrap();
     let mut answer = String::new();
-    within(10, client.read_to_string(&mut answer)).await.unwrap();
+    within(10, client.read_to_string(&mut answer))
+        .await
+        .unwrap();
     assert_eq!(answer.trim(), "3000000");
 }
 
@@ -53,7 +55,9 @@ async fn what_is_echoed_is_what_was_sent() {
     let scene = Scene::new(&[origin.address()]);
     scene.up().await;
     let (mut read, mut write) = dial(&scene).await.into_split();
-    let sent: Vec<u8> = (0..5_000_000u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+    let sent: Vec<u8> = (0..5_000_000u32)
+        .map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8)
+        .collect();
     let copy = sent.clone();
     let writer = tokio::spawn(async move {
         // Odd sizes cross the borders of buffers and pipes.
@@ -65,7 +69,12 @@ async fn what_is_echoed_is_what_was_sent() {
     let mut received = Vec::new();
     within(30, read.read_to_end(&mut received)).await.unwrap();
     writer.await.unwrap();
-    assert!(received == sent, "{} bytes of {}", received.len(), sent.len());
+    assert!(
+        received == sent,
+        "{} bytes of {}",
+        received.len(),
+        sent.len()
+    );
 }
 
 #[tokio::test]
@@ -108,7 +117,10 @@ async fn a_held_client_that_leaves_is_let_go_and_one_that_half_closes_may_wait()
         let origin = ScriptedOrigin::start(Script::Once { name: "a".into() }).unwrap();
         origin.kill();
         let settings = settings(&[origin.address()]);
-        let listener = ListenerSettings { half_close, ..listener() };
+        let listener = ListenerSettings {
+            half_close,
+            ..listener()
+        };
         let scene = Scene::with(settings, listener);
         let mut client = dial(&scene).await;
         client.write_all(b"hello\n").await.unwrap();
@@ -119,7 +131,9 @@ async fn a_held_client_that_leaves_is_let_go_and_one_that_half_closes_may_wait()
         }
         origin.revive().unwrap();
         let mut answer = String::new();
-        within(10, client.read_to_string(&mut answer)).await.unwrap();
+        within(10, client.read_to_string(&mut answer))
+            .await
+            .unwrap();
         assert_eq!(answer, if served { "a hello\n" } else { "" });
     }
 }
@@ -140,7 +154,10 @@ async fn a_held_client_is_not_read_from() {
             break;
         }
         written += client.try_write(&chunk).unwrap_or(0);
-        assert!(written < 64 << 20, "{written} bytes were taken from a held client");
+        assert!(
+            written < 64 << 20,
+            "{written} bytes were taken from a held client"
+        );
     }
 }
 
@@ -174,8 +191,17 @@ async fn a_slow_reader_is_kept_and_buffers_stay_bounded() {
             });
         }
     });
-    let stall = Timeouts { stall: Duration::from_secs(1), idle: Duration::from_secs(3600) };
-    let scene = Scene::with(settings(&[address]), ListenerSettings { timeouts: stall, ..listener() });
+    let stall = Timeouts {
+        stall: Duration::from_secs(1),
+        idle: Duration::from_secs(3600),
+    };
+    let scene = Scene::with(
+        settings(&[address]),
+        ListenerSettings {
+            timeouts: stall,
+            ..listener()
+        },
+    );
     scene.up().await;
     let mut client = dial(&scene).await;
     let mut byte = [0; 1];
@@ -184,7 +210,10 @@ async fn a_slow_reader_is_kept_and_buffers_stay_bounded() {
     // spared however long it takes.
     tokio::time::sleep(Duration::from_secs(8)).await;
     let taken = written.load(std::sync::atomic::Ordering::Relaxed);
-    assert!(taken < 64 << 20, "{taken} bytes were buffered for a client that does not read");
+    assert!(
+        taken < 64 << 20,
+        "{taken} bytes were buffered for a client that does not read"
+    );
     let mut more = vec![0; taken / 2];
     within(10, client.read_exact(&mut more)).await.unwrap();
     server.abort();
@@ -258,13 +287,18 @@ async fn unix_sockets_on_both_sides() {
     use ipreconnect_proxy::ListenAddress;
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("origin.sock");
-    let script = Script::Answer { name: "unix".into() };
+    let script = Script::Answer {
+        name: "unix".into(),
+    };
     let origin = ScriptedOrigin::start_unix(&path, script).unwrap();
     let target = format!("unix:{}", path.display()).parse().unwrap();
     let mut scene = Scene::with(ipreconnect::OriginSettings::new([target]), listener());
     let front = directory.path().join("front.sock");
     let address = ListenAddress::Unix(front.clone());
-    scene.gateway.listen("unix", &[address], scene.origin.clone(), listener()).unwrap();
+    scene
+        .gateway
+        .listen("unix", &[address], scene.origin.clone(), listener())
+        .unwrap();
     scene.up().await;
     let mut client = tokio::net::UnixStream::connect(&front).await.unwrap();
     client.write_all(b"hello\n").await.unwrap();

@@ -142,7 +142,10 @@ fn start(
     seed: u64,
 ) -> Origin {
     let (sender, facts) = mpsc::channel(INBOX);
-    let empty = Snapshot::new(View::empty(clock::now()), &std::collections::BTreeMap::new());
+    let empty = Snapshot::new(
+        View::empty(clock::now()),
+        &std::collections::BTreeMap::new(),
+    );
     let shared = Arc::new(Shared::new(name, settings.clone(), empty, sender, seed));
     let driver = Driver::new(
         Arc::clone(&shared),

@@ -46,10 +46,12 @@ impl Chooser {
             })
             .collect();
         let mut order = Vec::with_capacity(candidates.len());
-        self.0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .order(clock::now(), &candidates, hash, &mut order);
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).order(
+            clock::now(),
+            &candidates,
+            hash,
+            &mut order,
+        );
         order
             .into_iter()
             .filter_map(|index| endpoints.get(index))

@@ -5,13 +5,13 @@ use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
+use crate::socket::{Socket, register};
 use ipreconnect_core::address::Address;
 use ipreconnect_core::failure::{Cause, Failure};
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, recv};
 use socket2::{Domain, SockAddr, TcpKeepalive, Type};
 use tokio::io::Interest;
-use crate::socket::{Socket, register};
 
 /// A path that carries nothing for this long is asked whether it is still there.
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(5);
@@ -105,8 +105,15 @@ async fn established(socket: &Socket) -> Result<(), Failure> {
 fn is_connected(socket: &Socket) -> bool {
     // Asking for the peer's name fails until the handshake is over.
     let mut nothing = [0u8; 0];
-    let connected = !matches!(rustix::net::getpeername(socket.get_ref()), Err(Errno::NOTCONN));
-    connected && !matches!(recv(socket.get_ref(), &mut nothing, RecvFlags::PEEK), Err(Errno::NOTCONN))
+    let connected = !matches!(
+        rustix::net::getpeername(socket.get_ref()),
+        Err(Errno::NOTCONN)
+    );
+    connected
+        && !matches!(
+            recv(socket.get_ref(), &mut nothing, RecvFlags::PEEK),
+            Err(Errno::NOTCONN)
+        )
 }
 
 /// What an error of the socket layer says about the endpoint.
@@ -117,7 +124,10 @@ pub(crate) fn failure(error: &io::Error) -> Failure {
         Some(Errno::CONNRESET | Errno::CONNABORTED | Errno::PIPE) => Cause::Reset,
         Some(Errno::TIMEDOUT) => Cause::TimedOut,
         Some(
-            Errno::HOSTUNREACH | Errno::NETUNREACH | Errno::HOSTDOWN | Errno::NETDOWN
+            Errno::HOSTUNREACH
+            | Errno::NETUNREACH
+            | Errno::HOSTDOWN
+            | Errno::NETDOWN
             | Errno::NONET,
         ) => Cause::Unreachable,
         Some(Errno::ADDRNOTAVAIL | Errno::ADDRINUSE) => Cause::NoLocalPort,

@@ -207,7 +207,6 @@ impl Driver {
             self.meters.entry(endpoint.id).or_default();
         }
         self.proofs.retain(|id, _| self.meters.contains_key(id));
-        self.shared
-            .publish(Snapshot::new(view, &self.meters));
+        self.shared.publish(Snapshot::new(view, &self.meters));
     }
 }

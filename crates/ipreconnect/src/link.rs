@@ -144,7 +144,11 @@ impl AsyncWrite for Link {
         loop {
             let mut guard = ready!(socket.poll_write_ready(cx))?;
             let sent = guard.try_io(|socket| {
-                Ok(rustix::net::send(socket.get_ref(), bytes, SendFlags::NOSIGNAL)?)
+                Ok(rustix::net::send(
+                    socket.get_ref(),
+                    bytes,
+                    SendFlags::NOSIGNAL,
+                )?)
             });
             match sent {
                 Ok(Err(error)) if error.kind() == io::ErrorKind::Interrupted => {}

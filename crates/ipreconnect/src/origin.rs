@@ -106,8 +106,10 @@ impl Origin {
     /// # Cancel safety
     /// As [`connect`](Self::connect).
     pub async fn connect_by(&self, chooser: &Chooser, hash: Option<u64>) -> Result<Link, Error> {
-        self.connect_proven(chooser, hash, &|link| Box::pin(std::future::ready(Ok(link))))
-            .await
+        self.connect_proven(chooser, hash, &|link| {
+            Box::pin(std::future::ready(Ok(link)))
+        })
+        .await
     }
 
     /// Keeps one connection: connects, proves it by `handshake`, and does so again whenever it is
@@ -141,7 +143,11 @@ impl Origin {
     /// What is known of the origin now.
     #[must_use]
     pub fn status(&self) -> Status {
-        Status::of(&self.shared.name, &self.snapshot(), self.shared.waiters.len())
+        Status::of(
+            &self.shared.name,
+            &self.snapshot(),
+            self.shared.waiters.len(),
+        )
     }
 
     /// The published state: immutable, and free to keep.
@@ -300,9 +306,7 @@ impl Origin {
     }
 
     fn error(&self, kind: Kind, place: &Place, failure: Option<Failure>) -> Error {
-        let waited = place
-            .since
-            .map_or(Duration::ZERO, |since| since.elapsed());
+        let waited = place.since.map_or(Duration::ZERO, |since| since.elapsed());
         Error::new(kind, &self.shared.name)
             .because(failure)
             .after(waited)

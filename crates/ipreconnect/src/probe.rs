@@ -4,11 +4,11 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
+use crate::socket::{Socket, register};
 use ipreconnect_core::address::Address;
 use ipreconnect_core::failure::{Cause, Failure};
 use rustix::net::{RecvFlags, Shutdown, recv, shutdown};
 use tokio::io::Interest;
-use crate::socket::{Socket, register};
 
 use crate::clock;
 use crate::dial::{Dialer, failure, is_underway, sock_addr};

@@ -73,7 +73,11 @@ fn lookup_failure(error: &std::io::Error) -> Failure {
     let words = text
         .strip_prefix("failed to lookup address information: ")
         .unwrap_or(&text);
-    let gone = ["Name or service not known", "No address associated", "nodename nor servname"];
+    let gone = [
+        "Name or service not known",
+        "No address associated",
+        "nodename nor servname",
+    ];
     let cause = if gone.iter().any(|known| words.contains(known)) {
         Cause::NoSuchName
     } else {

@@ -52,11 +52,14 @@ impl OriginSettings {
     /// backups in order.
     #[must_use]
     pub fn new(targets: impl IntoIterator<Item = Target>) -> Self {
-        let places = targets.into_iter().enumerate().map(|(index, target)| Place {
-            target,
-            priority: u32::try_from(index).unwrap_or(u32::MAX),
-            weight: 1,
-        });
+        let places = targets
+            .into_iter()
+            .enumerate()
+            .map(|(index, target)| Place {
+                target,
+                priority: u32::try_from(index).unwrap_or(u32::MAX),
+                weight: 1,
+            });
         Self {
             places: places.collect(),
             balance: Policy::Failover,

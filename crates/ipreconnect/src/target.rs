@@ -40,7 +40,9 @@ impl fmt::Display for TargetError {
             Self::NoPort => "the port is missing",
             Self::BadPort => "the port must be a number from 1 to 65535",
             Self::BadHost => "this is not a host name or IP address",
-            Self::BadPath => "the path of a unix socket must be absolute and at most 107 bytes long",
+            Self::BadPath => {
+                "the path of a unix socket must be absolute and at most 107 bytes long"
+            }
         })
     }
 }

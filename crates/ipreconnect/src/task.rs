@@ -42,7 +42,10 @@ struct Alarm(&'static str);
 impl Drop for Alarm {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            tracing::error!(task = self.0, "a task of ipreconnect panicked; please report it");
+            tracing::error!(
+                task = self.0,
+                "a task of ipreconnect panicked; please report it"
+            );
         }
     }
 }

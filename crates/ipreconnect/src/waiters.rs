@@ -52,7 +52,10 @@ impl Waiters {
     ) -> Result<Word, Refused> {
         let (place, word) = self.park(ticket, limit)?;
         self.doorbell.notify_one();
-        let _leave = Leave { waiters: self, place };
+        let _leave = Leave {
+            waiters: self,
+            place,
+        };
         word.await.map_err(|_| Refused::Closed)
     }
 

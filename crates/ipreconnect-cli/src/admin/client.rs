@@ -21,7 +21,7 @@ const PATIENCE: Duration = Duration::from_secs(35);
 ///
 /// # Errors
 /// If it is not there, or its answer is not understood.
-pub async fn ask<T: DeserializeOwned>(
+pub(crate) async fn ask<T: DeserializeOwned>(
     socket: &Path,
     method: Method,
     path: &str,
@@ -62,7 +62,8 @@ async fn exchange<T: DeserializeOwned>(
     serde_json::from_slice(&body)
         .map(|value| (status, value))
         .map_err(|error| {
-            let message = format!("an answer that is not understood ({error}); is it another version?");
+            let message =
+                format!("an answer that is not understood ({error}); is it another version?");
             unreachable(socket, &message)
         })
 }

@@ -1,5 +1,5 @@
 //! The gateway's own door for operators: an HTTP API on a Unix socket, and a client for it.
 
-pub mod client;
-pub mod server;
-pub mod view;
+pub(crate) mod client;
+pub(crate) mod server;
+pub(crate) mod view;

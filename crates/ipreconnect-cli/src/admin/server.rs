@@ -16,7 +16,7 @@ use super::view::{Listeners, OriginView, Origins, Outcome, Readiness, SCHEMA};
 use crate::gateway::board::Board;
 
 /// A change that only the main loop can make.
-pub type Reload = oneshot::Sender<Outcome>;
+pub(crate) type Reload = oneshot::Sender<Outcome>;
 
 #[derive(Clone)]
 struct Desk {
@@ -29,7 +29,7 @@ struct Desk {
 ///
 /// # Errors
 /// If the socket cannot be made.
-pub fn bind(path: &Path) -> io::Result<std::os::unix::net::UnixListener> {
+pub(crate) fn bind(path: &Path) -> io::Result<std::os::unix::net::UnixListener> {
     match std::fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         Ok(()) | Err(_) => {}
@@ -44,7 +44,7 @@ pub fn bind(path: &Path) -> io::Result<std::os::unix::net::UnixListener> {
 ///
 /// # Errors
 /// If the socket cannot be watched.
-pub async fn serve(
+pub(crate) async fn serve(
     listener: std::os::unix::net::UnixListener,
     board: Arc<Board>,
     reloads: mpsc::Sender<Reload>,
@@ -113,8 +113,15 @@ async fn reload(State(desk): State<Desk>) -> (StatusCode, Json<Outcome>) {
         Ok(outcome) if outcome.done => (StatusCode::OK, Json(outcome)),
         Ok(outcome) => (StatusCode::UNPROCESSABLE_ENTITY, Json(outcome)),
         Err(_) => {
-            let why = if asked { "the gateway ends" } else { "the gateway has ended" };
-            (StatusCode::SERVICE_UNAVAILABLE, Json(not_done(why.to_owned())))
+            let why = if asked {
+                "the gateway ends"
+            } else {
+                "the gateway has ended"
+            };
+            (
+                StatusCode::SERVICE_UNAVAILABLE,
+                Json(not_done(why.to_owned())),
+            )
         }
     }
 }

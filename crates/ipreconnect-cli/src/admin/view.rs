@@ -3,130 +3,130 @@
 use serde::{Deserialize, Serialize};
 
 /// The version of everything that is shown.
-pub const SCHEMA: u32 = 1;
+pub(crate) const SCHEMA: u32 = 1;
 
 /// All origins.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Origins {
+pub(crate) struct Origins {
     /// Always [`SCHEMA`].
-    pub schema: u32,
+    pub(crate) schema: u32,
     /// By name.
-    pub origins: Vec<OriginView>,
+    pub(crate) origins: Vec<OriginView>,
 }
 
 /// One origin.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct OriginView {
+pub(crate) struct OriginView {
     /// Its name.
-    pub name: String,
+    pub(crate) name: String,
     /// `unknown`, `connecting`, `up`, `suspect`, `down` or `draining`.
-    pub phase: String,
+    pub(crate) phase: String,
     /// For how many milliseconds.
-    pub for_ms: u64,
+    pub(crate) for_ms: u64,
     /// Whether the application cannot do without it.
-    pub required: bool,
+    pub(crate) required: bool,
     /// What an application should switch off while it is down.
-    pub feature: Option<String>,
+    pub(crate) feature: Option<String>,
     /// Clients that wait in its hold.
-    pub waiting: u32,
+    pub(crate) waiting: u32,
     /// Whether the attempts to reconnect are used up.
-    pub given_up: bool,
+    pub(crate) given_up: bool,
     /// Why it is not up.
-    pub failure: Option<FailureView>,
+    pub(crate) failure: Option<FailureView>,
     /// Whether a server can prove that it is the right one; raw TCP cannot.
-    pub identity: String,
+    pub(crate) identity: String,
     /// By preference.
-    pub endpoints: Vec<EndpointView>,
+    pub(crate) endpoints: Vec<EndpointView>,
 }
 
 /// One endpoint.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct EndpointView {
+pub(crate) struct EndpointView {
     /// Where it is.
-    pub address: String,
+    pub(crate) address: String,
     /// 0 is preferred.
-    pub priority: u32,
+    pub(crate) priority: u32,
     /// `unknown`, `up`, `suspect` or `down`.
-    pub health: String,
+    pub(crate) health: String,
     /// For how many milliseconds.
-    pub for_ms: u64,
+    pub(crate) for_ms: u64,
     /// Whether new clients go there.
-    pub takes_work: bool,
+    pub(crate) takes_work: bool,
     /// The smoothed time to connect, in microseconds.
-    pub connect_us: Option<u64>,
+    pub(crate) connect_us: Option<u64>,
     /// Links open now.
-    pub open: u32,
+    pub(crate) open: u32,
     /// Links opened so far.
-    pub served: u64,
+    pub(crate) served: u64,
     /// Why it is not up.
-    pub failure: Option<FailureView>,
+    pub(crate) failure: Option<FailureView>,
 }
 
 /// One failure.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct FailureView {
+pub(crate) struct FailureView {
     /// The layer it happened at.
-    pub layer: String,
+    pub(crate) layer: String,
     /// What happened.
-    pub cause: String,
+    pub(crate) cause: String,
     /// What a person can look at.
-    pub advice: String,
+    pub(crate) advice: String,
 }
 
 /// All listeners.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Listeners {
+pub(crate) struct Listeners {
     /// Always [`SCHEMA`].
-    pub schema: u32,
+    pub(crate) schema: u32,
     /// By name.
-    pub listeners: Vec<ListenerView>,
+    pub(crate) listeners: Vec<ListenerView>,
 }
 
 /// One listener.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct ListenerView {
+pub(crate) struct ListenerView {
     /// Its name.
-    pub name: String,
+    pub(crate) name: String,
     /// Where it listens.
-    pub addresses: Vec<String>,
+    pub(crate) addresses: Vec<String>,
     /// The origin behind it.
-    pub origin: String,
+    pub(crate) origin: String,
     /// Streams carried now.
-    pub carrying: u64,
+    pub(crate) carrying: u64,
     /// Connections accepted.
-    pub accepted: u64,
+    pub(crate) accepted: u64,
     /// Of those, refused by access.
-    pub denied: u64,
+    pub(crate) denied: u64,
     /// Clients that were not served.
-    pub unserved: u64,
+    pub(crate) unserved: u64,
     /// Streams that ended in order.
-    pub ended: u64,
+    pub(crate) ended: u64,
     /// Streams that were reset, stalled or closed.
-    pub failed: u64,
+    pub(crate) failed: u64,
     /// Bytes carried to the origin.
-    pub bytes_to_origin: u64,
+    pub(crate) bytes_to_origin: u64,
     /// Bytes carried to clients.
-    pub bytes_to_client: u64,
+    pub(crate) bytes_to_client: u64,
 }
 
 /// Whether the required origins are up.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Readiness {
+pub(crate) struct Readiness {
     /// Always [`SCHEMA`].
-    pub schema: u32,
+    pub(crate) schema: u32,
     /// Whether all are.
-    pub ready: bool,
+    pub(crate) ready: bool,
     /// The required ones that are not.
-    pub missing: Vec<String>,
+    pub(crate) missing: Vec<String>,
 }
 
 /// How a change was taken.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Outcome {
+pub(crate) struct Outcome {
     /// Always [`SCHEMA`].
-    pub schema: u32,
+    pub(crate) schema: u32,
     /// Whether it was done.
-    pub done: bool,
+    pub(crate) done: bool,
     /// What was changed, or why nothing was.
-    pub messages: Vec<String>,
+    pub(crate) messages: Vec<String>,
 }

@@ -29,7 +29,7 @@ const WORK: Duration = Duration::from_millis(4);
 
 /// What happens after the play.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Afterwards {
+pub(crate) enum Afterwards {
     /// The program ends.
     End,
     /// Origins and gateway keep running until they are interrupted.
@@ -38,7 +38,7 @@ pub enum Afterwards {
 
 /// How the result is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Format {
+pub(crate) enum Format {
     /// For people.
     Text,
     /// One JSON object.
@@ -58,7 +58,7 @@ struct Stage {
 ///
 /// # Errors
 /// If the stage cannot be set: no ports, no threads.
-pub fn run(afterwards: Afterwards, format: Format) -> Result<Exit, Refusal> {
+pub(crate) fn run(afterwards: Afterwards, format: Format) -> Result<Exit, Refusal> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -69,14 +69,21 @@ pub fn run(afterwards: Afterwards, format: Format) -> Result<Exit, Refusal> {
         ready.map_err(|error| refuse(&error))?;
         let screen = Screen::new(format);
         screen.open(&stage);
-        let verdict = stage.perform(&screen).await.map_err(|error| refuse(&error))?;
+        let verdict = stage
+            .perform(&screen)
+            .await
+            .map_err(|error| refuse(&error))?;
         screen.close(&verdict);
         if afterwards == Afterwards::Stay {
             screen.stay(&stage);
             // Without a signal handler the default action ends us just as well.
             let _ = tokio::signal::ctrl_c().await;
         }
-        let exit = if verdict.holds() { Exit::Fine } else { Exit::NotFine };
+        let exit = if verdict.holds() {
+            Exit::Fine
+        } else {
+            Exit::NotFine
+        };
         stage.gateway.drain(Duration::ZERO).await;
         Ok(exit)
     })
@@ -85,7 +92,9 @@ pub fn run(afterwards: Afterwards, format: Format) -> Result<Exit, Refusal> {
 impl Stage {
     fn set() -> std::io::Result<Self> {
         let start = |name: &str| {
-            let origin = ScriptedOrigin::start(Script::Once { name: name.to_owned() })?;
+            let origin = ScriptedOrigin::start(Script::Once {
+                name: name.to_owned(),
+            })?;
             origin.slow(WORK);
             Ok::<_, std::io::Error>(origin)
         };

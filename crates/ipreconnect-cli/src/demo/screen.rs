@@ -38,7 +38,10 @@ impl Screen {
             " ".repeat(27 + stage.address.to_string().len()),
             stage.green.address(),
         ));
-        let (b, g) = (self.mark(Some(Colour::Blue)), self.mark(Some(Colour::Green)));
+        let (b, g) = (
+            self.mark(Some(Colour::Blue)),
+            self.mark(Some(Colour::Green)),
+        );
         self.say(&format!(
             "  each mark is 0.1 s: {b} blue answered, {g} green answered, {} nobody did\n",
             self.mark(None)
@@ -46,7 +49,11 @@ impl Screen {
     }
 
     pub(super) async fn act(&self, at: Duration, act: Act, stage: &Stage) {
-        self.print(&format!("  {:>5.1} s  {:<TITLE$} ", at.as_secs_f64(), act.title()));
+        self.print(&format!(
+            "  {:>5.1} s  {:<TITLE$} ",
+            at.as_secs_f64(),
+            act.title()
+        ));
         let ticks = act.length().as_millis() / TICK.as_millis();
         let mut beat = tokio::time::interval(TICK);
         beat.tick().await;

@@ -61,9 +61,7 @@ impl Verdict {
     /// Nothing was lost but what was in flight, and no act left the clients without answers for
     /// longer than its fault explains.
     pub(super) fn holds(&self) -> bool {
-        let stalled = |seen: &Seen| {
-            seen.longest_stall_ms > (UNNOTICED + seen.excused).as_millis()
-        };
+        let stalled = |seen: &Seen| seen.longest_stall_ms > (UNNOTICED + seen.excused).as_millis();
         self.lost == 0 && !self.acts.iter().any(stalled)
     }
 }
@@ -80,7 +78,10 @@ fn see(act: Act, from: Duration, to: Duration, report: &Report) -> Seen {
     ends.sort_unstable();
     let edges = [from].into_iter().chain(ends.iter().copied());
     let gaps = edges.zip(ends.iter().copied().chain([to]));
-    let stall = gaps.map(|(a, b)| b.saturating_sub(a)).max().unwrap_or_default();
+    let stall = gaps
+        .map(|(a, b)| b.saturating_sub(a))
+        .max()
+        .unwrap_or_default();
     let failed = || report.requests.iter().filter(|request| !answered(request));
     let in_flight = failed()
         .filter(|request| request.scheduled < from && request.ended() >= from)

@@ -14,25 +14,25 @@ use crate::admin::view::{
 
 /// The running origins and the gateway in front of them.
 #[derive(Debug)]
-pub struct Board {
+pub(crate) struct Board {
     origins: RwLock<BTreeMap<String, Resident>>,
     gateway: Mutex<Option<Gateway>>,
 }
 
 /// One running origin, and what the configuration says about it.
 #[derive(Clone, Debug)]
-pub struct Resident {
+pub(crate) struct Resident {
     /// The origin.
-    pub origin: Origin,
+    pub(crate) origin: Origin,
     /// Whether the application cannot do without it.
-    pub required: bool,
+    pub(crate) required: bool,
     /// What an application should switch off while it is down.
-    pub feature: Option<String>,
+    pub(crate) feature: Option<String>,
 }
 
 impl Board {
     /// A board with a gateway and no origins.
-    pub fn new(gateway: Gateway) -> Arc<Self> {
+    pub(crate) fn new(gateway: Gateway) -> Arc<Self> {
         Arc::new(Self {
             origins: RwLock::default(),
             gateway: Mutex::new(Some(gateway)),
@@ -40,7 +40,7 @@ impl Board {
     }
 
     /// Puts an origin on the board, in place of one of the same name.
-    pub fn put(&self, name: &str, resident: Resident) {
+    pub(crate) fn put(&self, name: &str, resident: Resident) {
         self.origins
             .write()
             .unwrap_or_else(PoisonError::into_inner)
@@ -48,28 +48,30 @@ impl Board {
     }
 
     /// Takes an origin off the board.
-    pub fn take(&self, name: &str) -> Option<Resident> {
+    pub(crate) fn take(&self, name: &str) -> Option<Resident> {
         let mut origins = self.origins.write().unwrap_or_else(PoisonError::into_inner);
         origins.remove(name)
     }
 
     /// The origin of that name.
-    pub fn origin(&self, name: &str) -> Option<Origin> {
-        self.read().get(name).map(|resident| resident.origin.clone())
+    pub(crate) fn origin(&self, name: &str) -> Option<Origin> {
+        self.read()
+            .get(name)
+            .map(|resident| resident.origin.clone())
     }
 
     /// Works with the gateway; `None` when it has ended.
-    pub fn with_gateway<T>(&self, work: impl FnOnce(&mut Gateway) -> T) -> Option<T> {
+    pub(crate) fn with_gateway<T>(&self, work: impl FnOnce(&mut Gateway) -> T) -> Option<T> {
         self.gateway().as_mut().map(work)
     }
 
     /// Takes the gateway, to end it.
-    pub fn take_gateway(&self) -> Option<Gateway> {
+    pub(crate) fn take_gateway(&self) -> Option<Gateway> {
         self.gateway().take()
     }
 
     /// All origins, as they are shown.
-    pub fn origins(&self) -> Origins {
+    pub(crate) fn origins(&self) -> Origins {
         Origins {
             schema: SCHEMA,
             origins: self.read().values().map(show_origin).collect(),
@@ -77,12 +79,12 @@ impl Board {
     }
 
     /// One origin, as it is shown.
-    pub fn origin_view(&self, name: &str) -> Option<OriginView> {
+    pub(crate) fn origin_view(&self, name: &str) -> Option<OriginView> {
         self.read().get(name).map(show_origin)
     }
 
     /// Whether the required origins are up, and which are not.
-    pub fn readiness(&self) -> Readiness {
+    pub(crate) fn readiness(&self) -> Readiness {
         let missing: Vec<String> = self
             .read()
             .iter()
@@ -97,7 +99,7 @@ impl Board {
     }
 
     /// All listeners, as they are shown.
-    pub fn listeners(&self) -> Listeners {
+    pub(crate) fn listeners(&self) -> Listeners {
         let listeners = self.with_gateway(|gateway| gateway.listeners());
         Listeners {
             schema: SCHEMA,
@@ -137,7 +139,10 @@ fn show_origin(resident: &Resident) -> OriginView {
 fn show_endpoints(endpoints: &[EndpointStatus]) -> Vec<EndpointView> {
     let best = |standing| {
         let matching = endpoints.iter().filter(move |e| e.standing == standing);
-        matching.map(|endpoint| endpoint.priority).min().map(|priority| (standing, priority))
+        matching
+            .map(|endpoint| endpoint.priority)
+            .min()
+            .map(|priority| (standing, priority))
     };
     let working = best(Standing::Good).or_else(|| best(Standing::Doubtful));
     endpoints

@@ -4,14 +4,21 @@ use proptest::prelude::*;
 const MS: Duration = Duration::from_millis(1);
 
 fn jitters() -> impl Strategy<Value = Jitter> {
-    prop::sample::select(vec![Jitter::Full, Jitter::Equal, Jitter::Decorrelated, Jitter::None])
+    prop::sample::select(vec![
+        Jitter::Full,
+        Jitter::Equal,
+        Jitter::Decorrelated,
+        Jitter::None,
+    ])
 }
 
 #[test]
 fn without_jitter_it_doubles_to_the_cap() {
     let settings = BackoffSettings::new(50 * MS, 2.0, 500 * MS, Jitter::None, 7).unwrap();
     let (mut backoff, mut dice) = (Backoff::new(settings), Dice::new(1));
-    let delays: Vec<_> = std::iter::from_fn(|| backoff.next(&mut dice)).map(|d| d.as_millis()).collect();
+    let delays: Vec<_> = std::iter::from_fn(|| backoff.next(&mut dice))
+        .map(|d| d.as_millis())
+        .collect();
     assert_eq!(delays, [0, 50, 100, 200, 400, 500, 500]);
     assert!(backoff.is_exhausted());
     backoff.reset();
@@ -20,7 +27,8 @@ fn without_jitter_it_doubles_to_the_cap() {
 
 #[test]
 fn settings_that_cannot_work_are_refused() {
-    let new = |first, factor, max| BackoffSettings::new(first, factor, max, Jitter::Full, 0).unwrap_err();
+    let new =
+        |first, factor, max| BackoffSettings::new(first, factor, max, Jitter::Full, 0).unwrap_err();
     assert_eq!(new(50 * MS, 0.5, 100 * MS), BackoffError::Factor);
     assert_eq!(new(50 * MS, f64::NAN, 100 * MS), BackoffError::Factor);
     assert_eq!(new(Duration::ZERO, 2.0, 100 * MS), BackoffError::First);

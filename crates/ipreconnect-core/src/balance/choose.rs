@@ -54,10 +54,10 @@ pub(super) fn two(drawn: &mut [(usize, f64)], candidates: &[Candidate]) {
             latency * (f64::from(candidate.open) + 1.0)
         })
     };
-    if let [first, second, ..] = drawn {
-        if cost(second.0) < cost(first.0) {
-            std::mem::swap(first, second);
-        }
+    if let [first, second, ..] = drawn
+        && cost(second.0) < cost(first.0)
+    {
+        std::mem::swap(first, second);
     }
 }
 

@@ -2,27 +2,63 @@ use super::*;
 use proptest::prelude::*;
 
 fn candidate(key: u32) -> Candidate {
-    Candidate { key, priority: 0, weight: 1, open: 0, latency: None, usable: Standing::Good, returned: None }
+    Candidate {
+        key,
+        priority: 0,
+        weight: 1,
+        open: 0,
+        latency: None,
+        usable: Standing::Good,
+        returned: None,
+    }
 }
 
 fn weighted(weights: &[u32]) -> Vec<Candidate> {
-    weights.iter().zip(0..).map(|(weight, key)| Candidate { weight: *weight, ..candidate(key) }).collect()
+    weights
+        .iter()
+        .zip(0..)
+        .map(|(weight, key)| Candidate {
+            weight: *weight,
+            ..candidate(key)
+        })
+        .collect()
 }
 
 fn policies() -> impl Strategy<Value = Policy> {
     use Policy::*;
-    prop::sample::select(vec![Failover, RoundRobin, LeastConnections, P2cEwma, Random, Hash])
+    prop::sample::select(vec![
+        Failover,
+        RoundRobin,
+        LeastConnections,
+        P2cEwma,
+        Random,
+        Hash,
+    ])
 }
 
 fn candidates() -> impl Strategy<Value = Vec<Candidate>> {
-    let one = (0u32..3, 1u32..10, 0u32..50, prop::option::of(0u64..1_000), 0u8..3);
+    let one = (
+        0u32..3,
+        1u32..10,
+        0u32..50,
+        prop::option::of(0u64..1_000),
+        0u8..3,
+    );
     prop::collection::vec(one, 0..10).prop_map(|list| {
-        list.into_iter().zip(0..).map(|((priority, weight, open, latency, standing), key)| Candidate {
-            priority, weight, open,
-            latency: latency.map(Duration::from_millis),
-            usable: [Standing::Good, Standing::Doubtful, Standing::Bad][usize::from(standing)],
-            ..candidate(key)
-        }).collect()
+        list.into_iter()
+            .zip(0..)
+            .map(
+                |((priority, weight, open, latency, standing), key)| Candidate {
+                    priority,
+                    weight,
+                    open,
+                    latency: latency.map(Duration::from_millis),
+                    usable: [Standing::Good, Standing::Doubtful, Standing::Bad]
+                        [usize::from(standing)],
+                    ..candidate(key)
+                },
+            )
+            .collect()
     })
 }
 
@@ -31,7 +67,7 @@ fn shares(policy: Policy, candidates: &[Candidate], turns: u32) -> Vec<u32> {
     let mut balance = Balance::new(policy, 42, Duration::from_secs(10));
     let (mut out, mut counts) = (Vec::new(), vec![0; candidates.len()]);
     for _ in 0..turns {
-        balance.order(Instant::now(), candidates, None, &mut out);
+        balance.order(crate::beginning(), candidates, None, &mut out);
         counts[out[0]] += 1;
     }
     counts
@@ -49,7 +85,10 @@ fn two_choices_avoid_the_loaded_and_the_slow() {
     candidates[0].open = 100;
     candidates[1].latency = Some(Duration::from_secs(1));
     let counts = shares(Policy::P2cEwma, &candidates, 9_000);
-    assert!(counts[2] > 5_000 && counts[1] < 3_500 && counts[0] < 3_500, "{counts:?}");
+    assert!(
+        counts[2] > 5_000 && counts[1] < 3_500 && counts[0] < 3_500,
+        "{counts:?}"
+    );
 }
 
 #[test]
@@ -61,7 +100,7 @@ fn least_connections_goes_by_weight_too() {
 
 #[test]
 fn peaks_count_at_once_and_fade() {
-    let start = Instant::now();
+    let start = crate::beginning();
     let mut ewma = PeakEwma::new(start, Duration::from_millis(1));
     ewma.observe(start, Duration::from_millis(100));
     assert_eq!(ewma.value(), Duration::from_millis(100));
@@ -75,7 +114,7 @@ proptest! {
     fn order_is_complete_and_ranked(policy in policies(), candidates in candidates(), seed: u64, hash in prop::option::of(any::<u64>())) {
         let mut balance = Balance::new(policy, seed, Duration::from_secs(10));
         let mut out = vec![99];
-        balance.order(Instant::now(), &candidates, hash, &mut out);
+        balance.order(crate::beginning(), &candidates, hash, &mut out);
         let ranks: Vec<_> = out.iter().map(|i| (candidates[*i].usable, candidates[*i].priority)).collect();
         prop_assert!(ranks.is_sorted());
         let mut sorted = out.clone();
@@ -97,11 +136,11 @@ proptest! {
         let all = weighted(&weights);
         let mut balance = Balance::new(Policy::Hash, 1, Duration::ZERO);
         let mut out = Vec::new();
-        balance.order(Instant::now(), &all, Some(hash), &mut out);
+        balance.order(crate::beginning(), &all, Some(hash), &mut out);
         let before = all[out[0]].key;
         let mut fewer = all.clone();
         let gone = fewer.remove(gone.index(all.len())).key;
-        balance.order(Instant::now(), &fewer, Some(hash), &mut out);
+        balance.order(crate::beginning(), &fewer, Some(hash), &mut out);
         if before != gone {
             prop_assert_eq!(fewer[out[0]].key, before);
         }
@@ -110,7 +149,7 @@ proptest! {
     /// The share of one that came back only grows.
     #[test]
     fn slow_start_is_monotone(a in 0u64..20_000, b in 0u64..20_000) {
-        let start = Instant::now();
+        let start = crate::beginning();
         let balance = Balance::new(Policy::Random, 1, Duration::from_secs(10));
         let back = Candidate { weight: 7, returned: Some(start), ..candidate(0) };
         let at = |millis| balance.ramp(start + Duration::from_millis(millis), &back);

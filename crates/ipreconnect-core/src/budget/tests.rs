@@ -3,9 +3,11 @@ use proptest::prelude::*;
 
 #[test]
 fn a_quiet_origin_has_the_floor() {
-    let now = Instant::now();
+    let now = crate::beginning();
     let mut budget = Budget::new(now, 0.2, 10);
-    let granted = (0..1000).filter(|_| budget.withdraw(now) == Permit::Granted).count();
+    let granted = (0..1000)
+        .filter(|_| budget.withdraw(now) == Permit::Granted)
+        .count();
     assert_eq!(granted, 100);
     assert_eq!(budget.withdraw(now + WINDOW), Permit::Granted);
 }
@@ -14,7 +16,7 @@ proptest! {
     /// In any window, retries stay within the share of the requests and the floor.
     #[test]
     fn never_more_than_the_budget(share in 0.0f64..=1.0, floor in 0u32..5, facts in prop::collection::vec((any::<bool>(), 0u64..400), 0..400)) {
-        let start = Instant::now();
+        let start = crate::beginning();
         let mut budget = Budget::new(start, share, floor);
         let (mut now, mut requests, mut retries) = (start, Vec::new(), Vec::new());
         for (request, millis) in facts {

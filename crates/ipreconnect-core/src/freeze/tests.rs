@@ -5,36 +5,60 @@ const MS: Duration = Duration::from_millis(1);
 
 fn healthy(now: Instant) -> Freeze {
     let mut freeze = Freeze::new();
-    freeze.report(0, Answers { answered: SAMPLES, slowest: MS, last_answer: Some(now), ..Answers::default() });
-    assert_eq!(freeze.judge(now, Rivals::Some), Suspicion::Learn { patience: LEARN_PATIENCE });
+    freeze.report(
+        0,
+        Answers {
+            answered: SAMPLES,
+            slowest: MS,
+            last_answer: Some(now),
+            ..Answers::default()
+        },
+    );
+    assert_eq!(
+        freeze.judge(now, Rivals::Some),
+        Suspicion::Learn {
+            patience: LEARN_PATIENCE
+        }
+    );
     freeze.closed(now, MS);
     freeze
 }
 
 fn waiting(since: Instant) -> Answers {
-    Answers { waiting: [Some(since); WITNESSES], ..Answers::default() }
+    Answers {
+        waiting: [Some(since); WITNESSES],
+        ..Answers::default()
+    }
 }
 
 #[test]
 fn a_frozen_process_is_convicted_by_the_check_only() {
-    let now = Instant::now();
+    let now = crate::beginning();
     let mut freeze = healthy(now);
     freeze.report(0, waiting(now + MS));
     assert_eq!(freeze.judge(now + 100 * MS, Rivals::Some), Suspicion::None);
-    assert_eq!(freeze.judge(now + 200 * MS, Rivals::Some), Suspicion::Check { patience: CHECK_FLOOR });
+    assert_eq!(
+        freeze.judge(now + 200 * MS, Rivals::Some),
+        Suspicion::Check {
+            patience: CHECK_FLOOR
+        }
+    );
     assert_eq!(freeze.unanswered(now + 350 * MS), Verdict::Frozen);
 }
 
 #[test]
 fn clients_that_wait_on_purpose_are_acquitted_and_left_alone() {
-    let now = Instant::now();
+    let now = crate::beginning();
     let mut freeze = healthy(now);
     freeze.report(0, waiting(now + MS));
     let mut checks = 0;
     for tenth in 2..6000 {
         let later = now + tenth * 100 * MS;
         match freeze.judge(later, Rivals::Some) {
-            Suspicion::Check { .. } => { checks += 1; freeze.closed(later, MS); }
+            Suspicion::Check { .. } => {
+                checks += 1;
+                freeze.closed(later, MS);
+            }
             Suspicion::None => {}
             Suspicion::Learn { .. } => panic!("already learned"),
         }
@@ -44,45 +68,90 @@ fn clients_that_wait_on_purpose_are_acquitted_and_left_alone() {
 
 #[test]
 fn any_answer_since_the_request_acquits() {
-    let now = Instant::now();
+    let now = crate::beginning();
     let mut freeze = healthy(now);
     freeze.report(0, waiting(now + MS));
-    freeze.report(1, Answers { answered: 1, slowest: MS, last_answer: Some(now + 5000 * MS), ..Answers::default() });
+    freeze.report(
+        1,
+        Answers {
+            answered: 1,
+            slowest: MS,
+            last_answer: Some(now + 5000 * MS),
+            ..Answers::default()
+        },
+    );
     assert_eq!(freeze.judge(now + 6000 * MS, Rivals::Some), Suspicion::None);
 }
 
 #[test]
 fn a_peer_that_never_closes_is_never_convicted() {
-    let now = Instant::now();
+    let now = crate::beginning();
     let mut freeze = Freeze::new();
-    freeze.report(0, Answers { answered: 100, slowest: MS, last_answer: Some(now), ..Answers::default() });
-    assert!(matches!(freeze.judge(now, Rivals::Some), Suspicion::Learn { .. }));
+    freeze.report(
+        0,
+        Answers {
+            answered: 100,
+            slowest: MS,
+            last_answer: Some(now),
+            ..Answers::default()
+        },
+    );
+    assert!(matches!(
+        freeze.judge(now, Rivals::Some),
+        Suspicion::Learn { .. }
+    ));
     assert_eq!(freeze.unanswered(now), Verdict::Unknown);
     freeze.report(0, waiting(now + MS));
-    assert_eq!(freeze.judge(now + 60_000 * MS, Rivals::Some), Suspicion::None);
+    assert_eq!(
+        freeze.judge(now + 60_000 * MS, Rivals::Some),
+        Suspicion::None
+    );
 }
 
 #[test]
 fn one_that_answers_again_is_asked_again() {
-    let now = Instant::now();
+    let now = crate::beginning();
     let mut freeze = Freeze::new();
-    let answers = |at| Answers { answered: 100, slowest: MS, last_answer: Some(at), ..Answers::default() };
+    let answers = |at| Answers {
+        answered: 100,
+        slowest: MS,
+        last_answer: Some(at),
+        ..Answers::default()
+    };
     freeze.report(0, answers(now));
-    assert!(matches!(freeze.judge(now, Rivals::Some), Suspicion::Learn { .. }));
+    assert!(matches!(
+        freeze.judge(now, Rivals::Some),
+        Suspicion::Learn { .. }
+    ));
     freeze.unanswered(now + MS);
     freeze.report(0, answers(now + 6_000 * MS));
-    assert_eq!(freeze.judge(now + 3_000 * MS, Rivals::Some), Suspicion::None);
-    assert!(matches!(freeze.judge(now + 6_000 * MS, Rivals::Some), Suspicion::Learn { .. }));
+    assert_eq!(
+        freeze.judge(now + 3_000 * MS, Rivals::Some),
+        Suspicion::None
+    );
+    assert!(matches!(
+        freeze.judge(now + 6_000 * MS, Rivals::Some),
+        Suspicion::Learn { .. }
+    ));
 }
 
 #[test]
 fn witnesses_of_several_workers_add_up() {
-    let now = Instant::now();
+    let now = crate::beginning();
     let mut freeze = healthy(now);
     for worker in 0..3 {
-        freeze.report(worker, Answers { waiting: [Some(now + MS), None, None], ..Answers::default() });
+        freeze.report(
+            worker,
+            Answers {
+                waiting: [Some(now + MS), None, None],
+                ..Answers::default()
+            },
+        );
     }
-    assert!(matches!(freeze.judge(now + 500 * MS, Rivals::Some), Suspicion::Check { .. }));
+    assert!(matches!(
+        freeze.judge(now + 500 * MS, Rivals::Some),
+        Suspicion::Check { .. }
+    ));
 }
 
 proptest! {
@@ -92,7 +161,7 @@ proptest! {
         reports in prop::collection::vec((0u16..3, 0u32..30, 0u64..500, 0u64..3000, prop::array::uniform3(prop::option::of(0u64..3000))), 0..40),
         rivals in any::<bool>(),
     ) {
-        let start = Instant::now();
+        let start = crate::beginning();
         let mut freeze = Freeze::new();
         let (mut samples, mut last) = (0, None);
         for (worker, answered, slowest, at, waiting) in reports {

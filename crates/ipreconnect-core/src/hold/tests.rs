@@ -3,19 +3,23 @@ use proptest::prelude::*;
 
 #[test]
 fn ten_thousand_leave_within_fifty_milliseconds_of_a_healthy_origin() {
-    let start = Instant::now();
+    let start = crate::beginning();
     let (mut now, mut waiting, mut release) = (start, 10_000, Release::new());
     while waiting > 0 {
         waiting -= release.release(now, waiting);
         release.served(now);
         now = release.wakeup().unwrap();
     }
-    assert!(now - start <= Duration::from_millis(50), "{:?}", now - start);
+    assert!(
+        now - start <= Duration::from_millis(50),
+        "{:?}",
+        now - start
+    );
 }
 
 #[test]
 fn a_failure_begins_again_slowly() {
-    let now = Instant::now();
+    let now = crate::beginning();
     let mut release = Release::new();
     assert_eq!(release.release(now, 1000), FIRST_BATCH);
     release.served(now);
@@ -29,7 +33,7 @@ proptest! {
     /// Never more than wait, never a storm, and never stuck: asking again at `wakeup` empties it.
     #[test]
     fn everybody_leaves(waiting in 0u32..20_000, facts in prop::collection::vec(0u8..3, 0..64)) {
-        let start = Instant::now();
+        let start = crate::beginning();
         let (mut now, mut left, mut release) = (start, waiting, Release::new());
         let mut facts = facts.into_iter();
         for _ in 0..2_000 {

@@ -3,7 +3,7 @@ use proptest::prelude::*;
 
 #[test]
 fn all_remote_origins_at_once_is_our_own_network() {
-    let now = Instant::now();
+    let now = crate::beginning();
     let mut locality = Locality::default();
     locality.add(0);
     locality.failed(now, 1, Layer::Tcp, Reach::Remote);
@@ -19,7 +19,7 @@ proptest! {
     /// remote origin works.
     #[test]
     fn blame_needs_all_of_them(facts in prop::collection::vec((0u32..4, 0u8..5, any::<bool>(), 0u64..30), 0..40)) {
-        let start = Instant::now();
+        let start = crate::beginning();
         let mut now = start;
         let mut locality = Locality::default();
         let mut model: BTreeMap<u32, Option<Option<Instant>>> = BTreeMap::new();

@@ -144,7 +144,10 @@ impl Endpoint {
         // Real traffic is a better heartbeat than ours.
         let seen = self.proven.max(self.looked).unwrap_or(self.since);
         let heartbeat = seen + settings.interval.saturating_sub(self.spread);
-        Some(self.next_check.map_or(heartbeat, |next| next.min(heartbeat)))
+        Some(
+            self.next_check
+                .map_or(heartbeat, |next| next.min(heartbeat)),
+        )
     }
 
     /// A probe was sent; the next one follows closely only while the endpoint is in doubt.

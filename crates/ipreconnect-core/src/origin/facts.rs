@@ -153,13 +153,7 @@ impl Supervisor {
         }
     }
 
-    fn dialled(
-        &mut self,
-        now: Instant,
-        id: EndpointId,
-        took: Duration,
-        out: &mut Vec<Action>,
-    ) {
+    fn dialled(&mut self, now: Instant, id: EndpointId, took: Duration, out: &mut Vec<Action>) {
         self.watchdog.moved();
         let Some(endpoint) = self.endpoints.get_mut(&id) else {
             return;
@@ -189,33 +183,33 @@ impl Supervisor {
     }
 
     fn dial_hung(&mut self, now: Instant, id: EndpointId) {
-        if let Some(endpoint) = self.endpoints.get_mut(&id) {
-            if endpoint.is_second_hang(now) && endpoint.believes_silence(now) {
-                endpoint.suspect(now, Failure::new(Cause::TimedOut), true);
-                self.doubt_name_of(id);
-            }
+        if let Some(endpoint) = self.endpoints.get_mut(&id)
+            && endpoint.is_second_hang(now)
+            && endpoint.believes_silence(now)
+        {
+            endpoint.suspect(now, Failure::new(Cause::TimedOut), true);
+            self.doubt_name_of(id);
         }
     }
 
     fn path_silent(&mut self, now: Instant, id: EndpointId) {
-        if let Some(endpoint) = self.endpoints.get_mut(&id) {
-            if endpoint.believes_silence(now) {
-                endpoint.suspect(now, Failure::new(Cause::Silent), true);
-            }
+        if let Some(endpoint) = self.endpoints.get_mut(&id)
+            && endpoint.believes_silence(now)
+        {
+            endpoint.suspect(now, Failure::new(Cause::Silent), true);
         }
     }
 
     /// A reset link is a reason to look, not a verdict: servers reset single connections for reasons
     /// of their own.
     fn link_lost(&mut self, now: Instant, id: EndpointId) {
-        if let Some(endpoint) = self.endpoints.get_mut(&id) {
-            if endpoint.health == Health::Up
-                && endpoint
-                    .proven
-                    .is_none_or(|proven| now.saturating_duration_since(proven) >= AGAIN)
-            {
-                endpoint.check_by(now);
-            }
+        if let Some(endpoint) = self.endpoints.get_mut(&id)
+            && endpoint.health == Health::Up
+            && endpoint
+                .proven
+                .is_none_or(|proven| now.saturating_duration_since(proven) >= AGAIN)
+        {
+            endpoint.check_by(now);
         }
     }
 
@@ -338,10 +332,10 @@ impl Supervisor {
     }
 
     fn doubt_name_of(&mut self, id: EndpointId) {
-        if let Some(endpoint) = self.endpoints.get(&id) {
-            if let Some(name) = self.names.get_mut(endpoint.entry.0 as usize) {
-                name.doubt();
-            }
+        if let Some(endpoint) = self.endpoints.get(&id)
+            && let Some(name) = self.names.get_mut(endpoint.entry.0 as usize)
+        {
+            name.doubt();
         }
     }
 

@@ -165,7 +165,10 @@ impl Supervisor {
     fn settle(&mut self, now: Instant, out: &mut Vec<Action>) {
         let phase = self.current_phase();
         if phase == Phase::Suspect && self.failure.is_none() {
-            let suspects = self.endpoints.values().filter(|e| e.health == Health::Suspect);
+            let suspects = self
+                .endpoints
+                .values()
+                .filter(|e| e.health == Health::Suspect);
             self.failure = suspects.filter_map(|e| e.failure.clone()).next();
         }
         if phase != self.phase {

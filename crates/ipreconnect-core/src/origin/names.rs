@@ -82,7 +82,12 @@ impl Supervisor {
             }
         }
         for (rank, address) in addresses.iter().take(ADDRESSES).enumerate() {
-            self.admit(now, entry, u32::try_from(rank).unwrap_or(0), address.clone());
+            self.admit(
+                now,
+                entry,
+                u32::try_from(rank).unwrap_or(0),
+                address.clone(),
+            );
         }
     }
 
@@ -138,9 +143,7 @@ impl Supervisor {
             .endpoints
             .values()
             .filter(|endpoint| endpoint.left)
-            .filter(|endpoint| {
-                endpoint.health == Health::Down || self.is_replaced(endpoint.entry)
-            })
+            .filter(|endpoint| endpoint.health == Health::Down || self.is_replaced(endpoint.entry))
             .map(|endpoint| endpoint.id)
             .collect();
         for id in departed {

@@ -34,7 +34,14 @@ fn a_waiting_client_is_served_soon_after_the_origin_is_back() {
     for seed in 0..200 {
         let mut world = World::calm(seed, 1);
         world.run_for(Duration::from_secs(1));
-        world.set(0, if seed % 2 == 0 { Fault::Refusing } else { Fault::Silent });
+        world.set(
+            0,
+            if seed % 2 == 0 {
+                Fault::Refusing
+            } else {
+                Fault::Silent
+            },
+        );
         world.run_for(Duration::from_secs(60));
         world.arrive(100);
         world.run_for(Duration::from_secs(1));

@@ -26,13 +26,16 @@ impl Desk {
             check: Check::HalfOpen,
             interval: 5000 * MS,
             timeout: 500 * MS,
-            thresholds: Thresholds { down_after: 2, up_after: 2 },
+            thresholds: Thresholds {
+                down_after: 2,
+                up_after: 2,
+            },
             connect_timeout: 2000 * MS,
             reconnect: BackoffSettings::default(),
             on_down: OnDown::Close,
             on_return: OnReturn::Keep,
         };
-        let now = Instant::now();
+        let now = crate::beginning();
         let mut desk = Self {
             now,
             supervisor: Supervisor::new(settings, entries.collect(), 1, now),
@@ -55,11 +58,19 @@ impl Desk {
     }
 
     fn dialled(&mut self, endpoint: u32) -> Vec<Action> {
-        self.hear(Event::Dialled { endpoint: EndpointId(endpoint), took: MS })
+        self.hear(Event::Dialled {
+            endpoint: EndpointId(endpoint),
+            took: MS,
+        })
     }
 
     fn standings(&self) -> Vec<Standing> {
-        self.supervisor.view().endpoints.iter().map(|e| e.standing).collect()
+        self.supervisor
+            .view()
+            .endpoints
+            .iter()
+            .map(|e| e.standing)
+            .collect()
     }
 }
 
@@ -72,8 +83,14 @@ fn two_refusals_fail_over_and_close_the_links() {
     assert_eq!(desk.standings(), [Standing::Doubtful, Standing::Good]);
     let actions = desk.refuse(0);
     assert_eq!(desk.standings(), [Standing::Bad, Standing::Good]);
-    assert!(actions.contains(&Action::CloseLinks { endpoint: EndpointId(0) }));
-    assert!(actions.iter().any(|a| matches!(a, Action::Tell(Notice::EndpointDown { .. }))));
+    assert!(actions.contains(&Action::CloseLinks {
+        endpoint: EndpointId(0)
+    }));
+    assert!(
+        actions
+            .iter()
+            .any(|a| matches!(a, Action::Tell(Notice::EndpointDown { .. })))
+    );
     assert_eq!(desk.supervisor.view().phase, Phase::Up);
 }
 
@@ -98,9 +115,15 @@ fn real_traffic_replaces_heartbeats() {
     for _ in 0..100 {
         desk.now += 1000 * MS;
         let at = desk.now;
-        desk.hear(Event::Traffic { endpoint: EndpointId(0), at });
+        desk.hear(Event::Traffic {
+            endpoint: EndpointId(0),
+            at,
+        });
         let actions = desk.hear(Event::Elapsed);
-        probes += actions.iter().filter(|a| matches!(a, Action::Probe { .. })).count();
+        probes += actions
+            .iter()
+            .filter(|a| matches!(a, Action::Probe { .. }))
+            .count();
     }
     assert_eq!(probes, 0);
     desk.now += 5000 * MS;
@@ -119,7 +142,8 @@ fn reconfiguring_keeps_what_is_known_of_endpoints_that_stay() {
     for (entry, priority) in entries.iter_mut().zip(0..) {
         entry.priority = priority;
     }
-    desk.supervisor.reconfigure(desk.now, settings, entries, &mut desk.actions);
+    desk.supervisor
+        .reconfigure(desk.now, settings, entries, &mut desk.actions);
     let view = desk.supervisor.view();
     assert_eq!(view.phase, Phase::Up);
     let order: Vec<u32> = view.endpoints.iter().map(|e| e.id.0).collect();

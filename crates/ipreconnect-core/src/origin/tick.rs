@@ -3,9 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::round::{Demand, Turn};
-use super::{
-    Action, Health, Notice, OnReturn, Pending, ProbeKind, Purpose, Supervisor, Wakeup,
-};
+use super::{Action, Health, Notice, OnReturn, Pending, ProbeKind, Purpose, Supervisor, Wakeup};
 use crate::address::EndpointId;
 use crate::balance::Standing;
 use crate::failure::{Cause, Failure};
@@ -41,10 +39,10 @@ impl Supervisor {
             .collect();
         for (order, pending) in expired {
             out.push(Action::Cancel { order });
-            if let Some(endpoint) = self.endpoints.get_mut(&pending.endpoint) {
-                if endpoint.canary == Some(order) {
-                    endpoint.canary = None;
-                }
+            if let Some(endpoint) = self.endpoints.get_mut(&pending.endpoint)
+                && endpoint.canary == Some(order)
+            {
+                endpoint.canary = None;
             }
             let event = super::Event::ProbeFailed {
                 order,
@@ -84,7 +82,9 @@ impl Supervisor {
     fn check(&mut self, now: Instant, out: &mut Vec<Action>) {
         let ids: Vec<EndpointId> = self.endpoints.keys().copied().collect();
         for id in ids {
-            let spread = self.dice.between(Duration::ZERO, self.settings.interval / 10);
+            let spread = self
+                .dice
+                .between(Duration::ZERO, self.settings.interval / 10);
             let underway = self.underway(id);
             let Some(endpoint) = self.endpoints.get_mut(&id) else {
                 continue;
@@ -274,10 +274,10 @@ impl Supervisor {
         }
         let mut earliest: Option<Wakeup> = None;
         let mut consider = |at: Option<Instant>, why: &'static str| {
-            if let Some(at) = at {
-                if earliest.is_none_or(|wakeup| at < wakeup.at) {
-                    earliest = Some(Wakeup { at, why });
-                }
+            if let Some(at) = at
+                && earliest.is_none_or(|wakeup| at < wakeup.at)
+            {
+                earliest = Some(Wakeup { at, why });
             }
         };
         for endpoint in self.endpoints.values() {

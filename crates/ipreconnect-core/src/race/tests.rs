@@ -17,7 +17,7 @@ fn race(priorities: &[u32], start: Instant) -> Race {
 
 #[test]
 fn a_backup_is_dialled_after_two_refusals() {
-    let now = Instant::now();
+    let now = crate::beginning();
     let mut race = race(&[0, 1], now);
     assert_eq!(race.step(now), Step::Dial(0));
     race.failed(0);
@@ -32,7 +32,7 @@ fn a_backup_is_dialled_after_two_refusals() {
 
 #[test]
 fn a_lost_syn_is_dialled_again_before_the_backup() {
-    let now = Instant::now();
+    let now = crate::beginning();
     let mut race = race(&[0, 1], now);
     assert_eq!(race.step(now), Step::Dial(0));
     assert_eq!(race.step(now), Step::Wait(now + 50 * MS));
@@ -45,7 +45,7 @@ fn a_lost_syn_is_dialled_again_before_the_backup() {
 
 #[test]
 fn addresses_of_one_priority_are_staggered() {
-    let now = Instant::now();
+    let now = crate::beginning();
     let mut race = race(&[0, 0, 0], now);
     assert_eq!(race.step(now), Step::Dial(0));
     assert_eq!(race.step(now + 50 * MS), Step::Dial(1));
@@ -58,7 +58,7 @@ fn addresses_of_one_priority_are_staggered() {
 
 #[test]
 fn nobody_to_dial_is_lost() {
-    let now = Instant::now();
+    let now = crate::beginning();
     assert_eq!(race(&[], now).step(now), Step::Lost);
 }
 
@@ -71,7 +71,7 @@ proptest! {
         hangs in prop::collection::vec(any::<bool>(), 32),
         delay in 1u32..400,
     ) {
-        let start = Instant::now();
+        let start = crate::beginning();
         let priorities: Vec<u32> = sizes.iter().enumerate().flat_map(|(p, n)| vec![p as u32; *n]).collect();
         let mut race = Race::new(priorities.iter().map(|p| entrant(*p)).collect(), delay * MS, start);
         let (mut now, mut dials, mut hanging) = (start, Vec::new(), Vec::new());

@@ -3,18 +3,21 @@ use proptest::prelude::*;
 
 #[test]
 fn no_progress_and_a_working_probe_rebuilds() {
-    let now = Instant::now();
+    let now = crate::beginning();
     let mut watchdog = Watchdog::default();
     assert_eq!(watchdog.observe(now, 5), Verdict::Fine);
     assert_eq!(watchdog.wakeup(), Some(now + PATIENCE));
     assert_eq!(watchdog.observe(now + PATIENCE, 5), Verdict::Probe);
     assert_eq!(watchdog.observe(now + PATIENCE, 5), Verdict::Fine);
-    assert_eq!(watchdog.probed(now + PATIENCE, Found::Reachable), Cure::Rebuild);
+    assert_eq!(
+        watchdog.probed(now + PATIENCE, Found::Reachable),
+        Cure::Rebuild
+    );
 }
 
 #[test]
 fn an_origin_that_is_really_away_is_only_probed() {
-    let mut now = Instant::now();
+    let mut now = crate::beginning();
     let mut watchdog = Watchdog::default();
     watchdog.observe(now, 1);
     for _ in 0..10 {
@@ -28,7 +31,7 @@ proptest! {
     /// Rebuilds never come without waiting clients, and never in a storm.
     #[test]
     fn rebuilds_are_rare(facts in prop::collection::vec((0u8..4, 0u64..5_000), 0..300)) {
-        let mut now = Instant::now();
+        let mut now = crate::beginning();
         let mut watchdog = Watchdog::default();
         let (mut probing, mut waiting, mut last) = (false, 0, None::<Instant>);
         for (fact, millis) in facts {

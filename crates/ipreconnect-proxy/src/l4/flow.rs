@@ -86,11 +86,7 @@ impl Flow {
         Poll::Ready(Ok(Progress::More))
     }
 
-    fn deliver(
-        &mut self,
-        cx: &mut Context<'_>,
-        sink: &Socket,
-    ) -> Poll<Result<(), Broken>> {
+    fn deliver(&mut self, cx: &mut Context<'_>, sink: &Socket) -> Poll<Result<(), Broken>> {
         while let Some(rest) = &mut self.rest {
             let bytes = rest.bytes.get(rest.sent..).unwrap_or_default();
             let sent = ready!(poll_write(cx, sink, || send(
@@ -207,10 +203,10 @@ impl Flow {
     }
 
     fn release_pipe(&mut self) {
-        if self.in_pipe == 0 {
-            if let Some(pipe) = self.pipe.take() {
-                pipe.give();
-            }
+        if self.in_pipe == 0
+            && let Some(pipe) = self.pipe.take()
+        {
+            pipe.give();
         }
     }
 }

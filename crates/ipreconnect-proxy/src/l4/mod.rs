@@ -83,7 +83,9 @@ impl Route {
         let policy = origin.settings().balance;
         Self {
             name: name.into(),
-            choosers: (0..CHOOSERS).map(|seed| Chooser::new(policy, seed)).collect(),
+            choosers: (0..CHOOSERS)
+                .map(|seed| Chooser::new(policy, seed))
+                .collect(),
             origin,
             settings,
         }

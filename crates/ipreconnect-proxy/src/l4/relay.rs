@@ -10,10 +10,10 @@ use ipreconnect::core::failure::{Cause, Failure};
 use ipreconnect::core::origin::Event;
 use ipreconnect::socket::Socket;
 
+use super::End;
 use super::flow::{Broken, Flow, Progress};
 use super::stream::Stream;
 use super::watch::{self, Key};
-use super::End;
 
 /// Carries a stream until both directions have ended.
 pub(super) struct Relay {
@@ -43,22 +43,26 @@ impl Relay {
 
     fn poll_up(&mut self, cx: &mut Context<'_>) -> Poll<Result<Progress, Broken>> {
         let (stream, key) = (&self.stream, self.key);
-        self.up.flow.poll(cx, &stream.client, &stream.origin, |bytes| {
-            let now = clock::now();
-            if stream.asks(now, bytes) {
-                watch::asked(key, now);
-            }
-        })
+        self.up
+            .flow
+            .poll(cx, &stream.client, &stream.origin, |bytes| {
+                let now = clock::now();
+                if stream.asks(now, bytes) {
+                    watch::asked(key, now);
+                }
+            })
     }
 
     fn poll_down(&mut self, cx: &mut Context<'_>) -> Poll<Result<Progress, Broken>> {
         let stream = &self.stream;
-        self.down.flow.poll(cx, &stream.origin, &stream.client, |bytes| {
-            let now = clock::now();
-            let asked = stream.answers(now, bytes);
-            stream.usage.meter().prove(now);
-            watch::answered(stream, asked, now);
-        })
+        self.down
+            .flow
+            .poll(cx, &stream.origin, &stream.client, |bytes| {
+                let now = clock::now();
+                let asked = stream.answers(now, bytes);
+                stream.usage.meter().prove(now);
+                watch::answered(stream, asked, now);
+            })
     }
 
     fn turn(&mut self, cx: &mut Context<'_>) -> Result<Turn, End> {

@@ -61,7 +61,13 @@ impl Session {
     }
 
     fn carry(self, client: Socket, link: Link) {
-        let stream = Arc::new(Stream::new(client, link, self.route, self.counters, self.seat));
+        let stream = Arc::new(Stream::new(
+            client,
+            link,
+            self.route,
+            self.counters,
+            self.seat,
+        ));
         let key = watch::enter(&stream);
         tokio::spawn(Relay::new(stream, key));
     }

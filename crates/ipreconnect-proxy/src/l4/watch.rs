@@ -18,8 +18,8 @@ use ipreconnect::core::path::HANG_FLOOR;
 use ipreconnect::sense::tcp::{PathState, TcpPath};
 use tokio::sync::Notify;
 
-use super::stream::Stream;
 use super::End;
+use super::stream::Stream;
 use crate::worker;
 
 /// Between two looks while anybody waits.
@@ -340,7 +340,10 @@ impl Watch {
             pause: waiting.pause.saturating_mul(2).min(PATIENT_LAST),
             ..waiting
         };
-        self.patient.entry(now + waiting.pause).or_default().push(again);
+        self.patient
+            .entry(now + waiting.pause)
+            .or_default()
+            .push(again);
         state
     }
 

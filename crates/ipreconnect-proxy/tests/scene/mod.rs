@@ -10,15 +10,15 @@ use ipreconnect_proxy::{
 use tokio::runtime::{Handle, Runtime};
 
 /// Everything the gateway needs, on threads of its own; ends when dropped.
-pub struct Scene {
-    pub gateway: Gateway,
-    pub origin: Origin,
-    pub address: SocketAddr,
+pub(crate) struct Scene {
+    pub(crate) gateway: Gateway,
+    pub(crate) origin: Origin,
+    pub(crate) address: SocketAddr,
     control: Option<std::thread::JoinHandle<()>>,
     end: Option<tokio::sync::oneshot::Sender<()>>,
 }
 
-pub fn listener() -> ListenerSettings {
+pub(crate) fn listener() -> ListenerSettings {
     ListenerSettings {
         timeouts: Timeouts {
             idle: Duration::from_secs(3600),
@@ -30,11 +30,11 @@ pub fn listener() -> ListenerSettings {
 
 impl Scene {
     /// The first origin is preferred, the others are backups.
-    pub fn new(origins: &[SocketAddr]) -> Self {
+    pub(crate) fn new(origins: &[SocketAddr]) -> Self {
         Self::with(settings(origins), listener())
     }
 
-    pub fn with(settings: OriginSettings, listener: ListenerSettings) -> Self {
+    pub(crate) fn with(settings: OriginSettings, listener: ListenerSettings) -> Self {
         let (control, end, handle) = control();
         let surroundings = Surroundings::watch(&handle);
         let origin = Origin::start("test", settings, &surroundings, &handle);
@@ -59,14 +59,14 @@ impl Scene {
         }
     }
 
-    pub async fn up(&self) {
+    pub(crate) async fn up(&self) {
         within(10, self.origin.watch(|status| status.is_up()))
             .await
             .unwrap();
     }
 }
 
-pub fn settings(origins: &[SocketAddr]) -> OriginSettings {
+pub(crate) fn settings(origins: &[SocketAddr]) -> OriginSettings {
     OriginSettings::new(origins.iter().map(|address| Target::from(*address)))
 }
 
@@ -100,14 +100,14 @@ fn control() -> (
 }
 
 /// Fails the test if it takes longer.
-pub async fn within<T>(seconds: u64, future: impl Future<Output = T>) -> T {
+pub(crate) async fn within<T>(seconds: u64, future: impl Future<Output = T>) -> T {
     tokio::time::timeout(Duration::from_secs(seconds), future)
         .await
         .expect("it takes too long")
 }
 
 /// Waits until a fact holds.
-pub async fn until(what: &str, mut holds: impl FnMut() -> bool) {
+pub(crate) async fn until(what: &str, mut holds: impl FnMut() -> bool) {
     let deadline = Instant::now() + Duration::from_secs(10);
     while !holds() {
         assert!(Instant::now() < deadline, "never came true: {what}");

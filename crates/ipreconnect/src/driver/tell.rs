@@ -9,12 +9,7 @@ use ipreconnect_core::origin::{Notice, Phase};
 use crate::settings::OriginSettings;
 use crate::surroundings::Resident;
 
-pub(super) fn tell(
-    origin: &str,
-    settings: &OriginSettings,
-    resident: &Resident,
-    notice: &Notice,
-) {
+pub(super) fn tell(origin: &str, settings: &OriginSettings, resident: &Resident, notice: &Notice) {
     match notice {
         Notice::Phase {
             from,
@@ -54,7 +49,8 @@ pub(super) fn tell(
         }
         Notice::GivenUp { attempts } => {
             tracing::error!(
-                origin, attempts,
+                origin,
+                attempts,
                 "given up; `ipreconnect reload`, a network change or a reconnect by hand tries again"
             );
         }
@@ -106,6 +102,10 @@ fn short(duration: Duration) -> String {
     } else if seconds < 60.0 {
         format!("{seconds:.1}s")
     } else {
-        format!("{}m{:02}s", duration.as_secs() / 60, duration.as_secs() % 60)
+        format!(
+            "{}m{:02}s",
+            duration.as_secs() / 60,
+            duration.as_secs() % 60
+        )
     }
 }

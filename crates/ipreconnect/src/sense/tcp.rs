@@ -90,7 +90,9 @@ impl TcpPath {
         }
         // With nothing in flight only a closed window holds bytes back; the persist timer asks, and a
         // peer that answers resets the count of probes.
-        let closed = self.send_window.is_some_and(|window| window < self.segment.max(1));
+        let closed = self
+            .send_window
+            .is_some_and(|window| window < self.segment.max(1));
         if self.unacked == 0 && (closed || self.probes > 0) {
             return if self.probes > 2 {
                 PathState::Silent

@@ -31,7 +31,10 @@ enum Coming {
     /// A probe's answer, unless it was cancelled.
     Answer(Order, Event),
     /// A client whose dial ends.
-    DialEnds { endpoint: EndpointId, failure: Option<Failure> },
+    DialEnds {
+        endpoint: EndpointId,
+        failure: Option<Failure>,
+    },
 }
 
 pub(super) struct World {
@@ -61,7 +64,10 @@ fn settings(attempts: u32) -> Settings {
         check: Check::HalfOpen,
         interval: 5000 * MS,
         timeout: 500 * MS,
-        thresholds: Thresholds { down_after: 2, up_after: 2 },
+        thresholds: Thresholds {
+            down_after: 2,
+            up_after: 2,
+        },
         connect_timeout: 2000 * MS,
         reconnect: BackoffSettings::new(50 * MS, 2.0, 15_000 * MS, Jitter::Full, attempts).unwrap(),
         on_down: OnDown::Keep,
@@ -88,7 +94,7 @@ impl World {
     }
 
     fn build(seed: u64, dice: Dice, count: usize, named: bool, attempts: u32) -> Self {
-        let now = Instant::now();
+        let now = crate::beginning();
         let entries = (0..count)
             .map(|index| Entry {
                 address: if named && index == 0 {
@@ -140,7 +146,10 @@ impl World {
                 // A suspicion out of nowhere, and one about an endpoint that does not exist.
                 let endpoint = EndpointId(u32::try_from(self.dice.below(4)).unwrap());
                 self.hear(Event::PathSilent { endpoint });
-                self.hear(Event::LinkLost { endpoint, failure: Failure::new(Cause::Reset) });
+                self.hear(Event::LinkLost {
+                    endpoint,
+                    failure: Failure::new(Cause::Reset),
+                });
             }
             _ => {
                 let clients = u32::try_from(self.dice.below(50)).unwrap();
@@ -162,9 +171,15 @@ impl World {
         self.canaries = kept;
         for (order, _) in woken {
             let event = if fault == Fault::None {
-                Event::ProbeAnswered { order, took: 5 * MS }
+                Event::ProbeAnswered {
+                    order,
+                    took: 5 * MS,
+                }
             } else {
-                Event::ProbeFailed { order, failure: Failure::new(Cause::Reset) }
+                Event::ProbeFailed {
+                    order,
+                    failure: Failure::new(Cause::Reset),
+                }
             };
             self.later(MS, Coming::Answer(order, event));
         }
@@ -194,16 +209,34 @@ impl World {
         let (id, index) = (endpoint.id, self.index_of(&endpoint.address));
         match self.faults[index] {
             Fault::None | Fault::Frozen => {
-                self.later(MS, Coming::DialEnds { endpoint: id, failure: None });
+                self.later(
+                    MS,
+                    Coming::DialEnds {
+                        endpoint: id,
+                        failure: None,
+                    },
+                );
             }
             Fault::Refusing => {
                 let failure = Some(Failure::new(Cause::Refused));
-                self.later(MS, Coming::DialEnds { endpoint: id, failure });
+                self.later(
+                    MS,
+                    Coming::DialEnds {
+                        endpoint: id,
+                        failure,
+                    },
+                );
             }
             Fault::Silent => {
                 self.later(100 * MS, Coming::Fact(Event::DialHung { endpoint: id }));
                 let failure = Some(Failure::new(Cause::TimedOut));
-                self.later(2000 * MS, Coming::DialEnds { endpoint: id, failure });
+                self.later(
+                    2000 * MS,
+                    Coming::DialEnds {
+                        endpoint: id,
+                        failure,
+                    },
+                );
             }
         }
     }
@@ -214,12 +247,21 @@ impl World {
         let mut unanswered: Vec<Instant> = Vec::new();
         while self.now < end {
             self.run_for(20 * MS);
-            let Some(leader) = self.leader() else { continue };
-            let Some(endpoint) = self.id_of(leader) else { continue };
+            let Some(leader) = self.leader() else {
+                continue;
+            };
+            let Some(endpoint) = self.id_of(leader) else {
+                continue;
+            };
             let mut answers = Answers::default();
             if self.faults[leader] == Fault::None {
                 unanswered.clear();
-                answers = Answers { answered: 5, slowest: 2 * MS, last_answer: Some(self.now), ..answers };
+                answers = Answers {
+                    answered: 5,
+                    slowest: 2 * MS,
+                    last_answer: Some(self.now),
+                    ..answers
+                };
             } else {
                 unanswered.push(self.now);
                 for (place, asked) in answers.waiting.iter_mut().zip(&unanswered) {
@@ -227,7 +269,11 @@ impl World {
                 }
             }
             self.hear(Event::Dialled { endpoint, took: MS });
-            self.hear(Event::Answers { endpoint, worker: 0, answers });
+            self.hear(Event::Answers {
+                endpoint,
+                worker: 0,
+                answers,
+            });
         }
     }
 
@@ -239,7 +285,10 @@ impl World {
         let end = self.now + duration;
         loop {
             let coming = self.queue.first_key_value().map(|((at, _), _)| *at);
-            let wakeup = self.supervisor.wakeup().map(|wakeup| wakeup.at.max(self.now));
+            let wakeup = self
+                .supervisor
+                .wakeup()
+                .map(|wakeup| wakeup.at.max(self.now));
             let next = [coming, wakeup].into_iter().flatten().min();
             match next {
                 Some(next) if next <= end => {
@@ -272,10 +321,16 @@ impl World {
                 self.underway.remove(&order);
                 self.hear(event);
             }
-            Coming::DialEnds { endpoint, failure: None } => {
+            Coming::DialEnds {
+                endpoint,
+                failure: None,
+            } => {
                 self.hear(Event::Dialled { endpoint, took: MS });
             }
-            Coming::DialEnds { endpoint, failure: Some(failure) } => {
+            Coming::DialEnds {
+                endpoint,
+                failure: Some(failure),
+            } => {
                 self.hear(Event::DialFailed { endpoint, failure });
                 self.hear(Event::ReleaseFailed);
                 self.dial_or_wait();
@@ -298,23 +353,38 @@ impl World {
             self.carry_out(action);
         }
         let pending = self.underway.len();
-        self.check(pending <= 40 * self.faults.len(), "too many orders under way");
+        self.check(
+            pending <= 40 * self.faults.len(),
+            "too many orders under way",
+        );
     }
 
     fn carry_out(&mut self, action: Action) {
         match action {
             Action::Resolve { entry } => {
                 let event = if self.name_works {
-                    Event::Resolved { entry, addresses: vec![address(0)] }
+                    Event::Resolved {
+                        entry,
+                        addresses: vec![address(0)],
+                    }
                 } else {
-                    Event::ResolveFailed { entry, failure: Failure::new(Cause::ResolverFailed) }
+                    Event::ResolveFailed {
+                        entry,
+                        failure: Failure::new(Cause::ResolverFailed),
+                    }
                 };
                 // Now and then an order is lost altogether.
                 if self.dice.below(50) > 0 {
                     self.later(5 * MS, Coming::Fact(event));
                 }
             }
-            Action::Probe { order, address, kind, patience, .. } => {
+            Action::Probe {
+                order,
+                address,
+                kind,
+                patience,
+                ..
+            } => {
                 self.probe(order, &address, kind, patience);
             }
             Action::Cancel { order } => {
@@ -338,13 +408,20 @@ impl World {
         self.probes += 1;
         self.underway.insert(order, index);
         self.probe_log.push_back((self.now, index));
-        while self.probe_log.front().is_some_and(|(at, _)| self.now - *at > 1000 * MS) {
+        while self
+            .probe_log
+            .front()
+            .is_some_and(|(at, _)| self.now - *at > 1000 * MS)
+        {
             self.probe_log.pop_front();
         }
         let recent = self.probe_log.iter().filter(|(_, at)| *at == index).count();
         self.check(recent <= 120, "a storm of probes");
         let answered = Event::ProbeAnswered { order, took: MS };
-        let failed = |cause| Event::ProbeFailed { order, failure: Failure::new(cause) };
+        let failed = |cause| Event::ProbeFailed {
+            order,
+            failure: Failure::new(cause),
+        };
         match (self.faults[index], kind) {
             (Fault::None, _) | (Fault::Frozen, ProbeKind::Handshake) => {
                 self.later(MS, Coming::Answer(order, answered));
@@ -366,16 +443,24 @@ impl World {
     }
 
     fn index_of(&self, wanted: &Address) -> usize {
-        (0..self.faults.len()).find(|index| address(*index) == *wanted).unwrap()
+        (0..self.faults.len())
+            .find(|index| address(*index) == *wanted)
+            .unwrap()
     }
 
     fn id_of(&self, index: usize) -> Option<EndpointId> {
         let view = self.supervisor.view();
-        view.endpoints.iter().find(|e| e.address == address(index)).map(|e| e.id)
+        view.endpoints
+            .iter()
+            .find(|e| e.address == address(index))
+            .map(|e| e.id)
     }
 
     pub(super) fn leader(&self) -> Option<usize> {
-        self.supervisor.view().leader().map(|leader| self.index_of(&leader.address))
+        self.supervisor
+            .view()
+            .leader()
+            .map(|leader| self.index_of(&leader.address))
     }
 
     pub(super) fn waiting(&self) -> u32 {
@@ -392,7 +477,10 @@ impl World {
 
     pub(super) fn assert_healed(&mut self) {
         let phase = self.supervisor.view().phase;
-        self.check(phase == Phase::Up, "an endpoint works, and the origin is not up");
+        self.check(
+            phase == Phase::Up,
+            "an endpoint works, and the origin is not up",
+        );
         self.check(self.waiting == 0, "an endpoint works, and clients wait");
     }
 

@@ -39,7 +39,10 @@ fn a_full_peer_is_spared_and_a_silent_one_is_not() {
         while client.write(&chunk).is_ok() {}
         let path = TcpPath::of(&client).unwrap();
         if path.unacked == 0 && path.unsent > 0 {
-            assert_eq!(path.state(Duration::from_secs(60), ALLOWED), PathState::Throttled);
+            assert_eq!(
+                path.state(Duration::from_secs(60), ALLOWED),
+                PathState::Throttled
+            );
             break;
         }
         assert!(std::time::Instant::now() < deadline, "{path:?}");
@@ -49,10 +52,19 @@ fn a_full_peer_is_spared_and_a_silent_one_is_not() {
 #[test]
 fn states() {
     let age = Duration::from_millis(200);
-    assert_eq!(TcpPath::default().state(age, ALLOWED), PathState::Acknowledged);
+    assert_eq!(
+        TcpPath::default().state(age, ALLOWED),
+        PathState::Acknowledged
+    );
     assert_eq!(waiting(1, 200).state(age, ALLOWED), PathState::Silent);
     assert_eq!(waiting(1, 20).state(age, ALLOWED), PathState::Underway);
-    assert_eq!(waiting(1, 200).state(ALLOWED / 2, ALLOWED), PathState::Underway);
-    let far = TcpPath { round_trip: Duration::from_millis(300), ..waiting(1, 200) };
+    assert_eq!(
+        waiting(1, 200).state(ALLOWED / 2, ALLOWED),
+        PathState::Underway
+    );
+    let far = TcpPath {
+        round_trip: Duration::from_millis(300),
+        ..waiting(1, 200)
+    };
     assert_eq!(far.state(age, ALLOWED), PathState::Underway);
 }
