@@ -1,10 +1,13 @@
-//! What the tests with real servers need, from the system's own packages.
+//! What the tests with real servers and the benchmarks need, from the system's own packages.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-/// A program that tests look for, and the Debian package that has it.
-const NEEDS: [(&str, &str); 6] = [
+/// A program, or the path of a file, and the Debian package that has it.
+pub(crate) type Need = (&'static str, &'static str);
+
+/// What the tests with real servers talk to.
+const FOR_TESTS: [Need; 6] = [
     ("nginx", "nginx-light"),
     ("redis-server", "redis-server"),
     ("pg_ctl", "postgresql"),
@@ -13,25 +16,28 @@ const NEEDS: [(&str, &str); 6] = [
     ("unshare", "util-linux"),
 ];
 
-/// Installs what is missing if this user may; says what it does, and what stays missing.
+/// Installs what the tests with real servers miss.
 pub(crate) fn install_missing() {
-    let missing: Vec<&str> = NEEDS
+    install(&FOR_TESTS, "the tests with real servers");
+}
+
+/// Installs what is missing if this user may; says what it does, and what stays missing.
+pub(crate) fn install(needs: &[Need], purpose: &str) {
+    let missing: Vec<&str> = needs
         .iter()
         .filter(|(program, _)| !is_there(program))
         .map(|(_, package)| *package)
         .collect();
     if missing.is_empty() {
-        println!("everything the tests with real servers need is there");
+        println!("everything that {purpose} need is there");
         return;
     }
     let names = missing.join(" ");
     if !rustix::process::geteuid().is_root() || !is_there("apt-get") {
-        println!(
-            "missing, and not installable here: {names}; the tests that need them are skipped"
-        );
+        println!("missing for {purpose}, and not installable here: {names}");
         return;
     }
-    println!("installing with apt-get, for the tests with real servers: {names}");
+    println!("installing with apt-get, for {purpose}: {names}");
     // A server that was installed for tests must not start by itself.
     let quiet = |arguments: &[&str]| {
         Command::new("apt-get")
@@ -45,19 +51,24 @@ pub(crate) fn install_missing() {
     let mut arguments = vec!["install", "-y", "--no-install-recommends"];
     arguments.extend(&missing);
     if !(quiet(&["update"]) && quiet(&arguments)) {
-        println!("apt-get failed; tests that need what is missing are skipped");
+        println!("apt-get failed; {purpose} go without what is missing");
     }
 }
 
 fn is_there(program: &str) -> bool {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let beside_path = ["/usr/sbin", "/usr/local/sbin", "/sbin"].map(Path::new);
-    let found = std::env::split_paths(&path).any(|directory| directory.join(program).exists())
-        || beside_path
-            .iter()
-            .any(|directory| directory.join(program).exists());
     // PostgreSQL's own programs are kept by version, outside the path.
-    found || (program == "pg_ctl" && postgres_is_there())
+    find(program).is_some() || (program == "pg_ctl" && postgres_is_there())
+}
+
+/// Where a program is; a server's is often outside a user's path.
+pub(crate) fn find(program: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let beside_path = ["/usr/sbin", "/usr/local/sbin", "/sbin"].map(PathBuf::from);
+    // Joining an absolute path leaves just that path.
+    std::env::split_paths(&path)
+        .chain(beside_path)
+        .map(|directory| directory.join(program))
+        .find(|candidate| Path::exists(candidate))
 }
 
 fn postgres_is_there() -> bool {

@@ -1,19 +1,32 @@
 //! All that continuous integration runs, runnable at a desk: `cargo xtask help`.
 
+mod bench;
 mod install;
+mod reference;
 mod test;
 
 use std::process::ExitCode;
 
 const HELP: &str = "\
-cargo xtask test     formatting, lints, all tests, documentation; what CI runs
-cargo xtask help     this";
+cargo xtask test             formatting, lints, all tests, documentation; what CI runs
+cargo xtask gen [--check]    write docs/reference from the program, or tell whether it is current
+cargo xtask bench recovery [--rounds N] [--only NAME]... [--current-peers]
+                             how long clients suffer from a fault, beside HAProxy, nginx and
+                             Envoy; NAME is a scenario or a proxy; --current-peers takes current
+                             builds of the peers instead of the system's
+cargo xtask help             this";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match words.as_slice() {
         ["test"] => test::run(),
+        ["gen"] => reference::write(),
+        ["gen", "--check"] => reference::check(),
+        ["bench", "recovery", arguments @ ..] => bench::recovery(arguments),
+        // The processes that a benchmark is made of.
+        ["bench-round", order] => bench::round::run(order),
+        ["origin", "--port", port, "--name", name] => bench::origin::run(port, name),
         [] | ["help" | "--help" | "-h"] => {
             println!("{HELP}");
             ExitCode::SUCCESS

@@ -1,18 +1,51 @@
-//! The program `ipreconnect`.
+//! The program `ipreconnect`: arguments, configuration, and the parts put together.
+
 mod admin;
+mod args;
+mod commands;
+mod config;
 mod demo;
 mod exit;
-mod gateway {
-    pub(crate) mod board;
-}
+mod gateway;
+mod log;
+mod paint;
 mod state;
 
-fn main() -> std::process::ExitCode {
-    match demo::run(demo::Afterwards::End, demo::Format::Text) {
-        Ok(e) => e.into(),
-        Err(r) => {
-            eprintln!("{r}");
-            r.exit().into()
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use args::{Arguments, Command};
+use demo::{Afterwards, Format};
+use exit::{Exit, Refusal};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    match dispatch(&arguments) {
+        Ok(exit) => exit.into(),
+        Err(refusal) => {
+            eprintln!("{refusal}");
+            refusal.exit().into()
         }
+    }
+}
+
+fn dispatch(arguments: &Arguments) -> Result<Exit, Refusal> {
+    match &arguments.command {
+        Command::Run(run) => commands::run::run(arguments, run),
+        Command::Check { path } => Ok(commands::check::check(arguments, path.as_deref())),
+        Command::Status(status) => commands::status::status(arguments, status),
+        Command::Reload => commands::reload::reload(arguments),
+        Command::Demo { stay } => {
+            let afterwards = if *stay { Afterwards::Stay } else { Afterwards::End };
+            let format = if arguments.json { Format::Json } else { Format::Text };
+            demo::run(afterwards, format)
+        }
+        Command::Completions { shell } => Ok(commands::man::completions(*shell)),
+        Command::Man { markdown: true } => Ok(commands::man::markdown()),
+        Command::Man { markdown: false } => commands::man::man(),
     }
 }

@@ -68,10 +68,18 @@ pub struct Gateway {
 
 #[derive(Debug)]
 struct Listener {
-    ids: Vec<u64>,
-    addresses: Vec<ListenAddress>,
+    doors: Vec<Door>,
     route: Arc<ArcSwap<Route>>,
     counters: Vec<Arc<Counters>>,
+}
+
+/// One address of a listener.
+#[derive(Debug)]
+struct Door {
+    id: u64,
+    /// As it was asked for: its port may be 0.
+    asked: ListenAddress,
+    bound: ListenAddress,
 }
 
 /// What one listener is doing.
@@ -122,18 +130,41 @@ impl Gateway {
         origin: Origin,
         settings: ListenerSettings,
     ) -> Result<Vec<ListenAddress>, OpenError> {
-        let groups = self.open_all(addresses)?;
-        let route = Arc::new(ArcSwap::from_pointee(Route::new(name, origin, settings)));
-        let counters: Vec<_> = self.workers.iter().map(|_| Arc::default()).collect();
-        let mut listener = Listener {
-            ids: Vec::new(),
-            addresses: groups.iter().map(|group| group.address.clone()).collect(),
-            route,
-            counters,
+        let listener = Listener {
+            doors: Vec::new(),
+            route: Arc::new(ArcSwap::from_pointee(Route::new(name, origin, settings))),
+            counters: self.workers.iter().map(|_| Arc::default()).collect(),
         };
-        for group in groups {
+        self.listeners.insert(name.to_owned(), listener);
+        let opened = self.open_more(name, addresses);
+        if opened.is_err() {
+            self.listeners.remove(name);
+        }
+        opened
+    }
+
+    /// Opens further addresses of a listener, or none of them.
+    ///
+    /// # Errors
+    /// If an address cannot be listened on.
+    pub fn open_more(
+        &mut self,
+        name: &str,
+        addresses: &[ListenAddress],
+    ) -> Result<Vec<ListenAddress>, OpenError> {
+        let groups = self.open_all(addresses)?;
+        let Some(listener) = self.listeners.get_mut(name) else {
+            return Ok(Vec::new());
+        };
+        let mut bound = Vec::new();
+        for (group, asked) in groups.into_iter().zip(addresses) {
             self.next += 1;
-            listener.ids.push(self.next);
+            bound.push(group.address.clone());
+            listener.doors.push(Door {
+                id: self.next,
+                asked: asked.clone(),
+                bound: group.address,
+            });
             for ((worker, socket), counters) in self
                 .workers
                 .iter()
@@ -148,9 +179,28 @@ impl Gateway {
                 });
             }
         }
-        let bound = listener.addresses.clone();
-        self.listeners.insert(name.to_owned(), listener);
         Ok(bound)
+    }
+
+    /// Stops accepting at some addresses of a listener, named as they were asked for.
+    pub fn close_some(&mut self, name: &str, addresses: &[ListenAddress]) {
+        let Some(listener) = self.listeners.get_mut(name) else {
+            return;
+        };
+        let (closing, staying) = std::mem::take(&mut listener.doors)
+            .into_iter()
+            .partition(|door: &Door| addresses.contains(&door.asked));
+        listener.doors = staying;
+        self.shut(&closing);
+    }
+
+    fn shut(&self, doors: &[Door]) {
+        for door in doors {
+            for worker in &self.workers {
+                worker.command(Command::Close { id: door.id });
+            }
+            remove_socket_file(&door.bound);
+        }
     }
 
     fn open_all(&self, addresses: &[ListenAddress]) -> Result<Vec<Group>, OpenError> {
@@ -198,14 +248,7 @@ impl Gateway {
     /// Stops accepting at one listener: what the kernel has accepted already is still served.
     pub fn close(&mut self, name: &str) {
         if let Some(listener) = self.listeners.remove(name) {
-            for id in &listener.ids {
-                for worker in &self.workers {
-                    worker.command(Command::Close { id: *id });
-                }
-            }
-            for address in &listener.addresses {
-                remove_socket_file(address);
-            }
+            self.shut(&listener.doors);
         }
     }
 
@@ -230,7 +273,7 @@ impl Gateway {
             .iter()
             .map(|(name, listener)| ListenerStatus {
                 name: name.clone(),
-                addresses: listener.addresses.clone(),
+                addresses: listener.doors.iter().map(|door| door.bound.clone()).collect(),
                 origin: listener.route.load().origin().name().to_owned(),
                 totals: listener
                     .counters

@@ -1,11 +1,12 @@
 //! The demonstration as people see it: one line an act, one mark for each tenth of a second.
 
-use std::io::{IsTerminal, Write};
+use std::io::Write;
 use std::time::Duration;
 
 use super::play::Act;
 use super::verdict::{Seen, Verdict};
 use super::{CLIENTS, EVERY, Format, Stage};
+use crate::paint::Paint;
 
 /// Between two marks.
 const TICK: Duration = Duration::from_millis(100);
@@ -14,15 +15,14 @@ const TITLE: usize = 51;
 
 pub(super) struct Screen {
     format: Format,
-    colour: bool,
+    paint: Paint,
 }
 
 impl Screen {
     pub(super) fn new(format: Format) -> Self {
-        let plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
         Self {
             format,
-            colour: !plain && std::io::stdout().is_terminal(),
+            paint: Paint::of_stdout(),
         }
     }
 
@@ -119,7 +119,7 @@ impl Screen {
     }
 
     fn mark(&self, colour: Option<Colour>) -> String {
-        match (colour, self.colour) {
+        match (colour, self.paint.is_on()) {
             (Some(Colour::Blue), true) => self.paint("34", "▇"),
             (Some(Colour::Green), true) => self.paint("32", "▇"),
             (Some(Colour::Blue), false) => "b".to_owned(),
@@ -129,11 +129,7 @@ impl Screen {
     }
 
     fn paint(&self, code: &str, text: &str) -> String {
-        if self.colour {
-            format!("\x1b[{code}m{text}\x1b[0m")
-        } else {
-            text.to_owned()
-        }
+        self.paint.with(code, text)
     }
 
     fn say(&self, line: &str) {

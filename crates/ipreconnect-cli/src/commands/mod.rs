@@ -1,0 +1,26 @@
+//! What each command does.
+
+pub(crate) mod check;
+pub(crate) mod man;
+pub(crate) mod reload;
+pub(crate) mod run;
+pub(crate) mod status;
+
+use crate::exit::{Exit, Refusal};
+
+/// A small runtime for a command that asks the gateway.
+fn block_on<T>(future: impl Future<Output = Result<T, Refusal>>) -> Result<T, Refusal> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Refusal::new(Exit::NotFine, "cannot start").because(&error))?;
+    runtime.block_on(future)
+}
+
+/// Prints JSON as every command does.
+fn print_json(value: &impl serde::Serialize) {
+    match serde_json::to_string_pretty(value) {
+        Ok(text) => println!("{text}"),
+        Err(error) => eprintln!("error: {error}"),
+    }
+}

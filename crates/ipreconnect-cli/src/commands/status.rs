@@ -1,0 +1,171 @@
+//! `status`: what is proven of each origin, now.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use hyper::Method;
+use serde::Serialize;
+
+use crate::admin::client::ask;
+use crate::admin::view::{Listeners, OriginView, Origins, SCHEMA};
+use crate::args::{Arguments, Status};
+use crate::config::{Environment, from_addresses, load};
+use crate::exit::{Exit, Refusal};
+use crate::paint::Paint;
+
+/// Between two questions while waiting.
+const AGAIN: Duration = Duration::from_millis(100);
+
+#[derive(Serialize)]
+struct Shown {
+    schema: u32,
+    origins: Vec<OriginView>,
+    listeners: Listeners,
+}
+
+/// Asks the running gateway, and shows its answer. Fine if all required origins are up, or the one
+/// that was named.
+pub(crate) fn status(arguments: &Arguments, status: &Status) -> Result<Exit, Refusal> {
+    let socket = admin_socket(arguments)?;
+    let shown = super::block_on(async {
+        loop {
+            let answer = question(&socket, status.origin.as_deref()).await;
+            match answer {
+                Ok(shown) if !status.wait || is_fine(&shown, status) => return Ok(shown),
+                Err(refusal) if !status.wait || refusal.exit() != Exit::Unreachable => {
+                    return Err(refusal);
+                }
+                Ok(_) | Err(_) => tokio::time::sleep(AGAIN).await,
+            }
+        }
+    })?;
+    if arguments.json {
+        super::print_json(&shown);
+    } else {
+        print!("{}", text(&shown));
+    }
+    Ok(if is_fine(&shown, status) { Exit::Fine } else { Exit::NotFine })
+}
+
+/// Where the gateway of this configuration can be asked. A broken configuration must not hide a
+/// gateway that runs, so the default place is asked then.
+pub(crate) fn admin_socket(arguments: &Arguments) -> Result<PathBuf, Refusal> {
+    let environment = Environment::of_process();
+    if let Ok(loaded) = load(arguments.config.as_deref(), &environment) {
+        return Ok(loaded.plan.gateway.admin);
+    }
+    if arguments.config.is_some() {
+        let message = "the configuration has errors; `ipreconnect check` shows them";
+        return Err(Refusal::new(Exit::Wrong, message));
+    }
+    let nothing = from_addresses(&["127.0.0.1:0".into()], &["127.0.0.1:1".into()], &environment);
+    nothing
+        .map(|loaded| loaded.plan.gateway.admin)
+        .map_err(|_| Refusal::new(Exit::Wrong, "there is no state directory"))
+}
+
+async fn question(socket: &Path, origin: Option<&str>) -> Result<Shown, Refusal> {
+    let (_, all): (_, Origins) = ask(socket, Method::GET, "/v1/origins").await?;
+    let (_, listeners): (_, Listeners) = ask(socket, Method::GET, "/v1/listeners").await?;
+    let origins: Vec<OriginView> = all
+        .origins
+        .into_iter()
+        .filter(|one| origin.is_none_or(|name| one.name == name))
+        .collect();
+    if let (Some(name), true) = (origin, origins.is_empty()) {
+        return Err(Refusal::new(Exit::Wrong, format!("there is no origin {name:?}")));
+    }
+    Ok(Shown {
+        schema: SCHEMA,
+        origins,
+        listeners,
+    })
+}
+
+fn is_fine(shown: &Shown, status: &Status) -> bool {
+    shown
+        .origins
+        .iter()
+        .filter(|origin| origin.required || status.origin.is_some())
+        .all(|origin| origin.phase == "up")
+}
+
+fn text(shown: &Shown) -> String {
+    let paint = Paint::of_stdout();
+    let mut text = String::new();
+    for origin in &shown.origins {
+        text.push_str(&show_origin(&paint, origin));
+    }
+    for listener in &shown.listeners.listeners {
+        if !shown.origins.iter().any(|origin| origin.name == listener.origin) {
+            continue;
+        }
+        text.push_str(&format!(
+            "listener {}  {} -> {}   {} carried now, {} accepted, {} refused, {} not served\n",
+            paint.bold(&listener.name),
+            listener.addresses.join(", "),
+            listener.origin,
+            listener.carrying,
+            listener.accepted,
+            listener.denied,
+            listener.unserved,
+        ));
+    }
+    text
+}
+
+fn show_origin(paint: &Paint, origin: &OriginView) -> String {
+    let mut text = format!(
+        "origin {}  {} for {}{}{}  ({})\n",
+        paint.bold(&origin.name),
+        paint.state(&origin.phase),
+        span(origin.for_ms),
+        if origin.required { "" } else { ", optional" },
+        if origin.given_up { ", given up" } else { "" },
+        origin.identity,
+    );
+    if let Some(failure) = &origin.failure {
+        text.push_str(&format!("  why: {}: {}; {}\n", failure.layer, failure.cause, failure.advice));
+    }
+    if origin.waiting > 0 {
+        text.push_str(&format!("  {} clients wait in the hold\n", origin.waiting));
+    }
+    for endpoint in &origin.endpoints {
+        let role = match endpoint.priority {
+            0 => "preferred".to_owned(),
+            priority => format!("backup {priority}"),
+        };
+        let connect = endpoint.connect_us.map_or_else(String::new, |micros| {
+            format!("  connects in {}", millis(micros))
+        });
+        text.push_str(&format!(
+            "  {} {:<28} {:<10} {:<7} for {:<8} {} open, {} served{connect}\n",
+            if endpoint.takes_work { "▶" } else { " " },
+            endpoint.address,
+            role,
+            paint.state(&format!("{:<7}", endpoint.health)),
+            span(endpoint.for_ms),
+            endpoint.open,
+            endpoint.served,
+        ));
+        if let Some(failure) = &endpoint.failure {
+            text.push_str(&format!("      {}: {}\n", failure.layer, failure.cause));
+        }
+    }
+    text
+}
+
+fn millis(micros: u64) -> String {
+    format!("{:.1} ms", micros as f64 / 1000.0)
+}
+
+fn span(ms: u64) -> String {
+    let seconds = ms / 1000;
+    match seconds {
+        0 => format!("{ms} ms"),
+        1..60 => format!("{seconds} s"),
+        60..3600 => format!("{} m {} s", seconds / 60, seconds % 60),
+        3600..86_400 => format!("{} h {} m", seconds / 3600, seconds % 3600 / 60),
+        _ => format!("{} d {} h", seconds / 86_400, seconds % 86_400 / 3600),
+    }
+}

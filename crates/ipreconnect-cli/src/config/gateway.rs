@@ -1,0 +1,104 @@
+//! `[gateway]` and `[log]`.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::load::Environment;
+use super::plan::{GatewayPlan, LogFormat, LogLevel, LogPlan};
+use super::section::Section;
+
+/// `[gateway]` as it is when nothing is written.
+pub(super) fn defaults(environment: &Environment) -> GatewayPlan {
+    let state_dir = state_directory(environment);
+    GatewayPlan {
+        workers: environment.cores,
+        admin: state_dir.join("admin.sock"),
+        state_dir,
+        shutdown: Duration::from_secs(30),
+    }
+}
+
+/// `$STATE_DIRECTORY` (systemd.exec(5)), else the user's XDG state directory.
+fn state_directory(environment: &Environment) -> PathBuf {
+    let set = |name: &str| {
+        let value = (environment.variable)(name)?;
+        let first = value.split(':').next().unwrap_or_default().to_owned();
+        (!first.is_empty()).then_some(PathBuf::from(first))
+    };
+    if let Some(directory) = set("STATE_DIRECTORY") {
+        return directory;
+    }
+    let xdg = set("XDG_STATE_HOME").or_else(|| Some(set("HOME")?.join(".local/state")));
+    xdg.unwrap_or_else(|| PathBuf::from("/var/lib")).join("ipreconnect")
+}
+
+pub(super) struct ReadGateway {
+    pub(super) plan: GatewayPlan,
+    pub(super) zone: Option<String>,
+}
+
+pub(super) fn read(section: Section<'_>, base: &Path, mut plan: GatewayPlan) -> ReadGateway {
+    match section.integer("workers", 0..=1024) {
+        None | Some(0) => {}
+        Some(workers) => plan.workers = usize::try_from(workers).unwrap_or(plan.workers),
+    }
+    if let Some(directory) = section.text("state_dir") {
+        plan.state_dir = base.join(directory);
+        plan.admin = plan.state_dir.join("admin.sock");
+    }
+    if let Some(field) = section.field("admin") {
+        for field in field.one_or_many() {
+            let Some(text) = field.text() else {
+                continue;
+            };
+            match text.strip_prefix("unix:") {
+                Some(path) => plan.admin = plan.state_dir.join(path),
+                None => field.unbuilt("the admin API is on a Unix socket: \"unix:admin.sock\""),
+            }
+        }
+    }
+    if let Some(grace) = section.field("shutdown").and_then(|field| field.duration()) {
+        plan.shutdown = grace;
+    }
+    let zone = section.text("zone");
+    section.finish();
+    ReadGateway { plan, zone }
+}
+
+/// `[log]` as it is when nothing is written.
+pub(super) const LOG: LogPlan = LogPlan {
+    level: LogLevel::Info,
+    format: LogFormat::Text,
+};
+
+pub(super) fn read_log(section: Section<'_>) -> LogPlan {
+    let levels = [
+        ("error", LogLevel::Error),
+        ("warn", LogLevel::Warn),
+        ("info", LogLevel::Info),
+        ("debug", LogLevel::Debug),
+        ("trace", LogLevel::Trace),
+    ];
+    let formats = [("text", LogFormat::Text), ("json", LogFormat::Json)];
+    let plan = LogPlan {
+        level: section.choice("level", &levels).unwrap_or(LOG.level),
+        format: section.choice("format", &formats).unwrap_or(LOG.format),
+    };
+    if let Some(field) = section.field("to") {
+        for field in field.one_or_many() {
+            match field.text().as_deref() {
+                Some("stderr") | None => {}
+                Some("file" | "syslog" | "otlp") => {
+                    field.unbuilt("lines go to standard error");
+                }
+                Some(other) => {
+                    field.pick(other, &[("stderr", ())]);
+                }
+            }
+        }
+    }
+    section.unbuilt("access", "access logs come with HTTP");
+    section.unbuilt("access_format", "access logs come with HTTP");
+    section.finish();
+    plan
+}

@@ -1,0 +1,146 @@
+//! `[[listen]]`.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::Path;
+
+use ipreconnect_proxy::ListenAddress;
+
+use super::origin::tcp_only;
+use super::plan::ListenPlan;
+use super::section::{Field, Section};
+
+/// Addresses of one listener.
+const ADDRESSES: usize = 64;
+
+/// One listener as it is read: its name may have to wait for its origin's.
+pub(super) struct Read<'a> {
+    pub(super) name: Option<(String, Field<'a>)>,
+    pub(super) plan: ListenPlan,
+    pub(super) address: Field<'a>,
+    pub(super) origin: Field<'a>,
+    /// Addresses that others than this machine can reach.
+    pub(super) public: Vec<ListenAddress>,
+}
+
+/// Reads one listener; relative paths are relative to `base`.
+pub(super) fn read<'a>(section: Section<'a>, base: &Path) -> Option<Read<'a>> {
+    let name = section.field("name").and_then(|field| Some((field.text()?, field)));
+    let address = section.field("address");
+    let origin = section.field("origin");
+    let allowed = section.field("public");
+    let public = allowed.as_ref().and_then(Field::boolean).unwrap_or(false);
+    if let Some(field) = section.field("mode") {
+        tcp_only(&field, &["udp", "http", "forward", "postgres", "tunnel"]);
+    }
+    for (key, why) in [
+        ("tls", "this version carries raw TCP"),
+        ("proxy_protocol", "it comes with the access rules"),
+        ("netns", "it comes with the management of local ports"),
+        ("route", "routes need HTTP"),
+        ("forward", "the forward proxy comes later"),
+        ("hba", "PostgreSQL comes later"),
+        ("ident", "PostgreSQL comes later"),
+    ] {
+        section.unbuilt(key, why);
+    }
+    let missing = |key: &str, hint: &str| {
+        let mistake = super::mistake::Mistake::new(format!("a listener needs `{key}`")).hint(hint);
+        let reader = section.reader;
+        reader.mistake(mistake.at(&reader.source, section.span.clone(), "this one has none"));
+    };
+    if address.is_none() {
+        missing("address", "address = \"127.0.0.1:8080\"");
+    }
+    if origin.is_none() {
+        missing("origin", "origin = \"NAME\", for an [origin.NAME]");
+    }
+    section.finish();
+    let (address, origin) = (address?, origin?);
+    let addresses = addresses(&address, base)?;
+    let exposed: Vec<ListenAddress> = addresses.iter().filter(|one| is_public(one)).cloned().collect();
+    if !exposed.is_empty() && !public {
+        let shown: Vec<String> = exposed.iter().map(ToString::to_string).collect();
+        address.wrong(
+            &format!("has an address that is not loopback: {}", shown.join(", ")),
+            "add `public = true` to this listener if that is meant",
+        );
+        return None;
+    }
+    Some(Read {
+        name,
+        plan: ListenPlan {
+            addresses,
+            origin: origin.text()?,
+        },
+        address,
+        origin,
+        public: exposed,
+    })
+}
+
+fn is_public(address: &ListenAddress) -> bool {
+    match address {
+        ListenAddress::Tcp(address) => !address.ip().to_canonical().is_loopback(),
+        ListenAddress::Unix(_) => false,
+    }
+}
+
+fn addresses(field: &Field<'_>, base: &Path) -> Option<Vec<ListenAddress>> {
+    let fields = field.one_or_many();
+    if fields.is_empty() || fields.len() > ADDRESSES {
+        field.wrong(&format!("must have from 1 to {ADDRESSES} addresses"), "");
+        return None;
+    }
+    let mut addresses = Vec::new();
+    let mut sound = true;
+    for field in &fields {
+        match address(field, base) {
+            Some(more) => addresses.extend(more),
+            None => sound = false,
+        }
+    }
+    sound.then_some(addresses)
+}
+
+fn address(field: &Field<'_>, base: &Path) -> Option<Vec<ListenAddress>> {
+    let text = field.text()?;
+    let hint = "addresses look like \"127.0.0.1:8080\", \"[::1]:8080\", \"localhost:8080\", \"127.0.0.1:auto\", \"unix:/run/x.sock\"";
+    let parsed = parse(&text, base);
+    if let Err(why) = &parsed {
+        field.wrong(&format!("cannot be {text:?}: {why}"), hint);
+    }
+    parsed.ok()
+}
+
+/// One address as it is written; `localhost` is both families.
+pub(super) fn parse(text: &str, base: &Path) -> Result<Vec<ListenAddress>, &'static str> {
+    if let Some(path) = text.strip_prefix("unix:") {
+        let path = base.join(path);
+        if path.as_os_str().len() > 107 {
+            return Err("the path of a unix socket has at most 107 bytes");
+        }
+        return Ok(vec![ListenAddress::Unix(path)]);
+    }
+    let (host, port) = text.rsplit_once(':').ok_or("the port is missing")?;
+    let port = match port {
+        "auto" => 0,
+        port => port.parse().map_err(|_| "the port must be `auto` or a number from 0 to 65535")?,
+    };
+    let literal = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+    let ips: Vec<IpAddr> = match (literal, host) {
+        (None, "localhost") => vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()],
+        (Some(host), _) => {
+            let ip: Ipv6Addr = host.parse().map_err(|_| "this is not an IPv6 address")?;
+            vec![ip.into()]
+        }
+        (None, host) if host.contains(':') => return Err("IPv6 addresses stand in brackets"),
+        (None, host) => {
+            let ip: Ipv4Addr = host
+                .parse()
+                .map_err(|_| "a listener has an IP address, or `localhost`")?;
+            vec![ip.into()]
+        }
+    };
+    let tcp = |ip| ListenAddress::Tcp(SocketAddr::new(ip, port));
+    Ok(ips.into_iter().map(tcp).collect())
+}

@@ -1,0 +1,436 @@
+//! Finding the files, reading them, and putting them together.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::Read;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use ipreconnect_proxy::ListenAddress;
+use toml::de::{DeTable, DeValue};
+
+use super::mistake::{Colour, Mistake, Mistakes, Severity, Source};
+use super::plan::{ListenPlan, OriginPlan, Plan, Required};
+use super::section::{Reader, Section, nearest};
+use super::{gateway, listen, origin};
+
+/// A configuration file may be as large as this.
+const LARGEST: u64 = 4 * 1024 * 1024;
+/// Files of one directory.
+const FILES: usize = 1024;
+
+/// What a configuration may depend on besides its text.
+pub(crate) struct Environment {
+    /// A variable of the environment.
+    pub(crate) variable: Box<dyn Fn(&str) -> Option<String>>,
+    /// Cores of this machine.
+    pub(crate) cores: usize,
+}
+
+impl Environment {
+    /// This process's own.
+    pub(crate) fn of_process() -> Self {
+        Self {
+            variable: Box::new(|name| std::env::var(name).ok()),
+            cores: std::thread::available_parallelism().map_or(1, usize::from),
+        }
+    }
+}
+
+/// A plan, and what there is to say about it.
+#[derive(Debug)]
+pub(crate) struct Loaded {
+    pub(crate) plan: Plan,
+    pub(crate) warnings: Vec<Mistake>,
+    /// The files it was read from, for a watch over them.
+    pub(crate) files: Vec<PathBuf>,
+}
+
+impl Loaded {
+    /// The warnings, drawn.
+    pub(crate) fn render_warnings(&self, colour: Colour) -> String {
+        let drawn = self.warnings.iter().map(|warning| warning.render(Severity::Warning, colour));
+        drawn.collect::<Vec<_>>().join("\n")
+    }
+}
+
+/// Loads the configuration at `path`, or where it is looked for otherwise.
+pub(crate) fn load(path: Option<&Path>, environment: &Environment) -> Result<Loaded, Mistakes> {
+    let path = match path {
+        Some(path) => path.to_owned(),
+        None => find(environment)?,
+    };
+    let files = files_of(&path)?;
+    let mut sources = Vec::new();
+    let mut mistakes = Vec::new();
+    for file in &files {
+        match read(file) {
+            Ok(source) => sources.push((Arc::new(source), base_of(file))),
+            Err(mistake) => mistakes.push(mistake),
+        }
+    }
+    let mut loaded = assemble(&sources, environment, mistakes)?;
+    loaded.files = files;
+    Ok(loaded)
+}
+
+/// The plan of `run --listen ADDR --origin ADDR,ADDR`.
+pub(crate) fn from_addresses(
+    listen: &[String],
+    origins: &[String],
+    environment: &Environment,
+) -> Result<Loaded, Mistakes> {
+    let list = |items: &[String]| {
+        let quoted: Vec<String> = items.iter().map(|item| format!("{item:?}")).collect();
+        quoted.join(", ")
+    };
+    let text = format!(
+        "[[listen]]\naddress = [{}]\norigin = \"origin\"\n\n[origin.origin]\naddress = [{}]\n",
+        list(listen),
+        list(origins)
+    );
+    let source = Source {
+        name: "command line".to_owned(),
+        text,
+    };
+    assemble(&[(Arc::new(source), PathBuf::from("."))], environment, Vec::new())
+}
+
+fn find(environment: &Environment) -> Result<PathBuf, Mistakes> {
+    if let Some(path) = (environment.variable)("IPRECONNECT_CONFIG") {
+        return Ok(path.into());
+    }
+    let places = ["./ipreconnect.toml", "/etc/ipreconnect/ipreconnect.toml"];
+    let found = places.iter().map(PathBuf::from).find(|path| path.exists());
+    found.ok_or_else(|| {
+        Mistake::new("there is no configuration")
+            .hint(format!(
+                "looked for {}; name one with --config PATH or $IPRECONNECT_CONFIG, or use --listen and --origin",
+                places.join(" and ")
+            ))
+            .into()
+    })
+}
+
+/// The file itself, or the `*.toml` of a directory in the order of their names.
+fn files_of(path: &Path) -> Result<Vec<PathBuf>, Mistakes> {
+    let unreadable = |error: std::io::Error| {
+        Mistakes::from(Mistake::new(format!("cannot read {}: {error}", path.display())))
+    };
+    if !fs::metadata(path).map_err(unreadable)?.is_dir() {
+        return Ok(vec![path.to_owned()]);
+    }
+    let mut files: Vec<PathBuf> = fs::read_dir(path)
+        .map_err(unreadable)?
+        .flatten()
+        .map(|entry| entry.path())
+        .filter(|file| file.extension().is_some_and(|extension| extension == "toml"))
+        .collect();
+    files.sort();
+    if files.is_empty() || files.len() > FILES {
+        let message = format!("{} must have from 1 to {FILES} files *.toml", path.display());
+        return Err(Mistake::new(message).into());
+    }
+    Ok(files)
+}
+
+fn base_of(file: &Path) -> PathBuf {
+    match file.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
+        _ => PathBuf::from("."),
+    }
+}
+
+fn read(file: &Path) -> Result<Source, Mistake> {
+    let name = file.display().to_string();
+    let unreadable = |error: std::io::Error| Mistake::new(format!("cannot read {name}: {error}"));
+    let mut bytes = Vec::new();
+    fs::File::open(file)
+        .map_err(unreadable)?
+        .take(LARGEST + 1)
+        .read_to_end(&mut bytes)
+        .map_err(unreadable)?;
+    if bytes.len() as u64 > LARGEST {
+        return Err(Mistake::new(format!("{name} is larger than 4 MiB")));
+    }
+    let text = String::from_utf8(bytes).map_err(|error| {
+        let at = error.utf8_error().valid_up_to();
+        Mistake::new(format!("{name} is not UTF-8: see byte {at}"))
+    })?;
+    Ok(Source { name, text })
+}
+
+/// Where something was defined first, so that a second definition can point there.
+struct Definition {
+    source: Arc<Source>,
+    span: Range<usize>,
+}
+
+struct Assembly<'e> {
+    environment: &'e Environment,
+    mistakes: RefCell<Vec<Mistake>>,
+    warnings: Vec<Mistake>,
+    plan: Plan,
+    zone: Option<String>,
+    origins: BTreeMap<String, Definition>,
+    listeners: BTreeMap<String, Definition>,
+    addresses: BTreeMap<ListenAddress, Definition>,
+    used: Vec<(String, Definition)>,
+    tables: BTreeMap<&'static str, Definition>,
+}
+
+fn assemble(
+    sources: &[(Arc<Source>, PathBuf)],
+    environment: &Environment,
+    mistakes: Vec<Mistake>,
+) -> Result<Loaded, Mistakes> {
+    let mut assembly = Assembly {
+        environment,
+        mistakes: RefCell::new(mistakes),
+        warnings: Vec::new(),
+        plan: Plan {
+            gateway: gateway::defaults(environment),
+            log: gateway::LOG,
+            origins: BTreeMap::new(),
+            listeners: BTreeMap::new(),
+        },
+        zone: None,
+        origins: BTreeMap::new(),
+        listeners: BTreeMap::new(),
+        addresses: BTreeMap::new(),
+        used: Vec::new(),
+        tables: BTreeMap::new(),
+    };
+    // The gateway's zone decides on the order of every origin's entries.
+    for pass in [Pass::Gateway, Pass::Everything] {
+        for (source, base) in sources {
+            assembly.file(source, base, pass);
+        }
+    }
+    assembly.cross_check();
+    let mistakes = assembly.mistakes.into_inner();
+    if mistakes.is_empty() {
+        Ok(Loaded {
+            plan: assembly.plan,
+            warnings: assembly.warnings,
+            files: Vec::new(),
+        })
+    } else {
+        Err(Mistakes(mistakes))
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Pass {
+    Gateway,
+    Everything,
+}
+
+impl Assembly<'_> {
+    fn file(&mut self, source: &Arc<Source>, base: &Path, pass: Pass) {
+        let (root, errors) = DeTable::parse_recoverable(&source.text);
+        if !errors.is_empty() {
+            if pass == Pass::Everything {
+                for error in errors {
+                    let span = error.span().unwrap_or(0..0);
+                    let mistake = Mistake::new(error.message()).at(source, span, "here");
+                    self.mistakes.borrow_mut().push(mistake);
+                }
+            }
+            return;
+        }
+        let silenced = RefCell::default();
+        let found = RefCell::default();
+        let reader = Reader {
+            source: Arc::clone(source),
+            lookup: &*self.environment.variable,
+            mistakes: if pass == Pass::Gateway { &silenced } else { &found },
+        };
+        let section = Section::new(&reader, "", root.get_ref(), 0..0);
+        match pass {
+            Pass::Gateway => {
+                if let Some(table) = section.table("gateway") {
+                    let read = gateway::read(table, base, self.plan.gateway.clone());
+                    self.zone = read.zone.or(self.zone.take());
+                }
+            }
+            Pass::Everything => self.everything(section, base),
+        }
+        self.mistakes.borrow_mut().extend(found.into_inner());
+    }
+
+    fn everything(&mut self, section: Section<'_>, base: &Path) {
+        if let Some(table) = section.table("gateway") {
+            self.only_once("gateway", &table);
+            self.plan.gateway = gateway::read(table, base, self.plan.gateway.clone()).plan;
+        }
+        if let Some(table) = section.table("log") {
+            self.only_once("log", &table);
+            self.plan.log = gateway::read_log(table);
+        }
+        if let Some(table) = section.table("origin") {
+            for (name, field) in table.names() {
+                if let Some(one) = field.table() {
+                    self.origin(&name, one);
+                }
+            }
+        }
+        if let Some(field) = section.field("listen") {
+            for one in field.one_or_many() {
+                let DeValue::Table(table) = one.value.get_ref() else {
+                    one.wrong("must be a table", "write [[listen]]");
+                    continue;
+                };
+                let span = one.value.span();
+                let one = Section::new(section.reader, "listen", table, span);
+                self.listener(one, base);
+            }
+        }
+        for (key, why) in [
+            ("dns", "names are resolved by the system"),
+            ("alerts", "alerts come with the operator's view"),
+            ("guard", "the guard comes with the management of local ports"),
+            ("access", "until it is, only this machine is served"),
+            ("access_map", "until it is, only this machine is served"),
+        ] {
+            section.unbuilt(key, why);
+        }
+        section.finish();
+    }
+
+    fn only_once(&mut self, key: &'static str, table: &Section<'_>) {
+        let definition = define(table, &table.span);
+        if let Some(first) = self.tables.get(key) {
+            let message = format!("`[{key}]` is defined in another file already");
+            self.twice(&message, first, &definition);
+        } else {
+            self.tables.insert(key, definition);
+        }
+    }
+
+    fn origin(&mut self, name: &str, section: Section<'_>) {
+        let definition = define(&section, &section.span);
+        if let Some(first) = self.origins.get(name) {
+            let message = format!("origin `{name}` is defined twice");
+            self.twice(&message, first, &definition);
+            return;
+        }
+        self.origins.insert(name.to_owned(), definition);
+        if let Some(plan) = origin::read(section, self.zone.as_deref()) {
+            self.plan.origins.insert(name.to_owned(), plan);
+        }
+    }
+
+    fn listener(&mut self, section: Section<'_>, base: &Path) {
+        let reader = section.reader;
+        let Some(read) = listen::read(section, base) else {
+            return;
+        };
+        for address in &read.plan.addresses {
+            let definition = Definition {
+                source: Arc::clone(&reader.source),
+                span: read.address.span(),
+            };
+            let free = matches!(address, ListenAddress::Tcp(tcp) if tcp.port() == 0);
+            if let Some(first) = self.addresses.get(address).filter(|_| !free) {
+                self.twice(&format!("{address} is listened on twice"), first, &definition);
+            } else {
+                self.addresses.insert(address.clone(), definition);
+            }
+        }
+        if !read.public.is_empty() {
+            let message = "this listener can be reached from other machines, but only this one is served: access rules are not built yet";
+            let warning = Mistake::new(message).at(&reader.source, read.address.span(), "not loopback");
+            self.warnings.push(warning);
+        }
+        let place = read.name.as_ref().map_or_else(|| read.address.span(), |(_, f)| f.span());
+        let definition = Definition {
+            source: Arc::clone(&reader.source),
+            span: place,
+        };
+        let name = self.name_of(read.name.as_ref().map(|(name, _)| name.as_str()), &read.plan);
+        if let Some(first) = self.listeners.get(&name) {
+            self.twice(&format!("listener `{name}` is defined twice"), first, &definition);
+            return;
+        }
+        self.used.push((
+            read.plan.origin.clone(),
+            Definition {
+                source: Arc::clone(&reader.source),
+                span: read.origin.span(),
+            },
+        ));
+        self.listeners.insert(name.clone(), definition);
+        self.plan.listeners.insert(name, read.plan);
+    }
+
+    /// Its own name, else its origin's, else its address.
+    fn name_of(&self, own: Option<&str>, plan: &ListenPlan) -> String {
+        match own {
+            Some(own) => own.to_owned(),
+            None if self.listeners.contains_key(&plan.origin) => {
+                let address = plan.addresses.first().map(ToString::to_string);
+                address.unwrap_or_else(|| plan.origin.clone())
+            }
+            None => plan.origin.clone(),
+        }
+    }
+
+    fn twice(&self, message: &str, first: &Definition, second: &Definition) {
+        let mut mistake = Mistake::new(message).at(&second.source, second.span.clone(), "again here");
+        if Arc::ptr_eq(&first.source, &second.source) {
+            mistake = mistake.and_at(first.span.clone(), "first here");
+        } else {
+            let before = first.source.text.get(..first.span.start).unwrap_or_default();
+            let line = before.matches('\n').count() + 1;
+            mistake = mistake.hint(format!("first defined at {}:{line}", first.source.name));
+        }
+        self.mistakes.borrow_mut().push(mistake);
+    }
+
+    fn cross_check(&mut self) {
+        let mut mistakes = self.mistakes.borrow_mut();
+        for (origin, place) in &self.used {
+            if self.origins.contains_key(origin) {
+                continue;
+            }
+            let names = self.origins.keys().map(String::as_str);
+            let hint = match nearest(origin, names) {
+                Some(near) => format!("did you mean `{near}`?"),
+                None => format!("define it: [origin.{origin}] with an address"),
+            };
+            mistakes.push(
+                Mistake::new(format!("there is no origin `{origin}`"))
+                    .at(&place.source, place.span.clone(), "named here")
+                    .hint(hint),
+            );
+        }
+        for (name, place) in &self.origins {
+            if !self.used.iter().any(|(used, _)| used == name) {
+                let message = format!("no listener leads to origin `{name}`; it is only watched");
+                let warning = Mistake::new(message).at(&place.source, place.span.clone(), "");
+                self.warnings.push(warning);
+            }
+        }
+        if self.plan.listeners.is_empty() && mistakes.is_empty() {
+            let hint = "add [[listen]] with an address and an origin";
+            self.warnings.push(Mistake::new("there is no listener").hint(hint));
+        }
+    }
+}
+
+fn define(section: &Section<'_>, span: &Range<usize>) -> Definition {
+    Definition {
+        source: Arc::clone(&section.reader.source),
+        span: span.clone(),
+    }
+}
+
+impl OriginPlan {
+    /// Whether the application cannot do without it.
+    pub(crate) fn is_required(&self) -> bool {
+        self.required == Required::Yes
+    }
+}

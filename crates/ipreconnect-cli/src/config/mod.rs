@@ -1,0 +1,23 @@
+//! Configuration: text to a complete and checked [`Plan`].
+//!
+//! All mistakes of all files are told at once, each with its place and, where there is one, a
+//! suggestion. Nothing here opens a socket, and no runtime type knows that it exists.
+
+mod check;
+mod diff;
+mod expand;
+mod gateway;
+mod listen;
+mod load;
+mod mistake;
+mod origin;
+mod plan;
+mod section;
+mod value;
+
+pub(crate) use check::{Shown, show};
+pub(crate) use diff::{Change, diff};
+pub(crate) use load::{Environment, Loaded, from_addresses, load};
+pub(crate) use mistake::{Colour, Mistakes};
+pub(crate) use plan::{GatewayPlan, ListenPlan, LogFormat, LogLevel, LogPlan, OriginPlan, Plan, Required};
+

@@ -1,0 +1,331 @@
+//! `[origin.NAME]`.
+
+use std::time::Duration;
+
+use ipreconnect::core::backoff::{BackoffError, BackoffSettings, Jitter};
+use ipreconnect::core::balance::Policy;
+use ipreconnect::core::origin::{Check, OnDown, OnReturn};
+use ipreconnect::{HoldSettings, OriginSettings, Place, Target};
+use ipreconnect_proxy::{HalfClose, ListenerSettings, Timeouts};
+
+use super::plan::{OriginPlan, Required};
+use super::section::{Field, Section};
+
+/// Entries of one address list.
+const ENTRIES: usize = 256;
+const RAW: &str = "this version carries raw TCP";
+
+/// One entry as it is written.
+struct Written {
+    target: Target,
+    weight: u32,
+    backup: bool,
+    zone: Option<String>,
+}
+
+/// Reads one origin; `zone` is the gateway's own.
+pub(crate) fn read(section: Section<'_>, zone: Option<&str>) -> Option<OriginPlan> {
+    let written = entries(&section);
+    if let Some(field) = section.field("protocol") {
+        tcp_only(&field, &["udp", "http", "h2", "postgres"]);
+    }
+    let balance = balance(&section);
+    let required = match section.boolean("required") {
+        Some(false) => Required::No,
+        Some(true) | None => Required::Yes,
+    };
+    let feature = section.text("feature");
+    let mut settings = OriginSettings::new(Vec::new());
+    settings.balance = balance;
+    connect(&section, &mut settings);
+    health(&section, &mut settings);
+    reconnect(&section, &mut settings);
+    let half_close = hold(&section, &mut settings.hold);
+    let timeouts = timeouts(&section);
+    for (key, why) in [
+        ("retry", "retries need a protocol with requests"),
+        ("pool", "warm connections come with TLS"),
+        ("tls", RAW),
+        ("on", "hooks come with the operator's view"),
+    ] {
+        section.unbuilt(key, why);
+    }
+    section.finish();
+    settings.places = places(written?, balance, zone);
+    Some(OriginPlan {
+        required,
+        feature,
+        settings,
+        streams: ListenerSettings {
+            timeouts,
+            half_close,
+        },
+    })
+}
+
+/// Takes `tcp`, and tells that the other words are for later.
+pub(super) fn tcp_only(field: &Field<'_>, later: &[&str]) {
+    let Some(text) = field.text() else {
+        return;
+    };
+    if later.contains(&text.as_str()) {
+        field.unbuilt(&format!("{RAW}, and {text:?} is more than that"));
+    } else {
+        field.pick(&text, &[("tcp", ())]);
+    }
+}
+
+fn entries(section: &Section<'_>) -> Option<Vec<Written>> {
+    let Some(field) = section.field("address") else {
+        let name = section.full_name("address");
+        let mistake = super::mistake::Mistake::new(format!("`{name}` is missing"))
+            .hint("an origin needs at least one address: address = \"host:port\"");
+        let reader = section.reader;
+        let label = "this origin has no address";
+        reader.mistake(mistake.at(&reader.source, section.span.clone(), label));
+        return None;
+    };
+    let fields = field.one_or_many();
+    if fields.is_empty() || fields.len() > ENTRIES {
+        field.wrong(&format!("must have from 1 to {ENTRIES} entries"), "");
+        return None;
+    }
+    let written: Vec<Written> = fields.iter().filter_map(entry).collect();
+    let mut sound = written.len() == fields.len();
+    for (index, one) in written.iter().enumerate() {
+        if written.iter().take(index).any(|other| other.target == one.target) {
+            if let Some(field) = fields.get(index) {
+                field.wrong(&format!("has {} twice", one.target), "");
+            }
+            sound = false;
+        }
+    }
+    sound.then_some(written)
+}
+
+fn entry(field: &Field<'_>) -> Option<Written> {
+    if !field.is_table() {
+        return Some(Written {
+            target: target(field)?,
+            weight: 1,
+            backup: false,
+            zone: None,
+        });
+    }
+    let table = field.table()?;
+    let to = table.field("to");
+    let weight = table.integer("weight", 1..=1000).unwrap_or(1);
+    let written = Written {
+        weight: u32::try_from(weight).unwrap_or(1),
+        backup: table.boolean("backup").unwrap_or(false),
+        zone: table.text("zone"),
+        target: match &to {
+            Some(to) => target(to)?,
+            None => {
+                field.wrong("needs `to`", "{ to = \"host:port\", weight = 3, backup = false }");
+                return None;
+            }
+        },
+    };
+    table.finish();
+    Some(written)
+}
+
+fn target(field: &Field<'_>) -> Option<Target> {
+    let text = field.text()?;
+    let scheme = text.split_once("://").map(|(scheme, _)| scheme);
+    if let Some(scheme) = scheme.filter(|scheme| *scheme != "tcp") {
+        field.unbuilt(&format!("{RAW}, and {scheme:?} is more than that; write host:port"));
+        return None;
+    }
+    if text.starts_with("srv:") {
+        field.unbuilt("SRV names come with the resolver; write host:port");
+        return None;
+    }
+    match text.parse() {
+        Ok(target) => Some(target),
+        Err(error) => {
+            let hint = "addresses look like \"db.internal:5432\", \"10.0.0.7:5432\", \"[2001:db8::7]:5432\", \"unix:/run/x.sock\"";
+            field.wrong(&format!("cannot be {text:?}: {error}"), hint);
+            None
+        }
+    }
+}
+
+/// Gives each entry its priority: near before far, preferred before backups, and for `failover` each
+/// before the next.
+fn places(written: Vec<Written>, balance: Policy, zone: Option<&str>) -> Vec<Place> {
+    let rank = |index: usize, one: &Written| {
+        let far = zone.is_some() && one.zone.as_deref() != zone;
+        let order = if balance == Policy::Failover { index } else { 0 };
+        (one.backup, far, order)
+    };
+    let mut ranks: Vec<_> = written.iter().enumerate().map(|(i, one)| rank(i, one)).collect();
+    let own = ranks.clone();
+    ranks.sort_unstable();
+    ranks.dedup();
+    written
+        .into_iter()
+        .zip(own)
+        .map(|(one, own)| Place {
+            target: one.target,
+            weight: one.weight,
+            priority: ranks
+                .binary_search(&own)
+                .ok()
+                .and_then(|priority| u32::try_from(priority).ok())
+                .unwrap_or(u32::MAX),
+        })
+        .collect()
+}
+
+fn balance(section: &Section<'_>) -> Policy {
+    let words = [
+        ("failover", Policy::Failover),
+        ("round-robin", Policy::RoundRobin),
+        ("least-connections", Policy::LeastConnections),
+        ("p2c-ewma", Policy::P2cEwma),
+        ("random", Policy::Random),
+        ("hash", Policy::Hash),
+    ];
+    let policy = section.choice("balance", &words).unwrap_or(Policy::Failover);
+    let hash_on = section.field("hash_on");
+    match (&hash_on, policy) {
+        (Some(field), Policy::Hash) => {
+            let text = field.text().unwrap_or_default();
+            if ["header:", "cookie:"].iter().any(|kind| text.starts_with(kind)) || text == "path" {
+                field.unbuilt("it needs HTTP; hash_on = \"source\" is there");
+            } else {
+                field.pick(&text, &[("source", ())]);
+            }
+        }
+        (Some(field), _) => field.wrong("goes with balance = \"hash\" only", ""),
+        (None, _) => {}
+    }
+    policy
+}
+
+fn connect(section: &Section<'_>, settings: &mut OriginSettings) {
+    let Some(connect) = section.table("connect") else {
+        return;
+    };
+    if let Some(timeout) = connect.duration("timeout") {
+        settings.supervisor.connect_timeout = timeout;
+    }
+    if let Some(delay) = connect.duration("attempt_delay") {
+        settings.attempt_delay = delay;
+    }
+    connect.unbuilt("allow_ips", "the address policy comes with the resolver");
+    connect.unbuilt("source", "redundant ways to an origin come later");
+    connect.finish();
+}
+
+fn timeouts(section: &Section<'_>) -> Timeouts {
+    let mut timeouts = Timeouts {
+        idle: Duration::from_secs(3600),
+        stall: Duration::from_secs(30),
+    };
+    if let Some(table) = section.table("timeouts") {
+        timeouts.idle = table.duration("idle").unwrap_or(timeouts.idle);
+        timeouts.stall = table.duration("stall").unwrap_or(timeouts.stall);
+        table.unbuilt("first_byte", "a raw TCP client may wait for as long as it likes");
+        table.finish();
+    }
+    timeouts
+}
+
+fn health(section: &Section<'_>, settings: &mut OriginSettings) {
+    let Some(health) = section.table("health") else {
+        return;
+    };
+    let supervisor = &mut settings.supervisor;
+    if let Some(field) = health.field("check") {
+        let text = field.text().unwrap_or_default();
+        let later = ["tls", "postgres"].contains(&text.as_str())
+            || ["http:", "send:"].iter().any(|kind| text.starts_with(kind));
+        if later {
+            field.unbuilt("checks that speak come with their protocols; \"auto\" is a half-open TCP check");
+        } else {
+            let words = [
+                ("auto", Check::HalfOpen),
+                ("tcp", Check::HalfOpen),
+                ("off", Check::Off),
+            ];
+            supervisor.check = field.pick(&text, &words).unwrap_or(supervisor.check);
+        }
+    }
+    health.unbuilt("status", "it belongs to HTTP checks");
+    supervisor.interval = health.duration("interval").unwrap_or(supervisor.interval);
+    supervisor.timeout = health.duration("timeout").unwrap_or(supervisor.timeout);
+    for (key, threshold) in [
+        ("down_after", &mut supervisor.thresholds.down_after),
+        ("up_after", &mut supervisor.thresholds.up_after),
+    ] {
+        if let Some(count) = health.integer(key, 1..=1000) {
+            *threshold = u32::try_from(count).unwrap_or(*threshold);
+        }
+    }
+    let on_down = [("keep", OnDown::Keep), ("close", OnDown::Close)];
+    supervisor.on_down = health.choice("on_down", &on_down).unwrap_or(supervisor.on_down);
+    let on_return = [("keep", OnReturn::Keep), ("close", OnReturn::Close)];
+    supervisor.on_return = health.choice("on_return", &on_return).unwrap_or(supervisor.on_return);
+    health.finish();
+}
+
+fn reconnect(section: &Section<'_>, settings: &mut OriginSettings) {
+    let Some(field) = section.field("reconnect") else {
+        return;
+    };
+    let Some(table) = field.table() else {
+        return;
+    };
+    let first = table.duration("first").unwrap_or(Duration::from_millis(50));
+    let factor = table.field("factor");
+    let max = table.field("max");
+    let words = [
+        ("full", Jitter::Full),
+        ("equal", Jitter::Equal),
+        ("decorrelated", Jitter::Decorrelated),
+        ("none", Jitter::None),
+    ];
+    let jitter = table.choice("jitter", &words).unwrap_or(Jitter::Full);
+    let attempts = table.integer("attempts", 0..=u64::from(u32::MAX)).unwrap_or(0);
+    let attempts = u32::try_from(attempts).unwrap_or(u32::MAX);
+    let grow = factor.as_ref().map_or(Some(2.0), Field::float);
+    let longest = max.as_ref().map_or(Some(Duration::from_secs(15)), Field::duration);
+    table.finish();
+    let (Some(grow), Some(longest)) = (grow, longest) else {
+        return;
+    };
+    match BackoffSettings::new(first, grow, longest, jitter, attempts) {
+        Ok(backoff) => settings.supervisor.reconnect = backoff,
+        Err(error) => {
+            let place = match error {
+                BackoffError::Factor => factor.as_ref(),
+                BackoffError::Max => max.as_ref(),
+                BackoffError::First => None,
+            };
+            let why = format!("cannot work: {error}");
+            place.unwrap_or(&field).wrong(&why, "");
+        }
+    }
+}
+
+fn hold(section: &Section<'_>, hold: &mut HoldSettings) -> HalfClose {
+    let Some(table) = section.table("hold") else {
+        return HalfClose::Leaves;
+    };
+    if let Some(patience) = table.field("for").and_then(|field| field.duration()) {
+        hold.patience = patience;
+    }
+    if let Some(clients) = table.integer("clients", 0..=1_000_000) {
+        hold.clients = usize::try_from(clients).unwrap_or(hold.clients);
+    }
+    table.unbuilt("bytes", "it bounds HTTP bodies; nothing is read from a held raw client");
+    let half_close = match table.boolean("half_close") {
+        Some(true) => HalfClose::Waits,
+        Some(false) | None => HalfClose::Leaves,
+    };
+    table.finish();
+    half_close
+}

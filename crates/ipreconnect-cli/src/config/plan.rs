@@ -1,0 +1,78 @@
+//! The plan: what a configuration means, complete and checked.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use ipreconnect::OriginSettings;
+use ipreconnect_proxy::{ListenAddress, ListenerSettings};
+
+/// Everything that a gateway is to do.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Plan {
+    pub(crate) gateway: GatewayPlan,
+    pub(crate) log: LogPlan,
+    pub(crate) origins: BTreeMap<String, OriginPlan>,
+    pub(crate) listeners: BTreeMap<String, ListenPlan>,
+}
+
+/// `[gateway]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct GatewayPlan {
+    /// Worker threads; at least 1.
+    pub(crate) workers: usize,
+    pub(crate) state_dir: PathBuf,
+    /// The admin API's Unix socket.
+    pub(crate) admin: PathBuf,
+    /// Grace for drains.
+    pub(crate) shutdown: Duration,
+}
+
+/// Whether the application can do without an origin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Required {
+    Yes,
+    No,
+}
+
+/// `[origin.NAME]`.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct OriginPlan {
+    pub(crate) required: Required,
+    /// What an application should switch off while it is down.
+    pub(crate) feature: Option<String>,
+    pub(crate) settings: OriginSettings,
+    /// What listeners in front of it go by.
+    pub(crate) streams: ListenerSettings,
+}
+
+/// `[[listen]]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ListenPlan {
+    pub(crate) addresses: Vec<ListenAddress>,
+    pub(crate) origin: String,
+}
+
+/// `[log]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct LogPlan {
+    pub(crate) level: LogLevel,
+    pub(crate) format: LogFormat,
+}
+
+/// The least important lines that are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum LogLevel {
+    Error,
+    Warn,
+    Info,
+    Debug,
+    Trace,
+}
+
+/// How lines are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum LogFormat {
+    Text,
+    Json,
+}

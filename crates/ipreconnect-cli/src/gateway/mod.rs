@@ -1,0 +1,221 @@
+//! The running gateway: assembled from a plan, changed by another one, drained in the end.
+
+pub(crate) mod board;
+mod control;
+pub(crate) mod serve;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use ipreconnect::{Origin, Surroundings};
+use ipreconnect_proxy::{Gateway, GatewaySettings, ListenAddress, OpenError};
+
+use crate::config::{Change, ListenPlan, OriginPlan, Plan, diff};
+use crate::exit::{Exit, Refusal};
+use board::{Board, Resident};
+use control::Control;
+
+/// Origins and listeners at work.
+pub(crate) struct Running {
+    pub(crate) board: Arc<Board>,
+    plan: Plan,
+    surroundings: Surroundings,
+    control: Control,
+}
+
+impl Running {
+    /// Starts everything, or nothing.
+    pub(crate) fn start(plan: Plan, files: usize) -> Result<Self, Refusal> {
+        let control = Control::start().map_err(|error| cannot("start the control thread", &error))?;
+        let settings = GatewaySettings {
+            workers: plan.gateway.workers,
+            files,
+        };
+        let gateway = Gateway::start(settings).map_err(|error| cannot("start the workers", &error))?;
+        let running = Self {
+            board: Board::new(gateway),
+            surroundings: Surroundings::watch(control.handle()),
+            control,
+            plan,
+        };
+        for (name, plan) in &running.plan.origins {
+            running.start_origin(name, plan);
+        }
+        for (name, listener) in &running.plan.listeners {
+            running
+                .open(&running.plan, name, listener)
+                .map_err(|error| refuse_open(&error))?;
+        }
+        Ok(running)
+    }
+
+    pub(crate) fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    /// Takes a new plan: all of it, or nothing. What did not change is not touched.
+    pub(crate) async fn apply(&mut self, new: Plan) -> Result<Vec<Change>, Refusal> {
+        let changes = diff(&self.plan, &new);
+        for change in &changes {
+            if let Change::OriginAdded(name) = change
+                && let Some(plan) = new.origins.get(name)
+            {
+                self.start_origin(name, plan);
+            }
+        }
+        if let Err(error) = self.open_new(&new, &changes) {
+            self.undo(&changes);
+            return Err(refuse_open(&error));
+        }
+        for change in &changes {
+            self.make(&new, change).await;
+        }
+        self.plan = new;
+        Ok(changes)
+    }
+
+    /// Opens everything that is new, before anything that exists is changed.
+    fn open_new(&self, new: &Plan, changes: &[Change]) -> Result<(), OpenError> {
+        let mut opened: Vec<(&String, Vec<ListenAddress>)> = Vec::new();
+        for change in changes {
+            let result = match change {
+                Change::ListenerAdded(name) => match new.listeners.get(name) {
+                    Some(plan) => self.open(new, name, plan).map(|()| (name, plan.addresses.clone())),
+                    None => continue,
+                },
+                Change::ListenerMoved(name) => {
+                    let (added, _) = self.moved(new, name);
+                    let more = self.board.with_gateway(|gateway| gateway.open_more(name, &added));
+                    more.unwrap_or(Ok(Vec::new())).map(|_| (name, added))
+                }
+                _ => continue,
+            };
+            match result {
+                Ok(one) => opened.push(one),
+                Err(error) => {
+                    self.board.with_gateway(|gateway| {
+                        for (name, addresses) in &opened {
+                            gateway.close_some(name, addresses);
+                        }
+                    });
+                    return Err(error);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn undo(&self, changes: &[Change]) {
+        for change in changes {
+            match change {
+                Change::OriginAdded(name) => drop(self.board.take(name)),
+                Change::ListenerAdded(name) => {
+                    self.board.with_gateway(|gateway| gateway.close(name));
+                }
+                _ => {}
+            }
+        }
+    }
+
+    async fn make(&self, new: &Plan, change: &Change) {
+        match change {
+            Change::OriginChanged(name) => {
+                if let (Some(origin), Some(plan)) = (self.board.origin(name), new.origins.get(name)) {
+                    if let Err(error) = origin.reconfigure(plan.settings.clone()).await {
+                        tracing::error!(%error, "an origin cannot be changed");
+                    }
+                    self.board.put(name, resident(origin, plan));
+                }
+            }
+            Change::OriginRemoved(name) => {
+                if let Some(resident) = self.board.take(name) {
+                    resident.origin.close();
+                }
+            }
+            Change::ListenerRerouted(name) => self.reroute(new, name),
+            Change::ListenerMoved(name) => {
+                let (_, removed) = self.moved(new, name);
+                self.board.with_gateway(|gateway| gateway.close_some(name, &removed));
+                self.reroute(new, name);
+            }
+            Change::ListenerRemoved(name) => {
+                self.board.with_gateway(|gateway| gateway.close(name));
+            }
+            Change::OriginAdded(_)
+            | Change::ListenerAdded(_)
+            | Change::LogChanged
+            | Change::ShutdownChanged
+            | Change::NeedsRestart(_) => {}
+        }
+    }
+
+    /// The addresses that a listener gains, and those that it loses.
+    fn moved(&self, new: &Plan, name: &str) -> (Vec<ListenAddress>, Vec<ListenAddress>) {
+        let of = |plan: &Plan| -> BTreeSet<ListenAddress> {
+            let listener = plan.listeners.get(name);
+            listener.map(|l| l.addresses.iter().cloned().collect()).unwrap_or_default()
+        };
+        let (before, after) = (of(&self.plan), of(new));
+        let added = after.difference(&before).cloned().collect();
+        let removed = before.difference(&after).cloned().collect();
+        (added, removed)
+    }
+
+    fn reroute(&self, new: &Plan, name: &str) {
+        let Some(listener) = new.listeners.get(name) else {
+            return;
+        };
+        let origin = self.board.origin(&listener.origin);
+        if let (Some(origin), Some(plan)) = (origin, new.origins.get(&listener.origin)) {
+            self.board.with_gateway(|gateway| gateway.reroute(name, origin, plan.streams));
+        }
+    }
+
+    fn start_origin(&self, name: &str, plan: &OriginPlan) {
+        let handle = self.control.handle();
+        let origin = Origin::start(name, plan.settings.clone(), &self.surroundings, handle);
+        self.board.put(name, resident(origin, plan));
+    }
+
+    fn open(&self, plan: &Plan, name: &str, listener: &ListenPlan) -> Result<(), OpenError> {
+        let origin = self.board.origin(&listener.origin);
+        let (Some(origin), Some(behind)) = (origin, plan.origins.get(&listener.origin)) else {
+            // A plan never names an origin that it does not have.
+            return Ok(());
+        };
+        let opened = self.board.with_gateway(|gateway| {
+            gateway.listen(name, &listener.addresses, origin, behind.streams)
+        });
+        for address in opened.unwrap_or(Ok(Vec::new()))? {
+            tracing::info!(listener = name, %address, origin = listener.origin, "listening");
+        }
+        Ok(())
+    }
+
+    /// Stops accepting, lets clients finish within the grace, and ends. Returns how many were cut.
+    pub(crate) async fn drain(self) -> usize {
+        let Some(gateway) = self.board.take_gateway() else {
+            return 0;
+        };
+        let cut = gateway.drain(self.plan.gateway.shutdown).await;
+        self.control.end();
+        cut
+    }
+}
+
+fn resident(origin: Origin, plan: &OriginPlan) -> Resident {
+    Resident {
+        origin,
+        required: plan.is_required(),
+        feature: plan.feature.clone(),
+    }
+}
+
+fn cannot(what: &str, error: &std::io::Error) -> Refusal {
+    Refusal::new(Exit::Wrong, format!("cannot {what}")).because(error)
+}
+
+fn refuse_open(error: &OpenError) -> Refusal {
+    Refusal::new(Exit::Wrong, error.to_string())
+        .hint("end that process, or choose another address; port `auto` takes a free one")
+}

@@ -1,0 +1,209 @@
+//! `run`: start, wait for signals and reloads, drain.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::mpsc;
+
+use super::Running;
+use super::board::Board;
+use crate::admin::server::{self, Reload};
+use crate::admin::view::{Outcome, SCHEMA};
+use crate::config::{Change, Loaded, Mistakes, Plan};
+use crate::exit::{Exit, Refusal};
+use crate::log::Log;
+use crate::state::StateDirectory;
+
+/// Between two looks at the files of the configuration.
+const WATCH: Duration = Duration::from_millis(500);
+/// Reloads that may wait for their turn.
+const RELOADS: usize = 16;
+
+/// What `run` was asked to do.
+pub(crate) struct Order {
+    pub(crate) loaded: Loaded,
+    /// Reads the configuration again.
+    pub(crate) load: Box<dyn Fn() -> Result<Loaded, Mistakes>>,
+    pub(crate) watch: Watch,
+    pub(crate) log: Log,
+}
+
+/// Whether the files are watched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Watch {
+    No,
+    Files,
+}
+
+/// Runs the gateway until a signal ends it.
+pub(crate) fn serve(order: Order) -> Result<Exit, Refusal> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Refusal::new(Exit::Wrong, "cannot start").because(&error))?;
+    let state = StateDirectory::open(&order.loaded.plan.gateway.state_dir)?;
+    let plan = order.loaded.plan.clone();
+    let running = Running::start(plan.clone(), raise_files())?;
+    let (reloads, asked) = mpsc::channel(RELOADS);
+    serve_admin(&plan, Arc::clone(&running.board), reloads)?;
+    tracing::info!(
+        state = %state.path().display(),
+        admin = %plan.gateway.admin.display(),
+        workers = plan.gateway.workers,
+        "ipreconnect {} runs", env!("CARGO_PKG_VERSION")
+    );
+    let exit = runtime.block_on(async { Ok::<_, Refusal>(Loop::new(running, order, asked)?.run().await) })?;
+    // A socket that is gone already needs no removal.
+    let _ = std::fs::remove_file(&plan.gateway.admin);
+    Ok(exit)
+}
+
+/// As many open files as the administrator allows.
+fn raise_files() -> usize {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit {
+        current: limit.maximum,
+        maximum: limit.maximum,
+    };
+    let files = match setrlimit(Resource::Nofile, raised) {
+        Ok(()) => limit.maximum,
+        Err(_) => limit.current,
+    };
+    files.map_or(usize::MAX, |files| usize::try_from(files).unwrap_or(usize::MAX))
+}
+
+fn serve_admin(plan: &Plan, board: Arc<Board>, reloads: mpsc::Sender<Reload>) -> Result<(), Refusal> {
+    let path = plan.gateway.admin.clone();
+    let refuse = move |error: std::io::Error| {
+        let message = format!("cannot open the admin socket {}", path.display());
+        Refusal::new(Exit::Wrong, message).because(&error)
+    };
+    let listener = server::bind(&plan.gateway.admin).map_err(&refuse)?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(&refuse)?;
+    // It serves for as long as the process lives, and holds nothing that must be ended.
+    std::thread::Builder::new()
+        .name("admin".to_owned())
+        .spawn(move || {
+            if let Err(error) = runtime.block_on(server::serve(listener, board, reloads)) {
+                tracing::error!(%error, "the admin API ended");
+            }
+        })
+        .map_err(&refuse)?;
+    Ok(())
+}
+
+struct Loop {
+    running: Running,
+    order: Order,
+    asked: mpsc::Receiver<Reload>,
+    hangup: Signal,
+    terminate: Signal,
+    interrupt: Signal,
+    stamps: BTreeMap<PathBuf, Option<SystemTime>>,
+}
+
+impl Loop {
+    fn new(running: Running, order: Order, asked: mpsc::Receiver<Reload>) -> Result<Self, Refusal> {
+        let listen = |kind| {
+            signal(kind).map_err(|error| Refusal::new(Exit::Wrong, "cannot listen to signals").because(&error))
+        };
+        Ok(Self {
+            hangup: listen(SignalKind::hangup())?,
+            terminate: listen(SignalKind::terminate())?,
+            interrupt: listen(SignalKind::interrupt())?,
+            stamps: stamps(&order.loaded.files),
+            running,
+            order,
+            asked,
+        })
+    }
+
+    async fn run(mut self) -> Exit {
+        let mut watch = tokio::time::interval(WATCH);
+        loop {
+            tokio::select! {
+                _ = self.terminate.recv() => break,
+                _ = self.interrupt.recv() => break,
+                _ = self.hangup.recv() => {
+                    self.reload("SIGHUP").await;
+                }
+                Some(reply) = self.asked.recv() => {
+                    let outcome = self.reload("reload").await;
+                    // Who asked may have gone away; the reload stays.
+                    let _ = reply.send(outcome);
+                }
+                _ = watch.tick(), if self.order.watch == Watch::Files => self.look().await,
+            }
+        }
+        tracing::info!("draining: no new clients; a second signal ends at once");
+        tokio::select! {
+            cut = self.running.drain() => {
+                if cut > 0 {
+                    tracing::warn!(clients = cut, "clients were cut when the grace was over");
+                }
+                tracing::info!("ended");
+                Exit::Fine
+            }
+            _ = self.terminate.recv() => Exit::Fine,
+            _ = self.interrupt.recv() => Exit::Fine,
+        }
+    }
+
+    async fn look(&mut self) {
+        let now = stamps(&self.order.loaded.files);
+        if now != self.stamps {
+            self.stamps = now;
+            self.reload("a changed file").await;
+        }
+    }
+
+    async fn reload(&mut self, why: &str) -> Outcome {
+        let loaded = match (self.order.load)() {
+            Ok(loaded) => loaded,
+            Err(mistakes) => {
+                tracing::error!(why, "the configuration has errors; everything stays as it was\n{mistakes}");
+                return outcome(false, mistakes.lines());
+            }
+        };
+        let log = loaded.plan.log;
+        match self.running.apply(loaded.plan.clone()).await {
+            Ok(changes) => {
+                if changes.contains(&Change::LogChanged) {
+                    self.order.log.change(log);
+                }
+                self.stamps = stamps(&loaded.files);
+                self.order.loaded = loaded;
+                let lines: Vec<String> = changes.iter().map(ToString::to_string).collect();
+                let told = if lines.is_empty() { "nothing changed".to_owned() } else { lines.join(", ") };
+                tracing::info!(why, origins = self.running.plan().origins.len(), "reloaded: {told}");
+                outcome(true, if lines.is_empty() { vec![told] } else { lines })
+            }
+            Err(refusal) => {
+                tracing::error!(why, "not reloaded, everything stays as it was: {refusal}");
+                outcome(false, vec![refusal.to_string()])
+            }
+        }
+    }
+}
+
+fn outcome(done: bool, messages: Vec<String>) -> Outcome {
+    Outcome {
+        schema: SCHEMA,
+        done,
+        messages,
+    }
+}
+
+/// When each file was last changed. A file behind a link is the file itself, so that an atomic
+/// replacement and a changed link both show.
+fn stamps(files: &[PathBuf]) -> BTreeMap<PathBuf, Option<SystemTime>> {
+    let stamp = |file: &PathBuf| std::fs::metadata(file).and_then(|found| found.modified()).ok();
+    files.iter().map(|file| (file.clone(), stamp(file))).collect()
+}

@@ -1,0 +1,208 @@
+//! The proxies side by side: how each is configured, by a careful operator, and started.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde::{Deserialize, Serialize};
+
+/// The private namespace of a round has these ports for itself.
+pub(crate) const PROXY_PORT: u16 = 9000;
+pub(crate) const PREFERRED_PORT: u16 = 7001;
+pub(crate) const BACKUP_PORT: u16 = 7002;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Proxy {
+    Ipreconnect,
+    Haproxy,
+    Nginx,
+    Envoy,
+}
+
+impl Proxy {
+    pub(crate) const ALL: [Proxy; 4] = [
+        Proxy::Ipreconnect,
+        Proxy::Haproxy,
+        Proxy::Nginx,
+        Proxy::Envoy,
+    ];
+
+    /// As `--only` takes it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Proxy::Ipreconnect => "ipreconnect",
+            Proxy::Haproxy => "haproxy",
+            Proxy::Nginx => "nginx",
+            Proxy::Envoy => "envoy",
+        }
+    }
+}
+
+/// A program that can be started.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Program {
+    pub(crate) proxy: Proxy,
+    pub(crate) path: PathBuf,
+    pub(crate) version: String,
+    /// nginx: its stream module, where that is a file of its own.
+    pub(crate) module: Option<PathBuf>,
+}
+
+/// Whether there is a second origin to go to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Backup {
+    Present,
+    Absent,
+}
+
+impl Program {
+    /// Writes the configuration into `directory`, and returns the command that starts the proxy in
+    /// the foreground.
+    pub(crate) fn command(&self, backup: Backup, directory: &Path) -> io::Result<Command> {
+        let write = |name: &str, text: String| {
+            let path = directory.join(name);
+            fs::write(&path, text).map(|()| path)
+        };
+        let mut command = Command::new(&self.path);
+        match self.proxy {
+            Proxy::Ipreconnect => {
+                let config = write("ipreconnect.toml", ipreconnect(backup, directory))?;
+                command.args(["run", "--config"]).arg(config);
+            }
+            Proxy::Haproxy => {
+                let config = write("haproxy.cfg", haproxy(backup))?;
+                command.args(["-db", "-f"]).arg(config);
+            }
+            Proxy::Nginx => {
+                let config = write(
+                    "nginx.conf",
+                    nginx(backup, self.module.as_deref(), directory),
+                )?;
+                command.arg("-p").arg(directory).arg("-c").arg(config);
+            }
+            Proxy::Envoy => {
+                let config = write("envoy.yaml", envoy(backup))?;
+                command
+                    .args([
+                        "--concurrency",
+                        "1",
+                        "--disable-hot-restart",
+                        "-l",
+                        "warning",
+                        "-c",
+                    ])
+                    .arg(config);
+            }
+        }
+        command.current_dir(directory);
+        Ok(command)
+    }
+}
+
+/// Default settings.
+fn ipreconnect(backup: Backup, directory: &Path) -> String {
+    let backup = match backup {
+        Backup::Present => format!(", \"127.0.0.1:{BACKUP_PORT}\""),
+        Backup::Absent => String::new(),
+    };
+    let state = directory.join("state");
+    format!(
+        "[gateway]\n\
+         state_dir = \"{}\"\n\n\
+         [origin.bench]\n\
+         address = [\"127.0.0.1:{PREFERRED_PORT}\"{backup}]\n\n\
+         [[listen]]\n\
+         address = \"127.0.0.1:{PROXY_PORT}\"\n\
+         origin = \"bench\"\n",
+        state.display()
+    )
+}
+
+fn haproxy(backup: Backup) -> String {
+    let backup = match backup {
+        Backup::Present => format!("    server b 127.0.0.1:{BACKUP_PORT} backup\n"),
+        Backup::Absent => String::new(),
+    };
+    format!(
+        "global\n    maxconn 8192\n    nbthread 1\n\
+         defaults\n    mode tcp\n    timeout connect 500ms\n    timeout check 500ms\n    \
+         timeout client 60s\n    timeout server 60s\n    timeout queue 10s\n    \
+         retries 3\n    option redispatch 1\n    backlog 4096\n    \
+         default-server check inter 500ms fall 2 rise 2\n\
+         listen bench\n    bind 127.0.0.1:{PROXY_PORT}\n    \
+         server a 127.0.0.1:{PREFERRED_PORT}\n{backup}"
+    )
+}
+
+fn nginx(backup: Backup, module: Option<&Path>, directory: &Path) -> String {
+    let load = module.map_or_else(String::new, |module| {
+        format!("load_module {};\n", module.display())
+    });
+    let backup = match backup {
+        Backup::Present => {
+            format!("server 127.0.0.1:{BACKUP_PORT} max_fails=1 fail_timeout=1s backup;")
+        }
+        Backup::Absent => String::new(),
+    };
+    let pid = directory.join("nginx.pid");
+    format!(
+        "{load}daemon off;\nuser root;\nworker_processes 1;\nworker_rlimit_nofile 20000;\n\
+         error_log stderr error;\npid {};\n\
+         events {{ worker_connections 16384; }}\n\
+         stream {{\n  \
+         upstream bench {{\n    \
+         server 127.0.0.1:{PREFERRED_PORT} max_fails=1 fail_timeout=1s;\n    {backup}\n  }}\n  \
+         server {{\n    listen 127.0.0.1:{PROXY_PORT} backlog=4096;\n    proxy_pass bench;\n    \
+         proxy_connect_timeout 500ms;\n    proxy_next_upstream on;\n    proxy_timeout 60s;\n  }}\n}}\n",
+        pid.display()
+    )
+}
+
+fn envoy(backup: Backup) -> String {
+    let endpoint = |priority: u8, port: u16| {
+        format!(
+            "      - priority: {priority}\n        lb_endpoints:\n        - endpoint:\n            \
+             address: {{ socket_address: {{ address: 127.0.0.1, port_value: {port} }} }}\n"
+        )
+    };
+    let mut endpoints = endpoint(0, PREFERRED_PORT);
+    if backup == Backup::Present {
+        endpoints += &endpoint(1, BACKUP_PORT);
+    }
+    format!(
+        "static_resources:
+  listeners:
+  - name: bench
+    address: {{ socket_address: {{ address: 127.0.0.1, port_value: {PROXY_PORT} }} }}
+    tcp_backlog_size: 4096
+    filter_chains:
+    - filters:
+      - name: envoy.filters.network.tcp_proxy
+        typed_config:
+          \"@type\": type.googleapis.com/envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy
+          stat_prefix: bench
+          cluster: bench
+          max_connect_attempts: 4
+  clusters:
+  - name: bench
+    type: STATIC
+    connect_timeout: 0.5s
+    health_checks:
+    - {{ timeout: 0.5s, interval: 0.5s, no_traffic_interval: 0.5s, unhealthy_threshold: 2, healthy_threshold: 2, tcp_health_check: {{}} }}
+    outlier_detection:
+      split_external_local_origin_errors: true
+      consecutive_local_origin_failure: 2
+      interval: 0.5s
+      base_ejection_time: 1s
+      max_ejection_percent: 100
+    circuit_breakers:
+      thresholds:
+      - {{ max_connections: 16384, max_pending_requests: 16384, max_requests: 16384, max_retries: 1024 }}
+    load_assignment:
+      cluster_name: bench
+      endpoints:
+{endpoints}"
+    )
+}

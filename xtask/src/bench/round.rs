@@ -1,0 +1,224 @@
+//! One round: one proxy, one scenario, in namespaces of its own.
+//!
+//! A round is a process of its own. Its network namespace has nothing but a loopback, so that ports
+//! are free, packets can be dropped and no connection of an earlier round lingers; its process
+//! namespace ends with it, and all it started too.
+
+use std::io;
+use std::process::{Command, ExitCode, Stdio};
+use std::time::Duration;
+
+use ipreconnect_lab::load::Load;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use serde::{Deserialize, Serialize};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, sleep, sleep_until, timeout};
+
+use super::cpu::Cores;
+use super::fault::Fault;
+use super::process::{self, Process};
+use super::proxy::{BACKUP_PORT, Backup, PREFERRED_PORT, PROXY_PORT, Program};
+use super::scenario::{FAULT_AT, Scenario};
+use super::sight::{Course, Sight};
+
+/// How long a proxy may take until it serves.
+const START: Duration = Duration::from_secs(15);
+/// How long one look at the proxy may take, and the time between two.
+const LOOK: Duration = Duration::from_millis(500);
+const PAUSE: Duration = Duration::from_millis(20);
+/// More than five seconds of unanswered requests.
+const MOST_IN_FLIGHT: u32 = 8192;
+
+/// What to do in a round.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Order {
+    pub(crate) scenario: Scenario,
+    pub(crate) program: Program,
+}
+
+/// What became of it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Round {
+    Seen(Sight),
+    /// It could not be measured; why.
+    Failed(String),
+}
+
+impl Order {
+    /// Plays the round in a process and namespaces of its own.
+    pub(crate) fn play(&self) -> Round {
+        self.spawn()
+            .unwrap_or_else(|error| Round::Failed(error.to_string()))
+    }
+
+    fn spawn(&self) -> io::Result<Round> {
+        let mut command = Command::new("unshare");
+        if !rustix::process::geteuid().is_root() {
+            command.args(["--user", "--map-root-user"]);
+        }
+        let output = command
+            .args([
+                "--net",
+                "--pid",
+                "--fork",
+                "--kill-child",
+                "--mount-proc",
+                "--",
+            ])
+            .arg(std::env::current_exe()?)
+            .arg("bench-round")
+            .arg(serde_json::to_string(self)?)
+            .stdin(Stdio::null())
+            .stderr(Stdio::inherit())
+            .output()
+            .map_err(|error| io::Error::other(format!("unshare cannot be run: {error}")))?;
+        let told = String::from_utf8_lossy(&output.stdout);
+        let line = told.lines().last().unwrap_or_default();
+        serde_json::from_str(line)
+            .map_err(|_| io::Error::other("no network namespace can be made here (unshare failed)"))
+    }
+}
+
+/// The process of a round: carries out the order and prints what was seen.
+pub(crate) fn run(order: &str) -> ExitCode {
+    let round = serde_json::from_str(order)
+        .map_err(io::Error::from)
+        .and_then(|order| carry_out(&order));
+    let round = match round {
+        Ok(sight) => Round::Seen(sight),
+        Err(error) => Round::Failed(error.to_string()),
+    };
+    match serde_json::to_string(&round) {
+        Ok(line) => {
+            println!("{line}");
+            ExitCode::SUCCESS
+        }
+        Err(_) => ExitCode::FAILURE,
+    }
+}
+
+fn carry_out(order: &Order) -> io::Result<Sight> {
+    prepare_namespace()?;
+    let cores = Cores::split()?;
+    cores.enter()?;
+    let directory = tempfile::tempdir()?;
+    let log = directory.path().join("output");
+
+    let preferred = Process::origin(PREFERRED_PORT, "a")?;
+    let (backup, _second) = match order.scenario.has_backup() {
+        true => (Backup::Present, Some(Process::origin(BACKUP_PORT, "b")?)),
+        false => (Backup::Absent, None),
+    };
+    let mut command = order.program.command(backup, directory.path())?;
+    let mut proxy = cores.as_proxy(|| Process::proxy(&mut command, &log))?;
+
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    runtime.block_on(async {
+        if !serves(&mut proxy).await {
+            let told = process::told(&log);
+            return Err(io::Error::other(format!("it did not serve: {told}")));
+        }
+        measure(order.scenario, Fault::ready(order.scenario, preferred)?).await
+    })
+}
+
+fn prepare_namespace() -> io::Result<()> {
+    let up = Command::new("ip")
+        .args(["link", "set", "lo", "up"])
+        .status()?;
+    if !up.success() {
+        return Err(io::Error::other("the loopback cannot be set up"));
+    }
+    let most = getrlimit(Resource::Nofile).maximum;
+    let limit = Rlimit {
+        current: most,
+        maximum: most,
+    };
+    Ok(setrlimit(Resource::Nofile, limit)?)
+}
+
+/// Waits until the preferred origin answers through the proxy.
+async fn serves(proxy: &mut Process) -> bool {
+    let deadline = Instant::now() + START;
+    while Instant::now() < deadline && !proxy.has_ended() {
+        if ask().await.is_ok_and(|name| name == "a") {
+            return true;
+        }
+        sleep(PAUSE).await;
+    }
+    false
+}
+
+/// The load, and the fault in its middle.
+async fn measure(scenario: Scenario, fault: Fault) -> io::Result<Sight> {
+    let begin = Instant::now();
+    let load = Load {
+        lasting: scenario.lasting(),
+        most_in_flight: MOST_IN_FLIGHT,
+        ..Load::on(([127, 0, 0, 1], PROXY_PORT).into())
+    };
+    let load = load.start()?;
+    let (report, happened) = tokio::join!(load.finished(), happen(scenario, fault, begin));
+    // The origin lives until the last outcome is there.
+    let (course, _origin) = happened?;
+    Ok(Sight::new(&report, &course))
+}
+
+/// Lets the fault happen, and mends it if the scenario says so.
+async fn happen(scenario: Scenario, fault: Fault, begin: Instant) -> io::Result<(Course, Fault)> {
+    sleep_until(begin + FAULT_AT).await;
+    let (fault, began, complete) = aside(fault, begin, Fault::strike).await?;
+    let mut course = Course {
+        began,
+        complete,
+        mended: None,
+        used_again: None,
+    };
+    let end = begin + scenario.lasting();
+    let Some(after) = scenario.mended_after() else {
+        return Ok((course, fault));
+    };
+    sleep_until(begin + began + after).await;
+    let (fault, _, mended) = aside(fault, begin, Fault::mend).await?;
+    course.mended = Some(mended);
+    while Instant::now() < end && course.used_again.is_none() {
+        if ask().await.is_ok_and(|name| name == "a") {
+            course.used_again = Some(begin.elapsed());
+        }
+        sleep(PAUSE).await;
+    }
+    Ok((course, fault))
+}
+
+/// Does something to the origin on a thread of its own, so that the load goes on, and tells when it
+/// began and when it was done.
+async fn aside(
+    mut fault: Fault,
+    begin: Instant,
+    work: fn(&mut Fault) -> io::Result<()>,
+) -> io::Result<(Fault, Duration, Duration)> {
+    let done = tokio::task::spawn_blocking(move || {
+        let began = begin.elapsed();
+        work(&mut fault).map(|()| (fault, began, begin.elapsed()))
+    });
+    done.await.map_err(io::Error::other)?
+}
+
+/// One request through the proxy; the name of who answered.
+async fn ask() -> io::Result<String> {
+    let asked = async {
+        let mut stream = TcpStream::connect(("127.0.0.1", PROXY_PORT)).await?;
+        stream.write_all(b"look\n").await?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await?;
+        let name = answer.split(' ').next().unwrap_or_default();
+        Ok(name.to_owned())
+    };
+    timeout(LOOK, asked)
+        .await
+        .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+}

@@ -1,0 +1,115 @@
+//! The arguments of `bench recovery`.
+
+use super::peers::Builds;
+use super::proxy::Proxy;
+use super::scenario::Scenario;
+
+const ROUNDS: usize = 5;
+const MOST_ROUNDS: usize = 99;
+
+/// What is to be measured.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Wish {
+    pub(crate) rounds: usize,
+    pub(crate) scenarios: Vec<Scenario>,
+    pub(crate) proxies: Vec<Proxy>,
+    pub(crate) builds: Builds,
+}
+
+impl Wish {
+    /// `[--rounds N] [--only NAME]… [--current-peers]`, where a name is a scenario's or a proxy's.
+    pub(crate) fn parse(arguments: &[&str]) -> Result<Self, String> {
+        let mut wish = Self {
+            rounds: ROUNDS,
+            scenarios: Vec::new(),
+            proxies: Vec::new(),
+            builds: Builds::System,
+        };
+        let mut words = arguments.iter();
+        while let Some(word) = words.next() {
+            let mut value = || words.next().ok_or(format!("{word} needs a value"));
+            match *word {
+                "--rounds" => wish.rounds = rounds(value()?)?,
+                "--only" => wish.only(value()?)?,
+                "--current-peers" => wish.builds = Builds::Current,
+                _ => return Err(format!("unknown argument {word}")),
+            }
+        }
+        if wish.scenarios.is_empty() {
+            wish.scenarios = Scenario::ALL.to_vec();
+        }
+        if wish.proxies.is_empty() {
+            wish.proxies = Proxy::ALL.to_vec();
+        }
+        Ok(wish)
+    }
+
+    /// Whether the whole table is measured.
+    pub(crate) fn is_complete(&self) -> bool {
+        self.scenarios.len() == Scenario::ALL.len() && self.proxies.len() == Proxy::ALL.len()
+    }
+
+    fn only(&mut self, name: &str) -> Result<(), String> {
+        let scenario = Scenario::ALL.into_iter().find(|s| s.name() == name);
+        let proxy = Proxy::ALL.into_iter().find(|p| p.name() == name);
+        if scenario.is_none() && proxy.is_none() {
+            let scenarios = Scenario::ALL.map(Scenario::name);
+            let names = [&scenarios[..], &Proxy::ALL.map(Proxy::name)].concat();
+            return Err(format!("--only takes one of {}", names.join(", ")));
+        }
+        // A name that is given twice is meant once.
+        self.scenarios
+            .extend(scenario.filter(|s| !self.scenarios.contains(s)));
+        self.proxies
+            .extend(proxy.filter(|p| !self.proxies.contains(p)));
+        Ok(())
+    }
+}
+
+fn rounds(word: &str) -> Result<usize, String> {
+    word.parse()
+        .ok()
+        .filter(|rounds| (1..=MOST_ROUNDS).contains(rounds))
+        .ok_or(format!("--rounds takes 1 to {MOST_ROUNDS}, not {word}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_means_everything() {
+        let wish = Wish::parse(&[]).unwrap();
+        assert_eq!(wish.rounds, ROUNDS);
+        assert!(wish.is_complete());
+        assert_eq!(wish.builds, Builds::System);
+    }
+
+    #[test]
+    fn only_names_scenarios_and_proxies() {
+        let words = [
+            "--only", "frozen", "--only", "nginx", "--only", "nginx", "--rounds", "1",
+        ];
+        let wish = Wish::parse(&words).unwrap();
+        assert_eq!(wish.scenarios, [Scenario::Frozen]);
+        assert_eq!(wish.proxies, [Proxy::Nginx]);
+        assert_eq!(wish.rounds, 1);
+        assert!(!wish.is_complete());
+    }
+
+    #[test]
+    fn mistakes_are_told() {
+        for (words, told) in [
+            (
+                &["--only", "squid"][..],
+                "--only takes one of crash-with-backup",
+            ),
+            (&["--rounds", "0"], "--rounds takes 1 to 99, not 0"),
+            (&["--rounds"], "--rounds needs a value"),
+            (&["--fast"], "unknown argument --fast"),
+        ] {
+            let error = Wish::parse(words).unwrap_err();
+            assert!(error.starts_with(told), "{error}");
+        }
+    }
+}
