@@ -8,7 +8,9 @@ use clap_complete::Shell;
 /// Keeps an application connected to the servers it cannot work without.
 #[derive(Debug, Parser)]
 #[command(name = "ipreconnect", version, propagate_version = true)]
-#[command(after_help = "Exit codes: 0 fine, 1 the thing asked about is not fine, 2 wrong use or configuration,\n3 the running gateway cannot be reached.")]
+#[command(
+    after_help = "Exit codes: 0 fine, 1 the thing asked about is not fine, 2 wrong use or configuration,\n3 the running gateway cannot be reached."
+)]
 pub(crate) struct Arguments {
     #[command(subcommand)]
     pub(crate) command: Command,
@@ -33,7 +35,9 @@ pub(crate) struct Arguments {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Run the gateway in the foreground
-    #[command(after_help = "Examples:\n  ipreconnect run\n  ipreconnect run --config /etc/ipreconnect --watch\n  ipreconnect run --listen 127.0.0.1:9200 --origin search-1:9200,search-2:9200\n\nSIGHUP reloads, SIGTERM and SIGINT drain and end.")]
+    #[command(
+        after_help = "Examples:\n  ipreconnect run\n  ipreconnect run --config /etc/ipreconnect --watch\n  ipreconnect run --listen 127.0.0.1:9200 --origin search-1:9200,search-2:9200\n\nSIGHUP reloads, SIGTERM and SIGINT drain and end."
+    )]
     Run(Run),
     /// Validate the configuration, and say what it exposes to whom
     Check {
@@ -41,7 +45,9 @@ pub(crate) enum Command {
         path: Option<PathBuf>,
     },
     /// Show the proven state of each origin and listener
-    #[command(after_help = "Examples:\n  ipreconnect status\n  ipreconnect status search\n  ipreconnect status --wait && start-my-application")]
+    #[command(
+        after_help = "Examples:\n  ipreconnect status\n  ipreconnect status search\n  ipreconnect status --wait && start-my-application"
+    )]
     Status(Status),
     /// Make the running gateway take its changed configuration
     Reload,
@@ -67,11 +73,22 @@ pub(crate) enum Command {
 #[derive(Debug, Args)]
 pub(crate) struct Run {
     /// Where to listen, instead of a file: ip:port, [v6]:port, localhost:port, ip:auto, unix:/path
-    #[arg(long, value_name = "ADDR", requires = "origin", value_delimiter = ',', conflicts_with = "config")]
+    #[arg(
+        long,
+        value_name = "ADDR",
+        requires = "origin",
+        value_delimiter = ',',
+        conflicts_with = "config"
+    )]
     pub(crate) listen: Vec<String>,
 
     /// The origin's addresses, the preferred one first: host:port, unix:/path
-    #[arg(long, value_name = "ADDR,…", requires = "listen", value_delimiter = ',')]
+    #[arg(
+        long,
+        value_name = "ADDR,…",
+        requires = "listen",
+        value_delimiter = ','
+    )]
     pub(crate) origin: Vec<String>,
 
     /// Reload when a file of the configuration changes

@@ -25,7 +25,10 @@ pub(crate) fn begin(plan: LogPlan, louder: i8) -> Log {
         LogFormat::Text => lines.with_ansi(colour).boxed(),
         LogFormat::Json => lines.json().flatten_event(true).boxed(),
     };
-    tracing_subscriber::registry().with(filter).with(layer).init();
+    tracing_subscriber::registry()
+        .with(filter)
+        .with(layer)
+        .init();
     Log { level, louder }
 }
 
@@ -54,5 +57,8 @@ fn filter(level: LogLevel, louder: i8) -> LevelFilter {
         LogLevel::Trace => 4,
     };
     let step = own.saturating_add(louder).clamp(0, 4);
-    steps.get(usize::try_from(step).unwrap_or(2)).copied().unwrap_or(LevelFilter::INFO)
+    steps
+        .get(usize::try_from(step).unwrap_or(2))
+        .copied()
+        .unwrap_or(LevelFilter::INFO)
 }

@@ -40,8 +40,16 @@ fn dispatch(arguments: &Arguments) -> Result<Exit, Refusal> {
         Command::Status(status) => commands::status::status(arguments, status),
         Command::Reload => commands::reload::reload(arguments),
         Command::Demo { stay } => {
-            let afterwards = if *stay { Afterwards::Stay } else { Afterwards::End };
-            let format = if arguments.json { Format::Json } else { Format::Text };
+            let afterwards = if *stay {
+                Afterwards::Stay
+            } else {
+                Afterwards::End
+            };
+            let format = if arguments.json {
+                Format::Json
+            } else {
+                Format::Text
+            };
             demo::run(afterwards, format)
         }
         Command::Completions { shell } => Ok(commands::man::completions(*shell)),

@@ -93,7 +93,7 @@ impl Acceptor {
             match acceptfrom_with(self.socket.get_ref(), flags) {
                 Ok((client, peer)) => {
                     self.resume();
-                    self.admit(client, peer);
+                    self.admit(client, peer.as_ref());
                 }
                 Err(Errno::AGAIN) => return Turn::Empty,
                 Err(errno @ (Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM)) => {
@@ -106,9 +106,9 @@ impl Acceptor {
         Turn::More
     }
 
-    fn admit(&self, client: OwnedFd, peer: Option<SocketAddrAny>) {
+    fn admit(&self, client: OwnedFd, peer: Option<&SocketAddrAny>) {
         self.counters.accepted();
-        let from = peer.as_ref().and_then(ip_of);
+        let from = peer.and_then(ip_of);
         if !is_admitted(&client, from) {
             self.counters.denied();
             return;

@@ -273,7 +273,11 @@ impl Gateway {
             .iter()
             .map(|(name, listener)| ListenerStatus {
                 name: name.clone(),
-                addresses: listener.doors.iter().map(|door| door.bound.clone()).collect(),
+                addresses: listener
+                    .doors
+                    .iter()
+                    .map(|door| door.bound.clone())
+                    .collect(),
                 origin: listener.route.load().origin().name().to_owned(),
                 totals: listener
                     .counters

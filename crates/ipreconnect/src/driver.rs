@@ -89,7 +89,7 @@ impl Driver {
                 },
                 Some(event) = self.orders.next() => self.hear(event),
                 () = self.shared.waiters.doorbell.notified() => {}
-                signal = self.signals.recv() => self.hear_signal(signal),
+                signal = self.signals.recv() => self.hear_signal(signal.ok()),
                 () = tokio::time::sleep_until(due.into()) => self.wake(due),
             }
             self.take_more();
@@ -121,13 +121,11 @@ impl Driver {
         self.hear(Event::Elapsed);
     }
 
-    fn hear_signal(&mut self, signal: Result<Signal, broadcast::error::RecvError>) {
+    fn hear_signal(&mut self, signal: Option<Signal>) {
         match signal {
-            Ok(Signal::NetworkChanged) => self.hear(Event::NetworkChanged),
-            Ok(Signal::Resumed) => self.hear(Event::Resumed),
-            Err(broadcast::error::RecvError::Lagged(_)) => self.hear(Event::NetworkChanged),
-            // The surroundings outlive every origin in them.
-            Err(broadcast::error::RecvError::Closed) => {}
+            // Too many signals at once to be kept: the machine certainly changed.
+            Some(Signal::NetworkChanged) | None => self.hear(Event::NetworkChanged),
+            Some(Signal::Resumed) => self.hear(Event::Resumed),
         }
     }
 

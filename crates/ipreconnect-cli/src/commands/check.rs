@@ -10,7 +10,9 @@ pub(crate) fn check(arguments: &Arguments, path: Option<&std::path::Path>) -> Ex
     match load(path, &Environment::of_process()) {
         Err(mistakes) if arguments.json => {
             let errors = mistakes.lines();
-            super::print_json(&serde_json::json!({ "schema": 1, "valid": false, "errors": errors }));
+            super::print_json(
+                &serde_json::json!({ "schema": 1, "valid": false, "errors": errors }),
+            );
             Exit::Wrong
         }
         Err(mistakes) => {
@@ -18,7 +20,9 @@ pub(crate) fn check(arguments: &Arguments, path: Option<&std::path::Path>) -> Ex
             Exit::Wrong
         }
         Ok(loaded) if arguments.json => {
-            super::print_json(&serde_json::json!({ "schema": 1, "valid": true, "plan": show(&loaded.plan) }));
+            super::print_json(
+                &serde_json::json!({ "schema": 1, "valid": true, "plan": show(&loaded.plan) }),
+            );
             Exit::Fine
         }
         Ok(loaded) => {

@@ -11,7 +11,9 @@ use crate::exit::{Exit, Refusal};
 /// Prints the manual page.
 pub(crate) fn man() -> Result<Exit, Refusal> {
     let mut page = Vec::new();
-    let write = |error: std::io::Error| Refusal::new(Exit::NotFine, "cannot print the manual").because(&error);
+    let write = |error: std::io::Error| {
+        Refusal::new(Exit::NotFine, "cannot print the manual").because(&error)
+    };
     clap_mangen::Man::new(Arguments::command())
         .render(&mut page)
         .map_err(write)?;

@@ -10,8 +10,7 @@ use crate::exit::{Exit, Refusal};
 /// Asks for it, and tells what came of it.
 pub(crate) fn reload(arguments: &Arguments) -> Result<Exit, Refusal> {
     let socket = super::status::admin_socket(arguments)?;
-    let (_, outcome): (_, Outcome) =
-        super::block_on(ask(&socket, Method::POST, "/v1/reload"))?;
+    let (_, outcome): (_, Outcome) = super::block_on(ask(&socket, Method::POST, "/v1/reload"))?;
     if arguments.json {
         super::print_json(&outcome);
     } else {
@@ -22,5 +21,9 @@ pub(crate) fn reload(arguments: &Arguments) -> Result<Exit, Refusal> {
             println!("not reloaded: everything stays as it was");
         }
     }
-    Ok(if outcome.done { Exit::Fine } else { Exit::Wrong })
+    Ok(if outcome.done {
+        Exit::Fine
+    } else {
+        Exit::Wrong
+    })
 }

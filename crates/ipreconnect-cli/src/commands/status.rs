@@ -44,7 +44,11 @@ pub(crate) fn status(arguments: &Arguments, status: &Status) -> Result<Exit, Ref
     } else {
         print!("{}", text(&shown));
     }
-    Ok(if is_fine(&shown, status) { Exit::Fine } else { Exit::NotFine })
+    Ok(if is_fine(&shown, status) {
+        Exit::Fine
+    } else {
+        Exit::NotFine
+    })
 }
 
 /// Where the gateway of this configuration can be asked. A broken configuration must not hide a
@@ -58,7 +62,11 @@ pub(crate) fn admin_socket(arguments: &Arguments) -> Result<PathBuf, Refusal> {
         let message = "the configuration has errors; `ipreconnect check` shows them";
         return Err(Refusal::new(Exit::Wrong, message));
     }
-    let nothing = from_addresses(&["127.0.0.1:0".into()], &["127.0.0.1:1".into()], &environment);
+    let nothing = from_addresses(
+        &["127.0.0.1:0".into()],
+        &["127.0.0.1:1".into()],
+        &environment,
+    );
     nothing
         .map(|loaded| loaded.plan.gateway.admin)
         .map_err(|_| Refusal::new(Exit::Wrong, "there is no state directory"))
@@ -73,7 +81,10 @@ async fn question(socket: &Path, origin: Option<&str>) -> Result<Shown, Refusal>
         .filter(|one| origin.is_none_or(|name| one.name == name))
         .collect();
     if let (Some(name), true) = (origin, origins.is_empty()) {
-        return Err(Refusal::new(Exit::Wrong, format!("there is no origin {name:?}")));
+        return Err(Refusal::new(
+            Exit::Wrong,
+            format!("there is no origin {name:?}"),
+        ));
     }
     Ok(Shown {
         schema: SCHEMA,
@@ -97,7 +108,11 @@ fn text(shown: &Shown) -> String {
         text.push_str(&show_origin(&paint, origin));
     }
     for listener in &shown.listeners.listeners {
-        if !shown.origins.iter().any(|origin| origin.name == listener.origin) {
+        if !shown
+            .origins
+            .iter()
+            .any(|origin| origin.name == listener.origin)
+        {
             continue;
         }
         text.push_str(&format!(
@@ -125,7 +140,10 @@ fn show_origin(paint: &Paint, origin: &OriginView) -> String {
         origin.identity,
     );
     if let Some(failure) = &origin.failure {
-        text.push_str(&format!("  why: {}: {}; {}\n", failure.layer, failure.cause, failure.advice));
+        text.push_str(&format!(
+            "  why: {}: {}; {}\n",
+            failure.layer, failure.cause, failure.advice
+        ));
     }
     if origin.waiting > 0 {
         text.push_str(&format!("  {} clients wait in the hold\n", origin.waiting));

@@ -111,12 +111,19 @@ impl Shown {
         for listener in &self.listeners {
             text.push_str(&format!("listener {}\n", listener.name));
             for address in &listener.addresses {
-                text.push_str(&format!("  {:<28} open to {}\n", address.address, address.reach));
+                text.push_str(&format!(
+                    "  {:<28} open to {}\n",
+                    address.address, address.reach
+                ));
             }
             text.push_str(&format!("  leads to origin {}\n", listener.origin));
         }
         for origin in &self.origins {
-            let required = if origin.required { "required" } else { "optional" };
+            let required = if origin.required {
+                "required"
+            } else {
+                "optional"
+            };
             text.push_str(&format!(
                 "origin {}: {required}, {}, {} (raw TCP cannot prove who answers)\n",
                 origin.name, origin.balance, origin.identity

@@ -34,7 +34,9 @@ impl fmt::Display for Change {
             Self::ListenerRemoved(name) => write!(f, "listener {name:?} removed"),
             Self::LogChanged => f.write_str("log changed"),
             Self::ShutdownChanged => f.write_str("gateway.shutdown changed"),
-            Self::NeedsRestart(key) => write!(f, "{key} changed: it takes effect at the next start"),
+            Self::NeedsRestart(key) => {
+                write!(f, "{key} changed: it takes effect at the next start")
+            }
         }
     }
 }
@@ -56,7 +58,8 @@ pub(crate) fn diff(old: &Plan, new: &Plan) -> Vec<Change> {
                 changes.push(Change::ListenerMoved(name.clone()));
             }
             Some(after) => {
-                let streams = |plan: &Plan, origin: &str| plan.origins.get(origin).map(|o| o.streams);
+                let streams =
+                    |plan: &Plan, origin: &str| plan.origins.get(origin).map(|o| o.streams);
                 let rules = streams(old, &plan.origin) != streams(new, &after.origin);
                 if after.origin != plan.origin || rules {
                     changes.push(Change::ListenerRerouted(name.clone()));
@@ -81,8 +84,14 @@ pub(crate) fn diff(old: &Plan, new: &Plan) -> Vec<Change> {
         changes.push(Change::ShutdownChanged);
     }
     for (key, differs) in [
-        ("gateway.workers", old.gateway.workers != new.gateway.workers),
-        ("gateway.state_dir", old.gateway.state_dir != new.gateway.state_dir),
+        (
+            "gateway.workers",
+            old.gateway.workers != new.gateway.workers,
+        ),
+        (
+            "gateway.state_dir",
+            old.gateway.state_dir != new.gateway.state_dir,
+        ),
         ("gateway.admin", old.gateway.admin != new.gateway.admin),
     ] {
         if differs {

@@ -29,7 +29,8 @@ fn state_directory(environment: &Environment) -> PathBuf {
         return directory;
     }
     let xdg = set("XDG_STATE_HOME").or_else(|| Some(set("HOME")?.join(".local/state")));
-    xdg.unwrap_or_else(|| PathBuf::from("/var/lib")).join("ipreconnect")
+    xdg.unwrap_or_else(|| PathBuf::from("/var/lib"))
+        .join("ipreconnect")
 }
 
 pub(super) struct ReadGateway {

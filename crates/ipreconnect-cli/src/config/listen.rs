@@ -24,7 +24,9 @@ pub(super) struct Read<'a> {
 
 /// Reads one listener; relative paths are relative to `base`.
 pub(super) fn read<'a>(section: Section<'a>, base: &Path) -> Option<Read<'a>> {
-    let name = section.field("name").and_then(|field| Some((field.text()?, field)));
+    let name = section
+        .field("name")
+        .and_then(|field| Some((field.text()?, field)));
     let address = section.field("address");
     let origin = section.field("origin");
     let allowed = section.field("public");
@@ -57,14 +59,17 @@ pub(super) fn read<'a>(section: Section<'a>, base: &Path) -> Option<Read<'a>> {
     section.finish();
     let (address, origin) = (address?, origin?);
     let addresses = addresses(&address, base)?;
-    let exposed: Vec<ListenAddress> = addresses.iter().filter(|one| is_public(one)).cloned().collect();
+    let exposed: Vec<ListenAddress> = addresses
+        .iter()
+        .filter(|one| is_public(one))
+        .cloned()
+        .collect();
     if !exposed.is_empty() && !public {
         let shown: Vec<String> = exposed.iter().map(ToString::to_string).collect();
         address.wrong(
             &format!("has an address that is not loopback: {}", shown.join(", ")),
             "add `public = true` to this listener if that is meant",
         );
-        return None;
     }
     Some(Read {
         name,
@@ -124,9 +129,13 @@ pub(super) fn parse(text: &str, base: &Path) -> Result<Vec<ListenAddress>, &'sta
     let (host, port) = text.rsplit_once(':').ok_or("the port is missing")?;
     let port = match port {
         "auto" => 0,
-        port => port.parse().map_err(|_| "the port must be `auto` or a number from 0 to 65535")?,
+        port => port
+            .parse()
+            .map_err(|_| "the port must be `auto` or a number from 0 to 65535")?,
     };
-    let literal = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+    let literal = host
+        .strip_prefix('[')
+        .and_then(|host| host.strip_suffix(']'));
     let ips: Vec<IpAddr> = match (literal, host) {
         (None, "localhost") => vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()],
         (Some(host), _) => {

@@ -21,10 +21,13 @@ const LARGEST: u64 = 4 * 1024 * 1024;
 /// Files of one directory.
 const FILES: usize = 1024;
 
+/// Looks a variable up.
+type Variable = Box<dyn Fn(&str) -> Option<String>>;
+
 /// What a configuration may depend on besides its text.
 pub(crate) struct Environment {
     /// A variable of the environment.
-    pub(crate) variable: Box<dyn Fn(&str) -> Option<String>>,
+    pub(crate) variable: Variable,
     /// Cores of this machine.
     pub(crate) cores: usize,
 }
@@ -51,7 +54,10 @@ pub(crate) struct Loaded {
 impl Loaded {
     /// The warnings, drawn.
     pub(crate) fn render_warnings(&self, colour: Colour) -> String {
-        let drawn = self.warnings.iter().map(|warning| warning.render(Severity::Warning, colour));
+        let drawn = self
+            .warnings
+            .iter()
+            .map(|warning| warning.render(Severity::Warning, colour));
         drawn.collect::<Vec<_>>().join("\n")
     }
 }
@@ -95,7 +101,11 @@ pub(crate) fn from_addresses(
         name: "command line".to_owned(),
         text,
     };
-    assemble(&[(Arc::new(source), PathBuf::from("."))], environment, Vec::new())
+    assemble(
+        &[(Arc::new(source), PathBuf::from("."))],
+        environment,
+        Vec::new(),
+    )
 }
 
 fn find(environment: &Environment) -> Result<PathBuf, Mistakes> {
@@ -117,7 +127,10 @@ fn find(environment: &Environment) -> Result<PathBuf, Mistakes> {
 /// The file itself, or the `*.toml` of a directory in the order of their names.
 fn files_of(path: &Path) -> Result<Vec<PathBuf>, Mistakes> {
     let unreadable = |error: std::io::Error| {
-        Mistakes::from(Mistake::new(format!("cannot read {}: {error}", path.display())))
+        Mistakes::from(Mistake::new(format!(
+            "cannot read {}: {error}",
+            path.display()
+        )))
     };
     if !fs::metadata(path).map_err(unreadable)?.is_dir() {
         return Ok(vec![path.to_owned()]);
@@ -126,11 +139,17 @@ fn files_of(path: &Path) -> Result<Vec<PathBuf>, Mistakes> {
         .map_err(unreadable)?
         .flatten()
         .map(|entry| entry.path())
-        .filter(|file| file.extension().is_some_and(|extension| extension == "toml"))
+        .filter(|file| {
+            file.extension()
+                .is_some_and(|extension| extension == "toml")
+        })
         .collect();
     files.sort();
     if files.is_empty() || files.len() > FILES {
-        let message = format!("{} must have from 1 to {FILES} files *.toml", path.display());
+        let message = format!(
+            "{} must have from 1 to {FILES} files *.toml",
+            path.display()
+        );
         return Err(Mistake::new(message).into());
     }
     Ok(files)
@@ -210,7 +229,8 @@ fn assemble(
         }
     }
     assembly.cross_check();
-    let mistakes = assembly.mistakes.into_inner();
+    let mut mistakes = assembly.mistakes.into_inner();
+    mistakes.sort_by_key(Mistake::order);
     if mistakes.is_empty() {
         Ok(Loaded {
             plan: assembly.plan,
@@ -246,7 +266,11 @@ impl Assembly<'_> {
         let reader = Reader {
             source: Arc::clone(source),
             lookup: &*self.environment.variable,
-            mistakes: if pass == Pass::Gateway { &silenced } else { &found },
+            mistakes: if pass == Pass::Gateway {
+                &silenced
+            } else {
+                &found
+            },
         };
         let section = Section::new(&reader, "", root.get_ref(), 0..0);
         match pass {
@@ -291,7 +315,10 @@ impl Assembly<'_> {
         for (key, why) in [
             ("dns", "names are resolved by the system"),
             ("alerts", "alerts come with the operator's view"),
-            ("guard", "the guard comes with the management of local ports"),
+            (
+                "guard",
+                "the guard comes with the management of local ports",
+            ),
             ("access", "until it is, only this machine is served"),
             ("access_map", "until it is, only this machine is served"),
         ] {
@@ -335,24 +362,39 @@ impl Assembly<'_> {
             };
             let free = matches!(address, ListenAddress::Tcp(tcp) if tcp.port() == 0);
             if let Some(first) = self.addresses.get(address).filter(|_| !free) {
-                self.twice(&format!("{address} is listened on twice"), first, &definition);
+                self.twice(
+                    &format!("{address} is listened on twice"),
+                    first,
+                    &definition,
+                );
             } else {
                 self.addresses.insert(address.clone(), definition);
             }
         }
         if !read.public.is_empty() {
             let message = "this listener can be reached from other machines, but only this one is served: access rules are not built yet";
-            let warning = Mistake::new(message).at(&reader.source, read.address.span(), "not loopback");
+            let warning =
+                Mistake::new(message).at(&reader.source, read.address.span(), "not loopback");
             self.warnings.push(warning);
         }
-        let place = read.name.as_ref().map_or_else(|| read.address.span(), |(_, f)| f.span());
+        let place = read
+            .name
+            .as_ref()
+            .map_or_else(|| read.address.span(), |(_, f)| f.span());
         let definition = Definition {
             source: Arc::clone(&reader.source),
             span: place,
         };
-        let name = self.name_of(read.name.as_ref().map(|(name, _)| name.as_str()), &read.plan);
+        let name = self.name_of(
+            read.name.as_ref().map(|(name, _)| name.as_str()),
+            &read.plan,
+        );
         if let Some(first) = self.listeners.get(&name) {
-            self.twice(&format!("listener `{name}` is defined twice"), first, &definition);
+            self.twice(
+                &format!("listener `{name}` is defined twice"),
+                first,
+                &definition,
+            );
             return;
         }
         self.used.push((
@@ -379,11 +421,16 @@ impl Assembly<'_> {
     }
 
     fn twice(&self, message: &str, first: &Definition, second: &Definition) {
-        let mut mistake = Mistake::new(message).at(&second.source, second.span.clone(), "again here");
+        let mut mistake =
+            Mistake::new(message).at(&second.source, second.span.clone(), "again here");
         if Arc::ptr_eq(&first.source, &second.source) {
             mistake = mistake.and_at(first.span.clone(), "first here");
         } else {
-            let before = first.source.text.get(..first.span.start).unwrap_or_default();
+            let before = first
+                .source
+                .text
+                .get(..first.span.start)
+                .unwrap_or_default();
             let line = before.matches('\n').count() + 1;
             mistake = mistake.hint(format!("first defined at {}:{line}", first.source.name));
         }
@@ -416,7 +463,8 @@ impl Assembly<'_> {
         }
         if self.plan.listeners.is_empty() && mistakes.is_empty() {
             let hint = "add [[listen]] with an address and an origin";
-            self.warnings.push(Mistake::new("there is no listener").hint(hint));
+            self.warnings
+                .push(Mistake::new("there is no listener").hint(hint));
         }
     }
 }

@@ -18,9 +18,16 @@ pub(crate) struct Source {
 #[derive(Clone, Debug)]
 pub(crate) struct Mistake {
     message: String,
-    place: Option<(Arc<Source>, Range<usize>, String)>,
-    also: Option<(Range<usize>, String)>,
+    place: Option<Box<Place>>,
     hint: Option<String>,
+}
+
+#[derive(Clone, Debug)]
+struct Place {
+    source: Arc<Source>,
+    span: Range<usize>,
+    label: String,
+    also: Option<(Range<usize>, String)>,
 }
 
 /// Told apart, so that a warning never stops anything.
@@ -36,7 +43,6 @@ impl Mistake {
         Self {
             message: message.into(),
             place: None,
-            also: None,
             hint: None,
         }
     }
@@ -50,13 +56,20 @@ impl Mistake {
     ) -> Self {
         let end = source.text.len();
         let span = span.start.min(end)..span.end.min(end);
-        self.place = Some((Arc::clone(source), span, label.into()));
+        self.place = Some(Box::new(Place {
+            source: Arc::clone(source),
+            span,
+            label: label.into(),
+            also: None,
+        }));
         self
     }
 
     /// Points at a second place in the same file.
     pub(crate) fn and_at(mut self, span: Range<usize>, label: impl Into<String>) -> Self {
-        self.also = Some((span, label.into()));
+        if let Some(place) = &mut self.place {
+            place.also = Some((span, label.into()));
+        }
         self
     }
 
@@ -66,9 +79,17 @@ impl Mistake {
         self
     }
 
+    /// By file, then by place; what has no place comes first.
+    pub(crate) fn order(&self) -> (Option<String>, usize) {
+        match &self.place {
+            Some(place) => (Some(place.source.name.clone()), place.span.start),
+            None => (None, 0),
+        }
+    }
+
     /// File, line and column, counted from 1.
     fn position(&self) -> Option<String> {
-        let (source, span, _) = self.place.as_ref()?;
+        let Place { source, span, .. } = self.place.as_deref()?;
         let before = source.text.get(..span.start)?;
         let line = before.matches('\n').count() + 1;
         let column = before.rsplit('\n').next().unwrap_or("").chars().count() + 1;
@@ -81,7 +102,9 @@ impl Mistake {
             Severity::Error => "error",
             Severity::Warning => "warning",
         };
-        let place = self.position().map_or_else(String::new, |at| format!(" at {at}"));
+        let place = self
+            .position()
+            .map_or_else(String::new, |at| format!(" at {at}"));
         let mut text = format!("{word}{place}: {}\n", self.message);
         if let Some(drawn) = self.draw(colour) {
             text.push_str(&drawn);
@@ -93,10 +116,10 @@ impl Mistake {
     }
 
     fn draw(&self, colour: Colour) -> Option<String> {
-        let (source, span, label) = self.place.as_ref()?;
-        let labels = [(span.clone(), label.clone())]
+        let place = self.place.as_deref()?;
+        let labels = [(place.span.clone(), place.label.clone())]
             .into_iter()
-            .chain(self.also.clone())
+            .chain(place.also.clone())
             .map(|(span, label)| {
                 let label = (!label.is_empty()).then_some(label);
                 LabeledSpan::new(label, span.start, span.len())
@@ -106,11 +129,11 @@ impl Mistake {
             Colour::Yes => GraphicalTheme::unicode(),
             Colour::No => GraphicalTheme::unicode_nocolor(),
         };
-        let source = NamedSource::new(&source.name, source.text.clone());
+        let source = NamedSource::new(&place.source.name, place.source.text.clone());
         let report = miette::Report::new(report).with_source_code(source);
         let mut drawn = String::new();
         GraphicalReportHandler::new_themed(theme)
-            .with_context_lines(0)
+            .with_context_lines(1)
             .with_width(110)
             .render_report(&mut drawn, report.as_ref())
             .ok()?;
@@ -153,7 +176,9 @@ impl Mistakes {
         }
         let count = self.0.len();
         let plural = if count == 1 { "" } else { "s" };
-        text.push_str(&format!("{count} error{plural} in the configuration; nothing was changed or started\n"));
+        text.push_str(&format!(
+            "{count} error{plural} in the configuration; nothing was changed or started\n"
+        ));
         text
     }
 

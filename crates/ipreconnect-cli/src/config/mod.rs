@@ -15,9 +15,8 @@ mod plan;
 mod section;
 mod value;
 
-pub(crate) use check::{Shown, show};
+pub(crate) use check::show;
 pub(crate) use diff::{Change, diff};
 pub(crate) use load::{Environment, Loaded, from_addresses, load};
 pub(crate) use mistake::{Colour, Mistakes};
-pub(crate) use plan::{GatewayPlan, ListenPlan, LogFormat, LogLevel, LogPlan, OriginPlan, Plan, Required};
-
+pub(crate) use plan::{ListenPlan, LogFormat, LogLevel, LogPlan, OriginPlan, Plan};

@@ -93,7 +93,11 @@ fn entries(section: &Section<'_>) -> Option<Vec<Written>> {
     let written: Vec<Written> = fields.iter().filter_map(entry).collect();
     let mut sound = written.len() == fields.len();
     for (index, one) in written.iter().enumerate() {
-        if written.iter().take(index).any(|other| other.target == one.target) {
+        if written
+            .iter()
+            .take(index)
+            .any(|other| other.target == one.target)
+        {
             if let Some(field) = fields.get(index) {
                 field.wrong(&format!("has {} twice", one.target), "");
             }
@@ -122,7 +126,10 @@ fn entry(field: &Field<'_>) -> Option<Written> {
         target: match &to {
             Some(to) => target(to)?,
             None => {
-                field.wrong("needs `to`", "{ to = \"host:port\", weight = 3, backup = false }");
+                field.wrong(
+                    "needs `to`",
+                    "{ to = \"host:port\", weight = 3, backup = false }",
+                );
                 return None;
             }
         },
@@ -135,7 +142,9 @@ fn target(field: &Field<'_>) -> Option<Target> {
     let text = field.text()?;
     let scheme = text.split_once("://").map(|(scheme, _)| scheme);
     if let Some(scheme) = scheme.filter(|scheme| *scheme != "tcp") {
-        field.unbuilt(&format!("{RAW}, and {scheme:?} is more than that; write host:port"));
+        field.unbuilt(&format!(
+            "{RAW}, and {scheme:?} is more than that; write host:port"
+        ));
         return None;
     }
     if text.starts_with("srv:") {
@@ -157,10 +166,18 @@ fn target(field: &Field<'_>) -> Option<Target> {
 fn places(written: Vec<Written>, balance: Policy, zone: Option<&str>) -> Vec<Place> {
     let rank = |index: usize, one: &Written| {
         let far = zone.is_some() && one.zone.as_deref() != zone;
-        let order = if balance == Policy::Failover { index } else { 0 };
+        let order = if balance == Policy::Failover {
+            index
+        } else {
+            0
+        };
         (one.backup, far, order)
     };
-    let mut ranks: Vec<_> = written.iter().enumerate().map(|(i, one)| rank(i, one)).collect();
+    let mut ranks: Vec<_> = written
+        .iter()
+        .enumerate()
+        .map(|(i, one)| rank(i, one))
+        .collect();
     let own = ranks.clone();
     ranks.sort_unstable();
     ranks.dedup();
@@ -188,12 +205,18 @@ fn balance(section: &Section<'_>) -> Policy {
         ("random", Policy::Random),
         ("hash", Policy::Hash),
     ];
-    let policy = section.choice("balance", &words).unwrap_or(Policy::Failover);
+    let policy = section
+        .choice("balance", &words)
+        .unwrap_or(Policy::Failover);
     let hash_on = section.field("hash_on");
     match (&hash_on, policy) {
         (Some(field), Policy::Hash) => {
             let text = field.text().unwrap_or_default();
-            if ["header:", "cookie:"].iter().any(|kind| text.starts_with(kind)) || text == "path" {
+            if ["header:", "cookie:"]
+                .iter()
+                .any(|kind| text.starts_with(kind))
+                || text == "path"
+            {
                 field.unbuilt("it needs HTTP; hash_on = \"source\" is there");
             } else {
                 field.pick(&text, &[("source", ())]);
@@ -228,7 +251,10 @@ fn timeouts(section: &Section<'_>) -> Timeouts {
     if let Some(table) = section.table("timeouts") {
         timeouts.idle = table.duration("idle").unwrap_or(timeouts.idle);
         timeouts.stall = table.duration("stall").unwrap_or(timeouts.stall);
-        table.unbuilt("first_byte", "a raw TCP client may wait for as long as it likes");
+        table.unbuilt(
+            "first_byte",
+            "a raw TCP client may wait for as long as it likes",
+        );
         table.finish();
     }
     timeouts
@@ -244,7 +270,9 @@ fn health(section: &Section<'_>, settings: &mut OriginSettings) {
         let later = ["tls", "postgres"].contains(&text.as_str())
             || ["http:", "send:"].iter().any(|kind| text.starts_with(kind));
         if later {
-            field.unbuilt("checks that speak come with their protocols; \"auto\" is a half-open TCP check");
+            field.unbuilt(
+                "checks that speak come with their protocols; \"auto\" is a half-open TCP check",
+            );
         } else {
             let words = [
                 ("auto", Check::HalfOpen),
@@ -266,9 +294,13 @@ fn health(section: &Section<'_>, settings: &mut OriginSettings) {
         }
     }
     let on_down = [("keep", OnDown::Keep), ("close", OnDown::Close)];
-    supervisor.on_down = health.choice("on_down", &on_down).unwrap_or(supervisor.on_down);
+    supervisor.on_down = health
+        .choice("on_down", &on_down)
+        .unwrap_or(supervisor.on_down);
     let on_return = [("keep", OnReturn::Keep), ("close", OnReturn::Close)];
-    supervisor.on_return = health.choice("on_return", &on_return).unwrap_or(supervisor.on_return);
+    supervisor.on_return = health
+        .choice("on_return", &on_return)
+        .unwrap_or(supervisor.on_return);
     health.finish();
 }
 
@@ -289,10 +321,14 @@ fn reconnect(section: &Section<'_>, settings: &mut OriginSettings) {
         ("none", Jitter::None),
     ];
     let jitter = table.choice("jitter", &words).unwrap_or(Jitter::Full);
-    let attempts = table.integer("attempts", 0..=u64::from(u32::MAX)).unwrap_or(0);
+    let attempts = table
+        .integer("attempts", 0..=u64::from(u32::MAX))
+        .unwrap_or(0);
     let attempts = u32::try_from(attempts).unwrap_or(u32::MAX);
     let grow = factor.as_ref().map_or(Some(2.0), Field::float);
-    let longest = max.as_ref().map_or(Some(Duration::from_secs(15)), Field::duration);
+    let longest = max
+        .as_ref()
+        .map_or(Some(Duration::from_secs(15)), Field::duration);
     table.finish();
     let (Some(grow), Some(longest)) = (grow, longest) else {
         return;
@@ -321,7 +357,10 @@ fn hold(section: &Section<'_>, hold: &mut HoldSettings) -> HalfClose {
     if let Some(clients) = table.integer("clients", 0..=1_000_000) {
         hold.clients = usize::try_from(clients).unwrap_or(hold.clients);
     }
-    table.unbuilt("bytes", "it bounds HTTP bodies; nothing is read from a held raw client");
+    table.unbuilt(
+        "bytes",
+        "it bounds HTTP bodies; nothing is read from a held raw client",
+    );
     let half_close = match table.boolean("half_close") {
         Some(true) => HalfClose::Waits,
         Some(false) | None => HalfClose::Leaves,

@@ -68,7 +68,10 @@ impl<'a> Section<'a> {
     }
 
     fn entry(&self, key: &str) -> Option<Field<'a>> {
-        let (found, value) = self.table.iter().find(|(found, _)| found.get_ref() == key)?;
+        let (found, value) = self
+            .table
+            .iter()
+            .find(|(found, _)| found.get_ref() == key)?;
         Some(Field {
             reader: self.reader,
             name: self.full_name(key),
@@ -140,7 +143,10 @@ impl<'a> Section<'a> {
     /// Tells every key that nobody asked for.
     pub(crate) fn finish(self) {
         let known = self.known.borrow();
-        let unknown = self.table.keys().filter(|key| !known.contains(&&**key.get_ref()));
+        let unknown = self
+            .table
+            .keys()
+            .filter(|key| !known.contains(&&**key.get_ref()));
         for key in unknown {
             let name = key.get_ref();
             let place = if self.name.is_empty() {
@@ -152,7 +158,7 @@ impl<'a> Section<'a> {
             let label = match nearest(name, known.iter().copied()) {
                 Some(near) => {
                     mistake = mistake.hint(format!("did you mean `{near}`?"));
-                    format!("did you mean `{near}`?")
+                    "unknown".to_owned()
                 }
                 None => {
                     let mut all: Vec<&str> = known.clone();
@@ -206,9 +212,12 @@ impl<'a> Field<'a> {
 
     pub(crate) fn table(&self) -> Option<Section<'a>> {
         match self.value.get_ref() {
-            DeValue::Table(table) => {
-                Some(Section::new(self.reader, self.name.clone(), table, self.key.clone()))
-            }
+            DeValue::Table(table) => Some(Section::new(
+                self.reader,
+                self.name.clone(),
+                table,
+                self.key.clone(),
+            )),
             _ => {
                 self.is_no("a table");
                 None
@@ -289,7 +298,10 @@ impl<'a> Field<'a> {
     /// A duration, zero included.
     pub(crate) fn duration(&self) -> Option<Duration> {
         if let DeValue::Integer(integer) = self.value.get_ref() {
-            let hint = format!("write it with its unit: \"{0}ms\" or \"{0}s\"", integer.as_str());
+            let hint = format!(
+                "write it with its unit: \"{0}ms\" or \"{0}s\"",
+                integer.as_str()
+            );
             self.wrong("must be a duration with a unit, in quotes", &hint);
             return None;
         }
@@ -322,7 +334,10 @@ fn expansion(error: &ExpandError) -> (String, &'static str) {
             format!("needs the environment variable `{name}`, which is not set"),
             "set it, or give a default: ${NAME:-default}",
         ),
-        ExpandError::Open => ("has a `${` without its `}`".to_owned(), "$$ is a dollar sign"),
+        ExpandError::Open => (
+            "has a `${` without its `}`".to_owned(),
+            "$$ is a dollar sign",
+        ),
         ExpandError::Name(name) => (
             format!("has {name:?} where the name of a variable must be"),
             "names have letters, digits and underscores; $$ is a dollar sign",

@@ -26,12 +26,14 @@ pub(crate) struct Running {
 impl Running {
     /// Starts everything, or nothing.
     pub(crate) fn start(plan: Plan, files: usize) -> Result<Self, Refusal> {
-        let control = Control::start().map_err(|error| cannot("start the control thread", &error))?;
+        let control =
+            Control::start().map_err(|error| cannot("start the control thread", &error))?;
         let settings = GatewaySettings {
             workers: plan.gateway.workers,
             files,
         };
-        let gateway = Gateway::start(settings).map_err(|error| cannot("start the workers", &error))?;
+        let gateway =
+            Gateway::start(settings).map_err(|error| cannot("start the workers", &error))?;
         let running = Self {
             board: Board::new(gateway),
             surroundings: Surroundings::watch(control.handle()),
@@ -80,12 +82,16 @@ impl Running {
         for change in changes {
             let result = match change {
                 Change::ListenerAdded(name) => match new.listeners.get(name) {
-                    Some(plan) => self.open(new, name, plan).map(|()| (name, plan.addresses.clone())),
+                    Some(plan) => self
+                        .open(new, name, plan)
+                        .map(|()| (name, plan.addresses.clone())),
                     None => continue,
                 },
                 Change::ListenerMoved(name) => {
                     let (added, _) = self.moved(new, name);
-                    let more = self.board.with_gateway(|gateway| gateway.open_more(name, &added));
+                    let more = self
+                        .board
+                        .with_gateway(|gateway| gateway.open_more(name, &added));
                     more.unwrap_or(Ok(Vec::new())).map(|_| (name, added))
                 }
                 _ => continue,
@@ -120,7 +126,8 @@ impl Running {
     async fn make(&self, new: &Plan, change: &Change) {
         match change {
             Change::OriginChanged(name) => {
-                if let (Some(origin), Some(plan)) = (self.board.origin(name), new.origins.get(name)) {
+                if let (Some(origin), Some(plan)) = (self.board.origin(name), new.origins.get(name))
+                {
                     if let Err(error) = origin.reconfigure(plan.settings.clone()).await {
                         tracing::error!(%error, "an origin cannot be changed");
                     }
@@ -135,7 +142,8 @@ impl Running {
             Change::ListenerRerouted(name) => self.reroute(new, name),
             Change::ListenerMoved(name) => {
                 let (_, removed) = self.moved(new, name);
-                self.board.with_gateway(|gateway| gateway.close_some(name, &removed));
+                self.board
+                    .with_gateway(|gateway| gateway.close_some(name, &removed));
                 self.reroute(new, name);
             }
             Change::ListenerRemoved(name) => {
@@ -153,7 +161,9 @@ impl Running {
     fn moved(&self, new: &Plan, name: &str) -> (Vec<ListenAddress>, Vec<ListenAddress>) {
         let of = |plan: &Plan| -> BTreeSet<ListenAddress> {
             let listener = plan.listeners.get(name);
-            listener.map(|l| l.addresses.iter().cloned().collect()).unwrap_or_default()
+            listener
+                .map(|l| l.addresses.iter().cloned().collect())
+                .unwrap_or_default()
         };
         let (before, after) = (of(&self.plan), of(new));
         let added = after.difference(&before).cloned().collect();
@@ -167,7 +177,8 @@ impl Running {
         };
         let origin = self.board.origin(&listener.origin);
         if let (Some(origin), Some(plan)) = (origin, new.origins.get(&listener.origin)) {
-            self.board.with_gateway(|gateway| gateway.reroute(name, origin, plan.streams));
+            self.board
+                .with_gateway(|gateway| gateway.reroute(name, origin, plan.streams));
         }
     }
 

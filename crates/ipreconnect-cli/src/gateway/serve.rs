@@ -56,7 +56,8 @@ pub(crate) fn serve(order: Order) -> Result<Exit, Refusal> {
         workers = plan.gateway.workers,
         "ipreconnect {} runs", env!("CARGO_PKG_VERSION")
     );
-    let exit = runtime.block_on(async { Ok::<_, Refusal>(Loop::new(running, order, asked)?.run().await) })?;
+    let exit = runtime
+        .block_on(async { Ok::<_, Refusal>(Loop::new(running, order, asked)?.run().await) })?;
     // A socket that is gone already needs no removal.
     let _ = std::fs::remove_file(&plan.gateway.admin);
     Ok(exit)
@@ -73,10 +74,16 @@ fn raise_files() -> usize {
         Ok(()) => limit.maximum,
         Err(_) => limit.current,
     };
-    files.map_or(usize::MAX, |files| usize::try_from(files).unwrap_or(usize::MAX))
+    files.map_or(usize::MAX, |files| {
+        usize::try_from(files).unwrap_or(usize::MAX)
+    })
 }
 
-fn serve_admin(plan: &Plan, board: Arc<Board>, reloads: mpsc::Sender<Reload>) -> Result<(), Refusal> {
+fn serve_admin(
+    plan: &Plan,
+    board: Arc<Board>,
+    reloads: mpsc::Sender<Reload>,
+) -> Result<(), Refusal> {
     let path = plan.gateway.admin.clone();
     let refuse = move |error: std::io::Error| {
         let message = format!("cannot open the admin socket {}", path.display());
@@ -112,7 +119,9 @@ struct Loop {
 impl Loop {
     fn new(running: Running, order: Order, asked: mpsc::Receiver<Reload>) -> Result<Self, Refusal> {
         let listen = |kind| {
-            signal(kind).map_err(|error| Refusal::new(Exit::Wrong, "cannot listen to signals").because(&error))
+            signal(kind).map_err(|error| {
+                Refusal::new(Exit::Wrong, "cannot listen to signals").because(&error)
+            })
         };
         Ok(Self {
             hangup: listen(SignalKind::hangup())?,
@@ -168,7 +177,10 @@ impl Loop {
         let loaded = match (self.order.load)() {
             Ok(loaded) => loaded,
             Err(mistakes) => {
-                tracing::error!(why, "the configuration has errors; everything stays as it was\n{mistakes}");
+                tracing::error!(
+                    why,
+                    "the configuration has errors; everything stays as it was\n{mistakes}"
+                );
                 return outcome(false, mistakes.lines());
             }
         };
@@ -181,8 +193,16 @@ impl Loop {
                 self.stamps = stamps(&loaded.files);
                 self.order.loaded = loaded;
                 let lines: Vec<String> = changes.iter().map(ToString::to_string).collect();
-                let told = if lines.is_empty() { "nothing changed".to_owned() } else { lines.join(", ") };
-                tracing::info!(why, origins = self.running.plan().origins.len(), "reloaded: {told}");
+                let told = if lines.is_empty() {
+                    "nothing changed".to_owned()
+                } else {
+                    lines.join(", ")
+                };
+                tracing::info!(
+                    why,
+                    origins = self.running.plan().origins.len(),
+                    "reloaded: {told}"
+                );
                 outcome(true, if lines.is_empty() { vec![told] } else { lines })
             }
             Err(refusal) => {
@@ -204,6 +224,13 @@ fn outcome(done: bool, messages: Vec<String>) -> Outcome {
 /// When each file was last changed. A file behind a link is the file itself, so that an atomic
 /// replacement and a changed link both show.
 fn stamps(files: &[PathBuf]) -> BTreeMap<PathBuf, Option<SystemTime>> {
-    let stamp = |file: &PathBuf| std::fs::metadata(file).and_then(|found| found.modified()).ok();
-    files.iter().map(|file| (file.clone(), stamp(file))).collect()
+    let stamp = |file: &PathBuf| {
+        std::fs::metadata(file)
+            .and_then(|found| found.modified())
+            .ok()
+    };
+    files
+        .iter()
+        .map(|file| (file.clone(), stamp(file)))
+        .collect()
 }

@@ -178,11 +178,8 @@ impl Flow {
             }
             self.burst += count;
             let bytes = buffer.get(..count).unwrap_or_default();
-            let sent = match send(sink.get_ref(), bytes, SendFlags::NOSIGNAL) {
-                Ok(sent) => sent,
-                // What is wrong with the sink is found when the rest is delivered.
-                Err(_) => 0,
-            };
+            // What is wrong with the sink is found when the rest is delivered.
+            let sent = send(sink.get_ref(), bytes, SendFlags::NOSIGNAL).unwrap_or_default();
             if let Some(left) = bytes.get(sent..).filter(|left| !left.is_empty()) {
                 self.rest = Some(Rest {
                     bytes: left.into(),

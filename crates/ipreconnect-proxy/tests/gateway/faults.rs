@@ -1,12 +1,10 @@
 //! The main job on real sockets: an origin is killed, frozen, revived, and clients do not notice.
 
-mod scene;
-
 use std::time::Duration;
 
+use crate::scene::{Scene, until, within};
 use ipreconnect_lab::load::{Load, Report};
 use ipreconnect_lab::origin::{Script, ScriptedOrigin};
-use scene::{Scene, within};
 
 fn answer(name: &str) -> ScriptedOrigin {
     ScriptedOrigin::start(Script::Once { name: name.into() }).unwrap()
@@ -38,7 +36,7 @@ async fn a_crash_with_a_backup_loses_only_what_the_dead_had_accepted() {
     let scene = Scene::new(&[a.address(), b.address()]);
     scene.up().await;
     let running = load(&scene, 3).start().unwrap();
-    scene::until("traffic", || a.answered() > 200).await;
+    until("traffic", || a.answered() > 200).await;
     let open = a.open() as u64;
     a.kill();
     let report = within(20, running.finished()).await;
@@ -57,7 +55,7 @@ async fn without_a_backup_clients_wait_and_are_served() {
     let scene = Scene::new(&[a.address()]);
     scene.up().await;
     let running = load(&scene, 4).start().unwrap();
-    scene::until("traffic", || a.answered() > 200).await;
+    until("traffic", || a.answered() > 200).await;
     let open = a.open() as u64;
     a.kill();
     tokio::time::sleep(Duration::from_secs(2)).await;
@@ -77,13 +75,13 @@ async fn a_frozen_process_is_left_for_the_backup_and_used_again_when_it_thaws() 
     let scene = Scene::new(&[a.address(), b.address()]);
     scene.up().await;
     let running = load(&scene, 9).start().unwrap();
-    scene::until("traffic", || a.answered() > 200).await;
+    until("traffic", || a.answered() > 200).await;
     a.freeze();
-    scene::until("the backup serves", || b.answered() > 100).await;
+    until("the backup serves", || b.answered() > 100).await;
     tokio::time::sleep(Duration::from_secs(2)).await;
     let before = a.answered();
     a.thaw();
-    scene::until("the first serves again", || a.answered() > before + 1000).await;
+    until("the first serves again", || a.answered() > before + 1000).await;
     let report = within(20, running.finished()).await;
     show(&report);
     assert!(report.answered() * 10 >= report.offered() * 8);

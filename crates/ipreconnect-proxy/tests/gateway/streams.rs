@@ -1,13 +1,11 @@
 //! Streams as they pass: half-close, resets, bulk, slow readers, Unix sockets, held clients.
 
-mod scene;
-
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use crate::scene::{Scene, listener, settings, until, within};
 use ipreconnect_lab::origin::{Script, ScriptedOrigin};
 use ipreconnect_proxy::{HalfClose, ListenerSettings, Timeouts};
-use scene::{Scene, listener, settings, until, within};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 

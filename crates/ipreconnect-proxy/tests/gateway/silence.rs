@@ -1,13 +1,11 @@
 //! Paths that fall silent: packets dropped by nftables, in a network namespace of the test's own.
 
-mod scene;
-
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use crate::scene::{Scene, until, within};
 use ipreconnect_lab::load::{Load, Outcome};
 use ipreconnect_lab::origin::{Script, ScriptedOrigin};
-use scene::{Scene, until, within};
 
 /// Set inside the namespace.
 const INSIDE: &str = "IPRECONNECT_TEST_NAMESPACE";
@@ -118,21 +116,21 @@ fn silent_path(hook: &str) {
 
 #[test]
 fn a_path_silent_on_output_is_left() {
-    if inside("a_path_silent_on_output_is_left") {
+    if inside("silence::a_path_silent_on_output_is_left") {
         silent_path("output");
     }
 }
 
 #[test]
 fn a_path_silent_on_input_is_left() {
-    if inside("a_path_silent_on_input_is_left") {
+    if inside("silence::a_path_silent_on_input_is_left") {
         silent_path("input");
     }
 }
 
 #[test]
 fn a_silent_path_is_noticed_without_traffic() {
-    if !inside("a_silent_path_is_noticed_without_traffic") {
+    if !inside("silence::a_silent_path_is_noticed_without_traffic") {
         return;
     }
     runtime().block_on(async {
@@ -155,7 +153,7 @@ fn a_silent_path_is_noticed_without_traffic() {
 #[test]
 fn a_silent_path_under_a_waiting_request_is_suspect_within_half_a_second() {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    if !inside("a_silent_path_under_a_waiting_request_is_suspect_within_half_a_second") {
+    if !inside("silence::a_silent_path_under_a_waiting_request_is_suspect_within_half_a_second") {
         return;
     }
     runtime().block_on(async {
