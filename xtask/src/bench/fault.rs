@@ -63,8 +63,10 @@ impl Fault {
             return Ok(());
         };
         let rules = format!(
-            "table inet silence {{ chain {hook} {{ type filter hook {hook} priority 0; \
-             tcp dport {PREFERRED_PORT} drop; tcp sport {PREFERRED_PORT} drop; }} }}\n"
+            "add table inet silence\n\
+             add chain inet silence {hook} {{ type filter hook {hook} priority 0; }}\n\
+             add rule inet silence {hook} tcp dport {PREFERRED_PORT} drop\n\
+             add rule inet silence {hook} tcp sport {PREFERRED_PORT} drop\n"
         );
         if let Some(mut input) = nft.stdin.take() {
             input.write_all(rules.as_bytes())?;

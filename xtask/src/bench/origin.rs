@@ -10,7 +10,9 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream};
 /// What an origin prints when it listens.
 pub(crate) const READY: &str = "ready";
 
-const BACKLOG: u32 = 4096;
+/// Longer than the load of a whole run: a stopped origin whose queue is full looks like a silent path
+/// instead, and that is another scenario.
+pub(super) const BACKLOG: u32 = 32_768;
 
 /// Answers `NAME line` to the line of each connection, and closes it; for ever.
 pub(crate) fn run(port: &str, name: &str) -> ExitCode {

@@ -4,6 +4,7 @@
 //! are free, packets can be dropped and no connection of an earlier round lingers; its process
 //! namespace ends with it, and all it started too.
 
+use std::fs;
 use std::io;
 use std::process::{Command, ExitCode, Stdio};
 use std::time::Duration;
@@ -17,6 +18,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::cpu::Cores;
 use super::fault::Fault;
+use super::origin::BACKLOG;
 use super::process::{self, Process};
 use super::proxy::{BACKUP_PORT, Backup, PREFERRED_PORT, PROXY_PORT, Program};
 use super::scenario::{FAULT_AT, Scenario};
@@ -133,6 +135,7 @@ fn prepare_namespace() -> io::Result<()> {
     if !up.success() {
         return Err(io::Error::other("the loopback cannot be set up"));
     }
+    fs::write("/proc/sys/net/core/somaxconn", BACKLOG.to_string())?;
     let most = getrlimit(Resource::Nofile).maximum;
     let limit = Rlimit {
         current: most,
@@ -165,7 +168,7 @@ async fn measure(scenario: Scenario, fault: Fault) -> io::Result<Sight> {
     let (report, happened) = tokio::join!(load.finished(), happen(scenario, fault, begin));
     // The origin lives until the last outcome is there.
     let (course, _origin) = happened?;
-    Ok(Sight::new(&report, &course))
+    Ok(Sight::new(&report.requests, report.longest_stall, &course))
 }
 
 /// Lets the fault happen, and mends it if the scenario says so.

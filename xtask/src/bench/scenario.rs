@@ -68,7 +68,8 @@ impl Scenario {
             }
             Scenario::Frozen => {
                 "After 2 s the preferred origin is stopped (SIGSTOP): its kernel goes on accepting and \
-                 acknowledging, and nobody answers. 6 s later it goes on (SIGCONT). The run lasts 12 s."
+                 acknowledging, and nobody answers; its accept queue is long enough not to fill. 6 s later it goes on \
+                 (SIGCONT). The run lasts 12 s."
             }
         }
     }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use ipreconnect_lab::load::{Outcome, Report, Request};
+use ipreconnect_lab::load::{Outcome, Request};
 use serde::{Deserialize, Serialize};
 
 /// The course of the fault, from the start of the load.
@@ -43,27 +43,27 @@ pub(crate) struct Sight {
 }
 
 impl Sight {
-    pub(crate) fn new(report: &Report, course: &Course) -> Self {
-        let lost = || report.requests.iter().filter(|request| !answered(request));
-        let new = |request: &&Request| request.scheduled > course.complete;
-        let first = report.requests.iter().filter(new).filter(|r| answered(r));
-        let first = first.map(Request::ended).min();
+    /// `longest_stall` as the load tells it.
+    pub(crate) fn new(requests: &[Request], longest_stall: Duration, course: &Course) -> Self {
+        let answered = || requests.iter().filter(|request| is_answered(request));
+        let lost = || requests.iter().filter(|request| !is_answered(request));
+        let is_new = |request: &&Request| request.scheduled > course.complete;
+        let first_new = answered().filter(is_new).map(Request::ended).min();
+        let slowest = answered().map(|request| request.latency).max();
         Self {
-            offered: report.offered(),
-            answered: report.answered(),
-            lost_in_flight: lost().filter(|request| !new(request)).count() as u64,
-            lost_after: lost().filter(new).count() as u64,
+            offered: requests.len() as u64,
+            answered: answered().count() as u64,
+            lost_in_flight: lost().filter(|request| !is_new(request)).count() as u64,
+            lost_after: lost().filter(is_new).count() as u64,
             kinds: kinds(lost()),
-            longest_stall: milliseconds(report.longest_stall),
-            first_new_answer: first.map(|at| milliseconds(at.saturating_sub(course.complete))),
-            slowest: milliseconds(report.max().unwrap_or_default()),
-            outage: course
-                .mended
-                .map(|at| milliseconds(at.saturating_sub(course.began))),
+            longest_stall: milliseconds(longest_stall),
+            first_new_answer: first_new.map(|at| between(course.complete, at)),
+            slowest: milliseconds(slowest.unwrap_or_default()),
+            outage: course.mended.map(|mended| between(course.began, mended)),
             used_again: course
                 .used_again
                 .zip(course.mended)
-                .map(|(used, mended)| milliseconds(used.saturating_sub(mended))),
+                .map(|(used, mended)| between(mended, used)),
         }
     }
 
@@ -73,7 +73,7 @@ impl Sight {
     }
 }
 
-fn answered(request: &Request) -> bool {
+fn is_answered(request: &Request) -> bool {
     request.outcome == Outcome::Answered
 }
 
@@ -85,6 +85,63 @@ fn kinds<'a>(lost: impl Iterator<Item = &'a Request>) -> BTreeMap<String, u64> {
     kinds
 }
 
+fn between(from: Duration, to: Duration) -> f64 {
+    milliseconds(to.saturating_sub(from))
+}
+
 fn milliseconds(duration: Duration) -> f64 {
     (duration.as_secs_f64() * 10_000.0).round() / 10.0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const COURSE: Course = Course {
+        began: Duration::from_millis(2000),
+        complete: Duration::from_millis(2010),
+        mended: Some(Duration::from_millis(4000)),
+        used_again: Some(Duration::from_millis(4250)),
+    };
+
+    fn request(scheduled: u64, outcome: Outcome, latency: u64) -> Request {
+        Request {
+            client: 0,
+            number: 0,
+            scheduled: Duration::from_millis(scheduled),
+            outcome,
+            latency: Duration::from_millis(latency),
+        }
+    }
+
+    #[test]
+    fn what_was_in_flight_is_told_from_what_came_later() {
+        let requests = [
+            request(1000, Outcome::Answered, 1),
+            request(1999, Outcome::Reset, 2),
+            request(2005, Outcome::Reset, 1),
+            request(2020, Outcome::TimedOut, 5000),
+            request(2030, Outcome::Answered, 480),
+            request(2040, Outcome::Answered, 490),
+        ];
+        let sight = Sight::new(&requests, Duration::from_micros(1_509_940), &COURSE);
+        assert_eq!((sight.offered, sight.answered), (6, 3));
+        assert_eq!((sight.lost_in_flight, sight.lost_after), (2, 1));
+        assert_eq!(sight.kinds["reset"], 2);
+        assert_eq!(sight.kinds["timed out"], 1);
+        assert_eq!(sight.first_new_answer, Some(500.0));
+        assert_eq!(sight.longest_stall, 1509.9);
+        assert_eq!(sight.slowest, 490.0);
+        assert_eq!(sight.outage, Some(2000.0));
+        assert_eq!(sight.used_again, Some(250.0));
+        assert_eq!(sight.share(), 50.0);
+    }
+
+    #[test]
+    fn without_answers_there_is_no_first_one() {
+        let requests = [request(2500, Outcome::Refused, 0)];
+        let sight = Sight::new(&requests, Duration::from_secs(8), &COURSE);
+        assert_eq!(sight.first_new_answer, None);
+        assert_eq!(sight.share(), 0.0);
+    }
 }

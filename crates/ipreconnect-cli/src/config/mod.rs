@@ -20,3 +20,6 @@ pub(crate) use diff::{Change, diff};
 pub(crate) use load::{Environment, Loaded, from_addresses, load};
 pub(crate) use mistake::{Colour, Mistakes};
 pub(crate) use plan::{ListenPlan, LogFormat, LogLevel, LogPlan, OriginPlan, Plan};
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,345 @@
+//! Every mistake: its place, its words, its suggestion.
+
+use super::*;
+
+/// What a file is told, one line a mistake, with the hint behind it.
+fn told(text: &str) -> Vec<String> {
+    let (directory, loaded) = directory(&[("c.toml", text)]);
+    let mistakes = loaded.expect_err("there must be a mistake");
+    let place = format!("{}/", directory.path().display());
+    let rendered = mistakes.render(Colour::No).replace(&place, "");
+    let mut lines: Vec<String> = Vec::new();
+    for line in rendered.lines() {
+        if let Some(error) = line.strip_prefix("error at c.toml:") {
+            lines.push(error.to_owned());
+        } else if let Some(error) = line.strip_prefix("error: ") {
+            lines.push(error.to_owned());
+        } else if let (Some(hint), Some(last)) = (line.strip_prefix("  hint: "), lines.last_mut()) {
+            last.push_str(" | ");
+            last.push_str(hint);
+        }
+    }
+    lines
+}
+
+/// Mistakes in an origin that is otherwise right.
+fn origin(lines: &str) -> Vec<String> {
+    told(&format!("[origin.a]\naddress = \"h:1\"\n{lines}\n"))
+}
+
+/// Mistakes in a listener that is otherwise right.
+fn listen(lines: &str) -> Vec<String> {
+    told(&format!(
+        "[origin.a]\naddress = \"h:1\"\n[[listen]]\norigin = \"a\"\n{lines}\n"
+    ))
+}
+
+#[track_caller]
+fn only(told: &[String], expected: &str) {
+    assert_eq!(told, [expected]);
+}
+
+#[test]
+fn words_that_are_nearly_right() {
+    only(
+        &origin("requierd = true"),
+        "3:1: unknown key `requierd` in `origin.a` | did you mean `required`?",
+    );
+    only(
+        &origin("balance = \"roundrobin\""),
+        "3:11: `origin.a.balance` cannot be \"roundrobin\" | did you mean `round-robin`?",
+    );
+    only(
+        &origin("health = { on_down = \"closed\" }"),
+        "3:22: `origin.a.health.on_down` cannot be \"closed\" | did you mean `close`?",
+    );
+    only(
+        &origin("reconnect = { jitter = \"ful\" }"),
+        "3:24: `origin.a.reconnect.jitter` cannot be \"ful\" | did you mean `full`?",
+    );
+    only(
+        &told("[gatway]\n"),
+        "1:2: unknown key `gatway` | did you mean `gateway`?",
+    );
+    only(
+        &told("[log]\nlevel = \"warning\"\n"),
+        "2:9: `log.level` cannot be \"warning\" | did you mean `warn`?",
+    );
+}
+
+#[test]
+fn words_that_are_nothing() {
+    only(
+        &origin("hold = { xyzzy = 1 }"),
+        "3:10: unknown key `xyzzy` in `origin.a.hold` | keys here are: bytes, clients, for, half_close",
+    );
+    only(
+        &origin("balance = \"zzz\""),
+        "3:11: `origin.a.balance` cannot be \"zzz\" | one of: failover, round-robin, least-connections, p2c-ewma, random, hash",
+    );
+    only(
+        &origin("protocol = \"gopher\""),
+        "3:12: `origin.a.protocol` cannot be \"gopher\" | one of: tcp",
+    );
+}
+
+#[test]
+fn values_of_the_wrong_kind() {
+    only(
+        &origin("required = \"yes\""),
+        "3:12: `origin.a.required` must be true or false, not a string",
+    );
+    only(
+        &origin("connect = 5"),
+        "3:11: `origin.a.connect` must be a table, not an integer",
+    );
+    only(
+        &origin("health = { interval = 5 }"),
+        "3:23: `origin.a.health.interval` must be a duration with a unit, in quotes | write it with its unit: \"5ms\" or \"5s\"",
+    );
+    only(
+        &origin("health = { interval = \"5 parsecs\" }"),
+        "3:23: `origin.a.health.interval` is not a duration: \"5 parsecs\" | durations look like \"250ms\", \"5s\", \"1m30s\", \"1h\", \"1d\"",
+    );
+    only(
+        &origin("health = { interval = \"0s\" }"),
+        "3:23: `origin.a.health.interval` must be longer than zero",
+    );
+    only(
+        &origin("health = { down_after = 0 }"),
+        "3:25: `origin.a.health.down_after` must be from 1 to 1000",
+    );
+    only(
+        &origin("reconnect = { factor = 0.5 }"),
+        "3:24: `origin.a.reconnect.factor` cannot work: the factor must be a number of at least 1",
+    );
+    only(
+        &origin("reconnect = { max = \"1ms\" }"),
+        "3:21: `origin.a.reconnect.max` cannot work: the longest delay must be at least the first",
+    );
+    only(
+        &told("[gateway]\nworkers = -1\n"),
+        "2:11: `gateway.workers` must be from 0 to 1024",
+    );
+}
+
+#[test]
+fn addresses_of_origins() {
+    let hint = " | addresses look like \"db.internal:5432\", \"10.0.0.7:5432\", \"[2001:db8::7]:5432\", \"unix:/run/x.sock\"";
+    only(
+        &told("[origin.a]\n"),
+        "1:9: `origin.a.address` is missing | an origin needs at least one address: address = \"host:port\"",
+    );
+    only(
+        &told("[origin.a]\naddress = []\n"),
+        "2:11: `origin.a.address` must have from 1 to 256 entries",
+    );
+    only(
+        &told("[origin.a]\naddress = \"db\"\n"),
+        &format!("2:11: `origin.a.address` cannot be \"db\": the port is missing{hint}"),
+    );
+    only(
+        &told("[origin.a]\naddress = \"db:99999\"\n"),
+        &format!(
+            "2:11: `origin.a.address` cannot be \"db:99999\": the port must be a number from 1 to 65535{hint}"
+        ),
+    );
+    only(
+        &told("[origin.a]\naddress = [\"h:1\", \"h:1\"]\n"),
+        "2:19: `origin.a.address` has h:1 twice",
+    );
+    only(
+        &told("[origin.a]\naddress = [{ weight = 1 }]\n"),
+        "2:12: `origin.a.address` needs `to` | { to = \"host:port\", weight = 3, backup = false }",
+    );
+    only(
+        &told("[origin.a]\naddress = [{ to = \"h:1\", weight = 0 }]\n"),
+        "2:35: `origin.a.address.weight` must be from 1 to 1000",
+    );
+}
+
+#[test]
+fn listeners() {
+    let hint = " | addresses look like \"127.0.0.1:8080\", \"[::1]:8080\", \"localhost:8080\", \"127.0.0.1:auto\", \"unix:/run/x.sock\"";
+    only(
+        &listen("address = \"0.0.0.0:80\""),
+        "5:11: `listen.address` has an address that is not loopback: 0.0.0.0:80 | add `public = true` to this listener if that is meant",
+    );
+    only(
+        &listen("address = \"example.com:80\""),
+        &format!(
+            "5:11: `listen.address` cannot be \"example.com:80\": a listener has an IP address, or `localhost`{hint}"
+        ),
+    );
+    only(
+        &listen("address = \"::1:80\""),
+        &format!(
+            "5:11: `listen.address` cannot be \"::1:80\": IPv6 addresses stand in brackets{hint}"
+        ),
+    );
+    only(
+        &listen("address = \"127.0.0.1\""),
+        &format!("5:11: `listen.address` cannot be \"127.0.0.1\": the port is missing{hint}"),
+    );
+    only(
+        &listen("name = \"x\""),
+        "3:1: a listener needs `address` | address = \"127.0.0.1:8080\"",
+    );
+    only(
+        &told("[[listen]]\naddress = \"127.0.0.1:1\"\n"),
+        "1:1: a listener needs `origin` | origin = \"NAME\", for an [origin.NAME]",
+    );
+    only(
+        &told(
+            "[origin.search]\naddress = \"h:1\"\n[[listen]]\naddress = \"127.0.0.1:1\"\norigin = \"serach\"\n",
+        ),
+        "5:10: there is no origin `serach` | did you mean `search`?",
+    );
+    only(
+        &told("[[listen]]\naddress = \"127.0.0.1:1\"\norigin = \"web\"\n"),
+        "3:10: there is no origin `web` | define it: [origin.web] with an address",
+    );
+    only(
+        &listen("address = [\"127.0.0.1:1\", \"127.0.0.1:1\"]"),
+        "5:11: 127.0.0.1:1 is listened on twice",
+    );
+    only(
+        &told("listen = 5\n"),
+        "1:10: `listen` must be a table | write [[listen]]",
+    );
+}
+
+#[test]
+fn what_is_not_built_yet_says_so() {
+    let later = " | leave it out; a later version brings it";
+    only(
+        &origin("tls = {}"),
+        &format!("3:1: `origin.a.tls` is not built yet: this version carries raw TCP{later}"),
+    );
+    only(
+        &origin("protocol = \"http\""),
+        &format!(
+            "3:1: `origin.a.protocol` is not built yet: this version carries raw TCP, and \"http\" is more than that{later}"
+        ),
+    );
+    only(
+        &told("[origin.a]\naddress = \"https://api:443\"\n"),
+        &format!(
+            "2:1: `origin.a.address` is not built yet: this version carries raw TCP, and \"https\" is more than that; write host:port{later}"
+        ),
+    );
+    only(
+        &told("[dns]\nservers = []\n"),
+        &format!("1:2: `dns` is not built yet: names are resolved by the system{later}"),
+    );
+    only(
+        &told("[[access]]\nfrom = \"all\"\n"),
+        &format!("1:3: `access` is not built yet: until it is, only this machine is served{later}"),
+    );
+    only(
+        &listen("address = \"127.0.0.1:1\"\ntls = {}"),
+        &format!("6:1: `listen.tls` is not built yet: this version carries raw TCP{later}"),
+    );
+    only(
+        &origin("balance = \"hash\"\nhash_on = \"path\""),
+        &format!(
+            "4:1: `origin.a.hash_on` is not built yet: it needs HTTP; hash_on = \"source\" is there{later}"
+        ),
+    );
+}
+
+#[test]
+fn variables() {
+    only(
+        &origin("feature = \"${NOPE}\""),
+        "3:11: `origin.a.feature` needs the environment variable `NOPE`, which is not set | set it, or give a default: ${NAME:-default}",
+    );
+    only(
+        &origin("feature = \"5 $\""),
+        "3:11: `origin.a.feature` has a lone dollar sign | $$ is a dollar sign, ${NAME} a variable",
+    );
+}
+
+#[test]
+fn syntax_and_files() {
+    let syntax = told("[origin.a\naddress = \"h:1\"\n");
+    assert!(syntax[0].starts_with("1:"), "{syntax:?}");
+    let twice = told("[origin.a]\naddress = \"h:1\"\naddress = \"h:2\"\n");
+    assert!(twice[0].starts_with("3:1: duplicate key"), "{twice:?}");
+    let nowhere = load(
+        Some(std::path::Path::new("/nonexistent/x.toml")),
+        &environment(),
+    );
+    let text = nowhere.unwrap_err().to_string();
+    assert!(
+        text.starts_with("error: cannot read /nonexistent/x.toml: No such file"),
+        "{text}"
+    );
+    let (directory, _) = directory(&[]);
+    std::fs::write(directory.path().join("c.toml"), b"a = \"\xff\"").unwrap();
+    let text = load(Some(directory.path()), &environment())
+        .unwrap_err()
+        .to_string();
+    assert!(text.contains("c.toml is not UTF-8: see byte 5"), "{text}");
+}
+
+#[test]
+fn a_directory_may_not_define_twice() {
+    let (place, loaded) = directory(&[
+        (
+            "a.toml",
+            "[origin.x]\naddress = \"h:1\"\n[log]\nlevel = \"info\"\n",
+        ),
+        (
+            "b.toml",
+            "[log]\nlevel = \"warn\"\n[origin.x]\naddress = \"h:2\"\n",
+        ),
+    ]);
+    let text = loaded.unwrap_err().to_string();
+    let first = |line| {
+        format!(
+            "hint: first defined at {}:{line}",
+            place.path().join("a.toml").display()
+        )
+    };
+    assert!(text.contains("origin `x` is defined twice"), "{text}");
+    assert!(
+        text.contains("`[log]` is defined in another file already"),
+        "{text}"
+    );
+    assert!(
+        text.contains(&first(1)) && text.contains(&first(3)),
+        "{text}"
+    );
+}
+
+#[test]
+fn all_mistakes_are_told_at_once_and_drawn() {
+    let (place, loaded) =
+        directory(&[("c.toml", "[origin.a]\naddress = \"db\"\nblance = \"x\"\n")]);
+    let text = loaded.unwrap_err().render(Colour::No);
+    let text = text.replace(&format!("{}/", place.path().display()), "");
+    let expected = "\
+error at c.toml:2:11: `origin.a.address` cannot be \"db\": the port is missing
+   ╭─[c.toml:2:11]
+ 1 │ [origin.a]
+ 2 │ address = \"db\"
+   ·           ──┬─
+   ·             ╰── here
+ 3 │ blance = \"x\"
+   ╰────
+  hint: addresses look like \"db.internal:5432\", \"10.0.0.7:5432\", \"[2001:db8::7]:5432\", \"unix:/run/x.sock\"
+
+error at c.toml:3:1: unknown key `blance` in `origin.a`
+   ╭─[c.toml:3:1]
+ 2 │ address = \"db\"
+ 3 │ blance = \"x\"
+   · ───┬──
+   ·    ╰── unknown
+   ╰────
+  hint: did you mean `balance`?
+
+2 errors in the configuration; nothing was changed or started
+";
+    assert_eq!(text, expected);
+}
