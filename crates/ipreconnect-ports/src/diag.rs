@@ -1,8 +1,10 @@
 //! Listening sockets by `sock_diag(7)`: requests, and the parsing of answers.
 
+use std::ffi::OsStr;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
 use rustix::net::netlink::{SOCK_DIAG, SocketAddrNetlink};
@@ -22,9 +24,12 @@ const AF_UNIX: u8 = 1;
 const AF_INET: u8 = 2;
 const AF_INET6: u8 = 10;
 const IPPROTO_TCP: u8 = 6;
-/// `UDIAG_SHOW_NAME`, and the attribute that carries the name.
-const SHOW_NAME: u32 = 1;
-const NAME: u16 = 0;
+/// `UDIAG_SHOW_NAME | UDIAG_SHOW_UID`, and the attributes that carry them.
+const SHOW: u32 = 0x1 | 0x40;
+const UNIX_NAME: u16 = 0;
+const UNIX_UID: u16 = 7;
+/// `INET_DIAG_SKV6ONLY`, which every listening IPv6 socket comes with.
+const V6_ONLY: u16 = 11;
 /// Datagrams read for one answer at most.
 const DATAGRAMS: usize = 4096;
 
@@ -32,7 +37,8 @@ const DATAGRAMS: usize = 4096;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Found {
     pub(crate) inode: u64,
-    pub(crate) uid: u32,
+    /// Of a Unix socket it is told since Linux 5.3.
+    pub(crate) uid: Option<u32>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,6 +46,16 @@ pub(crate) struct FoundTcp {
     pub(crate) found: Found,
     pub(crate) ip: IpAddr,
     pub(crate) port: u16,
+    pub(crate) families: Families,
+}
+
+/// Which clients a socket serves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Families {
+    /// Those of its own address family.
+    Own,
+    /// An IPv6 wildcard without `IPV6_V6ONLY` serves IPv4 too (ipv6(7)).
+    Both,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -78,7 +94,7 @@ fn inet_request(family: u8) -> Vec<u8> {
 /// `struct unix_diag_req` of `linux/unix_diag.h`, 24 bytes.
 fn unix_request() -> Vec<u8> {
     let mut request = vec![AF_UNIX, 0, 0, 0];
-    for word in [LISTEN, 0, SHOW_NAME, u32::MAX, u32::MAX] {
+    for word in [LISTEN, 0, SHOW, u32::MAX, u32::MAX] {
         request.extend(word.to_ne_bytes());
     }
     request
@@ -147,7 +163,7 @@ fn messages(mut datagram: &[u8], each: &mut impl FnMut(&[u8])) -> io::Result<Str
     Ok(Stream::GoesOn)
 }
 
-/// `struct inet_diag_msg` of `linux/inet_diag.h`, 72 bytes.
+/// `struct inet_diag_msg` of `linux/inet_diag.h`, 72 bytes, and its attributes.
 fn parse_inet(message: &[u8]) -> Option<FoundTcp> {
     let port = u16::from_be_bytes(message.get(4..6)?.try_into().ok()?);
     let ip = match *message.first()? {
@@ -162,30 +178,46 @@ fn parse_inet(message: &[u8]) -> Option<FoundTcp> {
         _ => return None,
     };
     let found = Found {
-        uid: word(message, 64)?,
+        uid: Some(word(message, 64)?),
         inode: word(message, 68)?.into(),
     };
-    Some(FoundTcp { found, ip, port })
+    let v6_only = attribute(message.get(72..)?, V6_ONLY).is_some_and(|value| value != [0]);
+    let families = match ip {
+        IpAddr::V6(ip) if ip.is_unspecified() && !v6_only => Families::Both,
+        _ => Families::Own,
+    };
+    Some(FoundTcp {
+        found,
+        ip,
+        port,
+        families,
+    })
 }
 
 /// `struct unix_diag_msg` of `linux/unix_diag.h`, 16 bytes, and its attributes.
 fn parse_unix(message: &[u8]) -> Option<FoundUnix> {
     let inode = u64::from(word(message, 4)?);
-    let mut attributes = message.get(16..)?;
+    let attributes = message.get(16..)?;
+    let name = attribute(attributes, UNIX_NAME)?;
+    let name = name.strip_suffix(&[0]).unwrap_or(name);
+    // Abstract names begin with a zero byte and are no paths.
+    if !name.starts_with(b"/") {
+        return None;
+    }
+    let uid = attribute(attributes, UNIX_UID).and_then(|value| word(value, 0));
+    Some(FoundUnix {
+        found: Found { inode, uid },
+        path: OsStr::from_bytes(name).into(),
+    })
+}
+
+/// The value of the first attribute of this kind (`struct nlattr` of `linux/netlink.h`).
+fn attribute(mut attributes: &[u8], wanted: u16) -> Option<&[u8]> {
     while let (Some(length), Some(kind)) = (half(attributes, 0), half(attributes, 2)) {
         let length = usize::from(length);
         let value = attributes.get(4..length)?;
-        if kind == NAME {
-            // Abstract names begin with a zero byte and are no paths.
-            let name = value.strip_suffix(&[0]).unwrap_or(value);
-            let path = std::str::from_utf8(name)
-                .ok()
-                .filter(|name| name.starts_with('/'))?;
-            let found = Found { inode, uid: 0 };
-            return Some(FoundUnix {
-                found,
-                path: path.into(),
-            });
+        if kind == wanted {
+            return Some(value);
         }
         attributes = attributes.get(length.div_ceil(4) * 4..)?;
     }

@@ -5,7 +5,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 
-use crate::diag::{self, Found};
+use crate::diag::{self, Families, Found, FoundTcp};
 use crate::process;
 
 /// Somebody who listens on an address.
@@ -13,8 +13,8 @@ use crate::process;
 pub struct Holder {
     /// The process, if it can be seen.
     pub process: Option<Process>,
-    /// The user who opened the socket.
-    pub uid: u32,
+    /// The user who opened the socket. Of a Unix socket the kernel tells it since Linux 5.3.
+    pub uid: Option<u32>,
     /// That user's name, if `/etc/passwd` knows it.
     pub user: Option<String>,
     /// The socket's inode.
@@ -32,10 +32,11 @@ pub struct Process {
 
 impl fmt::Display for Holder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let user = self.user.as_ref().map_or_else(
-            || format!("uid {}", self.uid),
-            |name| format!("user {name}"),
-        );
+        let user = match (&self.user, self.uid) {
+            (Some(name), _) => format!("user {name}"),
+            (None, Some(uid)) => format!("uid {uid}"),
+            (None, None) => "user unknown".to_owned(),
+        };
         match &self.process {
             Some(process) => write!(f, "{} (pid {}, {user})", process.name, process.pid),
             None => write!(f, "a process that cannot be seen from here ({user})"),
@@ -50,7 +51,7 @@ impl fmt::Display for Holder {
 /// If the kernel's table cannot be read.
 pub fn holders(address: SocketAddr) -> io::Result<Vec<Holder>> {
     let mut found = diag::listening_tcp(address.port())?;
-    found.retain(|socket| conflicts(socket.ip, address.ip()));
+    found.retain(|socket| conflicts(socket, address.ip()));
     Ok(identify(found.into_iter().map(|socket| socket.found)))
 }
 
@@ -61,31 +62,17 @@ pub fn holders(address: SocketAddr) -> io::Result<Vec<Holder>> {
 pub fn holders_of_unix(path: &Path) -> io::Result<Vec<Holder>> {
     let wanted = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
     let mut found = diag::listening_unix()?;
-    found.retain(|socket| {
-        let bound = Path::new(&socket.path);
-        bound == path || bound == wanted
-    });
-    let mut holders = identify(found.iter().map(|socket| socket.found));
-    for holder in &mut holders {
-        // The Unix table does not tell the user; the process does.
-        if let Some(process) = &holder.process
-            && let Some(uid) = process::uid(process.pid)
-        {
-            holder.uid = uid;
-            holder.user = process::user_name(uid);
-        }
-    }
-    Ok(holders)
+    found.retain(|socket| socket.path == path || socket.path == wanted);
+    Ok(identify(found.into_iter().map(|socket| socket.found)))
 }
 
-/// Whether listening on `held` stands in the way of `wanted` (bind(2); sockets here are one family
-/// each, but a foreign IPv6 wildcard usually takes IPv4 too).
-fn conflicts(held: IpAddr, wanted: IpAddr) -> bool {
-    let (held, wanted) = (held.to_canonical(), wanted.to_canonical());
-    match (held, wanted) {
-        (IpAddr::V6(held), IpAddr::V4(_)) => held.is_unspecified(),
+/// Whether a socket stands in the way of listening on `wanted`, for sockets of one family each
+/// (bind(2), ipv6(7)).
+fn conflicts(socket: &FoundTcp, wanted: IpAddr) -> bool {
+    match (socket.ip.to_canonical(), wanted.to_canonical()) {
+        (IpAddr::V6(_), IpAddr::V4(_)) => socket.families == Families::Both,
         (IpAddr::V4(_), IpAddr::V6(_)) => false,
-        _ => held == wanted || held.is_unspecified() || wanted.is_unspecified(),
+        (held, wanted) => held == wanted || held.is_unspecified() || wanted.is_unspecified(),
     }
 }
 
@@ -102,10 +89,13 @@ fn identify(found: impl Iterator<Item = Found>) -> Vec<Holder> {
             holders.push(Holder {
                 process,
                 uid: socket.uid,
-                user: process::user_name(socket.uid),
+                user: socket.uid.and_then(process::user_name),
                 inode: socket.inode,
             });
         }
     }
     holders
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::os::unix::fs::MetadataExt;
 
 use crate::holder::Process;
 
@@ -66,13 +65,6 @@ fn name(pid: u32) -> String {
     } else {
         shown
     }
-}
-
-/// The user a process runs as.
-pub(crate) fn uid(pid: u32) -> Option<u32> {
-    fs::metadata(format!("/proc/{pid}"))
-        .ok()
-        .map(|found| found.uid())
 }
 
 /// The name of a user by `/etc/passwd`.

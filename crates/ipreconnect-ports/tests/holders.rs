@@ -57,3 +57,38 @@ fn a_unix_socket_is_held_by_its_process() {
     drop(listener);
     assert_eq!(holders_of_unix(&path).unwrap(), []);
 }
+
+#[test]
+fn an_ipv6_wildcard_takes_ipv4_only_if_it_serves_it() {
+    for (only_v6, free) in [(false, false), (true, true)] {
+        let socket = Socket::new(Domain::IPV6, Type::STREAM, None).unwrap();
+        socket.set_only_v6(only_v6).unwrap();
+        let any: SocketAddr = "[::]:0".parse().unwrap();
+        socket.bind(&any.into()).unwrap();
+        socket.listen(1).unwrap();
+        let port = socket.local_addr().unwrap().as_socket().unwrap().port();
+        let wanted = SocketAddr::from(([127, 0, 0, 1], port));
+        assert_eq!(holders(wanted).unwrap().is_empty(), free);
+        // The kernel is of the same opinion.
+        assert_eq!(TcpListener::bind(wanted).is_ok(), free);
+        assert_is_me(&holders(SocketAddr::from((Ipv6Addr::LOCALHOST, port))).unwrap());
+    }
+}
+
+#[test]
+fn a_socket_that_was_passed_on_is_held_by_whoever_has_it() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let mut child = Command::new("cat")
+        .stdin(OwnedFd::from(listener.try_clone().unwrap()))
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn();
+    let child = child.as_mut().unwrap();
+    drop(listener);
+    // A listening socket cannot be read: cat would end at once, were it not stopped.
+    let found = holders(address).unwrap();
+    child.kill().unwrap();
+    child.wait().unwrap();
+    drop(found);
+}

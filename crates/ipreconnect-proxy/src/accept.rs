@@ -4,7 +4,6 @@ use std::io;
 use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -28,7 +27,6 @@ pub(crate) struct Acceptor {
     route: Arc<ArcSwap<Route>>,
     counters: Arc<Counters>,
     places: Arc<Places>,
-    paused: AtomicBool,
 }
 
 enum Turn {
@@ -52,7 +50,6 @@ impl Acceptor {
             route,
             counters,
             places,
-            paused: AtomicBool::new(false),
         })
     }
 
@@ -123,7 +120,7 @@ impl Acceptor {
     }
 
     async fn pause(&self, errno: Option<Errno>) {
-        if !self.paused.swap(true, Relaxed) {
+        if self.places.pause() {
             let reason = errno.map_or_else(
                 || "all places within the limit of open files are taken".to_owned(),
                 |errno| io::Error::from(errno).to_string(),
@@ -139,8 +136,7 @@ impl Acceptor {
     }
 
     fn resume(&self) {
-        if self.paused.load(Relaxed) {
-            self.paused.store(false, Relaxed);
+        if self.places.resume() {
             tracing::info!(listener = self.route.load().name(), "accepting again");
         }
     }

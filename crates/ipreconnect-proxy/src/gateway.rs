@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
@@ -31,12 +31,25 @@ pub struct GatewaySettings {
 pub(crate) struct Places {
     taken: AtomicUsize,
     limit: usize,
+    paused: AtomicBool,
 }
 
 impl Places {
     /// Whether one more client may come in.
     pub(crate) fn are_left(&self) -> bool {
         self.taken.load(Relaxed) < self.limit
+    }
+
+    /// Accepting pauses; true for the worker that is the first to notice.
+    pub(crate) fn pause(&self) -> bool {
+        !self.paused.swap(true, Relaxed)
+    }
+
+    /// Somebody was accepted; true if that ends a pause for good, with some places to spare.
+    pub(crate) fn resume(&self) -> bool {
+        self.paused.load(Relaxed)
+            && self.taken.load(Relaxed) < self.limit - self.limit / 8
+            && self.paused.swap(false, Relaxed)
     }
 }
 
@@ -104,6 +117,7 @@ impl Gateway {
         let places = Arc::new(Places {
             taken: AtomicUsize::new(0),
             limit: (settings.files.saturating_sub(RESERVED_FILES) / 2).max(1),
+            paused: AtomicBool::new(false),
         });
         let count = u16::try_from(settings.workers.max(1)).unwrap_or(u16::MAX);
         let workers = (0..count)

@@ -1,0 +1,262 @@
+//! A gateway as a child process, with a directory of its own.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::PathBuf;
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_ipreconnect");
+
+/// A directory, a configuration in it, and the gateway that runs by it.
+pub(crate) struct Desk {
+    pub(crate) directory: tempfile::TempDir,
+    child: Option<Child>,
+}
+
+impl Desk {
+    /// A desk with a configuration and no gateway yet.
+    pub(crate) fn with(configuration: &str) -> Self {
+        let desk = Self {
+            directory: tempfile::tempdir().unwrap(),
+            child: None,
+        };
+        desk.write(configuration);
+        desk
+    }
+
+    /// A gateway that runs by this configuration, and answers.
+    pub(crate) fn run(configuration: &str) -> Self {
+        let mut desk = Self::with(configuration);
+        desk.start();
+        desk
+    }
+
+    /// Replaces the configuration.
+    pub(crate) fn write(&self, configuration: &str) {
+        let text = format!("[gateway]\nstate_dir = \"state\"\nshutdown = \"5s\"\n{configuration}");
+        let new = self.path("new");
+        std::fs::write(&new, text).unwrap();
+        std::fs::rename(new, self.path("ipreconnect.toml")).unwrap();
+    }
+
+    pub(crate) fn start(&mut self) {
+        self.start_by(Command::new(PROGRAM).args(["run", "--watch"]));
+    }
+
+    /// Starts the gateway by a command of the test's own.
+    pub(crate) fn start_by(&mut self, command: &mut Command) {
+        let log = std::fs::File::create(self.path("log")).unwrap();
+        let child = command
+            .current_dir(self.directory.path())
+            .env("NO_COLOR", "1")
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        self.child = Some(child);
+        until("the gateway answers", || {
+            self.command(&["status"]).status.code() != Some(3)
+        });
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    pub(crate) fn log(&self) -> String {
+        std::fs::read_to_string(self.path("log")).unwrap()
+    }
+
+    /// Runs another command of the program here.
+    pub(crate) fn command(&self, arguments: &[&str]) -> Output {
+        Command::new(PROGRAM)
+            .args(arguments)
+            .current_dir(self.directory.path())
+            .env("NO_COLOR", "1")
+            .output()
+            .unwrap()
+    }
+
+    pub(crate) fn status(&self) -> Value {
+        let output = self.command(&["status", "--json"]);
+        serde_json::from_slice(&output.stdout).unwrap()
+    }
+
+    pub(crate) fn origin(&self, name: &str) -> Value {
+        let status = self.status();
+        let origins = status["origins"].as_array().unwrap();
+        origins
+            .iter()
+            .find(|origin| origin["name"] == name)
+            .cloned()
+            .unwrap()
+    }
+
+    pub(crate) fn wait_for_phase(&self, origin: &str, phase: &str) {
+        until(&format!("{origin} is {phase}"), || {
+            self.origin(origin)["phase"] == phase
+        });
+    }
+
+    pub(crate) fn wait_for_held(&self, origin: &str, count: u64) {
+        until(&format!("{count} clients are held"), || {
+            self.origin(origin)["waiting"] == count
+        });
+    }
+
+    /// Where a listener listens.
+    pub(crate) fn address(&self, listener: &str) -> SocketAddr {
+        let status = self.status();
+        let listeners = status["listeners"]["listeners"].as_array().unwrap();
+        let found = listeners
+            .iter()
+            .find(|one| one["name"] == listener)
+            .unwrap();
+        found["addresses"][0].as_str().unwrap().parse().unwrap()
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.as_ref().unwrap().id()
+    }
+
+    pub(crate) fn signal(&self, name: &str) {
+        signal(self.pid(), name);
+    }
+
+    /// Waits for the gateway's own end, and returns its exit code.
+    pub(crate) fn ended(&mut self) -> Option<i32> {
+        let mut child = self.child.take().unwrap();
+        let deadline = Instant::now() + Duration::from_secs(20);
+        loop {
+            if let Some(status) = child.try_wait().unwrap() {
+                return status.code();
+            }
+            assert!(
+                Instant::now() < deadline,
+                "the gateway does not end: {}",
+                self.log()
+            );
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+}
+
+impl Drop for Desk {
+    fn drop(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+        if std::thread::panicking() {
+            eprintln!("--- the gateway's log\n{}", self.log());
+        }
+    }
+}
+
+pub(crate) fn signal(pid: u32, name: &str) {
+    let status = Command::new("kill")
+        .args([&format!("-{name}"), &pid.to_string()])
+        .status();
+    assert!(status.unwrap().success());
+}
+
+/// Waits until a fact holds.
+#[track_caller]
+pub(crate) fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while !holds() {
+        assert!(Instant::now() < deadline, "never came true: {what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// A small server in this process: answers each line with `NAME line`, and keeps the connection.
+pub(crate) fn line_server(name: &'static str) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    serve(listener, name);
+    address
+}
+
+pub(crate) fn serve(listener: TcpListener, name: &'static str) {
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let Ok(mut stream) = stream else { continue };
+            std::thread::spawn(move || {
+                let mut buffer = [0; 1024];
+                while let Ok(count @ 1..) = stream.read(&mut buffer) {
+                    let line = String::from_utf8_lossy(&buffer[..count]).into_owned();
+                    if stream
+                        .write_all(format!("{name} {line}").as_bytes())
+                        .is_err()
+                    {
+                        return;
+                    }
+                }
+            });
+        }
+    });
+}
+
+/// An address on which nobody listens.
+pub(crate) fn free_address() -> SocketAddr {
+    TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+}
+
+pub(crate) fn dial(address: SocketAddr) -> TcpStream {
+    let stream = TcpStream::connect(address).unwrap();
+    stream
+        .set_read_timeout(Some(Duration::from_secs(20)))
+        .unwrap();
+    stream
+}
+
+pub(crate) fn ask(stream: &mut TcpStream, line: &str) -> String {
+    stream.write_all(line.as_bytes()).unwrap();
+    read(stream)
+}
+
+pub(crate) fn read(stream: &mut TcpStream) -> String {
+    let mut buffer = [0; 65_536];
+    let count = stream.read(&mut buffer).unwrap();
+    String::from_utf8_lossy(&buffer[..count]).into_owned()
+}
+
+/// One origin named `a` behind one listener of the same name.
+pub(crate) fn one(address: impl std::fmt::Display) -> String {
+    format!(
+        "[origin.a]\naddress = \"{address}\"\n[[listen]]\naddress = \"127.0.0.1:auto\"\norigin = \"a\"\n"
+    )
+}
+
+/// Tells that a test is skipped.
+pub(crate) fn skipped(test: &str, why: &str) {
+    eprintln!("skipped: {test}: {why}");
+    if let Some(path) = std::env::var_os("IPRECONNECT_SKIPPED") {
+        let file = std::fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(path);
+        writeln!(file.unwrap(), "skipped: {test}: {why}").unwrap();
+    }
+}
+
+/// Where a program is, if it is.
+pub(crate) fn find(program: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let mut places: Vec<PathBuf> = std::env::split_paths(&path).collect();
+    places.extend(["/usr/sbin", "/usr/local/sbin", "/sbin"].map(PathBuf::from));
+    if let Ok(versions) = std::fs::read_dir("/usr/lib/postgresql") {
+        places.extend(versions.flatten().map(|version| version.path().join("bin")));
+    }
+    places
+        .into_iter()
+        .map(|place| place.join(program))
+        .find(|file| file.is_file())
+}

@@ -1,0 +1,7 @@
+//! The program itself, as its users run it: its commands, its signals, and real servers behind it.
+
+mod bad_luck;
+mod commands;
+mod desk;
+mod reload;
+mod servers;
