@@ -1,9 +1,13 @@
 //! Real sockets, and who holds them.
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::{Ipv6Addr, SocketAddr, TcpListener};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixListener;
+use std::process::Command;
 
 use ipreconnect_ports::{holders, holders_of_unix};
+use socket2::{Domain, Socket, Type};
 
 fn assert_is_me(found: &[ipreconnect_ports::Holder]) {
     let [holder] = found else {
@@ -53,14 +57,16 @@ fn a_unix_socket_is_held_by_its_process() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("x.sock");
     let listener = UnixListener::bind(&path).unwrap();
-    assert_is_me(&holders_of_unix(&path).unwrap());
+    let found = holders_of_unix(&path).unwrap();
+    assert_is_me(&found);
+    assert_eq!(found[0].uid, Some(path.metadata().unwrap().uid()));
     drop(listener);
     assert_eq!(holders_of_unix(&path).unwrap(), []);
 }
 
 #[test]
 fn an_ipv6_wildcard_takes_ipv4_only_if_it_serves_it() {
-    for (only_v6, free) in [(false, false), (true, true)] {
+    for only_v6 in [false, true] {
         let socket = Socket::new(Domain::IPV6, Type::STREAM, None).unwrap();
         socket.set_only_v6(only_v6).unwrap();
         let any: SocketAddr = "[::]:0".parse().unwrap();
@@ -68,27 +74,27 @@ fn an_ipv6_wildcard_takes_ipv4_only_if_it_serves_it() {
         socket.listen(1).unwrap();
         let port = socket.local_addr().unwrap().as_socket().unwrap().port();
         let wanted = SocketAddr::from(([127, 0, 0, 1], port));
-        assert_eq!(holders(wanted).unwrap().is_empty(), free);
+        assert_eq!(holders(wanted).unwrap().is_empty(), only_v6);
         // The kernel is of the same opinion.
-        assert_eq!(TcpListener::bind(wanted).is_ok(), free);
+        assert_eq!(TcpListener::bind(wanted).is_ok(), only_v6);
         assert_is_me(&holders(SocketAddr::from((Ipv6Addr::LOCALHOST, port))).unwrap());
     }
 }
 
 #[test]
-fn a_socket_that_was_passed_on_is_held_by_whoever_has_it() {
+fn a_child_that_inherited_a_socket_holds_it() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
-    let mut child = Command::new("cat")
-        .stdin(OwnedFd::from(listener.try_clone().unwrap()))
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn();
-    let child = child.as_mut().unwrap();
-    drop(listener);
-    // A listening socket cannot be read: cat would end at once, were it not stopped.
-    let found = holders(address).unwrap();
+    let mut child = Command::new("sleep")
+        .arg("600")
+        .stdin(OwnedFd::from(listener))
+        .spawn()
+        .unwrap();
+    let found = holders(address);
     child.kill().unwrap();
     child.wait().unwrap();
-    drop(found);
+    let found = found.unwrap();
+    let process = found[0].process.as_ref().unwrap();
+    assert_eq!((process.pid, process.name.as_str()), (child.id(), "sleep"));
+    assert_eq!(holders(address).unwrap(), []);
 }

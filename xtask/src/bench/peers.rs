@@ -66,9 +66,7 @@ fn ours() -> Result<Program, String> {
     if !built.is_ok_and(|status| status.success()) {
         return Err("it could not be built".to_owned());
     }
-    let directory =
-        std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from);
-    let path = directory.join("release/ipreconnect");
+    let path = target().join("release/ipreconnect");
     let version = said(&path, "--version")?;
     Ok(Program {
         proxy: Proxy::Ipreconnect,
@@ -100,7 +98,7 @@ fn peer(proxy: Proxy, wheels: Option<&Path>) -> Result<Program, String> {
 
 /// Makes the private environment, and returns the folder of its packages.
 fn wheels() -> io::Result<PathBuf> {
-    let venv = root().join("target/bench-peers");
+    let venv = target().join("bench-peers");
     println!("installing {} into {}", WHEELS.join(", "), venv.display());
     succeed(Command::new("python3").args(["-m", "venv"]).arg(&venv))?;
     succeed(
@@ -114,6 +112,12 @@ fn wheels() -> io::Result<PathBuf> {
         .map(|python| python.join("site-packages"))
         .find(|packages| packages.is_dir())
         .ok_or_else(missing)
+}
+
+/// Where cargo builds.
+fn target() -> PathBuf {
+    let told = std::env::var_os("CARGO_TARGET_DIR");
+    told.map_or_else(|| root().join("target"), PathBuf::from)
 }
 
 fn in_wheels(proxy: Proxy, packages: &Path) -> Option<PathBuf> {

@@ -251,13 +251,12 @@ enum Pass {
 impl Assembly<'_> {
     fn file(&mut self, source: &Arc<Source>, base: &Path, pass: Pass) {
         let (root, errors) = DeTable::parse_recoverable(&source.text);
-        if !errors.is_empty() {
+        // After the first error of syntax the others are mostly its echoes.
+        if let Some(error) = errors.first() {
             if pass == Pass::Everything {
-                for error in errors {
-                    let span = error.span().unwrap_or(0..0);
-                    let mistake = Mistake::new(error.message()).at(source, span, "here");
-                    self.mistakes.borrow_mut().push(mistake);
-                }
+                let span = error.span().unwrap_or(0..0);
+                let mistake = Mistake::new(error.message()).at(source, span, "here");
+                self.mistakes.borrow_mut().push(mistake);
             }
             return;
         }

@@ -5,7 +5,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use crate::desk::{
-    Desk, PROGRAM, ask, dial, find, free_address, line_server, one, read, skipped, until,
+    Desk, PROGRAM, ask, dial, find, free_address, line_server, of, one, read, skipped, until,
 };
 
 #[test]
@@ -72,12 +72,7 @@ fn a_killed_gateway_leaves_nothing_that_stops_the_next() {
 
 #[test]
 fn a_stopped_gateway_goes_on_as_if_nothing_had_happened() {
-    let (x, y) = (line_server("x"), line_server("y"));
-    let desk = Desk::run(
-        &one(format!("{x}\", \"{y}"))
-            .replace("address = \"1", "address = [\"1")
-            .replacen("\"\n[[", "\"]\n[[", 1),
-    );
+    let desk = Desk::run(&of(&[line_server("x"), line_server("y")]));
     desk.wait_for_phase("a", "up");
     let front = desk.address("a");
     let mut stream = dial(front);

@@ -228,6 +228,15 @@ pub(crate) fn read(stream: &mut TcpStream) -> String {
     String::from_utf8_lossy(&buffer[..count]).into_owned()
 }
 
+/// The same with a preferred address and its backups.
+pub(crate) fn of(addresses: &[SocketAddr]) -> String {
+    let quoted: Vec<String> = addresses
+        .iter()
+        .map(|address| format!("\"{address}\""))
+        .collect();
+    one("h:1").replace("\"h:1\"", &format!("[{}]", quoted.join(", ")))
+}
+
 /// One origin named `a` behind one listener of the same name.
 pub(crate) fn one(address: impl std::fmt::Display) -> String {
     format!(
