@@ -72,7 +72,7 @@ pub(crate) enum Command {
 
 #[derive(Debug, Args)]
 pub(crate) struct Run {
-    /// Where to listen, instead of a file: ip:port, [v6]:port, localhost:port, ip:auto, unix:/path
+    /// Where to listen, instead of a file: `ip:port`, `localhost:port`, `ip:auto`, `unix:/path`
     #[arg(
         long,
         value_name = "ADDR",

@@ -120,19 +120,23 @@ fn ipreconnect(backup: Backup, directory: &Path) -> String {
     )
 }
 
+/// Errors of connections hasten the checks. A server without a backup is not checked: one that is
+/// marked down would turn clients away at once, where retries may still reach it.
 fn haproxy(backup: Backup) -> String {
-    let backup = match backup {
-        Backup::Present => format!("    server b 127.0.0.1:{BACKUP_PORT} backup\n"),
-        Backup::Absent => String::new(),
+    let servers = match backup {
+        Backup::Present => format!(
+            "    default-server check inter 500ms fastinter 100ms fall 2 rise 2 observe layer4 \
+             error-limit 1 on-error fastinter\n    \
+             server a 127.0.0.1:{PREFERRED_PORT}\n    server b 127.0.0.1:{BACKUP_PORT} backup\n"
+        ),
+        Backup::Absent => format!("    server a 127.0.0.1:{PREFERRED_PORT}\n"),
     };
     format!(
         "global\n    maxconn 8192\n    nbthread 1\n\
          defaults\n    mode tcp\n    timeout connect 500ms\n    timeout check 500ms\n    \
          timeout client 60s\n    timeout server 60s\n    timeout queue 10s\n    \
-         retries 3\n    option redispatch 1\n    backlog 4096\n    \
-         default-server check inter 500ms fall 2 rise 2\n\
-         listen bench\n    bind 127.0.0.1:{PROXY_PORT}\n    \
-         server a 127.0.0.1:{PREFERRED_PORT}\n{backup}"
+         retries 10\n    option redispatch 1\n    backlog 4096\n\
+         listen bench\n    bind 127.0.0.1:{PROXY_PORT}\n{servers}"
     )
 }
 
@@ -184,7 +188,8 @@ fn envoy(backup: Backup) -> String {
           \"@type\": type.googleapis.com/envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy
           stat_prefix: bench
           cluster: bench
-          max_connect_attempts: 4
+          max_connect_attempts: 20
+          backoff_options: {{ base_interval: 0.05s, max_interval: 0.25s }}
   clusters:
   - name: bench
     type: STATIC

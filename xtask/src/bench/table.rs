@@ -100,9 +100,11 @@ impl Table {
              Load: 20 clients, each a new connection and a request every 20 ms whatever became of the earlier \
              ones (1,000 requests a second), a deadline of 5 s, times from the scheduled moment. The proxy has \
              one core, origins and load another; each round has a network namespace of its own. Peers are \
-             configured as a careful operator would: health checks every 500 ms with two failures or successes \
-             (HAProxy, Envoy), `max_fails=1 fail_timeout=1s` (nginx), connect timeouts of 500 ms, retries and \
-             redispatch on. ipreconnect has its default settings.\n\n\
+             configured as a careful operator would, for each scenario's own topology: checks every 500 ms with two \
+             failures or successes (Envoy, HAProxy, the latter every 100 ms once in doubt), \
+             `max_fails=1 fail_timeout=1s` (nginx), connect timeouts of 500 ms, as many retries as bridge some \
+             seconds, redispatch; HAProxy does not check an origin without a backup, because it would turn clients \
+             away as soon as it is down. The configurations are in `xtask/src/bench/proxy.rs`. ipreconnect has its default settings.\n\n\
              *Lost in flight*: requests without an answer that had begun when the fault struck; the struck origin \
              may have had them. *Lost after*: those that began later. *Longest stall*: the longest time between two \
              consecutive answers. *First new answer*: from the fault to the first answer to a request that began \

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// How a request ended.
@@ -39,7 +40,7 @@ impl fmt::Display for Outcome {
 }
 
 /// One request and its end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Request {
     /// Whose it was, from 0.
     pub client: u32,
@@ -51,6 +52,8 @@ pub struct Request {
     pub outcome: Outcome,
     /// How long that took, from the scheduled time.
     pub latency: Duration,
+    /// Who answered it.
+    pub answered_by: Option<Arc<str>>,
 }
 
 impl Request {
@@ -67,6 +70,7 @@ impl Request {
             scheduled,
             outcome,
             latency: ended.saturating_sub(scheduled),
+            answered_by: None,
         }
     }
 

@@ -3,7 +3,7 @@
 use super::{Outcome, Report, Request};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 /// The most names that are told apart.
@@ -41,7 +41,7 @@ pub(super) struct Tally {
 #[derive(Default)]
 struct Records {
     requests: Vec<Request>,
-    answers_by_name: BTreeMap<String, u64>,
+    answers_by_name: BTreeMap<Arc<str>, u64>,
 }
 
 impl Tally {
@@ -50,7 +50,7 @@ impl Tally {
     }
 
     /// Records how a request ended, and who answered it.
-    pub(super) fn record(&self, request: Request, name: Option<String>) {
+    pub(super) fn record(&self, mut request: Request, name: Option<String>) {
         let counter = match request.outcome {
             Outcome::Answered => &self.answered,
             _ => &self.failed,
@@ -58,13 +58,16 @@ impl Tally {
         counter.fetch_add(1, Ordering::Relaxed);
 
         let mut records = self.records();
-        records.requests.push(request);
         if let Some(name) = name {
             let names = &mut records.answers_by_name;
-            let known = names.contains_key(&name) || names.len() < MOST_NAMES;
-            let name = if known { name } else { OTHERS.to_owned() };
-            *names.entry(name).or_default() += 1;
+            let known = names.get_key_value(&*name).map(|(name, _)| Arc::clone(name));
+            let name = known.unwrap_or_else(|| {
+                if names.len() < MOST_NAMES { name.into() } else { OTHERS.into() }
+            });
+            *names.entry(Arc::clone(&name)).or_default() += 1;
+            request.answered_by = Some(name);
         }
+        records.requests.push(request);
     }
 
     pub(super) fn live(&self) -> Live {
@@ -84,6 +87,10 @@ impl Tally {
             requests,
             answers_by_name,
         } = std::mem::take(&mut *self.records());
+        let answers_by_name = answers_by_name
+            .into_iter()
+            .map(|(name, count)| (name.to_string(), count))
+            .collect();
         Report::new(requests, answers_by_name, ended)
     }
 
