@@ -1,8 +1,6 @@
 //! All that continuous integration runs, runnable at a desk: `cargo xtask help`.
 
 mod bench;
-mod bench;
-mod generate;
 mod install;
 mod reference;
 mod test;
@@ -23,20 +21,6 @@ fn main() -> ExitCode {
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match words.as_slice() {
         ["test"] => test::run(),
-        ["gen"] => generate::run(generate::Mode::Write),
-        ["gen", "--check"] => generate::run(generate::Mode::Check),
-        ["bench", "recovery", more @ ..] => match bench::Request::parse(more) {
-            Some(request) => bench::run(&request, more),
-            None => wrong(&words),
-        },
-        // A server of the benchmark, started by itself.
-        ["origin", address, name] => match bench::origin::run(address, name) {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(error) => {
-                eprintln!("error: {error}");
-                ExitCode::FAILURE
-            }
-        },
         ["gen"] => reference::write(),
         ["gen", "--check"] => reference::check(),
         ["bench", "recovery", arguments @ ..] => bench::recovery(arguments),
@@ -47,11 +31,9 @@ fn main() -> ExitCode {
             println!("{HELP}");
             ExitCode::SUCCESS
         }
-        _ => wrong(&words),
+        _ => {
+            eprintln!("error: unknown task {words:?}\n\n{HELP}");
+            ExitCode::from(2)
+        }
     }
-}
-
-fn wrong(words: &[&str]) -> ExitCode {
-    eprintln!("error: unknown task {words:?}\n\n{HELP}");
-    ExitCode::from(2)
 }

@@ -47,9 +47,6 @@ fn steps(skips: &std::path::Path, counts: &mut Counts) -> bool {
             cargo(&[&lint[..], &["--", "-D", "warnings"]].concat())
         })
         && step("tests", || tests(skips, counts))
-        && step("generated reference", || {
-            crate::generate::is_current()
-        })
         && step("documentation", || {
             let mut doc = Command::new("cargo");
             doc.args(["doc", "--workspace", "--no-deps", "--quiet"])

@@ -1,34 +1,63 @@
-//! A small origin as a process of its own, to be killed and stopped for real.
+//! The origin of a benchmark: a small server, as a process that can be killed and stopped.
 
-use std::net::SocketAddr;
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::process::ExitCode;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpSocket, TcpStream};
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
-/// Serves until it is killed: reads one line, answers `NAME line`, closes.
-pub(crate) fn run(address: &str, name: &str) -> std::io::Result<()> {
-    let address: SocketAddr = address.parse().map_err(std::io::Error::other)?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(async {
-        let socket = TcpSocket::new_v4()?;
-        socket.set_reuseaddr(true)?;
-        socket.bind(address)?;
-        let listener = socket.listen(4096)?;
-        loop {
-            let (stream, _) = listener.accept().await?;
-            // One client's trouble is its own.
-            tokio::spawn(answer(stream, name.to_owned()));
-        }
-    })
-}
+/// What an origin prints when it listens.
+pub(crate) const READY: &str = "ready";
 
-async fn answer(mut stream: TcpStream, name: String) -> std::io::Result<()> {
-    let mut line = Vec::new();
-    while !line.ends_with(b"\n") && line.len() < 4096 {
-        if stream.read_buf(&mut line).await? == 0 {
-            return Ok(());
+/// Longer than the load of a whole run: a stopped origin whose queue is full looks like a silent path
+/// instead, and that is another scenario.
+pub(super) const BACKLOG: u32 = 32_768;
+
+/// Answers `NAME line` to the line of each connection, and closes it; for ever.
+pub(crate) fn run(port: &str, name: &str) -> ExitCode {
+    let Ok(port) = port.parse() else {
+        eprintln!("error: {port} is no port");
+        return ExitCode::from(2);
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    match runtime.and_then(|runtime| runtime.block_on(serve(port, name))) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: the origin on port {port} ended: {error}");
+            ExitCode::FAILURE
         }
     }
-    stream.write_all(format!("{name} {}", String::from_utf8_lossy(&line)).as_bytes()).await?;
+}
+
+async fn serve(port: u16, name: &str) -> io::Result<()> {
+    let listener = listen(port)?;
+    println!("{READY}");
+    let name: std::sync::Arc<str> = name.into();
+    loop {
+        let (stream, _) = listener.accept().await?;
+        let name = std::sync::Arc::clone(&name);
+        // What becomes of one client is that client's affair.
+        tokio::spawn(async move { answer(stream, &name).await });
+    }
+}
+
+fn listen(port: u16) -> io::Result<TcpListener> {
+    let socket = TcpSocket::new_v4()?;
+    socket.set_reuseaddr(true)?;
+    socket.bind(SocketAddr::from((Ipv4Addr::LOCALHOST, port)))?;
+    socket.listen(BACKLOG)
+}
+
+async fn answer(stream: TcpStream, name: &str) -> io::Result<()> {
+    let mut stream = BufReader::new(stream);
+    let mut line = String::new();
+    if stream.read_line(&mut line).await? > 0 {
+        stream
+            .write_all(format!("{name} {line}").as_bytes())
+            .await?;
+    }
     stream.shutdown().await
 }

