@@ -43,6 +43,10 @@ pub(crate) enum Command {
     Check {
         /// The configuration, instead of --config
         path: Option<PathBuf>,
+
+        /// Print the reference of all keys instead
+        #[arg(long)]
+        reference: bool,
     },
     /// Show the proven state of each origin and listener
     #[command(

@@ -36,7 +36,13 @@ fn main() -> ExitCode {
 fn dispatch(arguments: &Arguments) -> Result<Exit, Refusal> {
     match &arguments.command {
         Command::Run(run) => commands::run::run(arguments, run),
-        Command::Check { path } => Ok(commands::check::check(arguments, path.as_deref())),
+        Command::Check {
+            reference: true, ..
+        } => {
+            print!("{}", config::reference());
+            Ok(Exit::Fine)
+        }
+        Command::Check { path, .. } => Ok(commands::check::check(arguments, path.as_deref())),
         Command::Status(status) => commands::status::status(arguments, status),
         Command::Reload => commands::reload::reload(arguments),
         Command::Demo { stay } => {

@@ -6,6 +6,7 @@ use std::process::{Child, Command, Stdio};
 use super::process::Process;
 use super::proxy::PREFERRED_PORT;
 use super::scenario::Scenario;
+use super::sight::PREFERRED;
 
 /// The preferred origin, and what is about to happen to it.
 pub(crate) struct Fault {
@@ -48,7 +49,7 @@ impl Fault {
     pub(crate) fn mend(&mut self) -> io::Result<()> {
         match self.scenario {
             Scenario::CrashAndReturn => {
-                self.origin = Process::origin(PREFERRED_PORT, "a")?;
+                self.origin = Process::origin(PREFERRED_PORT, PREFERRED)?;
                 Ok(())
             }
             Scenario::Frozen => self.origin.go_on(),

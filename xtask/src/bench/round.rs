@@ -22,7 +22,7 @@ use super::origin::BACKLOG;
 use super::process::{self, Process};
 use super::proxy::{BACKUP_PORT, Backup, PREFERRED_PORT, PROXY_PORT, Program};
 use super::scenario::{FAULT_AT, Scenario};
-use super::sight::{Course, Sight};
+use super::sight::{Course, PREFERRED, Sight};
 
 /// How long a proxy may take until it serves.
 const START: Duration = Duration::from_secs(15);
@@ -108,7 +108,7 @@ fn carry_out(order: &Order) -> io::Result<Sight> {
     let directory = tempfile::tempdir()?;
     let log = directory.path().join("output");
 
-    let preferred = Process::origin(PREFERRED_PORT, "a")?;
+    let preferred = Process::origin(PREFERRED_PORT, PREFERRED)?;
     let (backup, _second) = match order.scenario.has_backup() {
         true => (Backup::Present, Some(Process::origin(BACKUP_PORT, "b")?)),
         false => (Backup::Absent, None),
@@ -148,7 +148,7 @@ fn prepare_namespace() -> io::Result<()> {
 async fn serves(proxy: &mut Process) -> bool {
     let deadline = Instant::now() + START;
     while Instant::now() < deadline && !proxy.has_ended() {
-        if ask().await.is_ok_and(|name| name == "a") {
+        if ask().await.is_ok_and(|name| name == PREFERRED) {
             return true;
         }
         sleep(PAUSE).await;
@@ -179,21 +179,13 @@ async fn happen(scenario: Scenario, fault: Fault, begin: Instant) -> io::Result<
         began,
         complete,
         mended: None,
-        used_again: None,
     };
-    let end = begin + scenario.lasting();
     let Some(after) = scenario.mended_after() else {
         return Ok((course, fault));
     };
     sleep_until(begin + began + after).await;
     let (fault, _, mended) = aside(fault, begin, Fault::mend).await?;
     course.mended = Some(mended);
-    while Instant::now() < end && course.used_again.is_none() {
-        if ask().await.is_ok_and(|name| name == "a") {
-            course.used_again = Some(begin.elapsed());
-        }
-        sleep(PAUSE).await;
-    }
     Ok((course, fault))
 }
 

@@ -6,6 +6,9 @@ use std::time::Duration;
 use ipreconnect_lab::load::{Outcome, Request};
 use serde::{Deserialize, Serialize};
 
+/// The name of the preferred origin in its answers.
+pub(crate) const PREFERRED: &str = "a";
+
 /// The course of the fault, from the start of the load.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Course {
@@ -15,8 +18,6 @@ pub(crate) struct Course {
     pub(crate) complete: Duration,
     /// When it was mended.
     pub(crate) mended: Option<Duration>,
-    /// When the preferred origin answered again after that.
-    pub(crate) used_again: Option<Duration>,
 }
 
 /// What the clients of one round saw. Times in milliseconds.
@@ -38,7 +39,7 @@ pub(crate) struct Sight {
     pub(crate) slowest: f64,
     /// How long the fault lasted, if it was mended.
     pub(crate) outage: Option<f64>,
-    /// From mending it to the first answer of the preferred origin.
+    /// From mending it to the preferred origin's first answer to a request that began after it.
     pub(crate) used_again: Option<f64>,
 }
 
@@ -60,10 +61,13 @@ impl Sight {
             first_new_answer: first_new.map(|at| between(course.complete, at)),
             slowest: milliseconds(slowest.unwrap_or_default()),
             outage: course.mended.map(|mended| between(course.began, mended)),
-            used_again: course
-                .used_again
-                .zip(course.mended)
-                .map(|(used, mended)| between(mended, used)),
+            used_again: course.mended.and_then(|mended| {
+                let by_preferred =
+                    |request: &&Request| request.answered_by.as_deref() == Some(PREFERRED);
+                let after = answered().filter(|request| request.scheduled > mended);
+                let used = after.filter(by_preferred).map(Request::ended).min()?;
+                Some(between(mended, used))
+            }),
         }
     }
 
@@ -101,7 +105,6 @@ mod tests {
         began: Duration::from_millis(2000),
         complete: Duration::from_millis(2010),
         mended: Some(Duration::from_millis(4000)),
-        used_again: Some(Duration::from_millis(4250)),
     };
 
     fn request(scheduled: u64, outcome: Outcome, latency: u64) -> Request {
@@ -111,6 +114,14 @@ mod tests {
             scheduled: Duration::from_millis(scheduled),
             outcome,
             latency: Duration::from_millis(latency),
+            answered_by: None,
+        }
+    }
+
+    fn answered_by(name: &str, scheduled: u64) -> Request {
+        Request {
+            answered_by: Some(name.into()),
+            ..request(scheduled, Outcome::Answered, 50)
         }
     }
 
@@ -123,9 +134,12 @@ mod tests {
             request(2020, Outcome::TimedOut, 5000),
             request(2030, Outcome::Answered, 480),
             request(2040, Outcome::Answered, 490),
+            answered_by("a", 3990),
+            answered_by("b", 4100),
+            answered_by("a", 4200),
         ];
         let sight = Sight::new(&requests, Duration::from_micros(1_509_940), &COURSE);
-        assert_eq!((sight.offered, sight.answered), (6, 3));
+        assert_eq!((sight.offered, sight.answered), (9, 6));
         assert_eq!((sight.lost_in_flight, sight.lost_after), (2, 1));
         assert_eq!(sight.kinds["reset"], 2);
         assert_eq!(sight.kinds["timed out"], 1);
@@ -134,7 +148,7 @@ mod tests {
         assert_eq!(sight.slowest, 490.0);
         assert_eq!(sight.outage, Some(2000.0));
         assert_eq!(sight.used_again, Some(250.0));
-        assert_eq!(sight.share(), 50.0);
+        assert_eq!(sight.share().floor(), 66.0);
     }
 
     #[test]

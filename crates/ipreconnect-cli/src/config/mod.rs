@@ -12,6 +12,7 @@ mod load;
 mod mistake;
 mod origin;
 mod plan;
+mod reference;
 mod section;
 mod value;
 
@@ -20,6 +21,7 @@ pub(crate) use diff::{Change, diff};
 pub(crate) use load::{Environment, Loaded, from_addresses, load};
 pub(crate) use mistake::{Colour, Mistakes};
 pub(crate) use plan::{ListenPlan, LogFormat, LogLevel, LogPlan, OriginPlan, Plan};
+pub(crate) use reference::reference;
 
 #[cfg(test)]
 mod tests;

@@ -60,9 +60,15 @@ impl Tally {
         let mut records = self.records();
         if let Some(name) = name {
             let names = &mut records.answers_by_name;
-            let known = names.get_key_value(&*name).map(|(name, _)| Arc::clone(name));
+            let known = names
+                .get_key_value(&*name)
+                .map(|(name, _)| Arc::clone(name));
             let name = known.unwrap_or_else(|| {
-                if names.len() < MOST_NAMES { name.into() } else { OTHERS.into() }
+                if names.len() < MOST_NAMES {
+                    name.into()
+                } else {
+                    OTHERS.into()
+                }
             });
             *names.entry(Arc::clone(&name)).or_default() += 1;
             request.answered_by = Some(name);

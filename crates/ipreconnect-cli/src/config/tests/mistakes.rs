@@ -343,3 +343,21 @@ error at c.toml:3:1: unknown key `blance` in `origin.a`
 ";
     assert_eq!(text, expected);
 }
+
+#[test]
+fn the_reference_names_exactly_the_keys_that_are_read() {
+    for part in super::super::reference::PARTS {
+        let section = match part.name {
+            "listen" => "[origin.x]\naddress = \"h:1\"\n[[listen]]\naddress = \"127.0.0.1:1\"\norigin = \"x\"\n".to_owned(),
+            "origin.x" => "[origin.x]\naddress = \"h:1\"\n".to_owned(),
+            name if name.starts_with("origin.x.") => format!("[origin.x]\naddress = \"h:1\"\n[{name}]\n"),
+            name => format!("[{name}]\n"),
+        };
+        let told = told(&format!("{section}zzzzzzzz = 1\n"));
+        let mut keys: Vec<&str> = part.keys.iter().map(|(key, _, _)| *key).collect();
+        keys.extend(part.later);
+        keys.sort_unstable();
+        let expected = format!(" | keys here are: {}", keys.join(", "));
+        assert!(told[0].ends_with(&expected), "{}: {told:?}", part.title);
+    }
+}

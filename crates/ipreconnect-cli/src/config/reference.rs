@@ -1,0 +1,277 @@
+//! The reference of all keys, as `check --reference` prints it. A test holds it against what the
+//! sections really read.
+
+use std::fmt::Write;
+
+/// One section of the file.
+pub(super) struct Part {
+    pub(super) title: &'static str,
+    /// The name under which mistakes are told.
+    pub(super) name: &'static str,
+    pub(super) about: &'static str,
+    /// Key, default, meaning.
+    pub(super) keys: &'static [(&'static str, &'static str, &'static str)],
+    /// Keys that are known and refused, because what they need is not built yet.
+    pub(super) later: &'static [&'static str],
+}
+
+pub(super) const PARTS: &[Part] = &[
+    Part {
+        title: "[gateway]",
+        name: "gateway",
+        about: "The process.",
+        keys: &[
+            ("workers", "`0`", "worker threads; 0 is one for each core"),
+            (
+                "state_dir",
+                "`$STATE_DIRECTORY`, else `$XDG_STATE_HOME/ipreconnect`",
+                "where the lock and the admin socket are; one gateway each",
+            ),
+            (
+                "admin",
+                "`\"unix:admin.sock\"`",
+                "the admin API's Unix socket, relative to `state_dir`",
+            ),
+            (
+                "shutdown",
+                "`\"30s\"`",
+                "grace for clients when the gateway ends",
+            ),
+            ("zone", "none", "entries of the same zone are preferred"),
+        ],
+        later: &[],
+    },
+    Part {
+        title: "[log]",
+        name: "log",
+        about: "Lines on standard error.",
+        keys: &[
+            (
+                "level",
+                "`\"info\"`",
+                "`error`, `warn`, `info`, `debug` or `trace`",
+            ),
+            ("format", "`\"text\"`", "`text` or `json`"),
+            ("to", "`[\"stderr\"]`", "where lines go"),
+        ],
+        later: &["access", "access_format"],
+    },
+    Part {
+        title: "[origin.NAME]",
+        name: "origin.x",
+        about: "A server that the application cannot work without.",
+        keys: &[
+            (
+                "address",
+                "required",
+                "`host:port`, `ip:port`, `[v6]:port`, `unix:/path`, or a table `{ to, weight, backup, zone }`; a list is in order of preference",
+            ),
+            ("protocol", "`\"tcp\"`", "raw TCP"),
+            (
+                "required",
+                "`true`",
+                "whether `status` and `/readyz` wait for it",
+            ),
+            (
+                "feature",
+                "none",
+                "what an application should switch off while it is down",
+            ),
+            (
+                "balance",
+                "`\"failover\"`",
+                "`failover` (each entry is a backup of those before it), or, among equals: `round-robin`, `least-connections`, `p2c-ewma`, `random`, `hash`",
+            ),
+            (
+                "hash_on",
+                "`\"source\"`",
+                "with `hash`: the client's address",
+            ),
+            ("connect", "", "see below"),
+            ("timeouts", "", "see below"),
+            ("health", "", "see below"),
+            ("reconnect", "", "see below"),
+            ("hold", "", "see below"),
+        ],
+        later: &["retry", "pool", "tls", "on"],
+    },
+    Part {
+        title: "[origin.NAME.connect]",
+        name: "origin.x.connect",
+        about: "One attempt, and the race between addresses (RFC 8305).",
+        keys: &[
+            ("timeout", "`\"2s\"`", "how long one attempt may take"),
+            (
+                "attempt_delay",
+                "`\"250ms\"`",
+                "until the next address is dialled too; sooner where the path's history says so",
+            ),
+        ],
+        later: &["allow_ips", "source"],
+    },
+    Part {
+        title: "[origin.NAME.timeouts]",
+        name: "origin.x.timeouts",
+        about: "Streams.",
+        keys: &[
+            (
+                "idle",
+                "`\"1h\"`",
+                "silent in both directions for so long: closed",
+            ),
+            (
+                "stall",
+                "`\"30s\"`",
+                "bytes wait, the peer's window is open, nothing moves: reset",
+            ),
+        ],
+        later: &["first_byte"],
+    },
+    Part {
+        title: "[origin.NAME.health]",
+        name: "origin.x.health",
+        about: "The heartbeat, and what follows from it.",
+        keys: &[
+            (
+                "check",
+                "`\"auto\"`",
+                "`auto` and `tcp`: a half-open check that the server's application does not see; `off`",
+            ),
+            (
+                "interval",
+                "`\"5s\"`",
+                "between heartbeats of an idle endpoint; none while real traffic proves it, 250 ms while it is suspect",
+            ),
+            ("timeout", "`\"500ms\"`", "how long a heartbeat waits"),
+            (
+                "down_after",
+                "`2`",
+                "failures in a row until an endpoint is down",
+            ),
+            (
+                "up_after",
+                "`2`",
+                "successes in a row until a preferred endpoint returns",
+            ),
+            (
+                "on_down",
+                "`\"keep\"`",
+                "`keep` or `close` established streams of an endpoint that is down",
+            ),
+            (
+                "on_return",
+                "`\"keep\"`",
+                "`keep` or `close` streams on the backup when the preferred endpoint is back",
+            ),
+        ],
+        later: &["status"],
+    },
+    Part {
+        title: "[origin.NAME.reconnect]",
+        name: "origin.x.reconnect",
+        about: "Attempts while the origin is down. The first is immediate; clients that wait make the schedule denser.",
+        keys: &[
+            (
+                "first",
+                "`\"50ms\"`",
+                "the delay after the immediate attempt",
+            ),
+            ("factor", "`2.0`", "by which delays grow"),
+            ("max", "`\"15s\"`", "the longest delay"),
+            (
+                "jitter",
+                "`\"full\"`",
+                "`full`, `equal`, `decorrelated` or `none`",
+            ),
+            (
+                "attempts",
+                "`0`",
+                "after so many the origin is given up; 0 is never",
+            ),
+        ],
+        later: &[],
+    },
+    Part {
+        title: "[origin.NAME.hold]",
+        name: "origin.x.hold",
+        about: "Clients wait here while the origin is away.",
+        keys: &[
+            (
+                "for",
+                "`\"10s\"`",
+                "how long one client waits; `\"0s\"` fails at once",
+            ),
+            (
+                "clients",
+                "`10000`",
+                "how many wait at once, over all workers",
+            ),
+            (
+                "half_close",
+                "`false`",
+                "whether a client that sends FIN while it waits stays",
+            ),
+        ],
+        later: &["bytes"],
+    },
+    Part {
+        title: "[[listen]]",
+        name: "listen",
+        about: "Where the application connects to.",
+        keys: &[
+            (
+                "name",
+                "its origin's, or its address",
+                "the listener's name",
+            ),
+            (
+                "address",
+                "required",
+                "`ip:port`, `[v6]:port`, `localhost:port` (both families), `ip:auto`, `unix:/path`; a list is allowed",
+            ),
+            (
+                "public",
+                "`false`",
+                "must be true for an address that is neither loopback nor Unix; until there are access rules, only this machine is served there too",
+            ),
+            ("origin", "required", "where everything goes"),
+            ("mode", "`\"tcp\"`", "raw TCP"),
+        ],
+        later: &[
+            "tls",
+            "proxy_protocol",
+            "netns",
+            "route",
+            "forward",
+            "hba",
+            "ident",
+        ],
+    },
+];
+
+/// The reference in Markdown.
+pub(crate) fn reference() -> String {
+    let mut text = String::from(
+        "# Configuration\n\nGenerated from the program by `cargo xtask gen`.\n\nTOML: one file, or a directory of `*.toml` \
+         merged in the order of their names. Looked for in `--config PATH`, `$IPRECONNECT_CONFIG`, `./ipreconnect.toml`, \
+         `/etc/ipreconnect/ipreconnect.toml`. Durations have a unit (`\"250ms\"`, `\"1m30s\"`). `${VAR}` and \
+         `${VAR:-default}` are expanded in strings, `$$` is a dollar sign. A relative path is relative to the file that \
+         names it. Unknown keys are errors, and so are keys whose feature is not built yet.\n",
+    );
+    for part in PARTS {
+        let _ = write!(
+            text,
+            "\n## `{}`\n\n{}\n\n| key | default | meaning |\n|---|---|---|\n",
+            part.title, part.about
+        );
+        for (key, default, meaning) in part.keys {
+            let _ = writeln!(text, "| `{key}` | {default} | {meaning} |");
+        }
+        if !part.later.is_empty() {
+            let later: Vec<String> = part.later.iter().map(|key| format!("`{key}`")).collect();
+            let _ = writeln!(text, "\nNot built yet, and refused: {}.", later.join(", "));
+        }
+    }
+    text.push_str("\nWhole sections that are not built yet, and refused: `[dns]`, `[alerts]`, `[guard]`, `[[access]]`, `[access_map]`.\n");
+    text
+}
