@@ -6,8 +6,6 @@ use std::fmt::Write;
 /// One section of the file.
 pub(super) struct Part {
     pub(super) title: &'static str,
-    /// The name under which mistakes are told.
-    pub(super) name: &'static str,
     pub(super) about: &'static str,
     /// Key, default, meaning.
     pub(super) keys: &'static [(&'static str, &'static str, &'static str)],
@@ -18,7 +16,6 @@ pub(super) struct Part {
 pub(super) const PARTS: &[Part] = &[
     Part {
         title: "[gateway]",
-        name: "gateway",
         about: "The process.",
         keys: &[
             ("workers", "`0`", "worker threads; 0 is one for each core"),
@@ -43,7 +40,6 @@ pub(super) const PARTS: &[Part] = &[
     },
     Part {
         title: "[log]",
-        name: "log",
         about: "Lines on standard error.",
         keys: &[
             (
@@ -58,7 +54,6 @@ pub(super) const PARTS: &[Part] = &[
     },
     Part {
         title: "[origin.NAME]",
-        name: "origin.x",
         about: "A server that the application cannot work without.",
         keys: &[
             (
@@ -97,7 +92,6 @@ pub(super) const PARTS: &[Part] = &[
     },
     Part {
         title: "[origin.NAME.connect]",
-        name: "origin.x.connect",
         about: "One attempt, and the race between addresses (RFC 8305).",
         keys: &[
             ("timeout", "`\"2s\"`", "how long one attempt may take"),
@@ -111,7 +105,6 @@ pub(super) const PARTS: &[Part] = &[
     },
     Part {
         title: "[origin.NAME.timeouts]",
-        name: "origin.x.timeouts",
         about: "Streams.",
         keys: &[
             (
@@ -129,7 +122,6 @@ pub(super) const PARTS: &[Part] = &[
     },
     Part {
         title: "[origin.NAME.health]",
-        name: "origin.x.health",
         about: "The heartbeat, and what follows from it.",
         keys: &[
             (
@@ -168,7 +160,6 @@ pub(super) const PARTS: &[Part] = &[
     },
     Part {
         title: "[origin.NAME.reconnect]",
-        name: "origin.x.reconnect",
         about: "Attempts while the origin is down. The first is immediate; clients that wait make the schedule denser.",
         keys: &[
             (
@@ -193,7 +184,6 @@ pub(super) const PARTS: &[Part] = &[
     },
     Part {
         title: "[origin.NAME.hold]",
-        name: "origin.x.hold",
         about: "Clients wait here while the origin is away.",
         keys: &[
             (
@@ -216,7 +206,6 @@ pub(super) const PARTS: &[Part] = &[
     },
     Part {
         title: "[[listen]]",
-        name: "listen",
         about: "Where the application connects to.",
         keys: &[
             (

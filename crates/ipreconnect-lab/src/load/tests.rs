@@ -52,7 +52,7 @@ async fn the_schedule_does_not_wait_for_answers() {
     origin.thaw();
     let report = soon(running.finished()).await;
     assert_eq!(report.answered(), 40);
-    let first = report.requests[0];
+    let first = &report.requests[0];
     assert_eq!((first.client, first.number, first.scheduled), (0, 0, ms(0)));
     assert!(first.latency >= ms(190), "it waited from its schedule on");
     assert!(report.longest_stall >= ms(190));

@@ -347,7 +347,8 @@ error at c.toml:3:1: unknown key `blance` in `origin.a`
 #[test]
 fn the_reference_names_exactly_the_keys_that_are_read() {
     for part in super::super::reference::PARTS {
-        let section = match part.name {
+        let name = part.title.trim_matches(['[', ']']).replace("NAME", "x");
+        let section = match name.as_str() {
             "listen" => "[origin.x]\naddress = \"h:1\"\n[[listen]]\naddress = \"127.0.0.1:1\"\norigin = \"x\"\n".to_owned(),
             "origin.x" => "[origin.x]\naddress = \"h:1\"\n".to_owned(),
             name if name.starts_with("origin.x.") => format!("[origin.x]\naddress = \"h:1\"\n[{name}]\n"),
