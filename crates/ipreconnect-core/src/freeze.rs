@@ -18,16 +18,17 @@ pub const SAMPLES: u32 = 20;
 pub const WITNESSES: usize = 3;
 /// Unanswered for less than this is never far beyond any history.
 const SILENCE_FLOOR: Duration = Duration::from_millis(150);
-/// How much longer than the slowest answer of late.
-const BEYOND_SLOWEST: u32 = 4;
+/// How much longer than slow answers of late.
+const BEYOND_SLOW: u32 = 4;
 /// The counter-check waits at least so long, and this many times what it took when it worked.
 const CHECK_FLOOR: Duration = Duration::from_millis(150);
 const CHECK_BEYOND: u32 = 4;
 /// While learning, a counter-check may take so long.
 const LEARN_PATIENCE: Duration = Duration::from_secs(1);
-/// After an acquittal, silence is not looked at for so long, doubling up to the last.
+/// After an acquittal there is no other check for so long, doubling up to the last while acquittals
+/// follow each other.
 const ACQUITTED_FIRST: Duration = Duration::from_secs(1);
-const ACQUITTED_LAST: Duration = Duration::from_secs(300);
+const ACQUITTED_LAST: Duration = Duration::from_secs(30);
 /// An endpoint that did not pass the check while healthy is asked again so much later, doubling up to
 /// the last: it may have been frozen at that very moment.
 const LEARN_AGAIN_FIRST: Duration = Duration::from_secs(5);
@@ -82,7 +83,9 @@ enum Lesson {
 #[derive(Debug)]
 pub struct Freeze {
     samples: u32,
-    slowest: Duration,
+    /// What counts as a slow answer: follows the slowest of each report, but never jumps, so that a
+    /// single client that waited on purpose says little.
+    slow: Duration,
     last_answer: Option<Instant>,
     waiting: Vec<(u16, [Option<Instant>; WITNESSES])>,
     lesson: Lesson,
@@ -104,7 +107,7 @@ impl Freeze {
     pub fn new() -> Self {
         Self {
             samples: 0,
-            slowest: Duration::ZERO,
+            slow: Duration::ZERO,
             last_answer: None,
             waiting: Vec::new(),
             lesson: Lesson::Unknown,
@@ -119,8 +122,9 @@ impl Freeze {
     pub fn report(&mut self, worker: u16, answers: Answers) {
         self.samples = self.samples.saturating_add(answers.answered);
         if answers.answered > 0 {
-            // A slow answer is remembered for a few dozen reports, then fades.
-            self.slowest = answers.slowest.max(self.slowest - self.slowest / 32);
+            let widened = self.slow + self.slow / 4 + Duration::from_millis(5);
+            let faded = self.slow - self.slow / 32;
+            self.slow = answers.slowest.clamp(faded, widened);
         }
         self.last_answer = self.last_answer.max(answers.last_answer);
         let room = self.waiting.len() < WORKERS;
@@ -174,9 +178,12 @@ impl Freeze {
         };
         self.lesson = Lesson::Closes(longest.min(LEARN_PATIENCE));
         if std::mem::take(&mut self.checking) {
-            let pause = self.acquitted.map_or(ACQUITTED_FIRST, |(_, pause)| {
-                pause.saturating_mul(2).min(ACQUITTED_LAST)
-            });
+            let pause = match self.acquitted {
+                Some((since, pause)) if now.saturating_duration_since(since) < pause * 4 => {
+                    (pause * 2).min(ACQUITTED_LAST)
+                }
+                _ => ACQUITTED_FIRST,
+            };
             self.acquitted = Some((now, pause));
         }
     }
@@ -220,7 +227,7 @@ impl Freeze {
     }
 
     fn allowed(&self) -> Duration {
-        SILENCE_FLOOR.max(self.slowest.saturating_mul(BEYOND_SLOWEST))
+        SILENCE_FLOOR.max(self.slow.saturating_mul(BEYOND_SLOW))
     }
 
     fn witnesses(&self) -> impl Iterator<Item = Instant> + '_ {
@@ -228,6 +235,8 @@ impl Freeze {
             .iter()
             .flat_map(|(_, waiting)| waiting.iter().flatten().copied())
             .filter(|asked| self.last_answer.is_none_or(|answer| *asked > answer))
+            // A process that passed the check has had these, and lets them wait on purpose.
+            .filter(|asked| self.acquitted.is_none_or(|(since, _)| *asked > since))
     }
 
     fn is_silent(&self, now: Instant) -> bool {

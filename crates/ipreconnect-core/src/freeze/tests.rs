@@ -63,7 +63,53 @@ fn clients_that_wait_on_purpose_are_acquitted_and_left_alone() {
             Suspicion::Learn { .. } => panic!("already learned"),
         }
     }
-    assert!(checks <= 10, "{checks} checks in ten minutes");
+    assert_eq!(checks, 1, "who waits on purpose is checked once");
+}
+
+#[test]
+fn new_waiters_are_checked_now_and_then_and_a_later_frost_is_found() {
+    let now = crate::beginning();
+    let mut freeze = healthy(now);
+    let mut checks = 0;
+    for tenth in 2..6000 {
+        let later = now + tenth * 100 * MS;
+        // Every two seconds others begin to wait.
+        if tenth % 20 == 0 {
+            freeze.report(0, waiting(later));
+        }
+        if let Suspicion::Check { .. } = freeze.judge(later, Rivals::Some) {
+            checks += 1;
+            freeze.closed(later, MS);
+        }
+    }
+    assert!(
+        (10..=40).contains(&checks),
+        "{checks} checks in ten minutes"
+    );
+    let frost = now + 600_000 * MS;
+    freeze.report(0, waiting(frost + MS));
+    let found = (0..400)
+        .map(|tenth| frost + tenth * 100 * MS)
+        .find(|later| matches!(freeze.judge(*later, Rivals::Some), Suspicion::Check { .. }));
+    assert!(found.is_some());
+}
+
+#[test]
+fn one_long_wait_does_not_hide_a_frost() {
+    let now = crate::beginning();
+    let mut freeze = healthy(now);
+    let long = Answers {
+        answered: 1,
+        slowest: 10_000 * MS,
+        last_answer: Some(now),
+        ..Answers::default()
+    };
+    freeze.report(0, long);
+    freeze.report(0, waiting(now + MS));
+    assert!(matches!(
+        freeze.judge(now + 200 * MS, Rivals::Some),
+        Suspicion::Check { .. }
+    ));
 }
 
 #[test]
