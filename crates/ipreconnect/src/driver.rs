@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ipreconnect_core::address::EndpointId;
-use ipreconnect_core::origin::{Action, Event, Supervisor};
+use ipreconnect_core::origin::{Action, Event, Order, ProbeKind, Supervisor};
 use tokio::sync::{broadcast, mpsc};
 
 use crate::clock;
@@ -44,6 +44,8 @@ pub(crate) struct Driver {
     orders: Orders,
     meters: BTreeMap<EndpointId, Arc<Meter>>,
     proofs: BTreeMap<EndpointId, Instant>,
+    /// Hang-up checks under way: their answer is a sign of life.
+    hang_ups: BTreeMap<Order, EndpointId>,
     actions: Vec<Action>,
     waiting: u32,
 }
@@ -67,6 +69,7 @@ impl Driver {
             resident,
             meters: BTreeMap::new(),
             proofs: BTreeMap::new(),
+            hang_ups: BTreeMap::new(),
             actions: Vec::new(),
             waiting: 0,
         }
@@ -87,13 +90,31 @@ impl Driver {
                     Some(fact) => self.take(fact),
                     None => return,
                 },
-                Some(event) = self.orders.next() => self.hear(event),
+                Some(event) = self.orders.next() => {
+                    self.note_life(&event);
+                    self.hear(event);
+                }
                 () = self.shared.waiters.doorbell.notified() => {}
                 signal = self.signals.recv() => self.hear_signal(signal.ok()),
                 () = tokio::time::sleep_until(due.into()) => self.wake(due),
             }
             self.take_more();
             self.look_around();
+        }
+    }
+
+    /// Carriers of links need not suspect what was heard of just now.
+    fn note_life(&mut self, event: &Event) {
+        let (order, answered) = match event {
+            Event::ProbeAnswered { order, .. } => (order, true),
+            Event::ProbeFailed { order, .. } => (order, false),
+            _ => return,
+        };
+        if let Some(endpoint) = self.hang_ups.remove(order)
+            && answered
+            && let Some(meter) = self.meters.get(&endpoint)
+        {
+            meter.answer(clock::now());
         }
     }
 
@@ -175,12 +196,20 @@ impl Driver {
                 Action::Resolve { entry } => self.orders.resolve(entry),
                 Action::Probe {
                     order,
+                    endpoint,
                     address,
                     kind,
                     patience,
-                    ..
-                } => self.orders.probe(order, address, kind, patience),
-                Action::Cancel { order } => self.orders.cancel(order),
+                } => {
+                    if kind == ProbeKind::HangUp {
+                        self.hang_ups.insert(order, endpoint);
+                    }
+                    self.orders.probe(order, address, kind, patience);
+                }
+                Action::Cancel { order } => {
+                    self.hang_ups.remove(&order);
+                    self.orders.cancel(order);
+                }
                 Action::Publish => self.publish(),
                 Action::Release { count } => self.shared.waiters.tell(count, Word::Go),
                 Action::Dismiss => self.shared.waiters.tell(u32::MAX, Word::GivenUp),

@@ -12,6 +12,7 @@ use crate::clock;
 pub struct Meter {
     open: AtomicU32,
     proven: AtomicU64,
+    answered: AtomicU64,
     served: AtomicU64,
     closing: AtomicU64,
 }
@@ -41,18 +42,27 @@ impl Meter {
         self.served.load(Relaxed)
     }
 
-    /// Bytes came from the endpoint at `at`.
+    /// The endpoint showed at `at` that it is there: its kernel accepted a connection.
     pub fn prove(&self, at: Instant) {
-        let stamp = clock::stamp(at);
-        if stamp > self.proven.load(Relaxed).saturating_add(GRAIN) {
-            self.proven.store(stamp, Relaxed);
-        }
+        note(&self.proven, at);
     }
 
-    /// When bytes last came from the endpoint.
+    /// The process behind the endpoint showed at `at` that it lives: it sent or closed something.
+    pub fn answer(&self, at: Instant) {
+        note(&self.proven, at);
+        note(&self.answered, at);
+    }
+
+    /// When the endpoint last showed that it is there.
     #[must_use]
     pub fn proven(&self) -> Option<Instant> {
         clock::instant(self.proven.load(Relaxed))
+    }
+
+    /// When the process behind it last showed that it lives.
+    #[must_use]
+    pub fn answered(&self) -> Option<Instant> {
+        clock::instant(self.answered.load(Relaxed))
     }
 
     /// Asks the carriers of this endpoint's links to close those opened before now.
@@ -65,6 +75,14 @@ impl Meter {
     #[must_use]
     pub fn is_closing(&self, opened: Instant) -> bool {
         self.closing.load(Relaxed) > clock::stamp(opened)
+    }
+}
+
+/// Moves a stamp forward; not for every byte, so that its cache line stays with whoever reads it.
+fn note(stamp: &AtomicU64, at: Instant) {
+    let now = clock::stamp(at);
+    if now > stamp.load(Relaxed).saturating_add(GRAIN) {
+        stamp.store(now, Relaxed);
     }
 }
 

@@ -60,7 +60,7 @@ impl Relay {
             .poll(cx, &stream.origin, &stream.client, |bytes| {
                 let now = clock::now();
                 let asked = stream.answers(now, bytes);
-                stream.usage.meter().prove(now);
+                stream.usage.meter().answer(now);
                 watch::answered(stream, asked, now);
             })
     }

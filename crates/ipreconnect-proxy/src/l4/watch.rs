@@ -330,8 +330,12 @@ impl Watch {
             Some(PathState::Acknowledged)
         };
         if state == Some(PathState::Acknowledged) {
+            let heard = stream.usage.meter().answered();
             let seen = self.seen_of(stream);
-            if seen.witnesses.len() < WITNESSES && !seen.witnesses.contains(&waiting.key) {
+            // Whatever the process did since, it has had this request and lets it wait.
+            let is_witness = stream.sent() > heard;
+            let is_new = !seen.witnesses.contains(&waiting.key);
+            if is_witness && is_new && seen.witnesses.len() < WITNESSES {
                 seen.witnesses.push(waiting.key);
                 seen.dirty = true;
             }
@@ -362,7 +366,6 @@ impl Watch {
         let mut reports = Vec::new();
         let (slots, seen) = (&self.slots, &mut self.seen);
         seen.retain(|_, seen| {
-            let last = seen.answers.last_answer;
             let before = seen.witnesses.len();
             let mut waiting = [None; WITNESSES];
             let mut places = waiting.iter_mut();
@@ -372,8 +375,10 @@ impl Watch {
                     .filter(|slot| slot.generation == key.generation)
                     .and_then(|slot| slot.stream.as_ref())
                     .filter(|stream| stream.asked().is_some())
-                    .and_then(|stream| stream.sent())
-                    .filter(|sent| last.is_none_or(|last| *sent > last));
+                    .and_then(|stream| {
+                        let sent = stream.sent()?;
+                        (Some(sent) > stream.usage.meter().answered()).then_some(sent)
+                    });
                 match (sent, places.next()) {
                     (Some(sent), Some(place)) => {
                         *place = Some(sent);
