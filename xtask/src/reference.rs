@@ -3,7 +3,7 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode};
+use std::process::Command;
 
 /// What the program is asked, and the file that keeps the answer.
 const PAGES: [(&[&str], &str); 2] = [
@@ -11,8 +11,8 @@ const PAGES: [(&[&str], &str); 2] = [
     (&["check", "--reference"], "docs/reference/configuration.md"),
 ];
 
-/// Writes every page that is not current.
-pub(crate) fn write() -> ExitCode {
+/// Writes every page that is not current; says whether that went well.
+pub(crate) fn write() -> bool {
     each_page(|path, text| {
         if is_current(path, text) {
             return Ok(());
@@ -23,8 +23,8 @@ pub(crate) fn write() -> ExitCode {
     })
 }
 
-/// Fails if a page is not current.
-pub(crate) fn check() -> ExitCode {
+/// Says whether every page is current.
+pub(crate) fn check() -> bool {
     each_page(|path, text| match is_current(path, text) {
         true => Ok(()),
         false => Err(io::Error::other(format!(
@@ -34,16 +34,16 @@ pub(crate) fn check() -> ExitCode {
     })
 }
 
-fn each_page(mut work: impl FnMut(&Path, &str) -> io::Result<()>) -> ExitCode {
-    let mut code = ExitCode::SUCCESS;
+fn each_page(mut work: impl FnMut(&Path, &str) -> io::Result<()>) -> bool {
+    let mut well = true;
     for (arguments, file) in PAGES {
         let outcome = told(arguments).and_then(|text| work(&root().join(file), &text));
         if let Err(error) = outcome {
             eprintln!("error: {error}");
-            code = ExitCode::FAILURE;
+            well = false;
         }
     }
-    code
+    well
 }
 
 fn is_current(path: &Path, text: &str) -> bool {

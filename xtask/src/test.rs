@@ -5,6 +5,7 @@ use std::process::{Command, ExitCode, Stdio};
 use std::time::Instant;
 
 use crate::install::install_missing;
+use crate::reference;
 
 #[derive(Default)]
 struct Counts {
@@ -47,6 +48,7 @@ fn steps(skips: &std::path::Path, counts: &mut Counts) -> bool {
             cargo(&[&lint[..], &["--", "-D", "warnings"]].concat())
         })
         && step("tests", || tests(skips, counts))
+        && step("reference", reference::check)
         && step("documentation", || {
             let mut doc = Command::new("cargo");
             doc.args(["doc", "--workspace", "--no-deps", "--quiet"])

@@ -149,7 +149,7 @@ impl Balance {
         }
         scores.sort_by(|a, b| a.1.total_cmp(&b.1));
         if self.policy == Policy::P2cEwma {
-            choose::two(&mut scores, candidates);
+            self.better_of_two(now, candidates, &mut scores);
         }
         for (place, (index, _)) in members.iter_mut().zip(&scores) {
             *place = *index;
@@ -157,11 +157,27 @@ impl Balance {
         self.scores = scores;
     }
 
+    /// Puts the better of the first two in front; chance has put them there.
+    fn better_of_two(&self, now: Instant, candidates: &[Candidate], drawn: &mut [(usize, f64)]) {
+        let cost = |index: usize| {
+            candidates.get(index).map_or(f64::INFINITY, |candidate| {
+                choose::cost(candidate, self.ramp(now, candidate))
+            })
+        };
+        if let [first, second, ..] = drawn
+            && cost(second.0) < cost(first.0)
+        {
+            std::mem::swap(first, second);
+        }
+    }
+
     /// Lower is better.
     fn score(&mut self, now: Instant, candidate: &Candidate, hash: Option<u64>) -> f64 {
         let weight = self.ramp(now, candidate);
         match (self.policy, hash) {
             (Policy::Hash, Some(hash)) => choose::rendezvous(hash, candidate),
+            // The weight counts in the comparison of the two, not in the draw.
+            (Policy::P2cEwma, _) => self.dice.unit(),
             (Policy::LeastConnections, _) => {
                 // The fraction breaks ties by chance.
                 (f64::from(candidate.open) + 1.0 + self.dice.unit() * 1e-3) / weight

@@ -31,11 +31,16 @@ pub struct Budget {
 }
 
 impl Budget {
-    /// Retries may be `share` of the requests (0 to 1), and `floor` a second in any case.
+    /// Retries may be `share` of the requests (0 to 1; what is not a number is 0), and `floor` a second
+    /// in any case, both counted over ten seconds in steps of one.
     #[must_use]
     pub fn new(now: Instant, share: f64, floor: u32) -> Self {
         Self {
-            share: share.clamp(0.0, 1.0),
+            share: if share.is_nan() {
+                0.0
+            } else {
+                share.clamp(0.0, 1.0)
+            },
             floor: f64::from(floor),
             began: now,
             slots: [(0, 0, 0); SLOTS],
@@ -75,7 +80,8 @@ impl Budget {
     fn slot(&mut self, now: Instant) -> &mut (u64, u64, u64) {
         let number = self.number(now);
         let slot = &mut self.slots[(number % SLOTS as u64) as usize];
-        if slot.0 != number {
+        // A caller whose clock was read a little earlier counts in the newer slot.
+        if slot.0 < number {
             *slot = (number, 0, 0);
         }
         slot

@@ -212,6 +212,13 @@ impl Freeze {
         self.acquitted = None;
     }
 
+    /// Forgets what was learned too: another process may stand there.
+    pub fn forget_process(&mut self) {
+        self.forget_requests();
+        self.lesson = Lesson::Unknown;
+        self.checking = false;
+    }
+
     /// When silence that is known of becomes odd.
     #[must_use]
     pub fn wakeup(&self) -> Option<Instant> {

@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 const PATIENCE: Duration = Duration::from_secs(3);
 /// The longest pause between two rebuilds.
 const LONGEST: Duration = Duration::from_secs(60);
+/// A probe of which nothing was heard for so long is lost; another one is asked for.
+const LOST: Duration = Duration::from_secs(30);
 
 /// What to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,7 +44,8 @@ pub enum Cure {
 pub struct Watchdog {
     /// Since when clients wait without progress.
     stuck_since: Option<Instant>,
-    probing: bool,
+    /// When the probe that is under way was asked for.
+    probing: Option<Instant>,
     pause: Duration,
     not_before: Option<Instant>,
 }
@@ -51,7 +54,7 @@ impl Default for Watchdog {
     fn default() -> Self {
         Self {
             stuck_since: None,
-            probing: false,
+            probing: None,
             pause: PATIENCE,
             not_before: None,
         }
@@ -66,10 +69,10 @@ impl Watchdog {
             return Verdict::Fine;
         }
         self.stuck_since.get_or_insert(now);
-        if self.probing || self.due().is_none_or(|due| now < due) {
+        if self.wakeup().is_none_or(|due| now < due) {
             return Verdict::Fine;
         }
-        self.probing = true;
+        self.probing = Some(now);
         Verdict::Probe
     }
 
@@ -83,7 +86,7 @@ impl Watchdog {
 
     /// The probe ended.
     pub fn probed(&mut self, now: Instant, found: Found) -> Cure {
-        self.probing = false;
+        self.probing = None;
         self.not_before = Some(now + self.pause);
         let stuck = self
             .stuck_since
@@ -100,10 +103,9 @@ impl Watchdog {
     /// When to observe again, while clients wait.
     #[must_use]
     pub fn wakeup(&self) -> Option<Instant> {
-        if self.probing { None } else { self.due() }
-    }
-
-    fn due(&self) -> Option<Instant> {
+        if let Some(asked) = self.probing {
+            return Some(asked + LOST);
+        }
         let patient_until = self.stuck_since? + PATIENCE;
         Some(
             self.not_before

@@ -193,7 +193,7 @@ impl Driver {
         for action in actions.drain(..) {
             tracing::trace!(origin = %self.shared.name, ?action, "order");
             match action {
-                Action::Resolve { entry } => self.orders.resolve(entry),
+                Action::Resolve { order, entry } => self.orders.resolve(order, entry),
                 Action::Probe {
                     order,
                     endpoint,

@@ -91,7 +91,7 @@ impl OriginSettings {
             .map(|place| Entry {
                 address: match &place.target {
                     Target::Fixed(address) => EntryAddress::Fixed(address.clone()),
-                    Target::Name { .. } => EntryAddress::Name,
+                    Target::Name { .. } => EntryAddress::Name(place.target.to_string().into()),
                 },
                 priority: place.priority,
                 weight: place.weight,

@@ -7,7 +7,7 @@ use super::Candidate;
 /// An endpoint of unknown latency is taken for a quick one, so that it is tried, but not for a free
 /// one, so that it is not flooded (as finagle and linkerd do).
 const UNKNOWN: Duration = Duration::from_millis(1);
-/// Endpoints that a round robin remembers.
+/// Endpoints that a round robin remembers beyond those it chooses from.
 const REMEMBERED: usize = 1024;
 
 /// Smooth weighted round robin, as nginx does it: each turn everybody gains its weight, and who has
@@ -19,8 +19,9 @@ pub(super) struct RoundRobin {
 
 impl RoundRobin {
     pub(super) fn next(&mut self, members: &[(u32, f64)]) -> Option<u32> {
-        if self.credit.len() > REMEMBERED {
-            self.credit.clear();
+        if self.credit.len() > members.len() + REMEMBERED {
+            self.credit
+                .retain(|(known, _)| members.iter().any(|(key, _)| key == known));
         }
         let mut total = 0.0;
         let mut best: Option<(usize, f64)> = None;
@@ -46,19 +47,10 @@ impl RoundRobin {
     }
 }
 
-/// Puts the better of the first two in front: those two were drawn by chance and weight.
-pub(super) fn two(drawn: &mut [(usize, f64)], candidates: &[Candidate]) {
-    let cost = |index: usize| {
-        candidates.get(index).map_or(f64::INFINITY, |candidate| {
-            let latency = candidate.latency.unwrap_or(UNKNOWN).as_secs_f64();
-            latency * (f64::from(candidate.open) + 1.0)
-        })
-    };
-    if let [first, second, ..] = drawn
-        && cost(second.0) < cost(first.0)
-    {
-        std::mem::swap(first, second);
-    }
+/// Latency times load, for its weight.
+pub(super) fn cost(candidate: &Candidate, weight: f64) -> f64 {
+    let latency = candidate.latency.unwrap_or(UNKNOWN).as_secs_f64();
+    latency * (f64::from(candidate.open) + 1.0) / weight
 }
 
 /// The time of the first event of a process of that rate: ordering by it draws without replacement

@@ -91,6 +91,35 @@ fn two_choices_avoid_the_loaded_and_the_slow() {
     );
 }
 
+/// Links that stay open: with two endpoints both are drawn each time, and only cost can tell.
+#[test]
+fn two_choices_go_by_weight_even_among_two() {
+    let mut candidates = weighted(&[1, 3]);
+    let mut balance = Balance::new(Policy::P2cEwma, 42, Duration::ZERO);
+    let mut out = Vec::new();
+    for _ in 0..400 {
+        balance.order(crate::beginning(), &candidates, None, &mut out);
+        candidates[out[0]].open += 1;
+    }
+    assert!((95..=105).contains(&candidates[0].open), "{candidates:?}");
+}
+
+/// Endpoints come and go by thousands; those that stay get their turns all the same.
+#[test]
+fn round_robin_starves_nobody_when_endpoints_are_many_or_change() {
+    let many = weighted(&[1; 3_000]);
+    assert_eq!(shares(Policy::RoundRobin, &many, 3_000), vec![1; 3_000]);
+
+    let mut balance = Balance::new(Policy::RoundRobin, 42, Duration::ZERO);
+    let (mut out, mut turns) = (Vec::new(), 0);
+    for fresh in 1..=6_000 {
+        let pair = [candidate(fresh), candidate(0)];
+        balance.order(crate::beginning(), &pair, None, &mut out);
+        turns += u32::from(out[0] == 1);
+    }
+    assert!(turns >= 1_500, "{turns}");
+}
+
 #[test]
 fn least_connections_goes_by_weight_too() {
     let mut candidates = weighted(&[1, 4]);

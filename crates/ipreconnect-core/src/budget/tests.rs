@@ -12,6 +12,14 @@ fn a_quiet_origin_has_the_floor() {
     assert_eq!(budget.withdraw(now + WINDOW), Permit::Granted);
 }
 
+#[test]
+fn a_share_that_is_no_number_is_none() {
+    let now = crate::beginning();
+    let mut budget = Budget::new(now, f64::NAN, 0);
+    budget.deposit(now);
+    assert_eq!(budget.withdraw(now), Permit::Refused);
+}
+
 proptest! {
     /// In any window, retries stay within the share of the requests and the floor.
     #[test]

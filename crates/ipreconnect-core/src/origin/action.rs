@@ -26,6 +26,8 @@ pub enum ProbeKind {
 pub enum Action {
     /// Look the entry's name up; answer with `Resolved` or `ResolveFailed`.
     Resolve {
+        /// The number to answer with.
+        order: Order,
         /// The entry.
         entry: EntryId,
     },

@@ -8,7 +8,7 @@ use crate::address::{Address, EndpointId, EntryId};
 use crate::balance::Standing;
 use crate::detector::Detector;
 use crate::failover::Quiet;
-use crate::failure::Failure;
+use crate::failure::{Cause, Failure};
 use crate::freeze::Freeze;
 use crate::path::{HANG_FLOOR, PathHistory};
 
@@ -211,12 +211,24 @@ impl Endpoint {
     pub(super) fn lose(&mut self, now: Instant, failure: Failure) {
         self.quiet.lost(now);
         self.detector.reset();
-        self.freeze.forget_requests();
+        if failure.cause == Cause::Frozen {
+            self.freeze.forget_requests();
+        } else {
+            self.freeze.forget_process();
+        }
         self.hung = None;
         self.disproved = None;
         self.next_check = None;
         self.failure = Some(failure);
         self.turn(now, Health::Down);
+    }
+
+    /// Takes back that it is frozen; what its kernel answers counts again.
+    pub(super) fn absolve(&mut self) {
+        if self.needs == ProbeKind::HangUp {
+            self.needs = ProbeKind::Handshake;
+            self.freeze.forget_process();
+        }
     }
 
     /// How long a probe of its present state waits.

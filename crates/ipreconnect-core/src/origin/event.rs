@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::Order;
-use crate::address::{Address, EndpointId, EntryId};
+use crate::address::{Address, EndpointId};
 use crate::failure::Failure;
 use crate::freeze::Answers;
 
@@ -14,15 +14,15 @@ pub enum Event {
     Started,
     /// A lookup was answered.
     Resolved {
-        /// The entry whose name it was.
-        entry: EntryId,
+        /// The order it carried out.
+        order: Order,
         /// All its addresses, in the resolver's order (RFC 6724).
         addresses: Vec<Address>,
     },
     /// A lookup failed.
     ResolveFailed {
-        /// The entry whose name it was.
-        entry: EntryId,
+        /// The order it carried out.
+        order: Order,
         /// Why.
         failure: Failure,
     },

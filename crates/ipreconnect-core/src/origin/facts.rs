@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::endpoint::{AGAIN, FAST};
+use super::endpoint::{AGAIN, Endpoint, FAST};
 use super::{
     Action, Event, Health, Notice, OnDown, Order, Pending, ProbeKind, Purpose, Supervisor,
 };
@@ -19,8 +19,8 @@ impl Supervisor {
                 self.started = true;
                 self.add_fixed(now);
             }
-            Event::Resolved { entry, addresses } => self.resolved(now, entry, &addresses),
-            Event::ResolveFailed { entry, failure } => self.resolve_failed(entry, failure, out),
+            Event::Resolved { order, addresses } => self.resolved(now, order, &addresses),
+            Event::ResolveFailed { order, failure } => self.resolve_failed(order, failure, out),
             Event::ProbeAnswered { order, took } => self.probe_answered(now, order, took, out),
             Event::ProbeFailed { order, failure } => self.probe_failed(now, order, failure, out),
             Event::ProbeSilent { order } => self.probe_silent(now, order, out),
@@ -46,6 +46,7 @@ impl Supervisor {
             Event::NetworkChanged | Event::Resumed => self.begin_again(now),
             Event::ReconnectAsked => {
                 self.draining = false;
+                self.endpoints.values_mut().for_each(Endpoint::absolve);
                 self.begin_again(now);
             }
             Event::DrainAsked => self.draining = true,
@@ -106,10 +107,13 @@ impl Supervisor {
         if endpoint.canary == Some(order) {
             endpoint.canary = None;
         }
-        if failure.cause.is_answered() && !failure.cause.is_ours() {
-            // A process that refuses or resets is not frozen any more, whatever else it is.
-            endpoint.needs = ProbeKind::Handshake;
-            if endpoint.health == Health::Down {
+        if !failure.cause.is_ours() {
+            let answered = failure.cause.is_answered();
+            // Where a kernel refuses, resets or cannot be reached, another process may stand next.
+            if answered || pending.kind == ProbeKind::Handshake {
+                endpoint.absolve();
+            }
+            if answered && endpoint.health == Health::Down {
                 self.round.answered();
             }
         }

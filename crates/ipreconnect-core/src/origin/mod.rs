@@ -77,6 +77,8 @@ pub struct Supervisor {
     round: Round,
     release: Release,
     watchdog: Watchdog,
+    /// How often the watchdog looked at an endpoint.
+    watched: usize,
     waiting: u32,
     last_demand: Demand,
     next_endpoint: u32,
@@ -105,6 +107,7 @@ impl Supervisor {
             pending: BTreeMap::new(),
             release: Release::new(),
             watchdog: Watchdog::default(),
+            watched: 0,
             waiting: 0,
             last_demand: Demand::Idle,
             next_endpoint: 0,

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::endpoint::Endpoint;
-use super::{Action, Entry, EntryAddress, Health, Notice, Supervisor};
+use super::{Action, Entry, EntryAddress, Health, Notice, Order, Supervisor};
 use crate::address::{Address, EndpointId, EntryId};
 use crate::failure::Failure;
 
@@ -20,7 +20,7 @@ const ADDRESSES: usize = 32;
 #[derive(Debug, Default)]
 pub(super) struct Name {
     asked: Option<Instant>,
-    underway: bool,
+    underway: Option<Order>,
     answered: bool,
     told: Option<Failure>,
     /// Something failed since the last lookup.
@@ -30,7 +30,7 @@ pub(super) struct Name {
 impl Name {
     /// Whether the very first answer is still awaited.
     pub(super) fn is_first_lookup(&self) -> bool {
-        self.underway && !self.answered
+        self.underway.is_some() && !self.answered
     }
 
     /// Asks for a lookup as soon as the gap allows.
@@ -41,13 +41,13 @@ impl Name {
     /// Asks for a lookup at once, whatever is under way.
     pub(super) fn forget(&mut self) {
         self.asked = None;
-        self.underway = false;
+        self.underway = None;
     }
 
     /// When to look up; `None` is at once.
     fn due(&self) -> Option<Instant> {
         let asked = self.asked?;
-        Some(match (self.underway, self.doubted) {
+        Some(match (self.underway.is_some(), self.doubted) {
             (true, _) => asked + LOST,
             (false, true) => asked + GAP,
             (false, false) => asked + REFRESH,
@@ -55,7 +55,7 @@ impl Name {
     }
 
     fn answered(&mut self) {
-        self.underway = false;
+        self.underway = None;
         self.answered = true;
     }
 }
@@ -70,8 +70,8 @@ impl Supervisor {
         }
     }
 
-    pub(super) fn resolved(&mut self, now: Instant, entry: EntryId, addresses: &[Address]) {
-        let Some(name) = self.names.get_mut(entry.0 as usize) else {
+    pub(super) fn resolved(&mut self, now: Instant, order: Order, addresses: &[Address]) {
+        let Some((entry, name)) = self.asked_by(order) else {
             return;
         };
         name.answered();
@@ -91,13 +91,8 @@ impl Supervisor {
         }
     }
 
-    pub(super) fn resolve_failed(
-        &mut self,
-        entry: EntryId,
-        failure: Failure,
-        out: &mut Vec<Action>,
-    ) {
-        let Some(name) = self.names.get_mut(entry.0 as usize) else {
+    pub(super) fn resolve_failed(&mut self, order: Order, failure: Failure, out: &mut Vec<Action>) {
+        let Some((entry, name)) = self.asked_by(order) else {
             return;
         };
         name.answered();
@@ -114,14 +109,28 @@ impl Supervisor {
         }
     }
 
+    /// The name that was asked for by this order. An answer that comes too late, or after the entries
+    /// changed, belongs to none.
+    fn asked_by(&mut self, order: Order) -> Option<(EntryId, &mut Name)> {
+        let mut names = self.names.iter_mut().enumerate();
+        names
+            .find(|(_, name)| name.underway == Some(order))
+            .map(|(index, name)| (entry_id(index), name))
+    }
+
     /// Orders the lookups that are due.
     pub(super) fn look_up(&mut self, now: Instant, out: &mut Vec<Action>) {
         for (index, (name, entry)) in self.names.iter_mut().zip(&self.entries).enumerate() {
-            if entry.address == EntryAddress::Name && name.due().is_none_or(|due| now >= due) {
+            if matches!(entry.address, EntryAddress::Name(_))
+                && name.due().is_none_or(|due| now >= due)
+            {
+                self.next_order += 1;
+                let order = Order(self.next_order);
                 name.asked = Some(now);
-                name.underway = true;
+                name.underway = Some(order);
                 name.doubted = false;
                 out.push(Action::Resolve {
+                    order,
                     entry: entry_id(index),
                 });
             }
@@ -131,7 +140,7 @@ impl Supervisor {
     pub(super) fn next_lookup(&self) -> Option<Instant> {
         let names = self.names.iter().zip(&self.entries);
         names
-            .filter(|(_, entry)| entry.address == EntryAddress::Name)
+            .filter(|(_, entry)| matches!(entry.address, EntryAddress::Name(_)))
             .filter_map(|(name, _)| name.due())
             .min()
     }
@@ -157,7 +166,7 @@ impl Supervisor {
             .any(|other| other.entry == entry && !other.left && other.health == Health::Up)
     }
 
-    /// Takes new entries; endpoints whose address still belongs to one stay as they are.
+    /// Takes new entries; endpoints whose address or name still belongs to one stay as they are.
     pub(super) fn replace_entries(
         &mut self,
         now: Instant,
@@ -168,17 +177,19 @@ impl Supervisor {
             return;
         }
         self.names = entries.iter().map(|_| Name::default()).collect();
-        self.entries = entries;
-        let fixed = |address: &Address| {
-            self.entries
-                .iter()
-                .position(|entry| entry.address == EntryAddress::Fixed(address.clone()))
-                .map(entry_id)
+        let before = std::mem::replace(&mut self.entries, entries);
+        let place = |endpoint: &Endpoint| {
+            let came_from = before.get(endpoint.entry.0 as usize).map(|e| &e.address);
+            let belongs = |entry: &Entry| match &entry.address {
+                EntryAddress::Fixed(address) => *address == endpoint.address,
+                EntryAddress::Name(_) => Some(&entry.address) == came_from,
+            };
+            self.entries.iter().position(belongs).map(entry_id)
         };
         let placed: Vec<_> = self
             .endpoints
             .values()
-            .map(|endpoint| (endpoint.id, fixed(&endpoint.address)))
+            .map(|endpoint| (endpoint.id, place(endpoint)))
             .collect();
         for (id, entry) in placed {
             match entry {
@@ -198,7 +209,6 @@ impl Supervisor {
         if let Some(id) = self.endpoint_at(&address) {
             if let Some(endpoint) = self.endpoints.get_mut(&id).filter(|e| e.entry == entry) {
                 endpoint.rank = rank;
-                endpoint.left = false;
             }
             return;
         }

@@ -1,5 +1,6 @@
 //! What the configuration says about one origin, as the supervisor uses it.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::address::Address;
@@ -59,8 +60,8 @@ pub struct Settings {
 pub enum EntryAddress {
     /// To one address that needs no lookup.
     Fixed(Address),
-    /// To whatever addresses its name resolves to.
-    Name,
+    /// To whatever addresses this name resolves to. The text only tells names apart.
+    Name(Arc<str>),
 }
 
 /// One entry of the `address` list.

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use world::{Fault, World};
 
-const HISTORIES: u64 = 2_000;
+const HISTORIES: u64 = 5_000;
 
 /// Runs one history: faults for a while, then an end to all faults but one endpoint's.
 fn history(seed: u64) {

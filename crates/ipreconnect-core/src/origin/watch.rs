@@ -11,13 +11,10 @@ impl Supervisor {
         if self.draining || self.watchdog.observe(now, self.waiting) == Verdict::Fine {
             return;
         }
-        // One that its kernel alone keeps alive would pass, and a rebuild would not help it.
-        let candidate = self
-            .endpoints
-            .values()
-            .find(|endpoint| endpoint.needs == ProbeKind::Handshake)
-            .map(|endpoint| endpoint.id);
-        match candidate {
+        // In turns, those found frozen too: with nobody else to serve, a doubt is better than nothing.
+        self.watched = self.watched.wrapping_add(1);
+        let turn = self.watched.checked_rem(self.endpoints.len());
+        match turn.and_then(|turn| self.endpoints.keys().nth(turn).copied()) {
             Some(id) => {
                 let (kind, patience) = (ProbeKind::Handshake, self.settings.connect_timeout);
                 self.probe(now, id, kind, Purpose::Watchdog, patience, out);

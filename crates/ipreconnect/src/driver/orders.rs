@@ -44,7 +44,7 @@ impl Orders {
         self.dialer = Dialer {
             source: settings.source,
         };
-        self.resolvers = settings
+        let resolvers: BTreeMap<EntryId, Resolver> = settings
             .places
             .iter()
             .enumerate()
@@ -56,6 +56,10 @@ impl Orders {
                 Target::Fixed(_) => None,
             })
             .collect();
+        // Those that stay keep their count of stuck lookups.
+        if resolvers != self.resolvers {
+            self.resolvers = resolvers;
+        }
     }
 
     /// The next fact; pending for ever while nothing is under way.
@@ -77,14 +81,14 @@ impl Orders {
         }
     }
 
-    pub(super) fn resolve(&mut self, entry: EntryId) {
+    pub(super) fn resolve(&mut self, order: Order, entry: EntryId) {
         let Some(resolver) = self.resolvers.get(&entry).cloned() else {
             return;
         };
         self.tasks.spawn(async move {
             match resolver.resolve().await {
-                Ok(addresses) => Event::Resolved { entry, addresses },
-                Err(failure) => Event::ResolveFailed { entry, failure },
+                Ok(addresses) => Event::Resolved { order, addresses },
+                Err(failure) => Event::ResolveFailed { order, failure },
             }
         });
     }

@@ -43,7 +43,14 @@ pub(super) struct World {
     now: Instant,
     supervisor: Supervisor,
     faults: Vec<Fault>,
+    /// Whether the process leaves half-closed connections open.
+    mute: Vec<bool>,
+    entries: Vec<Entry>,
+    /// Whether orders are lost altogether now and then, and processes replaced by others.
+    is_rough: bool,
     name_works: bool,
+    /// The endpoint to which the name leads, if there is one.
+    name_leads_to: Option<usize>,
     queue: BTreeMap<(Instant, u64), Coming>,
     sequence: u64,
     waiting: u32,
@@ -81,7 +88,9 @@ impl World {
         let mut dice = Dice::new(seed ^ 0x5eed);
         let count = 1 + usize::try_from(dice.below(3)).unwrap();
         let named = dice.below(2) == 0;
-        Self::build(seed, dice, count, named, 0)
+        let mut world = Self::build(seed, dice, count, named, 0);
+        world.is_rough = true;
+        world
     }
 
     /// Fixed endpoints, all well.
@@ -95,10 +104,10 @@ impl World {
 
     fn build(seed: u64, dice: Dice, count: usize, named: bool, attempts: u32) -> Self {
         let now = crate::beginning();
-        let entries = (0..count)
+        let entries: Vec<Entry> = (0..count)
             .map(|index| Entry {
                 address: if named && index == 0 {
-                    EntryAddress::Name
+                    EntryAddress::Name("origin.test:1".into())
                 } else {
                     EntryAddress::Fixed(address(index))
                 },
@@ -106,13 +115,19 @@ impl World {
                 weight: 1,
             })
             .collect();
+        // The last place is where the name may move to.
+        let places = count + usize::from(named);
         let mut world = Self {
             seed,
             dice,
             now,
-            supervisor: Supervisor::new(settings(attempts), entries, seed, now),
-            faults: vec![Fault::None; count],
+            supervisor: Supervisor::new(settings(attempts), entries.clone(), seed, now),
+            faults: vec![Fault::None; places],
+            mute: vec![false; places],
+            entries,
+            is_rough: false,
             name_works: true,
+            name_leads_to: named.then_some(0),
             queue: BTreeMap::new(),
             sequence: 0,
             waiting: 0,
@@ -128,7 +143,7 @@ impl World {
     }
 
     pub(super) fn random_step(&mut self) {
-        match self.dice.below(10) {
+        match self.dice.below(13) {
             0..4 => {
                 let index = usize::try_from(self.dice.below(self.faults.len() as u64)).unwrap();
                 let fault = [Fault::None, Fault::Refusing, Fault::Silent, Fault::Frozen]
@@ -151,6 +166,18 @@ impl World {
                     failure: Failure::new(Cause::Reset),
                 });
             }
+            7 => {
+                if let Some(place) = &mut self.name_leads_to {
+                    *place = if *place == 0 {
+                        self.faults.len() - 1
+                    } else {
+                        0
+                    };
+                }
+            }
+            8 => self.reconfigure(),
+            // Long enough to learn what is usual, or to see that nothing is.
+            9 => self.traffic(2000 * MS),
             _ => {
                 let clients = u32::try_from(self.dice.below(50)).unwrap();
                 self.arrive(clients);
@@ -162,23 +189,31 @@ impl World {
 
     pub(super) fn set(&mut self, index: usize, fault: Fault) {
         self.note(format!("endpoint {index}: {fault:?}"));
-        self.faults[index] = fault;
-        if fault == Fault::Frozen || fault == Fault::Silent {
+        let before = std::mem::replace(&mut self.faults[index], fault);
+        let was_away = matches!(before, Fault::Refusing | Fault::Silent);
+        let replaced = self.is_rough && was_away && self.dice.below(2) == 0;
+        if replaced {
+            self.mute[index] = self.dice.below(2) == 0;
+        }
+        // The kernel of a replaced process resets what it does not know, as keepalive finds out.
+        let resets = fault == Fault::Refusing || replaced;
+        let speaks = fault == Fault::None && !self.mute[index];
+        if fault == Fault::Silent || !(resets || speaks) {
             return;
         }
         let (woken, kept): (Vec<_>, Vec<_>) =
             self.canaries.drain(..).partition(|(_, at)| *at == index);
         self.canaries = kept;
         for (order, _) in woken {
-            let event = if fault == Fault::None {
-                Event::ProbeAnswered {
-                    order,
-                    took: 5 * MS,
-                }
-            } else {
+            let event = if resets {
                 Event::ProbeFailed {
                     order,
                     failure: Failure::new(Cause::Reset),
+                }
+            } else {
+                Event::ProbeAnswered {
+                    order,
+                    took: 5 * MS,
                 }
             };
             self.later(MS, Coming::Answer(order, event));
@@ -186,9 +221,27 @@ impl World {
     }
 
     pub(super) fn heal_one(&mut self) {
-        let index = usize::try_from(self.dice.below(self.faults.len() as u64)).unwrap();
+        let entry = usize::try_from(self.dice.below(self.entries.len() as u64)).unwrap();
         self.name_works = true;
+        self.is_rough = false;
+        let index = match &self.entries[entry].address {
+            EntryAddress::Name(_) => self.name_leads_to.unwrap(),
+            EntryAddress::Fixed(address) => self.index_of(address),
+        };
         self.set(index, Fault::None);
+    }
+
+    /// The same entries in another order of preference.
+    fn reconfigure(&mut self) {
+        self.entries.reverse();
+        for (entry, priority) in self.entries.iter_mut().zip(0..) {
+            entry.priority = priority;
+        }
+        self.note("reconfigured".into());
+        let (entries, mut actions) = (self.entries.clone(), Vec::new());
+        self.supervisor
+            .reconfigure(self.now, settings(0), entries, &mut actions);
+        self.carry_out_all(actions);
     }
 
     /// Clients arrive and dial, or wait.
@@ -348,6 +401,10 @@ impl World {
         self.note(format!("{event:?}"));
         let mut actions = Vec::new();
         self.supervisor.handle(self.now, event, &mut actions);
+        self.carry_out_all(actions);
+    }
+
+    fn carry_out_all(&mut self, actions: Vec<Action>) {
         for action in actions {
             self.note(format!("  -> {action:?}"));
             self.carry_out(action);
@@ -361,20 +418,19 @@ impl World {
 
     fn carry_out(&mut self, action: Action) {
         match action {
-            Action::Resolve { entry } => {
+            Action::Resolve { order, .. } => {
                 let event = if self.name_works {
                     Event::Resolved {
-                        entry,
-                        addresses: vec![address(0)],
+                        order,
+                        addresses: self.name_leads_to.into_iter().map(address).collect(),
                     }
                 } else {
                     Event::ResolveFailed {
-                        entry,
+                        order,
                         failure: Failure::new(Cause::ResolverFailed),
                     }
                 };
-                // Now and then an order is lost altogether.
-                if self.dice.below(50) > 0 {
+                if !self.is_rough || self.dice.below(50) > 0 {
                     self.later(5 * MS, Coming::Fact(event));
                 }
             }
@@ -406,6 +462,9 @@ impl World {
     fn probe(&mut self, order: Order, address: &Address, kind: ProbeKind, patience: Duration) {
         let index = self.index_of(address);
         self.probes += 1;
+        if self.is_rough && self.dice.below(200) == 0 {
+            return;
+        }
         self.underway.insert(order, index);
         self.probe_log.push_back((self.now, index));
         while self
@@ -422,7 +481,11 @@ impl World {
             order,
             failure: Failure::new(cause),
         };
-        match (self.faults[index], kind) {
+        let fault = match self.faults[index] {
+            Fault::None if self.mute[index] && kind == ProbeKind::HangUp => Fault::Frozen,
+            fault => fault,
+        };
+        match (fault, kind) {
             (Fault::None, _) | (Fault::Frozen, ProbeKind::Handshake) => {
                 self.later(MS, Coming::Answer(order, answered));
             }
