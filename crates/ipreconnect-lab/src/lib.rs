@@ -30,6 +30,7 @@
 mod door;
 pub mod link;
 pub mod load;
+pub mod namespace;
 pub mod origin;
 #[cfg(test)]
 mod patience;

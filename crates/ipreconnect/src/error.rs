@@ -39,7 +39,7 @@ pub enum Retry {
 
 /// An error of one origin.
 ///
-/// `Display` prints one level, without a full stop; the system's own words are part of it.
+/// `Display` prints one level, without a full stop; what the origin itself failed of is its source.
 #[derive(Clone, Debug)]
 pub struct Error(Box<Inner>);
 
@@ -137,9 +137,6 @@ impl fmt::Display for Error {
             Kind::Handshake => f.write_str("refused the handshake")?,
             Kind::Address => f.write_str("has an address that cannot be used")?,
         }
-        if let Some(failure) = &inner.failure {
-            write!(f, ": {failure}")?;
-        }
         if let Some(detail) = &inner.detail {
             write!(f, ": {detail}")?;
         }
@@ -147,4 +144,9 @@ impl fmt::Display for Error {
     }
 }
 
-impl std::error::Error for Error {}
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        let failure = self.0.failure.as_ref()?;
+        Some(failure)
+    }
+}

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
-use ipreconnect_core::failure::Failure;
+use ipreconnect_core::failure::{Cause, Failure};
 use ipreconnect_core::origin::{EndpointView, Event, Phase};
 use tokio::sync::{mpsc, watch};
 
@@ -40,9 +40,18 @@ pub(crate) struct Shared {
     pub(crate) waiters: Waiters,
     snapshot: ArcSwap<Snapshot>,
     settings: ArcSwap<OriginSettings>,
-    changed: watch::Sender<u64>,
+    life: watch::Sender<Life>,
     facts: mpsc::Sender<Fact>,
     chooser: ArcSwap<Chooser>,
+}
+
+/// What those who watch an origin wake up for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Life {
+    /// So many snapshots were published.
+    Published(u64),
+    /// Its owner closed it: nothing more is published.
+    Closed,
 }
 
 impl Shared {
@@ -59,14 +68,18 @@ impl Shared {
             snapshot: ArcSwap::from_pointee(snapshot),
             chooser: ArcSwap::from_pointee(Chooser::new(settings.balance, seed)),
             settings: ArcSwap::from_pointee(settings),
-            changed: watch::Sender::new(0),
+            life: watch::Sender::new(Life::Published(0)),
             facts,
         }
     }
 
     pub(crate) fn publish(&self, snapshot: Snapshot) {
         self.snapshot.store(Arc::new(snapshot));
-        self.changed.send_modify(|version| *version += 1);
+        self.life.send_modify(|life| {
+            if let Life::Published(count) = life {
+                *count += 1;
+            }
+        });
     }
 
     /// Tells the driver; a fact that finds the inbox full is dropped, since the same kind of fact
@@ -159,32 +172,38 @@ impl Origin {
     /// Waits until the status is one that `is_good` accepts, and returns it.
     ///
     /// # Errors
-    /// [`Kind::Closed`] if the origin ends before.
+    /// [`Kind::Closed`] if the origin is closed before.
     ///
     /// # Cancel safety
     /// Nothing is lost.
     pub async fn watch(&self, mut is_good: impl FnMut(&Status) -> bool) -> Result<Status, Error> {
-        let mut changed = self.shared.changed.subscribe();
+        let mut life = self.shared.life.subscribe();
         loop {
-            changed.borrow_and_update();
+            let now = *life.borrow_and_update();
             let status = self.status();
             if is_good(&status) {
                 return Ok(status);
             }
-            if changed.changed().await.is_err() {
+            if now == Life::Closed || life.changed().await.is_err() {
                 return Err(Error::new(Kind::Closed, &self.shared.name));
             }
         }
     }
 
     /// Tries again now, whatever the schedule says; also ends a drain.
-    pub fn reconnect(&self) {
-        self.shared.tell(Event::ReconnectAsked);
+    ///
+    /// # Errors
+    /// [`Kind::Closed`] if the origin has ended.
+    pub async fn reconnect(&self) -> Result<(), Error> {
+        self.order(Fact::Event(Event::ReconnectAsked)).await
     }
 
     /// Takes no new work from now on.
-    pub fn drain(&self) {
-        self.shared.tell(Event::DrainAsked);
+    ///
+    /// # Errors
+    /// [`Kind::Closed`] if the origin has ended.
+    pub async fn drain(&self) -> Result<(), Error> {
+        self.order(Fact::Event(Event::DrainAsked)).await
     }
 
     /// Changes the settings. Links and waiting clients stay, and so does all that is known of
@@ -198,7 +217,11 @@ impl Origin {
             self.shared.chooser.store(Arc::new(chooser));
         }
         self.shared.settings.store(Arc::new(settings.clone()));
-        let fact = Fact::Reconfigure(Box::new(settings));
+        self.order(Fact::Reconfigure(Box::new(settings))).await
+    }
+
+    /// Unlike what workers tell, an order is never dropped.
+    async fn order(&self, fact: Fact) -> Result<(), Error> {
         let sent = self.shared.facts.send(fact).await;
         sent.map_err(|_| Error::new(Kind::Closed, &self.shared.name))
     }
@@ -206,6 +229,7 @@ impl Origin {
     /// Ends the supervision and sends every waiting client away. Links that are open stay.
     pub fn close(&self) {
         self.shared.waiters.close();
+        self.shared.life.send_replace(Life::Closed);
         self.driver.abort_handle().abort();
     }
 
@@ -214,7 +238,7 @@ impl Origin {
         self.shared.tell(event);
     }
 
-    /// How long a client may wait, and how many may.
+    /// The settings in force.
     #[must_use]
     pub fn settings(&self) -> Arc<OriginSettings> {
         self.shared.settings.load_full()
@@ -307,6 +331,13 @@ impl Origin {
 
     fn error(&self, kind: Kind, place: &Place, failure: Option<Failure>) -> Error {
         let waited = place.since.map_or(Duration::ZERO, |since| since.elapsed());
+        let refused = failure
+            .as_ref()
+            .is_some_and(|failure| failure.cause == Cause::Handshake);
+        let kind = match kind {
+            Kind::Down | Kind::HoldTimedOut if refused => Kind::Handshake,
+            kind => kind,
+        };
         Error::new(kind, &self.shared.name)
             .because(failure)
             .after(waited)
@@ -365,9 +396,7 @@ impl Origin {
     pub(crate) fn chooser(&self) -> Arc<Chooser> {
         self.shared.chooser.load_full()
     }
-}
 
-impl Origin {
     /// A number that is this origin's alone among those that exist now.
     #[must_use]
     pub fn identity(&self) -> usize {

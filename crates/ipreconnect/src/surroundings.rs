@@ -18,8 +18,10 @@ use crate::task::Task;
 
 /// Between two looks at the clocks.
 const SLEEP_CHECK: Duration = Duration::from_secs(1);
-/// Changes of the network come in flurries; one signal tells a flurry.
-const FLURRY: Duration = Duration::from_millis(100);
+/// Changes of the network come in flurries; one signal tells a flurry. Where they never end, as beside
+/// containers that come and go, signals become as rare as the last.
+const FLURRY_FIRST: Duration = Duration::from_millis(100);
+const FLURRY_LAST: Duration = Duration::from_secs(5);
 
 /// Something that happened to the machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -140,10 +142,20 @@ async fn watch_network(signals: broadcast::Sender<Signal>) {
             return;
         }
     };
+    let mut pause = FLURRY_FIRST;
+    let mut told = None;
     while watch.changed().await.is_ok() {
+        let now = clock::now();
+        let goes_on = told.is_some_and(|told| now.saturating_duration_since(told) < pause * 2);
+        pause = if goes_on {
+            (pause * 2).min(FLURRY_LAST)
+        } else {
+            FLURRY_FIRST
+        };
+        told = Some(now);
         // Without any origin there is nobody to tell.
         let _ = signals.send(Signal::NetworkChanged);
-        tokio::time::sleep(FLURRY).await;
+        tokio::time::sleep(pause).await;
     }
 }
 

@@ -89,8 +89,10 @@ async fn reconnect(
     UrlPath(name): UrlPath<String>,
 ) -> Result<Json<Outcome>, (StatusCode, Json<Outcome>)> {
     let origin = desk.board.origin(&name).ok_or_else(|| unknown(&name))?;
-    origin.reconnect();
-    Ok(Json(done(format!("origin {name:?} is tried again now"))))
+    match origin.reconnect().await {
+        Ok(()) => Ok(Json(done(format!("origin {name:?} is tried again now")))),
+        Err(_) => Err(unknown(&name)),
+    }
 }
 
 async fn drain(
@@ -98,8 +100,10 @@ async fn drain(
     UrlPath(name): UrlPath<String>,
 ) -> Result<Json<Outcome>, (StatusCode, Json<Outcome>)> {
     let origin = desk.board.origin(&name).ok_or_else(|| unknown(&name))?;
-    origin.drain();
-    Ok(Json(done(format!("origin {name:?} takes no new work"))))
+    match origin.drain().await {
+        Ok(()) => Ok(Json(done(format!("origin {name:?} takes no new work")))),
+        Err(_) => Err(unknown(&name)),
+    }
 }
 
 async fn listeners(State(desk): State<Desk>) -> Json<Listeners> {

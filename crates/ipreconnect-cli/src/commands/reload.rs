@@ -9,7 +9,7 @@ use crate::exit::{Exit, Refusal};
 
 /// Asks for it, and tells what came of it.
 pub(crate) fn reload(arguments: &Arguments) -> Result<Exit, Refusal> {
-    let socket = super::status::admin_socket(arguments)?;
+    let socket = super::status::socket(arguments)?;
     let (_, outcome): (_, Outcome) = super::block_on(ask(&socket, Method::POST, "/v1/reload"))?;
     if arguments.json {
         super::print_json(&outcome);

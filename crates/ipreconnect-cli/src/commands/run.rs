@@ -1,5 +1,7 @@
 //! `run`: the gateway in the foreground.
 
+use std::path::Path;
+
 use crate::args::{Arguments, Run};
 use crate::config::{Colour, Environment, Loaded, Mistakes, from_addresses, load};
 use crate::exit::{Exit, Refusal};
@@ -8,14 +10,21 @@ use crate::log;
 
 /// Loads the configuration and serves it.
 pub(crate) fn run(arguments: &Arguments, run: &Run) -> Result<Exit, Refusal> {
-    let load: Box<dyn Fn() -> Result<Loaded, Mistakes>> = if run.listen.is_empty() {
-        let path = arguments.config.clone();
-        Box::new(move || load(path.as_deref(), &Environment::of_process()))
-    } else {
-        let (listen, origin) = (run.listen.clone(), run.origin.clone());
-        Box::new(move || from_addresses(&listen, &origin, &Environment::of_process()))
+    let (given, listen, origin) = (
+        arguments.config.clone(),
+        run.listen.clone(),
+        run.origin.clone(),
+    );
+    // A reload reads what was found at the start, and never looks elsewhere.
+    let load = move |place: Option<&Path>| -> Result<Loaded, Mistakes> {
+        let environment = Environment::of_process();
+        if listen.is_empty() {
+            load(place.or(given.as_deref()), &environment)
+        } else {
+            from_addresses(&listen, &origin, &environment)
+        }
     };
-    let loaded = match load() {
+    let loaded = match load(None) {
         Ok(loaded) => loaded,
         Err(mistakes) => {
             eprint!("{}", mistakes.render(Colour::of_stderr()));
@@ -32,7 +41,7 @@ pub(crate) fn run(arguments: &Arguments, run: &Run) -> Result<Exit, Refusal> {
     let watch = if run.watch { Watch::Files } else { Watch::No };
     serve(Order {
         loaded,
-        load,
+        load: Box::new(load),
         watch,
         log,
     })

@@ -9,7 +9,7 @@ use serde::Serialize;
 use crate::admin::client::ask;
 use crate::admin::view::{Listeners, OriginView, Origins, SCHEMA};
 use crate::args::{Arguments, Status};
-use crate::config::{Environment, from_addresses, load};
+use crate::config::{Environment, admin_socket};
 use crate::exit::{Exit, Refusal};
 use crate::paint::Paint;
 
@@ -26,7 +26,7 @@ struct Shown {
 /// Asks the running gateway, and shows its answer. Fine if all required origins are up, or the one
 /// that was named.
 pub(crate) fn status(arguments: &Arguments, status: &Status) -> Result<Exit, Refusal> {
-    let socket = admin_socket(arguments)?;
+    let socket = socket(arguments)?;
     let shown = super::block_on(async {
         loop {
             let answer = question(&socket, status.origin.as_deref()).await;
@@ -51,25 +51,10 @@ pub(crate) fn status(arguments: &Arguments, status: &Status) -> Result<Exit, Ref
     })
 }
 
-/// Where the gateway of this configuration can be asked. A broken configuration must not hide a
-/// gateway that runs, so the default place is asked then.
-pub(crate) fn admin_socket(arguments: &Arguments) -> Result<PathBuf, Refusal> {
-    let environment = Environment::of_process();
-    if let Ok(loaded) = load(arguments.config.as_deref(), &environment) {
-        return Ok(loaded.plan.gateway.admin);
-    }
-    if arguments.config.is_some() {
-        let message = "the configuration has errors; `ipreconnect check` shows them";
-        return Err(Refusal::new(Exit::Wrong, message));
-    }
-    let nothing = from_addresses(
-        &["127.0.0.1:0".into()],
-        &["127.0.0.1:1".into()],
-        &environment,
-    );
-    nothing
-        .map(|loaded| loaded.plan.gateway.admin)
-        .map_err(|_| Refusal::new(Exit::Wrong, "there is no state directory"))
+/// Where the gateway of this configuration can be asked.
+pub(crate) fn socket(arguments: &Arguments) -> Result<PathBuf, Refusal> {
+    admin_socket(arguments.config.as_deref(), &Environment::of_process())
+        .map_err(|mistakes| Refusal::new(Exit::Wrong, mistakes.to_string()))
 }
 
 async fn question(socket: &Path, origin: Option<&str>) -> Result<Shown, Refusal> {

@@ -1,9 +1,7 @@
-//! Finding the files, reading them, and putting them together.
+//! Putting the files of a configuration together: to a plan, or to all their mistakes.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
-use std::fs;
-use std::io::Read;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -11,15 +9,11 @@ use std::sync::Arc;
 use ipreconnect_proxy::ListenAddress;
 use toml::de::{DeTable, DeValue};
 
+use super::files::{base_of, files_of, find, read};
 use super::mistake::{Colour, Mistake, Mistakes, Severity, Source};
 use super::plan::{ListenPlan, OriginPlan, Plan, Required};
 use super::section::{Reader, Section, nearest};
 use super::{gateway, listen, origin};
-
-/// A configuration file may be as large as this.
-const LARGEST: u64 = 4 * 1024 * 1024;
-/// Files of one directory.
-const FILES: usize = 1024;
 
 /// Looks a variable up.
 type Variable = Box<dyn Fn(&str) -> Option<String>>;
@@ -47,8 +41,8 @@ impl Environment {
 pub(crate) struct Loaded {
     pub(crate) plan: Plan,
     pub(crate) warnings: Vec<Mistake>,
-    /// The files it was read from, for a watch over them.
-    pub(crate) files: Vec<PathBuf>,
+    /// The file or directory it was read from; none if it came from the command line.
+    pub(crate) place: Option<PathBuf>,
 }
 
 impl Loaded {
@@ -68,18 +62,37 @@ pub(crate) fn load(path: Option<&Path>, environment: &Environment) -> Result<Loa
         Some(path) => path.to_owned(),
         None => find(environment)?,
     };
-    let files = files_of(&path)?;
+    let mut loaded = read_all(&files_of(&path)?, environment).finish()?;
+    loaded.place = Some(path);
+    Ok(loaded)
+}
+
+/// Where the gateway of the configuration at `path` is asked. Mistakes elsewhere in it do not hide a
+/// gateway that runs.
+pub(crate) fn admin_socket(
+    path: Option<&Path>,
+    environment: &Environment,
+) -> Result<PathBuf, Mistakes> {
+    let files = match path {
+        Some(path) => files_of(path)?,
+        None => match find(environment) {
+            Ok(path) => files_of(&path)?,
+            Err(_) => Vec::new(),
+        },
+    };
+    Ok(read_all(&files, environment).plan.gateway.admin)
+}
+
+fn read_all<'e>(files: &[PathBuf], environment: &'e Environment) -> Assembly<'e> {
     let mut sources = Vec::new();
     let mut mistakes = Vec::new();
-    for file in &files {
+    for file in files {
         match read(file) {
             Ok(source) => sources.push((Arc::new(source), base_of(file))),
             Err(mistake) => mistakes.push(mistake),
         }
     }
-    let mut loaded = assemble(&sources, environment, mistakes)?;
-    loaded.files = files;
-    Ok(loaded)
+    assemble(&sources, environment, mistakes)
 }
 
 /// The plan of `run --listen ADDR --origin ADDR,ADDR`.
@@ -101,84 +114,8 @@ pub(crate) fn from_addresses(
         name: "command line".to_owned(),
         text,
     };
-    assemble(
-        &[(Arc::new(source), PathBuf::from("."))],
-        environment,
-        Vec::new(),
-    )
-}
-
-fn find(environment: &Environment) -> Result<PathBuf, Mistakes> {
-    if let Some(path) = (environment.variable)("IPRECONNECT_CONFIG") {
-        return Ok(path.into());
-    }
-    let places = ["./ipreconnect.toml", "/etc/ipreconnect/ipreconnect.toml"];
-    let found = places.iter().map(PathBuf::from).find(|path| path.exists());
-    found.ok_or_else(|| {
-        Mistake::new("there is no configuration")
-            .hint(format!(
-                "looked for {}; name one with --config PATH or $IPRECONNECT_CONFIG, or use --listen and --origin",
-                places.join(" and ")
-            ))
-            .into()
-    })
-}
-
-/// The file itself, or the `*.toml` of a directory in the order of their names.
-fn files_of(path: &Path) -> Result<Vec<PathBuf>, Mistakes> {
-    let unreadable = |error: std::io::Error| {
-        Mistakes::from(Mistake::new(format!(
-            "cannot read {}: {error}",
-            path.display()
-        )))
-    };
-    if !fs::metadata(path).map_err(unreadable)?.is_dir() {
-        return Ok(vec![path.to_owned()]);
-    }
-    let mut files: Vec<PathBuf> = fs::read_dir(path)
-        .map_err(unreadable)?
-        .flatten()
-        .map(|entry| entry.path())
-        .filter(|file| {
-            file.extension()
-                .is_some_and(|extension| extension == "toml")
-        })
-        .collect();
-    files.sort();
-    if files.is_empty() || files.len() > FILES {
-        let message = format!(
-            "{} must have from 1 to {FILES} files *.toml",
-            path.display()
-        );
-        return Err(Mistake::new(message).into());
-    }
-    Ok(files)
-}
-
-fn base_of(file: &Path) -> PathBuf {
-    match file.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
-        _ => PathBuf::from("."),
-    }
-}
-
-fn read(file: &Path) -> Result<Source, Mistake> {
-    let name = file.display().to_string();
-    let unreadable = |error: std::io::Error| Mistake::new(format!("cannot read {name}: {error}"));
-    let mut bytes = Vec::new();
-    fs::File::open(file)
-        .map_err(unreadable)?
-        .take(LARGEST + 1)
-        .read_to_end(&mut bytes)
-        .map_err(unreadable)?;
-    if bytes.len() as u64 > LARGEST {
-        return Err(Mistake::new(format!("{name} is larger than 4 MiB")));
-    }
-    let text = String::from_utf8(bytes).map_err(|error| {
-        let at = error.utf8_error().valid_up_to();
-        Mistake::new(format!("{name} is not UTF-8: see byte {at}"))
-    })?;
-    Ok(Source { name, text })
+    let sources = [(Arc::new(source), PathBuf::from("."))];
+    assemble(&sources, environment, Vec::new()).finish()
 }
 
 /// Where something was defined first, so that a second definition can point there.
@@ -200,11 +137,11 @@ struct Assembly<'e> {
     tables: BTreeMap<&'static str, Definition>,
 }
 
-fn assemble(
+fn assemble<'e>(
     sources: &[(Arc<Source>, PathBuf)],
-    environment: &Environment,
+    environment: &'e Environment,
     mistakes: Vec<Mistake>,
-) -> Result<Loaded, Mistakes> {
+) -> Assembly<'e> {
     let mut assembly = Assembly {
         environment,
         mistakes: RefCell::new(mistakes),
@@ -229,17 +166,7 @@ fn assemble(
         }
     }
     assembly.cross_check();
-    let mut mistakes = assembly.mistakes.into_inner();
-    mistakes.sort_by_key(Mistake::order);
-    if mistakes.is_empty() {
-        Ok(Loaded {
-            plan: assembly.plan,
-            warnings: assembly.warnings,
-            files: Vec::new(),
-        })
-    } else {
-        Err(Mistakes(mistakes))
-    }
+    assembly
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -249,6 +176,19 @@ enum Pass {
 }
 
 impl Assembly<'_> {
+    fn finish(self) -> Result<Loaded, Mistakes> {
+        let mut mistakes = self.mistakes.into_inner();
+        mistakes.sort_by_key(Mistake::order);
+        if !mistakes.is_empty() {
+            return Err(Mistakes(mistakes));
+        }
+        Ok(Loaded {
+            plan: self.plan,
+            warnings: self.warnings,
+            place: None,
+        })
+    }
+
     fn file(&mut self, source: &Arc<Source>, base: &Path, pass: Pass) {
         let (root, errors) = DeTable::parse_recoverable(&source.text);
         // After the first error of syntax the others are mostly its echoes.

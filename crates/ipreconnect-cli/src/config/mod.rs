@@ -6,6 +6,7 @@
 mod check;
 mod diff;
 mod expand;
+mod files;
 mod gateway;
 mod listen;
 mod load;
@@ -14,14 +15,16 @@ mod origin;
 mod plan;
 mod reference;
 mod section;
+mod stamps;
 mod value;
 
 pub(crate) use check::show;
 pub(crate) use diff::{Change, diff};
-pub(crate) use load::{Environment, Loaded, from_addresses, load};
+pub(crate) use load::{Environment, Loaded, admin_socket, from_addresses, load};
 pub(crate) use mistake::{Colour, Mistakes};
 pub(crate) use plan::{ListenPlan, LogFormat, LogLevel, LogPlan, OriginPlan, Plan};
 pub(crate) use reference::reference;
+pub(crate) use stamps::Stamps;
 
 #[cfg(test)]
 mod tests;

@@ -1,9 +1,8 @@
 //! `run`: start, wait for signals and reloads, drain.
 
-use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -13,7 +12,7 @@ use super::Running;
 use super::board::Board;
 use crate::admin::server::{self, Reload};
 use crate::admin::view::{Outcome, SCHEMA};
-use crate::config::{Change, Loaded, Mistakes, Plan};
+use crate::config::{Change, Loaded, Mistakes, Plan, Stamps};
 use crate::exit::{Exit, Refusal};
 use crate::log::Log;
 use crate::state::StateDirectory;
@@ -23,11 +22,13 @@ const WATCH: Duration = Duration::from_millis(500);
 /// Reloads that may wait for their turn.
 const RELOADS: usize = 16;
 
+type Load = Box<dyn Fn(Option<&Path>) -> Result<Loaded, Mistakes>>;
+
 /// What `run` was asked to do.
 pub(crate) struct Order {
     pub(crate) loaded: Loaded,
-    /// Reads the configuration again.
-    pub(crate) load: Box<dyn Fn() -> Result<Loaded, Mistakes>>,
+    /// Reads the configuration again, from where it was read before.
+    pub(crate) load: Load,
     pub(crate) watch: Watch,
     pub(crate) log: Log,
 }
@@ -113,7 +114,7 @@ struct Loop {
     hangup: Signal,
     terminate: Signal,
     interrupt: Signal,
-    stamps: BTreeMap<PathBuf, Option<SystemTime>>,
+    stamps: Stamps,
 }
 
 impl Loop {
@@ -127,7 +128,7 @@ impl Loop {
             hangup: listen(SignalKind::hangup())?,
             terminate: listen(SignalKind::terminate())?,
             interrupt: listen(SignalKind::interrupt())?,
-            stamps: stamps(&order.loaded.files),
+            stamps: stamps(&order.loaded),
             running,
             order,
             asked,
@@ -166,20 +167,19 @@ impl Loop {
     }
 
     async fn look(&mut self) {
-        let now = stamps(&self.order.loaded.files);
-        if now != self.stamps {
-            self.stamps = now;
+        if stamps(&self.order.loaded) != self.stamps {
             self.reload("a changed file").await;
         }
     }
 
     async fn reload(&mut self, why: &str) -> Outcome {
-        let loaded = match (self.order.load)() {
+        // Before the files are read: what changes meanwhile is seen by the next look.
+        self.stamps = stamps(&self.order.loaded);
+        let loaded = match (self.order.load)(self.order.loaded.place.as_deref()) {
             Ok(loaded) => loaded,
             Err(mistakes) => {
                 tracing::error!(
-                    why,
-                    "the configuration has errors; everything stays as it was\n{mistakes}"
+                    "not reloaded after {why}: the configuration has errors, everything stays as it was\n{mistakes}"
                 );
                 return outcome(false, mistakes.lines());
             }
@@ -190,7 +190,6 @@ impl Loop {
                 if changes.contains(&Change::LogChanged) {
                     self.order.log.change(log);
                 }
-                self.stamps = stamps(&loaded.files);
                 self.order.loaded = loaded;
                 let lines: Vec<String> = changes.iter().map(ToString::to_string).collect();
                 let told = if lines.is_empty() {
@@ -221,16 +220,6 @@ fn outcome(done: bool, messages: Vec<String>) -> Outcome {
     }
 }
 
-/// When each file was last changed. A file behind a link is the file itself, so that an atomic
-/// replacement and a changed link both show.
-fn stamps(files: &[PathBuf]) -> BTreeMap<PathBuf, Option<SystemTime>> {
-    let stamp = |file: &PathBuf| {
-        std::fs::metadata(file)
-            .and_then(|found| found.modified())
-            .ok()
-    };
-    files
-        .iter()
-        .map(|file| (file.clone(), stamp(file)))
-        .collect()
+fn stamps(loaded: &Loaded) -> Stamps {
+    loaded.place.as_deref().map(Stamps::of).unwrap_or_default()
 }

@@ -4,8 +4,10 @@ use std::io::{Read, Write};
 use std::process::Command;
 use std::time::Duration;
 
+use ipreconnect_lab::namespace::skipped;
+
 use crate::desk::{
-    Desk, PROGRAM, ask, dial, find, free_address, line_server, of, one, read, skipped, until,
+    Desk, PROGRAM, ask, dial, find, free_address, line_server, of, one, read, until,
 };
 
 #[test]

@@ -43,7 +43,7 @@ impl Desk {
     }
 
     pub(crate) fn start(&mut self) {
-        self.start_by(Command::new(PROGRAM).args(["run", "--watch"]));
+        self.start_by(Command::new(PROGRAM).arg("run"));
     }
 
     /// Starts the gateway by a command of the test's own.
@@ -242,18 +242,6 @@ pub(crate) fn one(address: impl std::fmt::Display) -> String {
     format!(
         "[origin.a]\naddress = \"{address}\"\n[[listen]]\naddress = \"127.0.0.1:auto\"\norigin = \"a\"\n"
     )
-}
-
-/// Tells that a test is skipped.
-pub(crate) fn skipped(test: &str, why: &str) {
-    eprintln!("skipped: {test}: {why}");
-    if let Some(path) = std::env::var_os("IPRECONNECT_SKIPPED") {
-        let file = std::fs::OpenOptions::new()
-            .create(true)
-            .append(true)
-            .open(path);
-        writeln!(file.unwrap(), "skipped: {test}: {why}").unwrap();
-    }
 }
 
 /// Where a program is, if it is.

@@ -7,7 +7,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use crate::desk::{Desk, ask, dial, find, free_address, one, skipped, until};
+use ipreconnect_lab::namespace::skipped;
+
+use crate::desk::{Desk, ask, dial, find, free_address, one, until};
 
 /// A server as a child process.
 struct Server(Child);

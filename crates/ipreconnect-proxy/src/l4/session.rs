@@ -41,7 +41,10 @@ impl Session {
         match connected {
             Some(Ok(link)) => self.carry(client, link),
             Some(Err(error)) => {
-                tracing::debug!(listener = self.route.name(), %error, "client not served");
+                let cause = error.failure().map(tracing::field::display);
+                tracing::debug!(
+                    listener = self.route.name(), %error, cause, "client not served"
+                );
                 self.counters.unserved();
                 end(&client);
             }

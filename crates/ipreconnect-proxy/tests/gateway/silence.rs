@@ -1,58 +1,15 @@
 //! Paths that fall silent: packets dropped by nftables, in a network namespace of the test's own.
 
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 use crate::scene::{Scene, until, within};
 use ipreconnect_lab::load::{Load, Outcome};
+use ipreconnect_lab::namespace::{self, run};
 use ipreconnect_lab::origin::{Script, ScriptedOrigin};
 
-/// Set inside the namespace.
-const INSIDE: &str = "IPRECONNECT_TEST_NAMESPACE";
-
-/// Runs the test of that name again inside a fresh namespace, if this user may make one; says where
-/// it may not that the test is skipped.
+/// Runs the test of that name inside a namespace that has nftables.
 fn inside(test: &str) -> bool {
-    if std::env::var_os(INSIDE).is_some() {
-        run("ip", &["link", "set", "lo", "up"]);
-        return true;
-    }
-    let works = |program: &str, arguments: &[&str]| {
-        let output = Command::new(program).args(arguments).output();
-        output.is_ok_and(|output| output.status.success())
-    };
-    if !works("unshare", &["-n", "nft", "list", "ruleset"]) || !works("ip", &["-V"]) {
-        skipped(test, "it needs root, unshare, nft and ip");
-        return false;
-    }
-    let executable = std::env::current_exe().unwrap();
-    let status = Command::new("unshare")
-        .arg("-n")
-        .arg(executable)
-        .args(["--exact", test, "--nocapture", "--test-threads=1"])
-        .env(INSIDE, "1")
-        .status()
-        .unwrap();
-    assert!(status.success(), "{test} failed inside its namespace");
-    false
-}
-
-fn skipped(test: &str, why: &str) {
-    use std::io::Write;
-    eprintln!("skipped: {test}: {why}");
-    if let Some(path) = std::env::var_os("IPRECONNECT_SKIPPED") {
-        let file = std::fs::OpenOptions::new()
-            .create(true)
-            .append(true)
-            .open(path);
-        writeln!(file.unwrap(), "skipped: {test}: {why}").unwrap();
-    }
-}
-
-fn run(program: &str, arguments: &[&str]) {
-    let output = Command::new(program).args(arguments).output().unwrap();
-    let words = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{program} {arguments:?}: {words}");
+    namespace::inside(test, &[("unshare", &["-n", "nft", "list", "ruleset"])])
 }
 
 /// Drops every packet to and from a port, at that hook.

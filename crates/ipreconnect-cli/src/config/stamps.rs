@@ -1,0 +1,38 @@
+//! Which files a configuration is read from, and when each was last changed.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use super::files::files_of;
+
+/// What tells that a file changed, or that another one is in its place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Stamp {
+    modified: Option<SystemTime>,
+    length: u64,
+    inode: u64,
+}
+
+/// The files of a configuration as they were at one moment.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Stamps(BTreeMap<PathBuf, Option<Stamp>>);
+
+impl Stamps {
+    /// Looks at the file, or at every file of the directory. A file behind a link is the file itself,
+    /// so that an atomic replacement and a changed link both show.
+    pub(crate) fn of(place: &Path) -> Self {
+        let files = files_of(place).unwrap_or_else(|_| vec![place.to_owned()]);
+        let stamps = files.into_iter().map(|file| {
+            let stamp = fs::metadata(&file).ok().map(|found| Stamp {
+                modified: found.modified().ok(),
+                length: found.len(),
+                inode: found.ino(),
+            });
+            (file, stamp)
+        });
+        Self(stamps.collect())
+    }
+}

@@ -1,0 +1,8 @@
+//! The library as its users meet it: against scripted origins on the loopback.
+
+mod connect;
+mod hold;
+mod network;
+mod scene;
+mod sessions;
+mod watch;
