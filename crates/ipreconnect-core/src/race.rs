@@ -6,12 +6,13 @@
 //! of sockets, and "proven" is whatever the dialler says it is: an attempt that connected but is not
 //! proven yet is still running.
 
+use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 /// One that may be dialled, in the order of preference.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Entrant {
-    /// Its priority; 0 is preferred. Entrants come sorted by it.
+    /// Its priority; 0 is preferred.
     pub priority: u32,
     /// How long a dial to it may take before it counts as hanging.
     pub hangs_after: Duration,
@@ -35,15 +36,18 @@ pub enum Step {
 pub struct Race {
     entrants: Vec<Entrant>,
     attempt_delay: Duration,
-    /// Entrants of one priority: `entrants[group.start..group.end]`.
-    group: Group,
+    group: Option<Group>,
     running: u32,
 }
 
-#[derive(Clone, Copy, Debug)]
+/// Those who are dialled now: the entrants of one priority, and who joined or was left over.
+#[derive(Debug)]
 struct Group {
-    start: usize,
-    end: usize,
+    priority: u32,
+    hangs_after: Duration,
+    queue: VecDeque<usize>,
+    /// The entrant that is dialled twice, being alone.
+    lone: Option<usize>,
     dialled: u32,
     failed: u32,
     opened: Instant,
@@ -51,36 +55,33 @@ struct Group {
 }
 
 impl Group {
-    fn at(entrants: &[Entrant], start: usize, now: Instant) -> Self {
-        let priority = entrants.get(start).map(|entrant| entrant.priority);
-        let end = entrants
-            .iter()
-            .skip(start)
-            .position(|entrant| Some(entrant.priority) != priority)
-            .map_or(entrants.len(), |length| start + length);
-        Self {
-            start,
-            end,
+    /// The group of that priority; each entrant is dialled once, a lone one twice.
+    fn open(entrants: &[Entrant], priority: u32, now: Instant) -> Option<Self> {
+        let of_group = |entrant: &Entrant| entrant.priority == priority;
+        let members = entrants.iter().enumerate().filter(|(_, e)| of_group(e));
+        let mut queue: VecDeque<usize> = members.map(|(index, _)| index).collect();
+        let first = *queue.front()?;
+        let lone = (queue.len() == 1).then_some(first);
+        queue.extend(lone);
+        Some(Self {
+            priority,
+            hangs_after: entrants.get(first)?.hangs_after,
+            queue,
+            lone,
             dialled: 0,
             failed: 0,
             opened: now,
             last_dial: None,
-        }
-    }
-
-    /// Dials that this group gets: each entrant once, a lone one twice.
-    fn quota(&self) -> u32 {
-        u32::try_from(self.end - self.start)
-            .unwrap_or(u32::MAX)
-            .max(2)
+        })
     }
 }
 
 impl Race {
-    /// A race among `entrants`, sorted by priority, that begins now.
+    /// A race among `entrants` that begins now. Inside one priority the first is preferred.
     #[must_use]
     pub fn new(entrants: Vec<Entrant>, attempt_delay: Duration, now: Instant) -> Self {
-        let group = Group::at(&entrants, 0, now);
+        let best = entrants.iter().map(|entrant| entrant.priority).min();
+        let group = best.and_then(|best| Group::open(&entrants, best, now));
         Self {
             entrants,
             attempt_delay,
@@ -89,65 +90,87 @@ impl Race {
         }
     }
 
+    /// Somebody joins while the race runs; returns its index. One that is no worse than those who are
+    /// dialled now is the next to be dialled (RFC 8305, section 3).
+    pub fn join(&mut self, now: Instant, entrant: Entrant) -> usize {
+        let index = self.entrants.len();
+        self.entrants.push(entrant);
+        match &mut self.group {
+            Some(group) if entrant.priority <= group.priority => group.queue.push_front(index),
+            Some(_) => {}
+            None => self.group = Group::open(&self.entrants, entrant.priority, now),
+        }
+        index
+    }
+
     /// Takes the failure of one attempt that [`Step::Dial`] had asked for.
     pub fn failed(&mut self, entrant: usize) {
         self.running = self.running.saturating_sub(1);
-        if (self.group.start..self.group.end).contains(&entrant) {
-            self.group.failed += 1;
+        let failed = self.entrants.get(entrant).map(|entrant| entrant.priority);
+        if let Some(group) = &mut self.group {
+            group.failed += u32::from(failed == Some(group.priority));
             // A failure frees the next dial at once (RFC 8305, section 5).
-            self.group.last_dial = None;
+            group.last_dial = None;
         }
     }
 
     /// Says what to do now. After [`Step::Dial`], ask again.
     pub fn step(&mut self, now: Instant) -> Step {
         loop {
-            let Some(first) = self.entrants.get(self.group.start).copied() else {
+            let next = self.next_priority();
+            let Some(group) = &self.group else {
                 return self.idle();
             };
-            let overdue = self.group.opened + first.hangs_after;
-            let left = self.group.quota() > self.group.dialled;
-            let last_group = self.group.end == self.entrants.len();
-            if self.group.failed >= 2 || (now >= overdue && self.group.dialled > 0 && !last_group) {
-                if last_group && left {
-                    return self.dial_when_due(now, first, None);
+            let overdue = group.opened + group.hangs_after;
+            let is_doubtful = group.failed >= 2 || (now >= overdue && group.dialled > 0);
+            match next {
+                Some(priority) if is_doubtful => self.open(priority, now),
+                _ if !group.queue.is_empty() => {
+                    return self.dial_when_due(now, next.map(|_| overdue));
                 }
-                if last_group {
-                    return self.idle();
-                }
-                self.group = Group::at(&self.entrants, self.group.end, now);
-                continue;
+                Some(_) => return Step::Wait(overdue),
+                None => return self.idle(),
             }
-            if left {
-                return self.dial_when_due(now, first, (!last_group).then_some(overdue));
-            }
-            if last_group || self.running == 0 && self.group.failed >= self.group.quota() {
-                return self.idle();
-            }
-            return Step::Wait(overdue);
         }
     }
 
-    fn dial_when_due(&mut self, now: Instant, first: Entrant, overdue: Option<Instant>) -> Step {
-        let due = self
-            .group
-            .last_dial
-            .map_or(now, |last| last + self.stagger(first));
+    /// The best priority beyond the group's.
+    fn next_priority(&self) -> Option<u32> {
+        let current = self.group.as_ref()?.priority;
+        let priorities = self.entrants.iter().map(|entrant| entrant.priority);
+        priorities.filter(|priority| *priority > current).min()
+    }
+
+    /// The next group. Who was not dialled yet comes after it: every entrant gets its dial.
+    fn open(&mut self, priority: u32, now: Instant) {
+        let before = self.group.take();
+        self.group = Group::open(&self.entrants, priority, now);
+        if let (Some(group), Some(before)) = (&mut self.group, before) {
+            let left = before.queue.into_iter();
+            group
+                .queue
+                .extend(left.filter(|index| before.lone != Some(*index)));
+        }
+    }
+
+    fn dial_when_due(&mut self, now: Instant, overdue: Option<Instant>) -> Step {
+        let Some(group) = &mut self.group else {
+            return self.idle();
+        };
+        // A lone endpoint gets its second SYN at half of what counts as hanging, so that one lost
+        // packet costs neither a retransmission timeout nor a failover.
+        let stagger = self.attempt_delay.min(group.hangs_after / 2);
+        let due = group.last_dial.map_or(now, |last| last + stagger);
         if now < due {
             return Step::Wait(overdue.map_or(due, |overdue| due.min(overdue)));
         }
-        let length = self.group.end - self.group.start;
-        let entrant = self.group.start + self.group.dialled as usize % length;
-        self.group.dialled += 1;
-        self.group.last_dial = Some(now);
+        let Some(entrant) = group.queue.pop_front() else {
+            return self.idle();
+        };
+        group.dialled += 1;
+        group.last_dial = Some(now);
         self.running += 1;
         Step::Dial(entrant)
-    }
-
-    /// A lone endpoint gets its second SYN at half of what counts as hanging, so that one lost packet
-    /// costs neither a retransmission timeout nor a failover.
-    fn stagger(&self, entrant: Entrant) -> Duration {
-        self.attempt_delay.min(entrant.hangs_after / 2)
     }
 
     fn idle(&self) -> Step {

@@ -35,11 +35,16 @@ pub fn inside(test: &str, needs: &[(&str, &[&str])]) -> bool {
             .arg(executable)
             .args(["--exact", test, "--nocapture", "--test-threads=1"])
             .env(INSIDE, "1")
-            .status()
+            .output()
     });
     match again {
-        Ok(status) if status.success() => false,
-        outcome => panic!("{test} failed inside its namespace: {outcome:?}"),
+        Ok(output) if output.status.success() => false,
+        Ok(output) => {
+            let told = String::from_utf8_lossy(&output.stdout);
+            let words = String::from_utf8_lossy(&output.stderr);
+            panic!("{test} failed inside its namespace:\n{told}\n{words}");
+        }
+        Err(error) => panic!("{test} cannot run inside a namespace: {error}"),
     }
 }
 

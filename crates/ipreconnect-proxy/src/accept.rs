@@ -13,8 +13,8 @@ use rustix::net::{AddressFamily, SocketAddrAny, SocketFlags, acceptfrom_with, ge
 use tokio::sync::oneshot;
 
 use crate::counters::Counters;
-use crate::gateway::{Places, Seat};
 use crate::l4::{self, Route};
+use crate::places::{Places, Seat};
 
 /// Connections taken in one turn, before others have theirs.
 const BATCH: usize = 64;

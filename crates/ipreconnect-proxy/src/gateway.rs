@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
@@ -11,11 +10,9 @@ use ipreconnect::Origin;
 
 use crate::counters::{Counters, Totals};
 use crate::l4::{ListenerSettings, Route};
+use crate::places::Places;
 use crate::socket::{Group, ListenAddress, OpenError};
 use crate::worker::{Command, Worker};
-
-/// Descriptors kept back for everything but clients.
-const RESERVED_FILES: usize = 128;
 
 /// Settings of a gateway.
 #[derive(Clone, Copy, Debug)]
@@ -24,50 +21,6 @@ pub struct GatewaySettings {
     pub workers: usize,
     /// Descriptors this process may have open (`RLIMIT_NOFILE`).
     pub files: usize,
-}
-
-/// Places for clients, over all workers: two descriptors each.
-#[derive(Debug)]
-pub(crate) struct Places {
-    taken: AtomicUsize,
-    limit: usize,
-    paused: AtomicBool,
-}
-
-impl Places {
-    /// Whether one more client may come in.
-    pub(crate) fn are_left(&self) -> bool {
-        self.taken.load(Relaxed) < self.limit
-    }
-
-    /// Accepting pauses; true for the worker that is the first to notice.
-    pub(crate) fn pause(&self) -> bool {
-        !self.paused.swap(true, Relaxed)
-    }
-
-    /// Somebody was accepted; true if that ends a pause for good, with some places to spare.
-    pub(crate) fn resume(&self) -> bool {
-        self.paused.load(Relaxed)
-            && self.taken.load(Relaxed) < self.limit - self.limit / 8
-            && self.paused.swap(false, Relaxed)
-    }
-}
-
-/// One client's place.
-#[derive(Debug)]
-pub(crate) struct Seat(Arc<Places>);
-
-impl Seat {
-    pub(crate) fn take(places: &Arc<Places>) -> Self {
-        places.taken.fetch_add(1, Relaxed);
-        Self(Arc::clone(places))
-    }
-}
-
-impl Drop for Seat {
-    fn drop(&mut self) {
-        self.0.taken.fetch_sub(1, Relaxed);
-    }
 }
 
 /// Workers and listeners.
@@ -114,11 +67,7 @@ impl Gateway {
     /// # Errors
     /// If a thread or its runtime cannot be made.
     pub fn start(settings: GatewaySettings) -> io::Result<Self> {
-        let places = Arc::new(Places {
-            taken: AtomicUsize::new(0),
-            limit: (settings.files.saturating_sub(RESERVED_FILES) / 2).max(1),
-            paused: AtomicBool::new(false),
-        });
+        let places = Arc::new(Places::within(settings.files));
         let count = u16::try_from(settings.workers.max(1)).unwrap_or(u16::MAX);
         let workers = (0..count)
             .map(|number| Worker::start(number, Arc::clone(&places)))
@@ -277,7 +226,7 @@ impl Gateway {
     /// Clients that are inside: waiting or carried.
     #[must_use]
     pub fn clients(&self) -> usize {
-        self.places.taken.load(Relaxed)
+        self.places.taken()
     }
 
     /// What each listener is doing.

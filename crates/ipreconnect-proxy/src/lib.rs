@@ -7,6 +7,8 @@ mod accept;
 mod counters;
 mod gateway;
 pub mod l4;
+mod number;
+mod places;
 mod socket;
 mod worker;
 

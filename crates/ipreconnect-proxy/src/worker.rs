@@ -1,6 +1,5 @@
 //! One worker: a thread, a runtime, its own listening sockets.
 
-use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::OwnedFd;
@@ -14,8 +13,9 @@ use tokio::sync::oneshot;
 
 use crate::accept::Acceptor;
 use crate::counters::Counters;
-use crate::gateway::Places;
 use crate::l4::{Route, watch};
+use crate::number;
+use crate::places::Places;
 
 /// What streams get to end in order, once they are told to.
 const LAST_WORDS: Duration = Duration::from_millis(50);
@@ -41,15 +41,6 @@ pub(crate) struct Worker {
     thread: JoinHandle<()>,
 }
 
-thread_local! {
-    static NUMBER: Cell<u16> = const { Cell::new(0) };
-}
-
-/// The number of the worker that runs this.
-pub(crate) fn number() -> u16 {
-    NUMBER.get()
-}
-
 impl Worker {
     pub(crate) fn start(number: u16, places: Arc<Places>) -> io::Result<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread()
@@ -61,7 +52,7 @@ impl Worker {
         let thread = std::thread::Builder::new()
             .name(format!("worker-{number}"))
             .spawn(move || {
-                NUMBER.set(number);
+                number::set(number);
                 runtime.block_on(run(inbox, places));
             })?;
         Ok(Self { commands, thread })

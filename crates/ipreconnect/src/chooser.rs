@@ -4,7 +4,6 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use ipreconnect_core::balance::{Balance, Candidate, Policy};
-use ipreconnect_core::origin::EndpointView;
 
 use crate::clock;
 use crate::snapshot::Snapshot;
@@ -26,12 +25,8 @@ impl Chooser {
         Self(Mutex::new(Balance::new(policy, seed, SLOW_START)))
     }
 
-    /// The endpoints worth dialling, in order. `hash` is what [`Policy::Hash`] goes by.
-    pub(crate) fn order<'a>(
-        &self,
-        snapshot: &'a Snapshot,
-        hash: Option<u64>,
-    ) -> Vec<&'a EndpointView> {
+    /// The endpoints worth dialling, in order, as indices. `hash` is what [`Policy::Hash`] goes by.
+    pub(crate) fn order(&self, snapshot: &Snapshot, hash: Option<u64>) -> Vec<usize> {
         let endpoints = &snapshot.view().endpoints;
         let candidates: Vec<Candidate> = endpoints
             .iter()
@@ -53,8 +48,5 @@ impl Chooser {
             &mut order,
         );
         order
-            .into_iter()
-            .filter_map(|index| endpoints.get(index))
-            .collect()
     }
 }

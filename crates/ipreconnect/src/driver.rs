@@ -13,8 +13,8 @@ use tokio::sync::{broadcast, mpsc};
 
 use crate::clock;
 use crate::meter::Meter;
-use crate::origin::Shared;
 use crate::settings::OriginSettings;
+use crate::shared::{Fact, Shared};
 use crate::snapshot::Snapshot;
 use crate::surroundings::{Resident, Signal};
 use crate::waiters::Word;
@@ -26,13 +26,6 @@ const BATCH: usize = 256;
 const STOPPED: Duration = Duration::from_secs(1);
 /// The shortest sleep, so that no mistake in a machine can make a busy loop.
 const SHORTEST_SLEEP: Duration = Duration::from_micros(500);
-
-/// What reaches a driver from outside.
-#[derive(Debug)]
-pub(crate) enum Fact {
-    Event(Event),
-    Reconfigure(Box<OriginSettings>),
-}
 
 pub(crate) struct Driver {
     supervisor: Supervisor,

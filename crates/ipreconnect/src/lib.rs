@@ -34,6 +34,7 @@ mod reconnecting;
 mod resolve;
 pub mod sense;
 mod settings;
+mod shared;
 mod snapshot;
 pub mod socket;
 mod status;

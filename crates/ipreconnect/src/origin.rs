@@ -3,25 +3,25 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use arc_swap::ArcSwap;
 use ipreconnect_core::failure::{Cause, Failure};
-use ipreconnect_core::origin::{EndpointView, Event, Phase};
-use tokio::sync::{mpsc, watch};
+use ipreconnect_core::origin::{Event, Health, Phase};
+
+use tokio::sync::watch;
 
 use crate::chooser::Chooser;
 use crate::clock;
 use crate::dial::Dialer;
-use crate::driver::Fact;
 use crate::error::{Error, Kind};
 use crate::link::Link;
 use crate::meter::Usage;
-use crate::race::{self, Boxed, Spectator};
+use crate::race::{self, Boxed, Course, Runner};
 use crate::reconnecting::Reconnecting;
 use crate::settings::OriginSettings;
+use crate::shared::{Fact, Life, Shared};
 use crate::snapshot::Snapshot;
 use crate::status::Status;
 use crate::task::Task;
-use crate::waiters::{Refused, Ticket, Waiters, Word};
+use crate::waiters::{Refused, Ticket, Word};
 
 /// Proves a connection before it is used: returns what it made of it, or why it cannot be.
 pub(crate) type Prove<'a, T> = dyn Fn(Link) -> Boxed<'a, Result<T, Failure>> + Send + Sync + 'a;
@@ -32,61 +32,6 @@ pub struct Origin {
     pub(crate) shared: Arc<Shared>,
     /// Ends the driver with the last clone of the origin.
     pub(crate) driver: Arc<Task>,
-}
-
-#[derive(Debug)]
-pub(crate) struct Shared {
-    pub(crate) name: Arc<str>,
-    pub(crate) waiters: Waiters,
-    snapshot: ArcSwap<Snapshot>,
-    settings: ArcSwap<OriginSettings>,
-    life: watch::Sender<Life>,
-    facts: mpsc::Sender<Fact>,
-    chooser: ArcSwap<Chooser>,
-}
-
-/// What those who watch an origin wake up for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Life {
-    /// So many snapshots were published.
-    Published(u64),
-    /// Its owner closed it: nothing more is published.
-    Closed,
-}
-
-impl Shared {
-    pub(crate) fn new(
-        name: Arc<str>,
-        settings: OriginSettings,
-        snapshot: Snapshot,
-        facts: mpsc::Sender<Fact>,
-        seed: u64,
-    ) -> Self {
-        Self {
-            name,
-            waiters: Waiters::default(),
-            snapshot: ArcSwap::from_pointee(snapshot),
-            chooser: ArcSwap::from_pointee(Chooser::new(settings.balance, seed)),
-            settings: ArcSwap::from_pointee(settings),
-            life: watch::Sender::new(Life::Published(0)),
-            facts,
-        }
-    }
-
-    pub(crate) fn publish(&self, snapshot: Snapshot) {
-        self.snapshot.store(Arc::new(snapshot));
-        self.life.send_modify(|life| {
-            if let Life::Published(count) = life {
-                *count += 1;
-            }
-        });
-    }
-
-    /// Tells the driver; a fact that finds the inbox full is dropped, since the same kind of fact
-    /// fills it.
-    fn tell(&self, event: Event) {
-        let _ = self.facts.try_send(Fact::Event(event));
-    }
 }
 
 impl Origin {
@@ -273,28 +218,33 @@ impl Origin {
 
     async fn dial<T: Send>(
         &self,
-        snapshot: &Snapshot,
+        snapshot: &Arc<Snapshot>,
         chooser: &Chooser,
         hash: Option<u64>,
         prove: &Prove<'_, T>,
     ) -> Result<T, Failure> {
         let settings = self.shared.settings.load_full();
-        let order = chooser.order(snapshot, hash);
         let dialer = Dialer {
             source: settings.source,
         };
+        let mut field = Field {
+            shared: &self.shared,
+            chooser,
+            hash,
+            seen: Arc::clone(snapshot),
+            life: None,
+        };
+        let order = chooser.order(snapshot, hash);
         race::run(
-            &order,
+            Runner::line_up(snapshot, order).collect(),
             settings.attempt_delay,
             settings.supervisor.connect_timeout,
-            &Reporter {
-                shared: &self.shared,
-                snapshot,
-            },
-            |endpoint| {
+            &mut field,
+            |runner| {
                 Box::pin(async move {
+                    let endpoint = runner.endpoint();
                     let socket = dialer.connect(&endpoint.address).await?;
-                    let meter = snapshot.meter(endpoint.id).cloned().unwrap_or_default();
+                    let meter = runner.meter().cloned().unwrap_or_default();
                     let usage = Usage::begin(&meter);
                     let address = endpoint.address.clone();
                     prove(Link::new(socket, endpoint.id, address, usage)).await
@@ -351,30 +301,34 @@ struct Place {
     since: Option<Instant>,
 }
 
-/// Tells the driver how a race went.
-struct Reporter<'a> {
+/// The field of a race: tells the driver how it goes, and lets new endpoints in.
+struct Field<'a> {
     shared: &'a Shared,
-    snapshot: &'a Snapshot,
+    chooser: &'a Chooser,
+    hash: Option<u64>,
+    seen: Arc<Snapshot>,
+    /// Most races end before anybody waits for arrivals.
+    life: Option<watch::Receiver<Life>>,
 }
 
-impl Spectator for Reporter<'_> {
-    fn dial_failed(&self, endpoint: &EndpointView, failure: &Failure) {
+impl Course for Field<'_> {
+    fn dial_failed(&self, runner: &Runner, failure: &Failure) {
         self.shared.tell(Event::DialFailed {
-            endpoint: endpoint.id,
+            endpoint: runner.endpoint().id,
             failure: failure.clone(),
         });
     }
 
-    fn dial_hung(&self, endpoint: &EndpointView) {
+    fn dial_hung(&self, runner: &Runner) {
         self.shared.tell(Event::DialHung {
-            endpoint: endpoint.id,
+            endpoint: runner.endpoint().id,
         });
     }
 
-    fn proven(&self, endpoint: &EndpointView, took: Duration) {
-        use ipreconnect_core::origin::Health;
+    fn proven(&self, runner: &Runner, took: Duration) {
+        let endpoint = runner.endpoint();
         // What is known already need not be told again and again.
-        if let Some(meter) = self.snapshot.meter(endpoint.id) {
+        if let Some(meter) = runner.meter() {
             let now = clock::now();
             let fresh = meter
                 .proven()
@@ -389,6 +343,22 @@ impl Spectator for Reporter<'_> {
             endpoint: endpoint.id,
             took,
         });
+    }
+
+    async fn arrivals(&mut self) -> Vec<Runner> {
+        let shared = self.shared;
+        let life = self.life.get_or_insert_with(|| shared.life.subscribe());
+        loop {
+            let snapshot = shared.snapshot.load_full();
+            if !Arc::ptr_eq(&snapshot, &self.seen) {
+                self.seen = snapshot;
+                let order = self.chooser.order(&self.seen, self.hash);
+                return Runner::line_up(&self.seen, order).collect();
+            }
+            if life.changed().await.is_err() {
+                return std::future::pending().await;
+            }
+        }
     }
 }
 

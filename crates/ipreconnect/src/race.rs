@@ -2,6 +2,7 @@
 
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
@@ -10,15 +11,66 @@ use ipreconnect_core::origin::EndpointView;
 use ipreconnect_core::race::{Entrant, Race, Step};
 
 use crate::clock;
+use crate::meter::Meter;
+use crate::snapshot::Snapshot;
+
+/// Endpoints that one race may have.
+const RUNNERS: usize = 256;
 
 /// A boxed future that stays on its runtime's thread or not, as its maker says.
 pub(crate) type Boxed<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
-/// What a race tells while it runs.
-pub(crate) trait Spectator {
-    fn dial_failed(&self, endpoint: &EndpointView, failure: &Failure);
-    fn dial_hung(&self, endpoint: &EndpointView);
-    fn proven(&self, endpoint: &EndpointView, took: Duration);
+/// An endpoint as it was known when it entered the race.
+#[derive(Clone, Debug)]
+pub(crate) struct Runner {
+    snapshot: Arc<Snapshot>,
+    index: usize,
+}
+
+impl Runner {
+    /// The endpoints of a snapshot in the order in which they are to be dialled.
+    pub(crate) fn line_up<'a>(
+        snapshot: &'a Arc<Snapshot>,
+        order: impl IntoIterator<Item = usize> + 'a,
+    ) -> impl Iterator<Item = Self> + 'a {
+        let known = snapshot.view().endpoints.len();
+        let indices = order.into_iter().filter(move |index| *index < known);
+        indices.map(|index| Self {
+            snapshot: Arc::clone(snapshot),
+            index,
+        })
+    }
+
+    pub(crate) fn endpoint(&self) -> &EndpointView {
+        match self.snapshot.view().endpoints.get(self.index) {
+            Some(endpoint) => endpoint,
+            None => unreachable!("runners are lined up by indices that exist"),
+        }
+    }
+
+    /// The counters of the endpoint.
+    pub(crate) fn meter(&self) -> Option<&Arc<Meter>> {
+        self.snapshot.meter(self.endpoint().id)
+    }
+
+    fn entrant(&self) -> Entrant {
+        let endpoint = self.endpoint();
+        Entrant {
+            priority: endpoint.priority,
+            hangs_after: endpoint.hangs_after,
+        }
+    }
+}
+
+/// What a race is run on.
+pub(crate) trait Course {
+    fn dial_failed(&self, runner: &Runner, failure: &Failure);
+    fn dial_hung(&self, runner: &Runner);
+    fn proven(&self, runner: &Runner, took: Duration);
+    /// Waits until other endpoints may be there, and returns all that are worth dialling.
+    ///
+    /// Cancel safety: nothing is lost.
+    fn arrivals(&mut self) -> impl Future<Output = Vec<Runner>> + Send;
 }
 
 struct Attempt<'a, T> {
@@ -29,23 +81,17 @@ struct Attempt<'a, T> {
     future: Boxed<'a, Result<T, Failure>>,
 }
 
-/// Dials `endpoints`, sorted by preference, until one is proven.
+/// Dials the runners, sorted by preference, until one is proven. Endpoints that arrive meanwhile join.
 ///
 /// Cancel safety: dropping the future ends all attempts.
 pub(crate) async fn run<'a, T>(
-    endpoints: &'a [&'a EndpointView],
+    mut runners: Vec<Runner>,
     attempt_delay: Duration,
     timeout: Duration,
-    spectator: &impl Spectator,
-    mut dial: impl FnMut(&'a EndpointView) -> Boxed<'a, Result<T, Failure>>,
+    course: &mut impl Course,
+    mut dial: impl FnMut(Runner) -> Boxed<'a, Result<T, Failure>>,
 ) -> Result<T, Failure> {
-    let entrants = endpoints
-        .iter()
-        .map(|endpoint| Entrant {
-            priority: endpoint.priority,
-            hangs_after: endpoint.hangs_after,
-        })
-        .collect();
+    let entrants = runners.iter().map(Runner::entrant).collect();
     let mut race = Race::new(entrants, attempt_delay, clock::now());
     let mut attempts: Vec<Attempt<'a, T>> = Vec::with_capacity(2);
     let mut last = Failure::new(Cause::TimedOut);
@@ -53,15 +99,15 @@ pub(crate) async fn run<'a, T>(
         let now = clock::now();
         let until = match race.step(now) {
             Step::Dial(index) => {
-                let Some(endpoint) = endpoints.get(index) else {
+                let Some(runner) = runners.get(index) else {
                     return Err(last);
                 };
                 attempts.push(Attempt {
                     index,
                     began: now,
                     deadline: now + timeout,
-                    hangs_at: Some(now + endpoint.hangs_after),
-                    future: dial(endpoint),
+                    hangs_at: Some(now + runner.endpoint().hangs_after),
+                    future: dial(runner.clone()),
                 });
                 // Most dials on a short path end before anything else can happen.
                 now
@@ -70,28 +116,37 @@ pub(crate) async fn run<'a, T>(
             Step::WaitForAttempts => now + timeout,
             Step::Lost => return Err(last),
         };
-        match wait(&mut attempts, until).await {
+        match wait(&mut attempts, until, course).await {
             Ended::Nothing => {}
             Ended::Won(index, took, value) => {
-                if let Some(endpoint) = endpoints.get(index) {
-                    spectator.proven(endpoint, took);
+                if let Some(runner) = runners.get(index) {
+                    course.proven(runner, took);
                 }
                 return Ok(value);
             }
             Ended::Failed(index, failure) => {
                 race.failed(index);
-                if let Some(endpoint) = endpoints.get(index) {
-                    spectator.dial_failed(endpoint, &failure);
+                if let Some(runner) = runners.get(index) {
+                    course.dial_failed(runner, &failure);
                 }
                 last = failure;
+            }
+            Ended::Arrived(arrivals) => {
+                for arrival in arrivals {
+                    let is_known = |known: &Runner| known.endpoint().id == arrival.endpoint().id;
+                    if runners.len() < RUNNERS && !runners.iter().any(is_known) {
+                        race.join(clock::now(), arrival.entrant());
+                        runners.push(arrival);
+                    }
+                }
             }
         }
         let now = clock::now();
         for attempt in &mut attempts {
             if attempt.hangs_at.is_some_and(|at| now >= at) {
                 attempt.hangs_at = None;
-                if let Some(endpoint) = endpoints.get(attempt.index) {
-                    spectator.dial_hung(endpoint);
+                if let Some(runner) = runners.get(attempt.index) {
+                    course.dial_hung(runner);
                 }
             }
         }
@@ -102,10 +157,15 @@ enum Ended<T> {
     Nothing,
     Won(usize, Duration, T),
     Failed(usize, Failure),
+    Arrived(Vec<Runner>),
 }
 
 /// Waits for the first attempt to end, or until something else is due.
-async fn wait<T>(attempts: &mut Vec<Attempt<'_, T>>, until: Instant) -> Ended<T> {
+async fn wait<T>(
+    attempts: &mut Vec<Attempt<'_, T>>,
+    until: Instant,
+    course: &mut impl Course,
+) -> Ended<T> {
     let now = clock::now();
     if let Some(ended) = poll_fn(|cx| Poll::Ready(poll_attempts(attempts, cx))).await {
         return ended;
@@ -118,9 +178,13 @@ async fn wait<T>(attempts: &mut Vec<Attempt<'_, T>>, until: Instant) -> Ended<T>
         .flat_map(|attempt| attempt.hangs_at.into_iter().chain([attempt.deadline]))
         .fold(until, Instant::min);
     let mut sleep = std::pin::pin!(tokio::time::sleep_until(due.into()));
+    let mut arrivals = std::pin::pin!(course.arrivals());
     let ended = poll_fn(|cx| {
         if let Some(ended) = poll_attempts(attempts, cx) {
             return Poll::Ready(Some(ended));
+        }
+        if let Poll::Ready(arrived) = arrivals.as_mut().poll(cx) {
+            return Poll::Ready(Some(Ended::Arrived(arrived)));
         }
         sleep.as_mut().poll(cx).map(|()| None)
     })

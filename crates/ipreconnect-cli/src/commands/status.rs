@@ -54,7 +54,7 @@ pub(crate) fn status(arguments: &Arguments, status: &Status) -> Result<Exit, Ref
 /// Where the gateway of this configuration can be asked.
 pub(crate) fn socket(arguments: &Arguments) -> Result<PathBuf, Refusal> {
     admin_socket(arguments.config.as_deref(), &Environment::of_process())
-        .map_err(|mistakes| Refusal::new(Exit::Wrong, mistakes.to_string()))
+        .map_err(|mistakes| Refusal::new(Exit::Wrong, mistakes.lines().join("; ")))
 }
 
 async fn question(socket: &Path, origin: Option<&str>) -> Result<Shown, Refusal> {

@@ -4,7 +4,7 @@ use std::fs;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use super::load::Environment;
+use super::environment::Environment;
 use super::mistake::{Mistake, Mistakes, Source};
 
 /// A configuration file may be as large as this.

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::load::Environment;
+use super::environment::Environment;
 use super::plan::{GatewayPlan, LogFormat, LogLevel, LogPlan};
 use super::section::Section;
 

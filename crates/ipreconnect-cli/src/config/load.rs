@@ -9,32 +9,12 @@ use std::sync::Arc;
 use ipreconnect_proxy::ListenAddress;
 use toml::de::{DeTable, DeValue};
 
+use super::environment::Environment;
 use super::files::{base_of, files_of, find, read};
 use super::mistake::{Colour, Mistake, Mistakes, Severity, Source};
 use super::plan::{ListenPlan, OriginPlan, Plan, Required};
 use super::section::{Reader, Section, nearest};
 use super::{gateway, listen, origin};
-
-/// Looks a variable up.
-type Variable = Box<dyn Fn(&str) -> Option<String>>;
-
-/// What a configuration may depend on besides its text.
-pub(crate) struct Environment {
-    /// A variable of the environment.
-    pub(crate) variable: Variable,
-    /// Cores of this machine.
-    pub(crate) cores: usize,
-}
-
-impl Environment {
-    /// This process's own.
-    pub(crate) fn of_process() -> Self {
-        Self {
-            variable: Box::new(|name| std::env::var(name).ok()),
-            cores: std::thread::available_parallelism().map_or(1, usize::from),
-        }
-    }
-}
 
 /// A plan, and what there is to say about it.
 #[derive(Debug)]

@@ -5,6 +5,7 @@
 
 mod check;
 mod diff;
+mod environment;
 mod expand;
 mod files;
 mod gateway;
@@ -20,7 +21,8 @@ mod value;
 
 pub(crate) use check::show;
 pub(crate) use diff::{Change, diff};
-pub(crate) use load::{Environment, Loaded, admin_socket, from_addresses, load};
+pub(crate) use environment::Environment;
+pub(crate) use load::{Loaded, admin_socket, from_addresses, load};
 pub(crate) use mistake::{Colour, Mistakes};
 pub(crate) use plan::{ListenPlan, LogFormat, LogLevel, LogPlan, OriginPlan, Plan};
 pub(crate) use reference::reference;

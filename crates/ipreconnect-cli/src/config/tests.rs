@@ -4,8 +4,9 @@ use std::time::Duration;
 use ipreconnect::core::balance::Policy;
 use proptest::prelude::*;
 
+use super::environment::Environment;
 use super::expand::{ExpandError, expand};
-use super::load::{Environment, Loaded, load};
+use super::load::{Loaded, load};
 use super::value::duration;
 use super::*;
 

@@ -57,22 +57,57 @@ fn addresses_of_one_priority_are_staggered() {
 }
 
 #[test]
+fn two_refusals_bring_the_backup_in_and_leave_the_others_for_later() {
+    let now = crate::beginning();
+    let mut race = race(&[0, 0, 0, 1], now);
+    for expected in [0, 1, 3, 3, 2] {
+        assert_eq!(race.step(now), Step::Dial(expected));
+        race.failed(expected);
+    }
+    assert_eq!(race.step(now), Step::Lost);
+}
+
+#[test]
+fn who_joins_is_next_unless_it_is_worse() {
+    let now = crate::beginning();
+    let mut race = race(&[1], now);
+    assert_eq!(race.step(now), Step::Dial(0));
+    assert_eq!(race.join(now, entrant(2)), 1);
+    assert_eq!(race.join(now, entrant(0)), 2);
+    assert_eq!(race.step(now + 50 * MS), Step::Dial(2));
+    race.failed(0);
+    assert_eq!(race.step(now + 51 * MS), Step::Dial(0));
+    race.failed(0);
+    assert_eq!(race.step(now + 52 * MS), Step::Dial(1));
+}
+
+#[test]
+fn the_first_may_come_late() {
+    let now = crate::beginning();
+    let mut race = race(&[], now);
+    assert_eq!(race.step(now), Step::Lost);
+    race.join(now, entrant(3));
+    assert_eq!(race.step(now), Step::Dial(0));
+}
+
+#[test]
 fn nobody_to_dial_is_lost() {
     let now = crate::beginning();
     assert_eq!(race(&[], now).step(now), Step::Lost);
 }
 
 proptest! {
-    /// Whatever fails or hangs: every entrant gets its dial, in order of priority, and the race ends
-    /// exactly when all attempts have ended.
+    /// Whatever fails, hangs or joins: every entrant gets its dial, priorities begin in order, and the
+    /// race ends exactly when all attempts have ended.
     #[test]
     fn every_entrant_is_dialled_and_the_race_ends(
         sizes in prop::collection::vec(1usize..4, 1..4),
+        joining in prop::collection::vec((0usize..12, 0u32..4), 0..4),
         hangs in prop::collection::vec(any::<bool>(), 32),
         delay in 1u32..400,
     ) {
         let start = crate::beginning();
-        let priorities: Vec<u32> = sizes.iter().enumerate().flat_map(|(p, n)| vec![p as u32; *n]).collect();
+        let mut priorities: Vec<u32> = sizes.iter().enumerate().flat_map(|(p, n)| vec![p as u32; *n]).collect();
         let mut race = Race::new(priorities.iter().map(|p| entrant(*p)).collect(), delay * MS, start);
         let (mut now, mut dials, mut hanging) = (start, Vec::new(), Vec::new());
         loop {
@@ -80,6 +115,10 @@ proptest! {
                 Step::Dial(index) => {
                     if hangs[dials.len() % hangs.len()] { hanging.push(index) } else { race.failed(index) }
                     dials.push(index);
+                    for (_, priority) in joining.iter().filter(|(after, _)| *after == dials.len()) {
+                        priorities.push(*priority);
+                        prop_assert_eq!(race.join(now, entrant(*priority)), priorities.len() - 1);
+                    }
                     prop_assert!(dials.len() <= 2 * priorities.len().max(2));
                 }
                 Step::Wait(at) => { prop_assert!(at > now); now = at; }
@@ -92,9 +131,15 @@ proptest! {
             prop_assert!(now <= start + 10_000 * MS);
         }
         prop_assert!(hanging.is_empty());
-        let order: Vec<u32> = dials.iter().map(|index| priorities[*index]).collect();
-        prop_assert!(order.is_sorted());
-        prop_assert_eq!(order.last(), priorities.last());
+        let everybody: std::collections::BTreeSet<usize> = dials.iter().copied().collect();
+        prop_assert_eq!(everybody.len(), priorities.len());
+        let first = |index: usize| dials.iter().position(|dialled| *dialled == index);
+        let begun: Vec<usize> = sizes.iter().scan(0, |at, size| {
+            let dial = first(*at);
+            *at += size;
+            dial
+        }).collect();
+        prop_assert!(begun.is_sorted(), "{:?}", dials);
         prop_assert_eq!(dials[0], 0);
     }
 }

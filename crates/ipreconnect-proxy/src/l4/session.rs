@@ -14,8 +14,8 @@ use super::relay::Relay;
 use super::stream::Stream;
 use super::{HalfClose, Route, watch};
 use crate::counters::Counters;
-use crate::gateway::Seat;
-use crate::worker;
+use crate::number;
+use crate::places::Seat;
 
 /// A client that was taken in.
 pub(crate) struct Session {
@@ -57,7 +57,7 @@ impl Session {
 
     async fn connect(&self) -> Result<Link, Error> {
         let origin = self.route.origin();
-        match self.route.chooser(worker::number()) {
+        match self.route.chooser(number::get()) {
             Some(chooser) => origin.connect_by(chooser, self.from.map(hash)).await,
             None => origin.connect().await,
         }

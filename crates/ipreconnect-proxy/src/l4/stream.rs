@@ -11,7 +11,7 @@ use rustix::net::Shutdown;
 
 use super::{End, Route};
 use crate::counters::Counters;
-use crate::gateway::Seat;
+use crate::places::Seat;
 
 /// Shared by the task that carries it and by the worker's watch; both run on one thread, so that
 /// the atomics cost nothing.

@@ -20,7 +20,7 @@ use tokio::sync::Notify;
 
 use super::End;
 use super::stream::Stream;
-use crate::worker;
+use crate::number;
 
 /// Between two looks while anybody waits.
 const TICK: Duration = Duration::from_millis(50);
@@ -246,7 +246,7 @@ fn look(now: Instant) {
     for (origin, endpoint, answers) in WATCH.with_borrow_mut(Watch::reports) {
         origin.report(Event::Answers {
             endpoint,
-            worker: worker::number(),
+            worker: number::get(),
             answers,
         });
     }

@@ -3,7 +3,8 @@
 use std::net::ToSocketAddrs;
 use std::time::Duration;
 
-use ipreconnect::core::balance::Policy;
+use ipreconnect::core::balance::{Policy, Standing};
+use ipreconnect::core::origin::{Check, Health};
 use ipreconnect::{Kind, Origin, Retry};
 use ipreconnect_lab::namespace::skipped;
 use ipreconnect_lab::origin::{Script, ScriptedOrigin};
@@ -27,7 +28,7 @@ async fn the_preferred_endpoint_is_taken_and_its_loss_is_not_seen() {
     blue.revive().unwrap();
     let back = origin.watch(|status| {
         let mut endpoints = status.endpoints.iter();
-        endpoints.all(|e| e.standing == ipreconnect::core::balance::Standing::Good)
+        endpoints.all(|e| e.standing == Standing::Good)
     });
     within(20, back).await.unwrap();
     let link = within(5, origin.connect()).await.unwrap();
@@ -114,8 +115,7 @@ async fn equals_share_the_work() {
     }
     let origin = builder.start().unwrap();
     let all_up = origin.watch(|status| {
-        let up = ipreconnect::core::origin::Health::Up;
-        status.endpoints.len() == 3 && status.endpoints.iter().all(|e| e.health == up)
+        status.endpoints.len() == 3 && status.endpoints.iter().all(|e| e.health == Health::Up)
     });
     within(5, all_up).await.unwrap();
     for _ in 0..30 {
@@ -143,6 +143,43 @@ async fn reconfiguring_leads_new_links_elsewhere_and_leaves_old_ones() {
     let mut new = within(5, origin.connect()).await.unwrap();
     assert_eq!(ask(&mut new).await.unwrap(), "green");
     assert_eq!(ask(&mut old).await.unwrap(), "blue");
+}
+
+/// A listener whose queue is full drops every SYN: a dial neither succeeds nor fails.
+#[tokio::test]
+async fn an_address_that_arrives_while_a_dial_hangs_joins_the_race() {
+    let full = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let hanging = full.local_addr().unwrap();
+    rustix::net::listen(&full, 0).unwrap();
+    let _queued: Vec<_> = (0..3)
+        .map(|_| {
+            let patience = Duration::from_millis(100);
+            std::net::TcpStream::connect_timeout(&hanging, patience)
+        })
+        .collect();
+
+    let green = server("green");
+    let mut one = settings(&[hanging]);
+    one.supervisor.connect_timeout = Duration::from_secs(60);
+    one.supervisor.check = Check::Off;
+    one.hold.patience = Duration::ZERO;
+    let origin = with(one.clone());
+    within(5, origin.watch(|status| !status.endpoints.is_empty()))
+        .await
+        .unwrap();
+    let dialling = tokio::spawn({
+        let origin = origin.clone();
+        async move { origin.connect().await }
+    });
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    assert!(!dialling.is_finished());
+
+    let mut both = settings(&[hanging, green.address()]);
+    both.supervisor = one.supervisor;
+    both.hold = one.hold;
+    origin.reconfigure(both).await.unwrap();
+    let link = within(10, dialling).await.unwrap().unwrap();
+    assert!(leads_to(&link, &green));
 }
 
 #[tokio::test]
