@@ -39,10 +39,7 @@ impl Resolver {
     /// All addresses of the name, in the system's order (RFC 6724), each once.
     pub(crate) async fn resolve(&self) -> Result<Vec<Address>, Failure> {
         let Ok(slot) = Arc::clone(&self.slots).try_acquire_owned() else {
-            return Err(Failure::with_detail(
-                Cause::ResolverFailed,
-                "earlier lookups are still stuck in the system's resolver",
-            ));
+            return Err(self.failure("earlier lookups are still stuck in the system's resolver"));
         };
         let (host, port) = (Arc::clone(&self.host), self.port);
         // The thread outlives the patience, and so does its slot.
@@ -52,30 +49,28 @@ impl Resolver {
                 .map(|addresses| addresses.map(Address::Tcp).collect::<Vec<_>>())
         });
         match tokio::time::timeout(PATIENCE, lookup).await {
-            Err(_) => Err(Failure::with_detail(
-                Cause::ResolverFailed,
-                format!("no answer within {PATIENCE:?}"),
-            )),
-            Ok(Err(join)) => Err(Failure::with_detail(
-                Cause::ResolverFailed,
-                join.to_string(),
-            )),
-            Ok(Ok(Err(error))) => Err(lookup_failure(&error)),
+            Err(_) => Err(self.failure(&format!("no answer within {PATIENCE:?}"))),
+            Ok(Err(join)) => Err(self.failure(&join.to_string())),
+            Ok(Ok(Err(error))) => Err(lookup_failure(&self.host, &error)),
             Ok(Ok(Ok(mut addresses))) => {
                 let mut seen = std::collections::BTreeSet::new();
                 addresses.retain(|address| seen.insert(address.clone()));
                 if addresses.is_empty() {
-                    Err(Failure::new(Cause::NoSuchName))
+                    Err(Failure::with_detail(Cause::NoSuchName, &*self.host))
                 } else {
                     Ok(addresses)
                 }
             }
         }
     }
+
+    fn failure(&self, words: &str) -> Failure {
+        Failure::with_detail(Cause::ResolverFailed, format!("{}: {words}", self.host))
+    }
 }
 
 /// The standard library tells failures of getaddrinfo(3) only by their text.
-fn lookup_failure(error: &std::io::Error) -> Failure {
+fn lookup_failure(host: &str, error: &std::io::Error) -> Failure {
     let text = error.to_string();
     let words = text
         .strip_prefix("failed to lookup address information: ")
@@ -90,5 +85,5 @@ fn lookup_failure(error: &std::io::Error) -> Failure {
     } else {
         Cause::ResolverFailed
     };
-    Failure::with_detail(cause, words)
+    Failure::with_detail(cause, format!("{host}: {words}"))
 }

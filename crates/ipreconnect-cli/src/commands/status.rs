@@ -7,7 +7,7 @@ use hyper::Method;
 use serde::Serialize;
 
 use crate::admin::client::ask;
-use crate::admin::view::{Listeners, OriginView, Origins, SCHEMA};
+use crate::admin::view::{ListenerView, Listeners, OriginView, Origins, SCHEMA};
 use crate::args::{Arguments, Status};
 use crate::config::{Environment, admin_socket};
 use crate::exit::{Exit, Refusal};
@@ -100,17 +100,29 @@ fn text(shown: &Shown) -> String {
         {
             continue;
         }
-        text.push_str(&format!(
-            "listener {}  {} -> {}   {} carried now, {} accepted, {} refused, {} not served\n",
-            paint.bold(&listener.name),
-            listener.addresses.join(", "),
-            listener.origin,
-            listener.carrying,
-            listener.accepted,
-            listener.denied,
-            listener.unserved,
-        ));
+        text.push_str(&show_listener(&paint, listener));
     }
+    text
+}
+
+fn show_listener(paint: &Paint, listener: &ListenerView) -> String {
+    let mut text = format!(
+        "listener {}  {} -> {}\n  {} carried now, {} accepted",
+        paint.bold(&listener.name),
+        listener.addresses.join(", "),
+        listener.origin,
+        listener.carrying,
+        listener.accepted,
+    );
+    for (count, what) in [
+        (listener.denied, "refused"),
+        (listener.unserved, "not served"),
+    ] {
+        if count > 0 {
+            text.push_str(&format!(", {count} {what}"));
+        }
+    }
+    text.push('\n');
     text
 }
 
@@ -129,6 +141,11 @@ fn show_origin(paint: &Paint, origin: &OriginView) -> String {
             "  why: {}: {}; {}\n",
             failure.layer, failure.cause, failure.advice
         ));
+    }
+    if origin.phase == "down" && !origin.given_up {
+        text.push_str(
+            "  it is tried again by its schedule; who comes meanwhile waits in the hold\n",
+        );
     }
     if origin.waiting > 0 {
         text.push_str(&format!("  {} clients wait in the hold\n", origin.waiting));

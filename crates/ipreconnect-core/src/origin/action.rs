@@ -101,6 +101,8 @@ pub enum Notice {
         from: Address,
         /// Where it goes now.
         to: Address,
+        /// What is wrong with the former.
+        failure: Option<Failure>,
     },
     /// New work goes to a more preferred endpoint again.
     Returned {

@@ -206,7 +206,9 @@ impl Supervisor {
         }
         let (from, to) = (before.address.clone(), after.address.clone());
         out.push(Action::Tell(if after.priority > before.priority {
-            Notice::FailedOver { from, to }
+            let known = view.endpoints.iter().find(|e| e.id == before.id);
+            let failure = known.and_then(|e| e.failure.clone());
+            Notice::FailedOver { from, to, failure }
         } else {
             Notice::Returned { from, to }
         }));

@@ -30,8 +30,9 @@ pub(super) fn tell(origin: &str, settings: &OriginSettings, resident: &Resident,
             resident.worked(address);
             tracing::info!(origin, %address, away = %short(*away), "endpoint up");
         }
-        Notice::FailedOver { from, to } => {
-            tracing::warn!(origin, %from, %to, "failed over to a backup");
+        Notice::FailedOver { from, to, failure } => {
+            let cause = failure.as_ref().map(tracing::field::display);
+            tracing::warn!(origin, %from, %to, cause, "failed over to a backup");
         }
         Notice::Returned { from, to } => {
             tracing::info!(origin, %from, %to, "returned to the preferred endpoint");
