@@ -20,10 +20,10 @@ impl Act {
             Self::Calm => "all is well",
             Self::KillBlue => "blue is killed",
             Self::ReviveBlue => "blue is started again",
-            Self::FreezeBlue => "blue is frozen: its kernel accepts, nobody answers",
+            Self::FreezeBlue => "blue is frozen: accepts, answers nobody",
             Self::ThawBlue => "blue thaws",
             Self::KillBoth => "both are killed: clients are held",
-            Self::ReviveGreen => "green is started again: the held ones are served",
+            Self::ReviveGreen => "green is started: the held are served",
         }
     }
 

@@ -10,8 +10,8 @@ use crate::paint::Paint;
 
 /// Between two marks.
 const TICK: Duration = Duration::from_millis(100);
-/// Width of the titles.
-const TITLE: usize = 51;
+/// Width of the titles: with the numbers beside them a line has less than 80 columns.
+const TITLE: usize = 39;
 
 pub(super) struct Screen {
     format: Format,
@@ -49,8 +49,9 @@ impl Screen {
     }
 
     pub(super) async fn act(&self, at: Duration, act: Act, stage: &Stage) {
+        // The marks have a line of their own: forty of them, and a title, are too wide for many.
         self.print(&format!(
-            "  {:>5.1} s  {:<TITLE$} ",
+            "  {:>5.1} s  {}\n           ",
             at.as_secs_f64(),
             act.title()
         ));
@@ -83,7 +84,7 @@ impl Screen {
         self.say("\n  what the clients saw:\n");
         self.say(&self.paint(
             "2",
-            &format!("  {:>9}{:<TITLE$}  answered   lost  longest stall", "", ""),
+            &format!("  {:>9}{:<TITLE$}answered  lost  longest stall", "", ""),
         ));
         for seen in &verdict.acts {
             self.say(&self.row(seen));
@@ -91,8 +92,8 @@ impl Screen {
         let lost = format!("requests lost beyond those in flight: {}", verdict.lost);
         let lost = self.paint(if verdict.lost == 0 { "32;1" } else { "31;1" }, &lost);
         self.say(&format!(
-            "\n  {} of {} requests answered · {lost} · in flight at a kill, and lost with it: {}\n",
-            verdict.answered, verdict.offered, verdict.lost_in_flight
+            "\n  {} of {} requests answered\n  in flight at a kill, and lost with it: {}\n  {lost}\n",
+            verdict.answered, verdict.offered, verdict.lost_in_flight,
         ));
         let (code, words) = if verdict.holds() {
             ("32;1", "It held.")
@@ -105,7 +106,7 @@ impl Screen {
     fn row(&self, seen: &Seen) -> String {
         let seconds = seen.at_ms as f64 / 1000.0;
         format!(
-            "  {seconds:>5.1} s  {:<TITLE$}  {:>8}  {:>5}  {:>9} ms",
+            "  {seconds:>5.1} s  {:<TITLE$}{:>8}  {:>4}  {:>10} ms",
             seen.act, seen.answered, seen.lost, seen.longest_stall_ms
         )
     }
