@@ -43,6 +43,8 @@ pub struct Answers {
     pub answered: u32,
     /// The slowest of them.
     pub slowest: Duration,
+    /// When the latest of the answered requests began.
+    pub latest_asked: Option<Instant>,
     /// When the last byte came from the endpoint, over all connections.
     pub last_answer: Option<Instant>,
     /// When the oldest acknowledged and unanswered requests that are younger than the last answer were
@@ -212,10 +214,10 @@ impl Freeze {
         self.acquitted = None;
     }
 
-    /// Forgets what was learned too: another process may stand there.
-    pub fn forget_process(&mut self) {
-        self.forget_requests();
-        self.lesson = Lesson::Unknown;
+    /// A process that was found frozen answered a request that began after the verdict, and still has
+    /// not closed the connection of the check: it never does, whatever its predecessor did.
+    pub fn disproved(&mut self, now: Instant) {
+        self.lesson = Lesson::Mute { since: now };
         self.checking = false;
     }
 

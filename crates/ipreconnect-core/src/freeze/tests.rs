@@ -217,6 +217,7 @@ proptest! {
             freeze.report(worker, Answers {
                 answered, slowest: u32::try_from(slowest).unwrap() * MS,
                 last_answer: (answered > 0).then_some(at),
+                latest_asked: None,
                 waiting: waiting.map(|w| w.map(|w| start + u32::try_from(w).unwrap() * MS)),
             });
             let now = start + 4000 * MS;

@@ -8,7 +8,7 @@ use crate::address::{Address, EndpointId, EntryId};
 use crate::balance::Standing;
 use crate::detector::Detector;
 use crate::failover::Quiet;
-use crate::failure::{Cause, Failure};
+use crate::failure::Failure;
 use crate::freeze::Freeze;
 use crate::path::{HANG_FLOOR, PathHistory};
 
@@ -211,11 +211,7 @@ impl Endpoint {
     pub(super) fn lose(&mut self, now: Instant, failure: Failure) {
         self.quiet.lost(now);
         self.detector.reset();
-        if failure.cause == Cause::Frozen {
-            self.freeze.forget_requests();
-        } else {
-            self.freeze.forget_process();
-        }
+        self.freeze.forget_requests();
         self.hung = None;
         self.disproved = None;
         self.next_check = None;
@@ -225,10 +221,7 @@ impl Endpoint {
 
     /// Takes back that it is frozen; what its kernel answers counts again.
     pub(super) fn absolve(&mut self) {
-        if self.needs == ProbeKind::HangUp {
-            self.needs = ProbeKind::Handshake;
-            self.freeze.forget_process();
-        }
+        self.needs = ProbeKind::Handshake;
     }
 
     /// How long a probe of its present state waits.

@@ -4,13 +4,16 @@ use std::time::{Duration, Instant};
 
 use super::endpoint::{AGAIN, Endpoint, FAST};
 use super::{
-    Action, Event, Health, Notice, OnDown, Order, Pending, ProbeKind, Purpose, Supervisor,
+    Action, Event, Health, Notice, OnDown, Order, Pending, Phase, ProbeKind, Purpose, Supervisor,
 };
 use crate::address::EndpointId;
 use crate::detector::Opinion;
 use crate::failure::{Cause, Failure};
-use crate::freeze::Verdict;
+use crate::freeze::{Answers, Verdict};
 use crate::watchdog::Found;
+
+/// An origin that is down for so long takes an endpoint that was found frozen for better than none.
+const ALONE: Duration = Duration::from_secs(3);
 
 impl Supervisor {
     pub(super) fn apply(&mut self, now: Instant, event: Event, out: &mut Vec<Action>) {
@@ -36,11 +39,7 @@ impl Supervisor {
                 endpoint,
                 worker,
                 answers,
-            } => {
-                if let Some(endpoint) = self.endpoints.get_mut(&endpoint) {
-                    endpoint.freeze.report(worker, answers);
-                }
-            }
+            } => self.answers(now, endpoint, worker, answers, out),
             Event::Held { waiting } => self.waiting = waiting,
             Event::ReleaseFailed => self.release.failed(now),
             Event::NetworkChanged | Event::Resumed => self.begin_again(now),
@@ -78,8 +77,14 @@ impl Supervisor {
             endpoint.canary = None;
         }
         if endpoint.needs == ProbeKind::HangUp && pending.kind == ProbeKind::Handshake {
-            // The kernel of a frozen process answers too.
-            return;
+            // The kernel of a frozen process answers too; but a verdict is of use only beside another
+            // endpoint that serves, and this one may be wrong.
+            let alone =
+                self.phase == Phase::Down && now.saturating_duration_since(self.since) >= ALONE;
+            if !alone {
+                return;
+            }
+            endpoint.absolve();
         }
         self.succeeded(now, pending.endpoint, out);
     }
@@ -223,6 +228,26 @@ impl Supervisor {
         };
         if endpoint.health == Health::Up {
             endpoint.proven = endpoint.proven.max(Some(at));
+        }
+    }
+
+    fn answers(
+        &mut self,
+        now: Instant,
+        id: EndpointId,
+        worker: u16,
+        answers: Answers,
+        out: &mut Vec<Action>,
+    ) {
+        let Some(endpoint) = self.endpoints.get_mut(&id) else {
+            return;
+        };
+        endpoint.freeze.report(worker, answers);
+        let convicted = endpoint.needs == ProbeKind::HangUp && endpoint.health == Health::Down;
+        if convicted && answers.latest_asked > Some(endpoint.since) {
+            endpoint.freeze.disproved(now);
+            endpoint.absolve();
+            self.succeeded(now, id, out);
         }
     }
 

@@ -6,6 +6,7 @@ use crate::backoff::BackoffSettings;
 use crate::balance::Standing;
 use crate::detector::Thresholds;
 use crate::failure::Cause;
+use crate::freeze::Answers;
 
 const MS: Duration = Duration::from_millis(1);
 
@@ -149,6 +150,158 @@ fn reconfiguring_keeps_what_is_known_of_endpoints_that_stay() {
     let order: Vec<u32> = view.endpoints.iter().map(|e| e.id.0).collect();
     assert_eq!(order, [1, 0]);
     assert!(view.endpoints.iter().all(|e| e.health == Health::Up));
+}
+
+/// Clients of the first endpoint wait, and it does not close the half-closed connection.
+fn convict(desk: &mut Desk) {
+    let answers = Answers {
+        answered: 20,
+        slowest: MS,
+        last_answer: Some(desk.now),
+        latest_asked: Some(desk.now),
+        ..Answers::default()
+    };
+    let hang_up = |actions: &[Action]| {
+        actions.iter().find_map(|action| match action {
+            Action::Probe {
+                order,
+                kind: ProbeKind::HangUp,
+                ..
+            } => Some(*order),
+            _ => None,
+        })
+    };
+    let report = |answers| Event::Answers {
+        endpoint: EndpointId(0),
+        worker: 0,
+        answers,
+    };
+    let lesson = hang_up(&desk.hear(report(answers))).unwrap();
+    desk.hear(Event::ProbeAnswered {
+        order: lesson,
+        took: MS,
+    });
+    desk.now += 10 * MS;
+    desk.hear(report(Answers {
+        waiting: [Some(desk.now); 3],
+        ..Answers::default()
+    }));
+    desk.now += 200 * MS;
+    let check = hang_up(&desk.hear(Event::Elapsed)).unwrap();
+    desk.hear(Event::ProbeSilent { order: check });
+    assert_eq!(desk.standings(), [Standing::Bad, Standing::Good]);
+}
+
+#[test]
+fn an_answer_to_a_later_request_takes_the_verdict_back() {
+    let mut desk = Desk::new(&["192.0.2.1:1", "192.0.2.2:1"]);
+    desk.dialled(0);
+    desk.dialled(1);
+    convict(&mut desk);
+    let verdict = desk.now;
+    let mut answered = |asked: Instant, now: Instant| {
+        desk.now = now;
+        desk.hear(Event::Answers {
+            endpoint: EndpointId(0),
+            worker: 0,
+            answers: Answers {
+                answered: 1,
+                latest_asked: Some(asked),
+                last_answer: Some(now),
+                ..Answers::default()
+            },
+        });
+        desk.supervisor.view().endpoints[0].health
+    };
+    // What was on its way already proves nothing.
+    assert_eq!(answered(verdict - 5 * MS, verdict + 20 * MS), Health::Down);
+    answered(verdict + 30 * MS, verdict + 40 * MS);
+    // It takes two successes in a row, since the other one serves; its kernel's word is one again.
+    desk.now += 250 * MS;
+    let actions = desk.hear(Event::Elapsed);
+    let order = actions.iter().find_map(|action| match action {
+        Action::Probe {
+            order,
+            endpoint: EndpointId(0),
+            kind: ProbeKind::Handshake,
+            ..
+        } => Some(*order),
+        _ => None,
+    });
+    desk.hear(Event::ProbeAnswered {
+        order: order.unwrap(),
+        took: MS,
+    });
+    assert_eq!(desk.supervisor.view().endpoints[0].health, Health::Up);
+}
+
+/// With nobody else to serve, a doubtful endpoint is better than none.
+#[test]
+fn a_verdict_ends_when_the_other_endpoint_is_lost_too() {
+    let mut desk = Desk::new(&["192.0.2.1:1", "192.0.2.2:1"]);
+    desk.dialled(0);
+    desk.dialled(1);
+    convict(&mut desk);
+    desk.refuse(1);
+    desk.refuse(1);
+    assert_eq!(desk.supervisor.view().phase, Phase::Down);
+    let lost = desk.now;
+    while desk.supervisor.view().phase == Phase::Down {
+        desk.now = desk.supervisor.wakeup().unwrap().at;
+        assert!(desk.now < lost + 20_000 * MS, "it stays down");
+        for action in desk.hear(Event::Elapsed) {
+            let Action::Probe {
+                order, endpoint, ..
+            } = action
+            else {
+                continue;
+            };
+            desk.hear(if endpoint == EndpointId(0) {
+                Event::ProbeAnswered { order, took: MS }
+            } else {
+                let failure = Failure::new(Cause::Refused);
+                Event::ProbeFailed { order, failure }
+            });
+        }
+    }
+    assert!(desk.now >= lost + 3000 * MS);
+}
+
+/// A process frozen while nobody used it passes every probe of its kernel; what its past taught is
+/// needed then.
+#[test]
+fn what_was_learned_of_a_process_outlives_its_loss() {
+    let mut desk = Desk::new(&["192.0.2.1:1", "192.0.2.2:1"]);
+    desk.dialled(0);
+    desk.dialled(1);
+    convict(&mut desk);
+    desk.hear(Event::ReconnectAsked);
+    for endpoint in [0, 0, 1] {
+        desk.dialled(endpoint);
+    }
+    desk.now += 1001 * MS;
+    desk.hear(Event::Elapsed);
+    assert_eq!(desk.standings(), [Standing::Good, Standing::Good]);
+    desk.hear(Event::Answers {
+        endpoint: EndpointId(0),
+        worker: 0,
+        answers: Answers {
+            waiting: [Some(desk.now); 3],
+            ..Answers::default()
+        },
+    });
+    desk.now += 200 * MS;
+    let actions = desk.hear(Event::Elapsed);
+    let checks = actions.iter().any(|action| {
+        matches!(
+            action,
+            Action::Probe {
+                kind: ProbeKind::HangUp,
+                ..
+            }
+        )
+    });
+    assert!(checks);
 }
 
 /// Nothing but time tells that an order is lost, or that a name should be looked up again.

@@ -13,6 +13,8 @@ use crate::freeze::{Rivals, Suspicion};
 const CONCURRENT: usize = 8;
 /// An order that was not answered for so much longer than its patience is lost.
 const GRACE: Duration = Duration::from_secs(2);
+/// Between two looks at a lost endpoint while another one serves.
+const LOST: Duration = Duration::from_secs(1);
 /// A canary is renewed after this, in case something on the way has forgotten the connection.
 const CANARY: Duration = Duration::from_secs(600);
 
@@ -210,7 +212,7 @@ impl Supervisor {
             .values()
             .any(|endpoint| self.standing(now, endpoint) == Standing::Good)
         {
-            Demand::Served(self.settings.interval)
+            Demand::Served(self.settings.interval.min(LOST))
         } else if self.waiting > 0 {
             Demand::Waiting
         } else {

@@ -131,6 +131,7 @@ pub(super) fn answered(stream: &Arc<Stream>, asked: Option<Instant>, now: Instan
         seen.answers.last_answer = Some(now);
         if let Some(asked) = asked {
             seen.answers.answered = seen.answers.answered.saturating_add(1);
+            seen.answers.latest_asked = seen.answers.latest_asked.max(Some(asked));
             let took = now.saturating_duration_since(asked);
             seen.answers.slowest = seen.answers.slowest.max(took);
         }
