@@ -14,6 +14,8 @@ cargo xtask bench recovery [--rounds N] [--only NAME]... [--current-peers]
                              how long clients suffer from a fault, beside HAProxy, nginx and
                              Envoy; NAME is a scenario or a proxy; --current-peers takes current
                              builds of the peers instead of the system's
+cargo xtask bench l4 [--rounds N] [--only NAME]... [--current-peers]
+                             what it costs to carry raw TCP; NAME is a task or a proxy
 cargo xtask help             this";
 
 fn main() -> ExitCode {
@@ -24,8 +26,11 @@ fn main() -> ExitCode {
         ["gen"] => told(reference::write()),
         ["gen", "--check"] => told(reference::check()),
         ["bench", "recovery", arguments @ ..] => bench::recovery(arguments),
+        ["bench", "l4", arguments @ ..] => bench::l4::l4(arguments),
         // The processes that a benchmark is made of.
         ["bench-round", order] => bench::round::run(order),
+        ["bench-l4-round", order] => bench::l4::round(order),
+        ["l4-origin", "--port", port] => bench::l4::server::run(port),
         ["origin", "--port", port, "--name", name] => bench::origin::run(port, name),
         [] | ["help" | "--help" | "-h"] => {
             println!("{HELP}");

@@ -1,6 +1,6 @@
 //! The race of one connect: whom to dial, and when to dial the next one too.
 //!
-//! Happy Eyeballs (RFC 8305, section 5) inside one priority; a backup joins when two independent
+//! Happy Eyeballs (RFC 8305, section 5) inside one rank; a backup joins when two independent
 //! dials failed or when a dial hangs for longer than its path's history allows. A single lost SYN is
 //! not evidence: a lone endpoint is dialled a second time before a backup is. The race knows nothing
 //! of sockets, and "proven" is whatever the dialler says it is: an attempt that connected but is not
@@ -9,13 +9,26 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
+use crate::balance::Standing;
+
 /// One that may be dialled, in the order of preference.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Entrant {
-    /// Its priority; 0 is preferred.
-    pub priority: u32,
+    /// Its rank: who is worth more is dialled first. See [`rank`].
+    pub rank: u64,
     /// How long a dial to it may take before it counts as hanging.
     pub hangs_after: Duration,
+}
+
+/// The rank of an endpoint: a good backup comes before a doubtful one that is preferred.
+#[must_use]
+pub fn rank(standing: Standing, priority: u32) -> u64 {
+    let by_standing = match standing {
+        Standing::Good => 0,
+        Standing::Doubtful => 1,
+        Standing::Bad => 2,
+    };
+    (by_standing << u32::BITS) | u64::from(priority)
 }
 
 /// What to do next.
@@ -40,10 +53,10 @@ pub struct Race {
     running: u32,
 }
 
-/// Those who are dialled now: the entrants of one priority, and who joined or was left over.
+/// Those who are dialled now: the entrants of one rank, and who joined or was left over.
 #[derive(Debug)]
 struct Group {
-    priority: u32,
+    rank: u64,
     hangs_after: Duration,
     queue: VecDeque<usize>,
     /// The entrant that is dialled twice, being alone.
@@ -55,16 +68,16 @@ struct Group {
 }
 
 impl Group {
-    /// The group of that priority; each entrant is dialled once, a lone one twice.
-    fn open(entrants: &[Entrant], priority: u32, now: Instant) -> Option<Self> {
-        let of_group = |entrant: &Entrant| entrant.priority == priority;
+    /// The group of that rank; each entrant is dialled once, a lone one twice.
+    fn open(entrants: &[Entrant], rank: u64, now: Instant) -> Option<Self> {
+        let of_group = |entrant: &Entrant| entrant.rank == rank;
         let members = entrants.iter().enumerate().filter(|(_, e)| of_group(e));
         let mut queue: VecDeque<usize> = members.map(|(index, _)| index).collect();
         let first = *queue.front()?;
         let lone = (queue.len() == 1).then_some(first);
         queue.extend(lone);
         Some(Self {
-            priority,
+            rank,
             hangs_after: entrants.get(first)?.hangs_after,
             queue,
             lone,
@@ -77,10 +90,10 @@ impl Group {
 }
 
 impl Race {
-    /// A race among `entrants` that begins now. Inside one priority the first is preferred.
+    /// A race among `entrants` that begins now. Inside one rank the first is preferred.
     #[must_use]
     pub fn new(entrants: Vec<Entrant>, attempt_delay: Duration, now: Instant) -> Self {
-        let best = entrants.iter().map(|entrant| entrant.priority).min();
+        let best = entrants.iter().map(|entrant| entrant.rank).min();
         let group = best.and_then(|best| Group::open(&entrants, best, now));
         Self {
             entrants,
@@ -96,9 +109,9 @@ impl Race {
         let index = self.entrants.len();
         self.entrants.push(entrant);
         match &mut self.group {
-            Some(group) if entrant.priority <= group.priority => group.queue.push_front(index),
+            Some(group) if entrant.rank <= group.rank => group.queue.push_front(index),
             Some(_) => {}
-            None => self.group = Group::open(&self.entrants, entrant.priority, now),
+            None => self.group = Group::open(&self.entrants, entrant.rank, now),
         }
         index
     }
@@ -106,9 +119,9 @@ impl Race {
     /// Takes the failure of one attempt that [`Step::Dial`] had asked for.
     pub fn failed(&mut self, entrant: usize) {
         self.running = self.running.saturating_sub(1);
-        let failed = self.entrants.get(entrant).map(|entrant| entrant.priority);
+        let failed = self.entrants.get(entrant).map(|entrant| entrant.rank);
         if let Some(group) = &mut self.group {
-            group.failed += u32::from(failed == Some(group.priority));
+            group.failed += u32::from(failed == Some(group.rank));
             // A failure frees the next dial at once (RFC 8305, section 5).
             group.last_dial = None;
         }
@@ -117,14 +130,14 @@ impl Race {
     /// Says what to do now. After [`Step::Dial`], ask again.
     pub fn step(&mut self, now: Instant) -> Step {
         loop {
-            let next = self.next_priority();
+            let next = self.next_rank();
             let Some(group) = &self.group else {
                 return self.idle();
             };
             let overdue = group.opened + group.hangs_after;
             let is_doubtful = group.failed >= 2 || (now >= overdue && group.dialled > 0);
             match next {
-                Some(priority) if is_doubtful => self.open(priority, now),
+                Some(rank) if is_doubtful => self.open(rank, now),
                 _ if !group.queue.is_empty() => {
                     return self.dial_when_due(now, next.map(|_| overdue));
                 }
@@ -134,17 +147,17 @@ impl Race {
         }
     }
 
-    /// The best priority beyond the group's.
-    fn next_priority(&self) -> Option<u32> {
-        let current = self.group.as_ref()?.priority;
-        let priorities = self.entrants.iter().map(|entrant| entrant.priority);
-        priorities.filter(|priority| *priority > current).min()
+    /// The best rank beyond the group's.
+    fn next_rank(&self) -> Option<u64> {
+        let current = self.group.as_ref()?.rank;
+        let ranks = self.entrants.iter().map(|entrant| entrant.rank);
+        ranks.filter(|rank| *rank > current).min()
     }
 
     /// The next group. Who was not dialled yet comes after it: every entrant gets its dial.
-    fn open(&mut self, priority: u32, now: Instant) {
+    fn open(&mut self, rank: u64, now: Instant) {
         let before = self.group.take();
-        self.group = Group::open(&self.entrants, priority, now);
+        self.group = Group::open(&self.entrants, rank, now);
         if let (Some(group), Some(before)) = (&mut self.group, before) {
             let left = before.queue.into_iter();
             group

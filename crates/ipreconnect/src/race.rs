@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use ipreconnect_core::failure::{Cause, Failure};
 use ipreconnect_core::origin::EndpointView;
-use ipreconnect_core::race::{Entrant, Race, Step};
+use ipreconnect_core::race::{Entrant, Race, Step, rank};
 
 use crate::clock;
 use crate::meter::Meter;
@@ -56,7 +56,7 @@ impl Runner {
     fn entrant(&self) -> Entrant {
         let endpoint = self.endpoint();
         Entrant {
-            priority: endpoint.priority,
+            rank: rank(endpoint.standing, endpoint.priority),
             hangs_after: endpoint.hangs_after,
         }
     }

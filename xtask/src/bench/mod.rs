@@ -1,8 +1,9 @@
-//! `cargo xtask bench recovery`: how long clients of a raw TCP proxy suffer from a fault of the
-//! origin, side by side with HAProxy, nginx and Envoy.
+//! The benchmarks, side by side with HAProxy, nginx and Envoy. Here: `cargo xtask bench recovery`, how
+//! long clients of a raw TCP proxy suffer from a fault of the origin.
 
 mod cpu;
 mod fault;
+pub(crate) mod l4;
 pub(crate) mod origin;
 mod peers;
 mod process;
@@ -21,13 +22,13 @@ use peers::Found;
 use round::{Order, Round};
 use scenario::Scenario;
 use table::{Machine, Row, Table};
-use wish::Wish;
+use wish::{Subject, Wish};
 
 use crate::reference::root;
 
 /// Measures, prints the table, and writes it to `docs/benchmarks/` if it is complete.
 pub(crate) fn recovery(arguments: &[&str]) -> ExitCode {
-    let wish = match Wish::parse(arguments) {
+    let wish = match Wish::<Scenario>::parse(arguments) {
         Ok(wish) => wish,
         Err(error) => {
             eprintln!("error: {error}");
@@ -60,9 +61,9 @@ pub(crate) fn recovery(arguments: &[&str]) -> ExitCode {
 }
 
 /// All rounds. The proxies take turns, so that what changes on the machine meanwhile meets all.
-fn rows(wish: &Wish, programs: &[Found]) -> Vec<Row> {
+fn rows(wish: &Wish<Scenario>, programs: &[Found]) -> Vec<Row> {
     let mut rows = Vec::new();
-    for scenario in &wish.scenarios {
+    for scenario in &wish.subjects {
         let mut of_scenario: Vec<Row> = programs.iter().map(|p| empty_row(*scenario, p)).collect();
         for round in 1..=wish.rounds {
             println!("{}, round {round} of {}", scenario.name(), wish.rounds);

@@ -20,8 +20,13 @@ pub(crate) struct Process {
 impl Process {
     /// An origin on a port; it listens when this returns.
     pub(crate) fn origin(port: u16, name: &str) -> io::Result<Self> {
+        Self::server(&["origin", "--port", &port.to_string(), "--name", name])
+    }
+
+    /// A server of this program's own; it listens when this returns.
+    pub(crate) fn server(arguments: &[&str]) -> io::Result<Self> {
         let mut child = Command::new(std::env::current_exe()?)
-            .args(["origin", "--port", &port.to_string(), "--name", name])
+            .args(arguments)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .spawn()?;
@@ -34,7 +39,7 @@ impl Process {
         match line.trim_end() {
             READY => Ok(origin),
             _ => Err(io::Error::other(format!(
-                "the origin {name} does not listen"
+                "the server {arguments:?} does not listen"
             ))),
         }
     }
@@ -48,6 +53,10 @@ impl Process {
             .stderr(output)
             .spawn()?;
         Ok(Self { child })
+    }
+
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
     }
 
     /// Whether it has ended by itself.

@@ -61,6 +61,15 @@ impl Program {
     /// Writes the configuration into `directory`, and returns the command that starts the proxy in
     /// the foreground.
     pub(crate) fn command(&self, backup: Backup, directory: &Path) -> io::Result<Command> {
+        self.started_by(backup, Tuning::None, directory)
+    }
+
+    /// The same for one origin, with what makes it carry bytes at the least cost.
+    pub(crate) fn carrier(&self, directory: &Path) -> io::Result<Command> {
+        self.started_by(Backup::Absent, Tuning::Bytes, directory)
+    }
+
+    fn started_by(&self, backup: Backup, tuning: Tuning, directory: &Path) -> io::Result<Command> {
         let write = |name: &str, text: String| {
             let path = directory.join(name);
             fs::write(&path, text).map(|()| path)
@@ -68,22 +77,22 @@ impl Program {
         let mut command = Command::new(&self.path);
         match self.proxy {
             Proxy::Ipreconnect => {
-                let config = write("ipreconnect.toml", ipreconnect(backup, directory))?;
+                let config = write("ipreconnect.toml", ipreconnect(backup, tuning, directory))?;
                 command.args(["run", "--config"]).arg(config);
             }
             Proxy::Haproxy => {
-                let config = write("haproxy.cfg", haproxy(backup))?;
+                let config = write("haproxy.cfg", haproxy(backup, tuning))?;
                 command.args(["-db", "-f"]).arg(config);
             }
             Proxy::Nginx => {
                 let config = write(
                     "nginx.conf",
-                    nginx(backup, self.module.as_deref(), directory),
+                    nginx(backup, tuning, self.module.as_deref(), directory),
                 )?;
                 command.arg("-p").arg(directory).arg("-c").arg(config);
             }
             Proxy::Envoy => {
-                let config = write("envoy.yaml", envoy(backup))?;
+                let config = write("envoy.yaml", envoy(backup, tuning))?;
                 command
                     .args([
                         "--concurrency",
@@ -101,8 +110,20 @@ impl Program {
     }
 }
 
+/// What a proxy is made ready for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Tuning {
+    None,
+    /// To carry bytes: one worker, equal buffers, splicing where it is to be had.
+    Bytes,
+}
+
 /// Default settings.
-fn ipreconnect(backup: Backup, directory: &Path) -> String {
+fn ipreconnect(backup: Backup, tuning: Tuning, directory: &Path) -> String {
+    let workers = match tuning {
+        Tuning::None => "",
+        Tuning::Bytes => "workers = 1\n",
+    };
     let backup = match backup {
         Backup::Present => format!(", \"127.0.0.1:{BACKUP_PORT}\""),
         Backup::Absent => String::new(),
@@ -110,7 +131,7 @@ fn ipreconnect(backup: Backup, directory: &Path) -> String {
     let state = directory.join("state");
     format!(
         "[gateway]\n\
-         state_dir = \"{}\"\n\n\
+         state_dir = \"{}\"\n{workers}\n\
          [origin.bench]\n\
          address = [\"127.0.0.1:{PREFERRED_PORT}\"{backup}]\n\n\
          [[listen]]\n\
@@ -122,7 +143,11 @@ fn ipreconnect(backup: Backup, directory: &Path) -> String {
 
 /// Errors of connections hasten the checks. A server without a backup is not checked: one that is
 /// marked down would turn clients away at once, where retries may still reach it.
-fn haproxy(backup: Backup) -> String {
+fn haproxy(backup: Backup, tuning: Tuning) -> String {
+    let (buffers, splice) = match tuning {
+        Tuning::None => ("", ""),
+        Tuning::Bytes => ("    tune.bufsize 65536\n", "    option splice-auto\n"),
+    };
     let servers = match backup {
         Backup::Present => format!(
             "    default-server check inter 500ms fastinter 100ms fall 2 rise 2 observe layer4 \
@@ -132,15 +157,19 @@ fn haproxy(backup: Backup) -> String {
         Backup::Absent => format!("    server a 127.0.0.1:{PREFERRED_PORT}\n"),
     };
     format!(
-        "global\n    maxconn 8192\n    nbthread 1\n\
+        "global\n    maxconn 9000\n    nbthread 1\n{buffers}\
          defaults\n    mode tcp\n    timeout connect 500ms\n    timeout check 500ms\n    \
          timeout client 60s\n    timeout server 60s\n    timeout queue 10s\n    \
-         retries 10\n    option redispatch 1\n    backlog 4096\n\
+         retries 10\n    option redispatch 1\n    backlog 4096\n{splice}\
          listen bench\n    bind 127.0.0.1:{PROXY_PORT}\n{servers}"
     )
 }
 
-fn nginx(backup: Backup, module: Option<&Path>, directory: &Path) -> String {
+fn nginx(backup: Backup, tuning: Tuning, module: Option<&Path>, directory: &Path) -> String {
+    let buffers = match tuning {
+        Tuning::None => "",
+        Tuning::Bytes => "proxy_buffer_size 64k; tcp_nodelay on;",
+    };
     let load = module.map_or_else(String::new, |module| {
         format!("load_module {};\n", module.display())
     });
@@ -154,17 +183,21 @@ fn nginx(backup: Backup, module: Option<&Path>, directory: &Path) -> String {
     format!(
         "{load}daemon off;\nuser root;\nworker_processes 1;\nworker_rlimit_nofile 20000;\n\
          error_log stderr error;\npid {};\n\
-         events {{ worker_connections 16384; }}\n\
+         events {{ worker_connections 19000; }}\n\
          stream {{\n  \
          upstream bench {{\n    \
          server 127.0.0.1:{PREFERRED_PORT} max_fails=1 fail_timeout=1s;\n    {backup}\n  }}\n  \
          server {{\n    listen 127.0.0.1:{PROXY_PORT} backlog=4096;\n    proxy_pass bench;\n    \
-         proxy_connect_timeout 500ms;\n    proxy_next_upstream on;\n    proxy_timeout 60s;\n  }}\n}}\n",
+         proxy_connect_timeout 500ms;\n    proxy_next_upstream on;\n    proxy_timeout 60s;{buffers}\n  }}\n}}\n",
         pid.display()
     )
 }
 
-fn envoy(backup: Backup) -> String {
+fn envoy(backup: Backup, tuning: Tuning) -> String {
+    let buffers = match tuning {
+        Tuning::None => "",
+        Tuning::Bytes => "per_connection_buffer_limit_bytes: 65536",
+    };
     let endpoint = |priority: u8, port: u16| {
         format!(
             "      - priority: {priority}\n        lb_endpoints:\n        - endpoint:\n            \
@@ -181,6 +214,7 @@ fn envoy(backup: Backup) -> String {
   - name: bench
     address: {{ socket_address: {{ address: 127.0.0.1, port_value: {PROXY_PORT} }} }}
     tcp_backlog_size: 4096
+    {buffers}
     filter_chains:
     - filters:
       - name: envoy.filters.network.tcp_proxy
@@ -194,6 +228,7 @@ fn envoy(backup: Backup) -> String {
   - name: bench
     type: STATIC
     connect_timeout: 0.5s
+    {buffers}
     health_checks:
     - {{ timeout: 0.5s, interval: 0.5s, no_traffic_interval: 0.5s, unhealthy_threshold: 2, healthy_threshold: 2, tcp_health_check: {{}} }}
     outlier_detection:

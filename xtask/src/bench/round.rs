@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use ipreconnect_lab::load::Load;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -51,36 +52,40 @@ pub(crate) enum Round {
 impl Order {
     /// Plays the round in a process and namespaces of its own.
     pub(crate) fn play(&self) -> Round {
-        self.spawn()
-            .unwrap_or_else(|error| Round::Failed(error.to_string()))
+        in_namespaces("bench-round", self).unwrap_or_else(|error| Round::Failed(error.to_string()))
     }
+}
 
-    fn spawn(&self) -> io::Result<Round> {
-        let mut command = Command::new("unshare");
-        if !rustix::process::geteuid().is_root() {
-            command.args(["--user", "--map-root-user"]);
-        }
-        let output = command
-            .args([
-                "--net",
-                "--pid",
-                "--fork",
-                "--kill-child",
-                "--mount-proc",
-                "--",
-            ])
-            .arg(std::env::current_exe()?)
-            .arg("bench-round")
-            .arg(serde_json::to_string(self)?)
-            .stdin(Stdio::null())
-            .stderr(Stdio::inherit())
-            .output()
-            .map_err(|error| io::Error::other(format!("unshare cannot be run: {error}")))?;
-        let told = String::from_utf8_lossy(&output.stdout);
-        let line = told.lines().last().unwrap_or_default();
-        serde_json::from_str(line)
-            .map_err(|_| io::Error::other("no network namespace can be made here (unshare failed)"))
+/// Runs `xtask TASK ORDER` in network and process namespaces of its own; what it prints last is the
+/// outcome.
+pub(super) fn in_namespaces<T: DeserializeOwned>(
+    task: &str,
+    order: &impl Serialize,
+) -> io::Result<T> {
+    let mut command = Command::new("unshare");
+    if !rustix::process::geteuid().is_root() {
+        command.args(["--user", "--map-root-user"]);
     }
+    let output = command
+        .args([
+            "--net",
+            "--pid",
+            "--fork",
+            "--kill-child",
+            "--mount-proc",
+            "--",
+        ])
+        .arg(std::env::current_exe()?)
+        .arg(task)
+        .arg(serde_json::to_string(order)?)
+        .stdin(Stdio::null())
+        .stderr(Stdio::inherit())
+        .output()
+        .map_err(|error| io::Error::other(format!("unshare cannot be run: {error}")))?;
+    let told = String::from_utf8_lossy(&output.stdout);
+    let line = told.lines().last().unwrap_or_default();
+    serde_json::from_str(line)
+        .map_err(|_| io::Error::other("no network namespace can be made here (unshare failed)"))
 }
 
 /// The process of a round: carries out the order and prints what was seen.
@@ -128,7 +133,8 @@ fn carry_out(order: &Order) -> io::Result<Sight> {
     })
 }
 
-fn prepare_namespace() -> io::Result<()> {
+/// A loopback that is up, long accept queues, and all descriptors that may be had.
+pub(super) fn prepare_namespace() -> io::Result<()> {
     let up = Command::new("ip")
         .args(["link", "set", "lo", "up"])
         .status()?;

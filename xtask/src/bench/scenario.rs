@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::wish::Subject;
+
 /// When the fault begins, from the start of the load: every proxy has a history by then.
 pub(crate) const FAULT_AT: Duration = Duration::from_secs(2);
 
@@ -18,26 +20,27 @@ pub(crate) enum Scenario {
     Frozen,
 }
 
-impl Scenario {
-    pub(crate) const ALL: [Scenario; 5] = [
-        Scenario::CrashWithBackup,
-        Scenario::CrashAndReturn,
-        Scenario::SilentOnInput,
-        Scenario::SilentOnOutput,
-        Scenario::Frozen,
+impl Subject for Scenario {
+    const ALL: &'static [Self] = &[
+        Self::CrashWithBackup,
+        Self::CrashAndReturn,
+        Self::SilentOnInput,
+        Self::SilentOnOutput,
+        Self::Frozen,
     ];
 
-    /// As `--only` takes it.
-    pub(crate) fn name(self) -> &'static str {
+    fn name(self) -> &'static str {
         match self {
-            Scenario::CrashWithBackup => "crash-with-backup",
-            Scenario::CrashAndReturn => "crash-and-return",
-            Scenario::SilentOnInput => "silent-on-input",
-            Scenario::SilentOnOutput => "silent-on-output",
-            Scenario::Frozen => "frozen",
+            Self::CrashWithBackup => "crash-with-backup",
+            Self::CrashAndReturn => "crash-and-return",
+            Self::SilentOnInput => "silent-on-input",
+            Self::SilentOnOutput => "silent-on-output",
+            Self::Frozen => "frozen",
         }
     }
+}
 
+impl Scenario {
     pub(crate) fn title(self) -> &'static str {
         match self {
             Scenario::CrashWithBackup => "Crash, with a backup",

@@ -1,7 +1,7 @@
 //! The results: medians with their spread, as Markdown and as JSON.
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::Serialize;
@@ -9,6 +9,7 @@ use serde::Serialize;
 use super::round::Round;
 use super::scenario::Scenario;
 use super::sight::Sight;
+use super::wish::Subject;
 
 /// Everything that was measured.
 #[derive(Serialize)]
@@ -54,6 +55,16 @@ impl Machine {
     }
 }
 
+impl fmt::Display for Machine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "Linux {}, {} CPUs ({})",
+            self.kernel, self.cpus, self.cpu
+        )
+    }
+}
+
 /// The day, as `2026-01-31`, in UTC.
 pub(crate) fn today() -> String {
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
@@ -78,7 +89,7 @@ impl Table {
     /// Markdown, complete with how it was measured.
     pub(crate) fn markdown(&self) -> String {
         let mut text = self.preface();
-        for scenario in Scenario::ALL {
+        for scenario in Scenario::ALL.iter().copied() {
             let rows: Vec<&Row> = self
                 .rows
                 .iter()
@@ -92,10 +103,9 @@ impl Table {
     }
 
     fn preface(&self) -> String {
-        let Machine { kernel, cpu, cpus } = &self.machine;
         format!(
             "# Recovery of raw TCP\n\n\
-             Made by `{command}` on {date}: Linux {kernel}, {cpus} CPUs ({cpu}). \
+             Made by `{command}` on {date}: {machine}. \
              Medians of {rounds} rounds in turns; in brackets the least and the most.\n\n\
              Load: 20 clients, each a new connection and a request every 20 ms whatever became of the earlier \
              ones (1,000 requests a second), a deadline of 5 s, times from the scheduled moment. The proxy has \
@@ -110,6 +120,7 @@ impl Table {
              consecutive answers. *First new answer*: from the fault to the first answer to a request that began \
              after it. Times in ms.\n",
             command = self.command,
+            machine = self.machine,
             date = self.date,
             rounds = self.rounds,
         )
@@ -191,7 +202,7 @@ fn line(row: &Row, mended: bool) -> String {
 }
 
 /// The median, and the spread where there is one. What never came is later than everything.
-fn middle(mut values: Vec<Option<f64>>) -> String {
+pub(super) fn middle(mut values: Vec<Option<f64>>) -> String {
     values.sort_by(|a, b| {
         let never = f64::INFINITY;
         a.unwrap_or(never).total_cmp(&b.unwrap_or(never))

@@ -1,27 +1,33 @@
-//! The arguments of `bench recovery`.
+//! The arguments of a benchmark.
 
 use super::peers::Builds;
 use super::proxy::Proxy;
-use super::scenario::Scenario;
 
 const ROUNDS: usize = 5;
 const MOST_ROUNDS: usize = 99;
 
+/// What a benchmark measures of each proxy.
+pub(crate) trait Subject: Copy + PartialEq + 'static {
+    const ALL: &'static [Self];
+    /// As `--only` takes it.
+    fn name(self) -> &'static str;
+}
+
 /// What is to be measured.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Wish {
+pub(crate) struct Wish<S> {
     pub(crate) rounds: usize,
-    pub(crate) scenarios: Vec<Scenario>,
+    pub(crate) subjects: Vec<S>,
     pub(crate) proxies: Vec<Proxy>,
     pub(crate) builds: Builds,
 }
 
-impl Wish {
-    /// `[--rounds N] [--only NAME]… [--current-peers]`, where a name is a scenario's or a proxy's.
+impl<S: Subject> Wish<S> {
+    /// `[--rounds N] [--only NAME]… [--current-peers]`, where a name is a subject's or a proxy's.
     pub(crate) fn parse(arguments: &[&str]) -> Result<Self, String> {
         let mut wish = Self {
             rounds: ROUNDS,
-            scenarios: Vec::new(),
+            subjects: Vec::new(),
             proxies: Vec::new(),
             builds: Builds::System,
         };
@@ -35,8 +41,8 @@ impl Wish {
                 _ => return Err(format!("unknown argument {word}")),
             }
         }
-        if wish.scenarios.is_empty() {
-            wish.scenarios = Scenario::ALL.to_vec();
+        if wish.subjects.is_empty() {
+            wish.subjects = S::ALL.to_vec();
         }
         if wish.proxies.is_empty() {
             wish.proxies = Proxy::ALL.to_vec();
@@ -46,20 +52,20 @@ impl Wish {
 
     /// Whether the whole table is measured.
     pub(crate) fn is_complete(&self) -> bool {
-        self.scenarios.len() == Scenario::ALL.len() && self.proxies.len() == Proxy::ALL.len()
+        self.subjects.len() == S::ALL.len() && self.proxies.len() == Proxy::ALL.len()
     }
 
     fn only(&mut self, name: &str) -> Result<(), String> {
-        let scenario = Scenario::ALL.into_iter().find(|s| s.name() == name);
+        let subject = S::ALL.iter().copied().find(|s| s.name() == name);
         let proxy = Proxy::ALL.into_iter().find(|p| p.name() == name);
-        if scenario.is_none() && proxy.is_none() {
-            let scenarios = Scenario::ALL.map(Scenario::name);
-            let names = [&scenarios[..], &Proxy::ALL.map(Proxy::name)].concat();
+        if subject.is_none() && proxy.is_none() {
+            let subjects: Vec<&str> = S::ALL.iter().map(|subject| subject.name()).collect();
+            let names = [&subjects[..], &Proxy::ALL.map(Proxy::name)].concat();
             return Err(format!("--only takes one of {}", names.join(", ")));
         }
         // A name that is given twice is meant once.
-        self.scenarios
-            .extend(scenario.filter(|s| !self.scenarios.contains(s)));
+        self.subjects
+            .extend(subject.filter(|s| !self.subjects.contains(s)));
         self.proxies
             .extend(proxy.filter(|p| !self.proxies.contains(p)));
         Ok(())
@@ -76,10 +82,11 @@ fn rounds(word: &str) -> Result<usize, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::bench::scenario::Scenario;
 
     #[test]
     fn nothing_means_everything() {
-        let wish = Wish::parse(&[]).unwrap();
+        let wish = Wish::<Scenario>::parse(&[]).unwrap();
         assert_eq!(wish.rounds, ROUNDS);
         assert!(wish.is_complete());
         assert_eq!(wish.builds, Builds::System);
@@ -90,8 +97,8 @@ mod tests {
         let words = [
             "--only", "frozen", "--only", "nginx", "--only", "nginx", "--rounds", "1",
         ];
-        let wish = Wish::parse(&words).unwrap();
-        assert_eq!(wish.scenarios, [Scenario::Frozen]);
+        let wish = Wish::<Scenario>::parse(&words).unwrap();
+        assert_eq!(wish.subjects, [Scenario::Frozen]);
         assert_eq!(wish.proxies, [Proxy::Nginx]);
         assert_eq!(wish.rounds, 1);
         assert!(!wish.is_complete());
@@ -108,7 +115,7 @@ mod tests {
             (&["--rounds"], "--rounds needs a value"),
             (&["--fast"], "unknown argument --fast"),
         ] {
-            let error = Wish::parse(words).unwrap_err();
+            let error = Wish::<Scenario>::parse(words).unwrap_err();
             assert!(error.starts_with(told), "{error}");
         }
     }

@@ -5,7 +5,7 @@ const MS: Duration = Duration::from_millis(1);
 
 fn entrant(priority: u32) -> Entrant {
     Entrant {
-        priority,
+        rank: rank(Standing::Good, priority),
         hangs_after: 100 * MS,
     }
 }
@@ -88,6 +88,21 @@ fn the_first_may_come_late() {
     assert_eq!(race.step(now), Step::Lost);
     race.join(now, entrant(3));
     assert_eq!(race.step(now), Step::Dial(0));
+}
+
+#[test]
+fn a_good_backup_comes_before_a_doubtful_favourite() {
+    let now = crate::beginning();
+    let standing = |standing, priority| Entrant {
+        rank: rank(standing, priority),
+        hangs_after: 100 * MS,
+    };
+    let entrants = vec![standing(Standing::Doubtful, 0), standing(Standing::Good, 1)];
+    let mut race = Race::new(entrants, 250 * MS, now);
+    assert_eq!(race.step(now), Step::Dial(1));
+    race.join(now, standing(Standing::Doubtful, 0));
+    assert_eq!(race.step(now + 50 * MS), Step::Dial(1));
+    assert_eq!(race.step(now + 100 * MS), Step::Dial(0));
 }
 
 #[test]

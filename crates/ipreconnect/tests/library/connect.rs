@@ -35,6 +35,24 @@ async fn the_preferred_endpoint_is_taken_and_its_loss_is_not_seen() {
     assert!(leads_to(&link, &blue));
 }
 
+/// It is proven and preferred, and still on probation: the backup serves until that ends.
+#[tokio::test]
+async fn an_endpoint_that_comes_back_waits_while_the_backup_serves() {
+    let (blue, green) = (server("blue"), server("green"));
+    let origin = origin(&[blue.address(), green.address()]);
+    within(5, origin.connect()).await.unwrap();
+    blue.kill();
+    within(5, origin.connect()).await.unwrap();
+    blue.revive().unwrap();
+    let on_probation = origin.watch(|status| {
+        let blue = &status.endpoints[0];
+        (blue.health, blue.standing) == (Health::Up, Standing::Doubtful)
+    });
+    within(20, on_probation).await.unwrap();
+    let link = within(5, origin.connect()).await.unwrap();
+    assert!(leads_to(&link, &green));
+}
+
 /// The half-open check: no accept, so no line in the server's log.
 #[tokio::test]
 async fn heartbeats_are_invisible_to_the_server() {

@@ -1,0 +1,213 @@
+//! One round: one proxy, one task, in namespaces of its own.
+
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, sleep};
+
+use super::client;
+use super::task::Task;
+use super::usage::Tree;
+use crate::bench::cpu::Cores;
+use crate::bench::process::{self, Process};
+use crate::bench::proxy::{PREFERRED_PORT, PROXY_PORT, Program};
+use crate::bench::round::{in_namespaces, prepare_namespace};
+
+/// How long a proxy may take until it serves.
+const START: Duration = Duration::from_secs(15);
+const LASTING: Duration = Duration::from_secs(5);
+/// Long connections of the exchange, and the time between two bytes.
+const CONVERSATIONS: usize = 64;
+const EVERY: Duration = Duration::from_micros(125);
+const VISITORS: usize = 32;
+const CROWD: usize = 4_000;
+const RESTING: usize = 4_000;
+const REST: Duration = Duration::from_secs(10);
+
+/// What to do in a round.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct Order {
+    pub(super) task: Task,
+    pub(super) program: Program,
+}
+
+/// What became of it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Outcome {
+    /// The task's figures, in their order.
+    Seen(Vec<f64>),
+    /// It could not be measured; why.
+    Failed(String),
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Seen(figures) => {
+                let words: Vec<String> = figures.iter().map(|one| format!("{one:.3}")).collect();
+                f.write_str(&words.join("  "))
+            }
+            Self::Failed(why) => write!(f, "not measured: {why}"),
+        }
+    }
+}
+
+impl Order {
+    /// Plays the round in a process and namespaces of its own.
+    pub(super) fn play(&self) -> Outcome {
+        in_namespaces("bench-l4-round", self)
+            .unwrap_or_else(|error| Outcome::Failed(error.to_string()))
+    }
+}
+
+/// The process of a round: carries out the order and prints what was seen.
+pub(crate) fn run(order: &str) -> ExitCode {
+    let outcome = serde_json::from_str(order)
+        .map_err(io::Error::from)
+        .and_then(|order| carry_out(&order));
+    let outcome = match outcome {
+        Ok(figures) => Outcome::Seen(figures),
+        Err(error) => Outcome::Failed(error.to_string()),
+    };
+    match serde_json::to_string(&outcome) {
+        Ok(line) => {
+            println!("{line}");
+            ExitCode::SUCCESS
+        }
+        Err(_) => ExitCode::FAILURE,
+    }
+}
+
+fn carry_out(order: &Order) -> io::Result<Vec<f64>> {
+    prepare_namespace()?;
+    let cores = Cores::split()?;
+    cores.enter()?;
+    let directory = tempfile::tempdir()?;
+    let log = directory.path().join("output");
+    let _origin = Process::server(&["l4-origin", "--port", &PREFERRED_PORT.to_string()])?;
+    let mut command = order.program.carrier(directory.path())?;
+    let mut proxy = cores.as_proxy(|| Process::proxy(&mut command, &log))?;
+    let tree = Tree::of(proxy.id());
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    runtime.block_on(async {
+        if !serves(&mut proxy).await {
+            let told = process::told(&log);
+            return Err(io::Error::other(format!("it did not serve: {told}")));
+        }
+        match order.task {
+            Task::Bulk => bulk(&tree).await,
+            Task::Exchange => exchange(&tree).await,
+            Task::Connections => connections(&tree).await,
+            Task::Crowd => crowd(&tree).await,
+            Task::Idle => idle(&tree).await,
+        }
+    })
+}
+
+fn target() -> SocketAddr {
+    ([127, 0, 0, 1], PROXY_PORT).into()
+}
+
+/// Waits until the origin answers through the proxy.
+async fn serves(proxy: &mut Process) -> bool {
+    let deadline = Instant::now() + START;
+    while Instant::now() < deadline && !proxy.has_ended() {
+        if client::visit(target()).await.is_ok() {
+            return true;
+        }
+        sleep(Duration::from_millis(20)).await;
+    }
+    false
+}
+
+/// The processor time of what `work` makes the proxy do.
+async fn costing<T>(tree: &Tree, work: impl Future<Output = T>) -> io::Result<(f64, T)> {
+    let before = tree.cpu()?;
+    let outcome = work.await;
+    let used = tree.cpu()?.saturating_sub(before);
+    Ok((used.as_secs_f64(), outcome))
+}
+
+async fn bulk(tree: &Tree) -> io::Result<Vec<f64>> {
+    let stream = client::pouring(target()).await?;
+    // Windows and buffers have grown by then.
+    client::discard(&stream, Duration::from_millis(500)).await?;
+    let (used, received) = costing(tree, client::discard(&stream, LASTING)).await?;
+    let received = received? as f64;
+    Ok(vec![
+        used / (received / 1e9),
+        received * 8.0 / 1e9 / LASTING.as_secs_f64(),
+    ])
+}
+
+async fn exchange(tree: &Tree) -> io::Result<Vec<f64>> {
+    let streams = client::resting(target(), CONVERSATIONS).await?;
+    let streams: Vec<_> = streams
+        .into_iter()
+        .map(TcpStream::into_std)
+        .collect::<io::Result<_>>()?;
+    client::exchange(&streams, EVERY, Duration::from_millis(500))?;
+    let talk = async { client::exchange(&streams, EVERY, LASTING) };
+    let (used, seen) = costing(tree, talk).await?;
+    let seen = seen?;
+    let answered = seen.latencies.len();
+    let at = |share: f64| {
+        let place = (answered as f64 * share) as usize;
+        let latency = seen.latencies.get(place).or(seen.latencies.last());
+        latency.map_or(f64::NAN, |latency| latency.as_secs_f64() * 1e6)
+    };
+    Ok(vec![
+        used * 1e6 / answered as f64,
+        at(0.5),
+        at(0.99),
+        100.0 * answered as f64 / seen.offered as f64,
+    ])
+}
+
+async fn connections(tree: &Tree) -> io::Result<Vec<f64>> {
+    client::visitors(target(), VISITORS, Duration::from_millis(500)).await;
+    let work = client::visitors(target(), VISITORS, LASTING);
+    let (used, (served, failed)) = costing(tree, work).await?;
+    Ok(vec![
+        used * 1e6 / served as f64,
+        served as f64 / LASTING.as_secs_f64(),
+        failed as f64,
+    ])
+}
+
+async fn crowd(tree: &Tree) -> io::Result<Vec<f64>> {
+    let (used, (took, failed)) = costing(tree, client::crowd(target(), CROWD)).await?;
+    Ok(vec![
+        took.as_secs_f64() * 1e3,
+        used * 1e6 / CROWD as f64,
+        failed as f64,
+    ])
+}
+
+async fn idle(tree: &Tree) -> io::Result<Vec<f64>> {
+    // What the first connections need is not what each one costs.
+    drop(client::resting(target(), 100).await?);
+    sleep(Duration::from_millis(500)).await;
+    let before = tree.memory()?;
+    let streams = client::resting(target(), RESTING).await?;
+    sleep(Duration::from_secs(1)).await;
+    let memory = tree.memory()?.saturating_sub(before);
+    let (used, ()) = costing(tree, sleep(REST)).await?;
+    let began = Instant::now();
+    drop(streams);
+    // A proxy that still closes is slow to serve the next one.
+    client::visit(target()).await?;
+    Ok(vec![
+        memory as f64 / RESTING as f64,
+        used * 1e3,
+        began.elapsed().as_secs_f64() * 1e3,
+    ])
+}

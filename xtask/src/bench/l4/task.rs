@@ -1,0 +1,84 @@
+//! What is measured, and in which figures.
+
+use serde::{Deserialize, Serialize};
+
+use crate::bench::wish::Subject;
+
+/// One kind of work for a proxy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Task {
+    Bulk,
+    Exchange,
+    Connections,
+    Crowd,
+    Idle,
+}
+
+impl Subject for Task {
+    const ALL: &'static [Self] = &[
+        Self::Bulk,
+        Self::Exchange,
+        Self::Connections,
+        Self::Crowd,
+        Self::Idle,
+    ];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Bulk => "bulk",
+            Self::Exchange => "exchange",
+            Self::Connections => "connections",
+            Self::Crowd => "crowd",
+            Self::Idle => "idle",
+        }
+    }
+}
+
+impl Task {
+    pub(crate) fn title(self) -> &'static str {
+        match self {
+            Self::Bulk => "One long stream",
+            Self::Exchange => "One byte and its answer, on 64 long connections",
+            Self::Connections => "New connections",
+            Self::Crowd => "4,000 connections at once",
+            Self::Idle => "Idle connections",
+        }
+    }
+
+    /// What happens.
+    pub(crate) fn story(self) -> &'static str {
+        match self {
+            Self::Bulk => {
+                "The origin sends as fast as it can for 5 s on one connection; the client discards what it \
+                 receives."
+            }
+            Self::Exchange => {
+                "Each of 64 connections sends one byte every 8 ms (8,000 a second together) for 5 s, whatever became \
+                 of the earlier ones, and the origin sends it back. Latency counts from the scheduled moment."
+            }
+            Self::Connections => {
+                "32 clients open a connection, ask one line, read the answer to its end, and begin again, for 5 s."
+            }
+            Self::Crowd => {
+                "4,000 connections are opened in one instant, each asks one line; the time until the last one is \
+                 answered."
+            }
+            Self::Idle => {
+                "4,000 connections exchange one byte and then rest for 10 s. Memory: what the proxy's processes \
+                 hold more than before (resident, private), for each connection. Then all are closed at once."
+            }
+        }
+    }
+
+    /// The figures of a row: name, and what to do with it.
+    pub(crate) fn figures(self) -> &'static [&'static str] {
+        match self {
+            Self::Bulk => &["CPU s/GB", "Gbit/s"],
+            Self::Exchange => &["CPU µs an exchange", "p50 µs", "p99 µs", "answered, %"],
+            Self::Connections => &["CPU µs a connection", "connections a second", "failed"],
+            Self::Crowd => &["last answered, ms", "CPU µs a connection", "failed"],
+            Self::Idle => &["bytes a connection", "CPU ms in 10 s", "closed after ms"],
+        }
+    }
+}
