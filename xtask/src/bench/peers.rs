@@ -51,22 +51,26 @@ pub(crate) fn find(proxies: &[Proxy], builds: Builds) -> Vec<Found> {
         .collect()
 }
 
+/// Makes the release build of a package of this workspace.
+pub(super) fn build(package: &str) -> bool {
+    println!("building {package} (release)");
+    let built = Command::new("cargo")
+        .args(["build", "--quiet", "--release", "--package", package])
+        .status();
+    built.is_ok_and(|status| status.success())
+}
+
+/// Where the release build of a program of this workspace is.
+pub(super) fn released(program: &str) -> PathBuf {
+    target().join("release").join(program)
+}
+
 /// The release build of this workspace.
 fn ours() -> Result<Program, String> {
-    println!("building ipreconnect (release)");
-    let built = Command::new("cargo")
-        .args([
-            "build",
-            "--quiet",
-            "--release",
-            "--package",
-            "ipreconnect-cli",
-        ])
-        .status();
-    if !built.is_ok_and(|status| status.success()) {
+    if !build("ipreconnect-cli") {
         return Err("it could not be built".to_owned());
     }
-    let path = target().join("release/ipreconnect");
+    let path = released("ipreconnect");
     let version = said(&path, "--version")?;
     Ok(Program {
         proxy: Proxy::Ipreconnect,

@@ -144,9 +144,13 @@ fn ipreconnect(backup: Backup, tuning: Tuning, directory: &Path) -> String {
 /// Errors of connections hasten the checks. A server without a backup is not checked: one that is
 /// marked down would turn clients away at once, where retries may still reach it.
 fn haproxy(backup: Backup, tuning: Tuning) -> String {
+    // Pipes for splicing need descriptors too.
     let (buffers, splice) = match tuning {
-        Tuning::None => ("", ""),
-        Tuning::Bytes => ("    tune.bufsize 65536\n", "    option splice-auto\n"),
+        Tuning::None => ("    maxconn 8192\n", ""),
+        Tuning::Bytes => (
+            "    maxconn 6000\n    tune.bufsize 65536\n",
+            "    option splice-auto\n",
+        ),
     };
     let servers = match backup {
         Backup::Present => format!(
@@ -157,7 +161,7 @@ fn haproxy(backup: Backup, tuning: Tuning) -> String {
         Backup::Absent => format!("    server a 127.0.0.1:{PREFERRED_PORT}\n"),
     };
     format!(
-        "global\n    maxconn 9000\n    nbthread 1\n{buffers}\
+        "global\n    nbthread 1\n{buffers}\
          defaults\n    mode tcp\n    timeout connect 500ms\n    timeout check 500ms\n    \
          timeout client 60s\n    timeout server 60s\n    timeout queue 10s\n    \
          retries 10\n    option redispatch 1\n    backlog 4096\n{splice}\
@@ -183,7 +187,7 @@ fn nginx(backup: Backup, tuning: Tuning, module: Option<&Path>, directory: &Path
     format!(
         "{load}daemon off;\nuser root;\nworker_processes 1;\nworker_rlimit_nofile 20000;\n\
          error_log stderr error;\npid {};\n\
-         events {{ worker_connections 19000; }}\n\
+         events {{ worker_connections 16384; }}\n\
          stream {{\n  \
          upstream bench {{\n    \
          server 127.0.0.1:{PREFERRED_PORT} max_fails=1 fail_timeout=1s;\n    {backup}\n  }}\n  \

@@ -6,6 +6,7 @@
 
 use std::fs;
 use std::io;
+use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
 use std::time::Duration;
 
@@ -52,13 +53,16 @@ pub(crate) enum Round {
 impl Order {
     /// Plays the round in a process and namespaces of its own.
     pub(crate) fn play(&self) -> Round {
-        in_namespaces("bench-round", self).unwrap_or_else(|error| Round::Failed(error.to_string()))
+        std::env::current_exe()
+            .and_then(|program| in_namespaces(&program, "bench-round", self))
+            .unwrap_or_else(|error| Round::Failed(error.to_string()))
     }
 }
 
-/// Runs `xtask TASK ORDER` in network and process namespaces of its own; what it prints last is the
+/// Runs `PROGRAM TASK ORDER` in network and process namespaces of its own; what it prints last is the
 /// outcome.
 pub(super) fn in_namespaces<T: DeserializeOwned>(
+    program: &Path,
     task: &str,
     order: &impl Serialize,
 ) -> io::Result<T> {
@@ -75,7 +79,7 @@ pub(super) fn in_namespaces<T: DeserializeOwned>(
             "--mount-proc",
             "--",
         ])
-        .arg(std::env::current_exe()?)
+        .arg(program)
         .arg(task)
         .arg(serde_json::to_string(order)?)
         .stdin(Stdio::null())

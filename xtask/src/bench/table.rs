@@ -219,8 +219,11 @@ pub(super) fn middle(mut values: Vec<Option<f64>>) -> String {
     }
 }
 
-/// A number with its thousands apart, and a decimal where it is small and has one.
+/// A number with its thousands apart, and decimals where it is small and has some.
 fn number(value: f64) -> String {
+    if value < 1.0 && value.fract() != 0.0 {
+        return format!("{value:.3}");
+    }
     if value < 100.0 && value.fract() != 0.0 {
         return format!("{value:.1}");
     }

@@ -43,10 +43,10 @@ pub(super) enum Progress {
 #[derive(Debug, Default)]
 pub(super) struct Flow {
     pipe: Option<Box<Pipe>>,
-    in_pipe: usize,
     /// Bytes that were read and did not fit into the sink.
-    rest: Option<Rest>,
-    burst: usize,
+    rest: Option<Box<Rest>>,
+    in_pipe: u32,
+    burst: u32,
     sticky: bool,
     ended: bool,
     started: bool,
@@ -103,7 +103,7 @@ impl Flow {
             let Some(pipe) = &self.pipe else {
                 return Poll::Ready(Err(Broken::Sink));
             };
-            let (read, length) = (&pipe.read, self.in_pipe);
+            let (read, length) = (&pipe.read, self.in_pipe as usize);
             let flags = SpliceFlags::NONBLOCK | SpliceFlags::MOVE;
             let sent = ready!(poll_write(cx, sink, || splice(
                 read,
@@ -113,7 +113,7 @@ impl Flow {
                 length,
                 flags
             )))?;
-            self.in_pipe -= sent.min(self.in_pipe);
+            self.in_pipe = self.in_pipe.saturating_sub(narrow(sent));
         }
         Poll::Ready(Ok(()))
     }
@@ -160,8 +160,8 @@ impl Flow {
                     self.sticky = false;
                 }
                 Ok(count) => {
-                    self.in_pipe = count;
-                    self.burst += count;
+                    self.in_pipe = narrow(count);
+                    self.burst = self.burst.saturating_add(narrow(count));
                     return Ok(count);
                 }
                 Err(errno) => return Err(errno),
@@ -176,15 +176,15 @@ impl Flow {
             if count == 0 {
                 return Ok(0);
             }
-            self.burst += count;
+            self.burst = self.burst.saturating_add(narrow(count));
             let bytes = buffer.get(..count).unwrap_or_default();
             // What is wrong with the sink is found when the rest is delivered.
             let sent = send(sink.get_ref(), bytes, SendFlags::NOSIGNAL).unwrap_or_default();
             if let Some(left) = bytes.get(sent..).filter(|left| !left.is_empty()) {
-                self.rest = Some(Rest {
+                self.rest = Some(Box::new(Rest {
                     bytes: left.into(),
                     sent: 0,
-                });
+                }));
             }
             if count == buffer.len() && self.pipe.is_none() {
                 self.pipe = Pipe::take();
@@ -194,7 +194,7 @@ impl Flow {
     }
 
     fn end_burst(&mut self) {
-        self.sticky = self.burst >= BUFFER;
+        self.sticky = self.burst as usize >= BUFFER;
         self.burst = 0;
         self.release_pipe();
     }
@@ -213,6 +213,11 @@ impl Drop for Flow {
         // A pipe with bytes in it is closed with them.
         self.release_pipe();
     }
+}
+
+/// What one call moves fits; an idle stream keeps these numbers for hours, so they are small.
+fn narrow(count: usize) -> u32 {
+    u32::try_from(count).unwrap_or(u32::MAX)
 }
 
 fn poll_write(

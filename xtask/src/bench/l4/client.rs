@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use rustix::buffer::spare_capacity;
-use rustix::event::{Timespec, epoll};
+use rustix::event::{self, PollFd, PollFlags, Timespec, epoll};
 use rustix::net::{RecvFlags, recv};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
 use tokio::net::TcpStream;
@@ -161,7 +161,11 @@ pub(super) fn exchange(
         let until = if due < end { due } else { last };
         let pause = Timespec::try_from(until.saturating_duration_since(now));
         events.clear();
-        epoll::wait(&poll, spare_capacity(&mut events), pause.ok().as_ref())?;
+        // ppoll(2) waits by the nanosecond, epoll_wait(2) by the millisecond.
+        let mut anything = [PollFd::new(&poll, PollFlags::IN)];
+        event::poll(&mut anything, pause.ok().as_ref())?;
+        let at_once = Timespec::default();
+        epoll::wait(&poll, spare_capacity(&mut events), Some(&at_once))?;
         let now = Instant::now();
         for event in events.drain(..) {
             let number = usize::try_from(event.data.u64()).unwrap_or(0);

@@ -31,6 +31,11 @@ pub(crate) fn l4(arguments: &[&str]) -> ExitCode {
         }
     };
     let programs = peers::find(&wish.proxies, wish.builds);
+    // Origin and clients must not be what is measured.
+    if !peers::build("xtask") {
+        eprintln!("error: origin and clients could not be built");
+        return ExitCode::FAILURE;
+    }
     let table = Table {
         command: format!("cargo xtask bench l4 {}", arguments.join(" "))
             .trim_end()

@@ -14,6 +14,7 @@ use super::client;
 use super::task::Task;
 use super::usage::Tree;
 use crate::bench::cpu::Cores;
+use crate::bench::peers;
 use crate::bench::process::{self, Process};
 use crate::bench::proxy::{PREFERRED_PORT, PROXY_PORT, Program};
 use crate::bench::round::{in_namespaces, prepare_namespace};
@@ -61,7 +62,7 @@ impl fmt::Display for Outcome {
 impl Order {
     /// Plays the round in a process and namespaces of its own.
     pub(super) fn play(&self) -> Outcome {
-        in_namespaces("bench-l4-round", self)
+        in_namespaces(&peers::released("xtask"), "bench-l4-round", self)
             .unwrap_or_else(|error| Outcome::Failed(error.to_string()))
     }
 }
