@@ -377,6 +377,37 @@ fn reconfiguring_keeps_the_endpoints_of_a_name_that_stays() {
     assert!(lookup(&actions).is_some());
 }
 
+#[test]
+fn an_address_that_returns_to_its_name_is_good_again() {
+    let mut desk = Desk::new(&[]);
+    let settings = desk.supervisor.settings.clone();
+    let mut actions = Vec::new();
+    let entries = vec![named("a.test:1", 0)];
+    desk.supervisor
+        .reconfigure(desk.now, settings, entries, &mut actions);
+    let mut order = lookup(&actions).unwrap();
+    for (answer, standing) in [
+        (vec!["192.0.2.1:1"], Standing::Good),
+        (vec!["192.0.2.2:1"], Standing::Doubtful),
+        (vec!["192.0.2.1:1", "192.0.2.2:1"], Standing::Good),
+    ] {
+        let addresses = answer
+            .iter()
+            .map(|text| Address::Tcp(text.parse().unwrap()));
+        let addresses = addresses.collect();
+        desk.hear(Event::Resolved { order, addresses });
+        desk.dialled(0);
+        let first = desk.supervisor.view().endpoints.iter();
+        let first = first.filter(|e| e.id == EndpointId(0)).map(|e| e.standing);
+        assert_eq!(first.collect::<Vec<_>>(), [standing], "{answer:?}");
+        // A suspicion makes the name doubtful, and it is looked up again.
+        desk.refuse(0);
+        desk.dialled(0);
+        desk.now += 1001 * MS;
+        order = lookup(&desk.hear(Event::Elapsed)).unwrap();
+    }
+}
+
 /// The first name's answer comes when another name stands in its place.
 #[test]
 fn an_answer_for_another_name_is_ignored() {
