@@ -131,23 +131,31 @@ pub(crate) async fn run<'a, T>(
                 }
                 last = failure;
             }
-            Ended::Arrived(arrivals) => {
-                for arrival in arrivals {
-                    let is_known = |known: &Runner| known.endpoint().id == arrival.endpoint().id;
-                    if runners.len() < RUNNERS && !runners.iter().any(is_known) {
-                        race.join(clock::now(), arrival.entrant());
-                        runners.push(arrival);
-                    }
-                }
-            }
+            Ended::Arrived(arrivals) => let_in(&mut race, &mut runners, arrivals),
         }
-        let now = clock::now();
-        for attempt in &mut attempts {
-            if attempt.hangs_at.is_some_and(|at| now >= at) {
-                attempt.hangs_at = None;
-                if let Some(runner) = runners.get(attempt.index) {
-                    course.dial_hung(runner);
-                }
+        tell_hanging(&mut attempts, &runners, course);
+    }
+}
+
+/// Lets those into the race who are not in it yet.
+fn let_in(race: &mut Race, runners: &mut Vec<Runner>, arrivals: Vec<Runner>) {
+    for arrival in arrivals {
+        let is_known = |known: &Runner| known.endpoint().id == arrival.endpoint().id;
+        if runners.len() < RUNNERS && !runners.iter().any(is_known) {
+            race.join(clock::now(), arrival.entrant());
+            runners.push(arrival);
+        }
+    }
+}
+
+/// Tells of each attempt once when it begins to hang.
+fn tell_hanging<T>(attempts: &mut [Attempt<'_, T>], runners: &[Runner], course: &impl Course) {
+    let now = clock::now();
+    for attempt in attempts {
+        if attempt.hangs_at.is_some_and(|at| now >= at) {
+            attempt.hangs_at = None;
+            if let Some(runner) = runners.get(attempt.index) {
+                course.dial_hung(runner);
             }
         }
     }

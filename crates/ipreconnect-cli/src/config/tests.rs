@@ -6,6 +6,7 @@ use proptest::prelude::*;
 
 use super::environment::Environment;
 use super::expand::{ExpandError, expand};
+use super::files::files_of;
 use super::load::{Loaded, load};
 use super::value::duration;
 use super::*;
@@ -153,6 +154,7 @@ fn files_of_a_directory_are_merged_and_others_are_left_alone() {
     let loaded = loaded.unwrap();
     assert_eq!(loaded.plan.listeners.len(), 1);
     assert_eq!(loaded.place.as_deref(), Some(directory.path()));
+    assert_eq!(files_of(directory.path()).unwrap().len(), 2);
     assert!(loaded.warnings.is_empty());
 }
 

@@ -74,6 +74,8 @@ fn a_file_with_an_error_changes_nothing() {
     let desk = Desk::run(&one(address));
     let front = desk.address("a");
     desk.write("[origin.a]\nadress = 1\n");
+    // A mistake does not hide the gateway from those who ask for it.
+    assert_eq!(desk.command(&["status"]).status.code(), Some(0));
     let output = desk.command(&["reload"]);
     assert_eq!(output.status.code(), Some(2));
     let told =
