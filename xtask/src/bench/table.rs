@@ -27,6 +27,8 @@ pub(crate) struct Machine {
     kernel: String,
     cpu: String,
     cpus: usize,
+    /// The system's default.
+    congestion_control: String,
 }
 
 /// The rounds of one proxy in one scenario.
@@ -51,6 +53,7 @@ impl Machine {
                 .map_or("unknown", |model| model.trim_matches([' ', '\t', ':']))
                 .into(),
             cpus: std::thread::available_parallelism().map_or(1, Into::into),
+            congestion_control: read("/proc/sys/net/ipv4/tcp_congestion_control").trim().into(),
         }
     }
 }
@@ -59,8 +62,8 @@ impl fmt::Display for Machine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "Linux {}, {} CPUs ({})",
-            self.kernel, self.cpus, self.cpu
+            "Linux {}, {} CPUs ({}), congestion control {}",
+            self.kernel, self.cpus, self.cpu, self.congestion_control
         )
     }
 }

@@ -12,6 +12,7 @@ use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, Shutdown, recv, send, shutdown};
 use rustix::pipe::{SpliceFlags, splice};
 
+use super::pace;
 use super::pipes::{PIPE, Pipe};
 
 /// The worker's shared buffer.
@@ -50,6 +51,7 @@ pub(super) struct Flow {
     sticky: bool,
     ended: bool,
     started: bool,
+    unpaced: bool,
 }
 
 #[derive(Debug)]
@@ -148,8 +150,8 @@ impl Flow {
     }
 
     fn take_in(&mut self, source: &Socket, sink: &Socket) -> Result<usize, Errno> {
-        if self.pipe.is_none() && self.sticky {
-            self.pipe = Pipe::take();
+        if self.sticky {
+            self.take_pipe(sink);
         }
         if let Some(pipe) = &self.pipe {
             let flags = SpliceFlags::NONBLOCK | SpliceFlags::MOVE;
@@ -164,6 +166,8 @@ impl Flow {
                     self.burst = self.burst.saturating_add(narrow(count));
                     return Ok(count);
                 }
+                // Urgent data stops splicing, and only splicing.
+                Err(Errno::AGAIN) => {}
                 Err(errno) => return Err(errno),
             }
         }
@@ -186,11 +190,20 @@ impl Flow {
                     sent: 0,
                 }));
             }
-            if count == buffer.len() && self.pipe.is_none() {
-                self.pipe = Pipe::take();
+            if count == buffer.len() {
+                self.take_pipe(sink);
             }
             Ok(count)
         })
+    }
+
+    fn take_pipe(&mut self, sink: &Socket) {
+        if self.pipe.is_none() {
+            self.pipe = Pipe::take();
+            if !std::mem::replace(&mut self.unpaced, true) {
+                pace::lift(sink);
+            }
+        }
     }
 
     fn end_burst(&mut self) {

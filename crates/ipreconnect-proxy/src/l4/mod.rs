@@ -5,6 +5,7 @@
 //! nobody takes a torn stream for a complete one.
 
 mod flow;
+mod pace;
 mod pipes;
 mod relay;
 mod session;

@@ -30,8 +30,7 @@ pub(super) async fn pouring(target: SocketAddr) -> io::Result<TcpStream> {
     dial(target, POUR).await
 }
 
-/// Receives for so long and throws away (`MSG_TRUNC` of tcp(7): nothing is copied); returns how much
-/// it was.
+/// Receives for so long, always into the same buffer; returns how much it was.
 pub(super) async fn discard(stream: &TcpStream, lasting: Duration) -> io::Result<u64> {
     let end = Instant::now() + lasting;
     let mut buffer = vec![0u8; 1024 * 1024];
@@ -39,7 +38,7 @@ pub(super) async fn discard(stream: &TcpStream, lasting: Duration) -> io::Result
     while Instant::now() < end {
         stream.readable().await?;
         let received = stream.try_io(Interest::READABLE, || {
-            Ok(recv(stream, &mut buffer[..], RecvFlags::TRUNC)?.1)
+            Ok(recv(stream, &mut buffer[..], RecvFlags::empty())?.1)
         });
         match received {
             Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),

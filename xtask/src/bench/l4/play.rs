@@ -1,6 +1,7 @@
 //! One round: one proxy, one task, in namespaces of its own.
 
 use std::fmt;
+use std::fs;
 use std::io;
 use std::net::SocketAddr;
 use std::process::ExitCode;
@@ -87,6 +88,9 @@ pub(crate) fn run(order: &str) -> ExitCode {
 
 fn carry_out(order: &Order) -> io::Result<Vec<f64>> {
     prepare_namespace()?;
+    if order.task == Task::BulkUnpaced {
+        fs::write("/proc/sys/net/ipv4/tcp_congestion_control", "reno")?;
+    }
     let cores = Cores::split()?;
     cores.enter()?;
     let directory = tempfile::tempdir()?;
@@ -104,7 +108,7 @@ fn carry_out(order: &Order) -> io::Result<Vec<f64>> {
             return Err(io::Error::other(format!("it did not serve: {told}")));
         }
         match order.task {
-            Task::Bulk => bulk(&tree).await,
+            Task::Bulk | Task::BulkUnpaced => bulk(&tree).await,
             Task::Exchange => exchange(&tree).await,
             Task::Connections => connections(&tree).await,
             Task::Crowd => crowd(&tree).await,

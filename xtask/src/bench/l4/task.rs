@@ -9,6 +9,7 @@ use crate::bench::wish::Subject;
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Task {
     Bulk,
+    BulkUnpaced,
     Exchange,
     Connections,
     Crowd,
@@ -18,6 +19,7 @@ pub(crate) enum Task {
 impl Subject for Task {
     const ALL: &'static [Self] = &[
         Self::Bulk,
+        Self::BulkUnpaced,
         Self::Exchange,
         Self::Connections,
         Self::Crowd,
@@ -27,6 +29,7 @@ impl Subject for Task {
     fn name(self) -> &'static str {
         match self {
             Self::Bulk => "bulk",
+            Self::BulkUnpaced => "bulk-unpaced",
             Self::Exchange => "exchange",
             Self::Connections => "connections",
             Self::Crowd => "crowd",
@@ -39,6 +42,7 @@ impl Task {
     pub(crate) fn title(self) -> &'static str {
         match self {
             Self::Bulk => "One long stream",
+            Self::BulkUnpaced => "One long stream, and nobody paces",
             Self::Exchange => "One byte and its answer, on 64 long connections",
             Self::Connections => "New connections",
             Self::Crowd => "4,000 connections at once",
@@ -50,8 +54,13 @@ impl Task {
     pub(crate) fn story(self) -> &'static str {
         match self {
             Self::Bulk => {
-                "The origin sends as fast as it can for 5 s on one connection; the client discards what it \
-                 receives."
+                "The origin sends as fast as it can for 5 s on one connection; the client receives into one \
+                 buffer."
+            }
+            Self::BulkUnpaced => {
+                "The same with `net.ipv4.tcp_congestion_control = reno` for all. BBR paces what it sends by \
+                 timers; where it is the system's default, ipreconnect does without it between programs of \
+                 one machine, and this section shows what remains where it is not."
             }
             Self::Exchange => {
                 "Each of 64 connections sends one byte every 8 ms (8,000 a second together) for 5 s, whatever became \
@@ -74,7 +83,7 @@ impl Task {
     /// The figures of a row: name, and what to do with it.
     pub(crate) fn figures(self) -> &'static [&'static str] {
         match self {
-            Self::Bulk => &["CPU s/GB", "Gbit/s"],
+            Self::Bulk | Self::BulkUnpaced => &["CPU s/GB", "Gbit/s"],
             Self::Exchange => &["CPU µs an exchange", "p50 µs", "p99 µs", "answered, %"],
             Self::Connections => &["CPU µs a connection", "connections a second", "failed"],
             Self::Crowd => &["last answered, ms", "CPU µs a connection", "failed"],
