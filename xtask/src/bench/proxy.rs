@@ -148,7 +148,7 @@ fn haproxy(backup: Backup, tuning: Tuning) -> String {
     let (buffers, splice) = match tuning {
         Tuning::None => ("    maxconn 8192\n", ""),
         Tuning::Bytes => (
-            "    maxconn 6000\n    tune.bufsize 65536\n",
+            "    maxconn 9000\n    maxpipes 256\n    tune.bufsize 65536\n",
             "    option splice-auto\n",
         ),
     };

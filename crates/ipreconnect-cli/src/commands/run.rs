@@ -37,6 +37,7 @@ pub(crate) fn run(arguments: &Arguments, run: &Run) -> Result<Exit, Refusal> {
     } else {
         i8::try_from(arguments.verbose).unwrap_or(i8::MAX)
     };
+    keep_small();
     let log = log::begin(loaded.plan.log, louder);
     let watch = if run.watch { Watch::Files } else { Watch::No };
     serve(Order {
@@ -45,4 +46,11 @@ pub(crate) fn run(arguments: &Arguments, run: &Run) -> Result<Exit, Refusal> {
         watch,
         log,
     })
+}
+
+/// Takes memory by the page: by huge ones, thousands of idle connections would hold megabytes that
+/// nobody uses.
+fn keep_small() {
+    // A kernel without huge pages has none to give.
+    let _ = rustix::thread::disable_transparent_huge_pages(true);
 }

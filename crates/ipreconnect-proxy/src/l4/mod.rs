@@ -5,6 +5,7 @@
 //! nobody takes a torn stream for a complete one.
 
 mod flow;
+mod limits;
 mod pace;
 mod pipes;
 mod relay;

@@ -1,7 +1,7 @@
 //! The worker's watch over its streams: who waits for an answer, whose path is silent, who is idle.
 //!
 //! Streams that wait are looked at in the order in which they asked; nobody looks at streams that
-//! wait for nothing, but for a slow walk that finds idle ones. What is seen goes to the origin's
+//! wait for nothing until one of them may have reached a limit. What is seen goes to the origin's
 //! driver as evidence; no stream is judged here but by its own time limits.
 
 use std::cell::RefCell;
@@ -18,16 +18,14 @@ use ipreconnect::core::path::HANG_FLOOR;
 use ipreconnect::sense::tcp::{PathState, TcpPath};
 use tokio::sync::Notify;
 
-use super::End;
 use super::stream::Stream;
+use super::{End, limits};
 use crate::number;
 
 /// Between two looks while anybody waits.
 const TICK: Duration = Duration::from_millis(50);
 /// Between two looks while streams are open and nobody waits.
 const REST: Duration = Duration::from_secs(1);
-/// Between two walks over all streams.
-const WALK: Duration = Duration::from_secs(5);
 /// A look that comes so much too late means that this process was stopped.
 const STOPPED: Duration = Duration::from_millis(500);
 /// A stream that waits in good order is looked at again after this, doubling.
@@ -50,6 +48,8 @@ struct Watch {
     waiting: VecDeque<Waiting>,
     patient: BTreeMap<Instant, Vec<Waiting>>,
     seen: BTreeMap<(usize, EndpointId), Seen>,
+    /// When the first stream may reach one of its limits.
+    limit: Option<Instant>,
 }
 
 #[derive(Default)]
@@ -91,6 +91,7 @@ pub(super) fn enter(stream: &Arc<Stream>) -> Key {
             unreachable!("the slot was just made")
         };
         slot.stream = Some(Arc::clone(stream));
+        watch.limit = earliest(watch.limit, limits::first(stream));
         Key {
             index,
             generation: slot.generation,
@@ -157,7 +158,6 @@ pub(crate) fn drain() {
 /// Looks after the streams of this worker for as long as it runs.
 pub(crate) async fn sweep() {
     let bell = BELL.with(Arc::clone);
-    let mut walked = clock::now();
     let mut closings = ipreconnect::closings();
     loop {
         let (busy, open) = WATCH.with_borrow(|watch| (watch.is_busy(), watch.is_open()));
@@ -182,9 +182,9 @@ pub(crate) async fn sweep() {
             closings = ipreconnect::closings();
             close_condemned();
         }
-        if now.saturating_duration_since(walked) >= WALK {
-            walked = now;
-            walk(now);
+        if WATCH.with_borrow(|watch| watch.limit.is_some_and(|limit| limit <= now)) {
+            let next = limits::enforce(&all(), now);
+            WATCH.with_borrow_mut(|watch| watch.limit = next);
         }
         if busy {
             // Rings that came meanwhile need no look of their own.
@@ -198,6 +198,10 @@ async fn sleep(until: Option<Instant>) {
         Some(until) => tokio::time::sleep_until(until.into()).await,
         None => std::future::pending().await,
     }
+}
+
+fn earliest(one: Option<Instant>, other: Option<Instant>) -> Option<Instant> {
+    one.into_iter().chain(other).min()
 }
 
 fn all() -> Vec<Arc<Stream>> {
@@ -251,28 +255,6 @@ fn look(now: Instant) {
             answers,
         });
     }
-}
-
-/// Finds streams in which nothing moves.
-fn walk(now: Instant) {
-    for stream in all() {
-        let still = stream
-            .moved()
-            .map_or(Duration::ZERO, |moved| now.saturating_duration_since(moved));
-        let timeouts = stream.route.timeouts();
-        if still >= timeouts.idle {
-            stream.condemn(End::Idle);
-        } else if still >= timeouts.stall && is_stalled(&stream, still, timeouts.stall) {
-            stream.condemn(End::Stalled);
-        }
-    }
-}
-
-fn is_stalled(stream: &Stream, still: Duration, allowed: Duration) -> bool {
-    let stalled = |socket| {
-        TcpPath::of(socket).is_ok_and(|path| path.state(still, allowed) == PathState::Silent)
-    };
-    stalled(stream.client.get_ref()) || stalled(stream.origin.get_ref())
 }
 
 fn identity(stream: &Stream) -> (usize, EndpointId) {

@@ -28,7 +28,7 @@ const CONVERSATIONS: usize = 64;
 const EVERY: Duration = Duration::from_micros(125);
 const VISITORS: usize = 32;
 const CROWD: usize = 4_000;
-const RESTING: usize = 4_000;
+const RESTING: usize = 8_000;
 const REST: Duration = Duration::from_secs(10);
 
 /// What to do in a round.
