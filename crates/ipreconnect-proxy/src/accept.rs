@@ -14,7 +14,9 @@ use tokio::sync::oneshot;
 
 use crate::counters::Counters;
 use crate::l4::{self, Route};
-use crate::places::{Places, Seat};
+use crate::number;
+use crate::places::Places;
+use crate::worker::Crew;
 
 /// Connections taken in one turn, before others have theirs.
 const BATCH: usize = 64;
@@ -25,7 +27,9 @@ const PAUSE: Duration = Duration::from_millis(20);
 pub(crate) struct Acceptor {
     socket: Socket,
     route: Arc<ArcSwap<Route>>,
-    counters: Arc<Counters>,
+    /// One for each worker.
+    counters: Arc<[Arc<Counters>]>,
+    crew: Arc<Crew>,
     places: Arc<Places>,
 }
 
@@ -42,13 +46,15 @@ impl Acceptor {
     pub(crate) fn new(
         socket: OwnedFd,
         route: Arc<ArcSwap<Route>>,
-        counters: Arc<Counters>,
+        counters: Arc<[Arc<Counters>]>,
+        crew: Arc<Crew>,
         places: Arc<Places>,
     ) -> io::Result<Self> {
         Ok(Self {
             socket: register(socket)?,
             route,
             counters,
+            crew,
             places,
         })
     }
@@ -104,19 +110,32 @@ impl Acceptor {
     }
 
     fn admit(&self, client: OwnedFd, peer: Option<&SocketAddrAny>) {
-        self.counters.accepted();
+        let here = number::get();
+        let Some(counters) = self.counters.get(usize::from(here)) else {
+            return;
+        };
+        counters.accepted();
         let from = peer.and_then(ip_of);
         if !is_admitted(&client, from) {
-            self.counters.denied();
+            counters.denied();
             return;
         }
+        let worker = self.places.emptiest(here);
+        let counters = self.counters.get(usize::from(worker));
+        let (Some(counters), Some(seat)) = (counters, self.places.take(worker)) else {
+            return;
+        };
         let session = l4::Session {
             route: self.route.load_full(),
-            counters: Arc::clone(&self.counters),
-            seat: Seat::take(&self.places),
+            counters: Arc::clone(counters),
+            seat,
             from,
         };
-        tokio::spawn(session.run(client));
+        if worker == here {
+            tokio::spawn(session.run(client));
+        } else {
+            self.crew.hand_over(worker, session, client);
+        }
     }
 
     async fn pause(&self, errno: Option<Errno>) {

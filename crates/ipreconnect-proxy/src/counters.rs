@@ -6,6 +6,7 @@ use crate::l4::End;
 
 /// Written by one worker alone, read by anybody: no cache line is fought over.
 #[derive(Debug, Default)]
+#[repr(align(128))]
 pub(crate) struct Counters {
     accepted: AtomicU64,
     denied: AtomicU64,

@@ -12,7 +12,7 @@ use crate::counters::{Counters, Totals};
 use crate::l4::{ListenerSettings, Route};
 use crate::places::Places;
 use crate::socket::{Group, ListenAddress, OpenError};
-use crate::worker::{Command, Worker};
+use crate::worker::{Command, Crew, Worker};
 
 /// Settings of a gateway.
 #[derive(Clone, Copy, Debug)]
@@ -28,6 +28,7 @@ pub struct GatewaySettings {
 pub struct Gateway {
     workers: Vec<Worker>,
     listeners: BTreeMap<String, Listener>,
+    crew: Arc<Crew>,
     places: Arc<Places>,
     next: u64,
 }
@@ -36,7 +37,8 @@ pub struct Gateway {
 struct Listener {
     doors: Vec<Door>,
     route: Arc<ArcSwap<Route>>,
-    counters: Vec<Arc<Counters>>,
+    /// One for each worker.
+    counters: Arc<[Arc<Counters>]>,
 }
 
 /// One address of a listener.
@@ -67,12 +69,13 @@ impl Gateway {
     /// # Errors
     /// If a thread or its runtime cannot be made.
     pub fn start(settings: GatewaySettings) -> io::Result<Self> {
-        let places = Arc::new(Places::within(settings.files));
         let count = u16::try_from(settings.workers.max(1)).unwrap_or(u16::MAX);
+        let places = Arc::new(Places::within(settings.files, count));
         let workers = (0..count)
             .map(|number| Worker::start(number, Arc::clone(&places)))
-            .collect::<io::Result<_>>()?;
+            .collect::<io::Result<Vec<_>>>()?;
         Ok(Self {
+            crew: Arc::new(Crew::of(&workers)),
             workers,
             listeners: BTreeMap::new(),
             places,
@@ -128,17 +131,13 @@ impl Gateway {
                 asked: asked.clone(),
                 bound: group.address,
             });
-            for ((worker, socket), counters) in self
-                .workers
-                .iter()
-                .zip(group.sockets)
-                .zip(&listener.counters)
-            {
+            for (worker, socket) in self.workers.iter().zip(group.sockets) {
                 worker.command(Command::Open {
                     id: self.next,
                     socket,
                     route: Arc::clone(&listener.route),
-                    counters: Arc::clone(counters),
+                    counters: Arc::clone(&listener.counters),
+                    crew: Arc::clone(&self.crew),
                 });
             }
         }
@@ -227,6 +226,12 @@ impl Gateway {
     #[must_use]
     pub fn clients(&self) -> usize {
         self.places.taken()
+    }
+
+    /// Clients that are inside, for each worker.
+    #[must_use]
+    pub fn clients_by_worker(&self) -> Vec<usize> {
+        self.places.by_desk()
     }
 
     /// What each listener is doing.

@@ -1,24 +1,41 @@
-//! How many clients may be inside: two descriptors each, within the limit of this process.
+//! How many clients may be inside, and how many each worker has.
+//!
+//! A client takes two descriptors of the process's limit. Each worker counts its own clients in a cache
+//! line of its own; sums are made by those who want them.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 
 /// Descriptors kept back for everything but clients.
 const RESERVED_FILES: usize = 128;
+/// How far a worker may be ahead of another before it hands clients over: a part of what the other has.
+/// Connections that come and go differ by that much anyway.
+const SLACK: usize = 8;
+/// Other workers that are looked at for each client.
+const LOOKS: usize = 8;
 
 /// Places for clients, over all workers.
 #[derive(Debug)]
 pub(crate) struct Places {
-    taken: AtomicUsize,
+    desks: Box<[Arc<Desk>]>,
     limit: usize,
     paused: AtomicBool,
 }
 
+/// The clients of one worker.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+struct Desk {
+    taken: AtomicUsize,
+    /// Where among the others its worker looks next.
+    turn: AtomicUsize,
+}
+
 impl Places {
     /// As many as fit into so many descriptors.
-    pub(crate) fn within(files: usize) -> Self {
+    pub(crate) fn within(files: usize, workers: u16) -> Self {
         Self {
-            taken: AtomicUsize::new(0),
+            desks: (0..workers).map(|_| Arc::default()).collect(),
             limit: (files.saturating_sub(RESERVED_FILES) / 2).max(1),
             paused: AtomicBool::new(false),
         }
@@ -26,12 +43,45 @@ impl Places {
 
     /// Clients that are inside.
     pub(crate) fn taken(&self) -> usize {
-        self.taken.load(Relaxed)
+        self.desks.iter().map(|desk| desk.taken()).sum()
+    }
+
+    /// Clients that are inside, for each worker.
+    pub(crate) fn by_desk(&self) -> Vec<usize> {
+        self.desks.iter().map(|desk| desk.taken()).collect()
     }
 
     /// Whether one more client may come in.
     pub(crate) fn are_left(&self) -> bool {
-        self.taken.load(Relaxed) < self.limit
+        self.taken() < self.limit
+    }
+
+    /// A place with that worker; `None` if there is no such worker.
+    pub(crate) fn take(&self, worker: u16) -> Option<Seat> {
+        let desk = Arc::clone(self.desks.get(usize::from(worker))?);
+        desk.taken.fetch_add(1, Relaxed);
+        Some(Seat(desk))
+    }
+
+    /// The worker that should have the next client that `worker` accepts: itself, unless another has
+    /// clearly fewer.
+    pub(crate) fn emptiest(&self, worker: u16) -> u16 {
+        let count = self.desks.len();
+        let own = usize::from(worker);
+        let Some((taken, turn)) = self.desks.get(own).map(|desk| desk.look()) else {
+            return worker;
+        };
+        let others = (0..LOOKS.min(count)).map(|step| (turn + step) % count);
+        let least = others
+            .filter(|other| *other != own)
+            .filter_map(|other| Some((self.desks.get(other)?.taken(), other)))
+            .min();
+        match least {
+            Some((fewest, other)) if taken > fewest + fewest / SLACK => {
+                u16::try_from(other).unwrap_or(worker)
+            }
+            _ => worker,
+        }
     }
 
     /// Accepting pauses; true for the worker that is the first to notice.
@@ -42,24 +92,68 @@ impl Places {
     /// Somebody was accepted; true if that ends a pause for good, with some places to spare.
     pub(crate) fn resume(&self) -> bool {
         self.paused.load(Relaxed)
-            && self.taken.load(Relaxed) < self.limit - self.limit / 8
+            && self.taken() < self.limit - self.limit / 8
             && self.paused.swap(false, Relaxed)
+    }
+}
+
+impl Desk {
+    fn taken(&self) -> usize {
+        self.taken.load(Relaxed)
+    }
+
+    /// What it has, and where to look next: with many workers a client is compared with a few, others
+    /// each time.
+    fn look(&self) -> (usize, usize) {
+        let turn = self.turn.load(Relaxed);
+        self.turn.store(turn.wrapping_add(LOOKS), Relaxed);
+        (self.taken(), turn)
     }
 }
 
 /// One client's place.
 #[derive(Debug)]
-pub(crate) struct Seat(Arc<Places>);
-
-impl Seat {
-    pub(crate) fn take(places: &Arc<Places>) -> Self {
-        places.taken.fetch_add(1, Relaxed);
-        Self(Arc::clone(places))
-    }
-}
+pub(crate) struct Seat(Arc<Desk>);
 
 impl Drop for Seat {
     fn drop(&mut self) {
         self.0.taken.fetch_sub(1, Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Places, Seat};
+
+    fn seat(places: &Places, accepting: u16) -> (u16, Seat) {
+        let worker = places.emptiest(accepting);
+        (worker, places.take(worker).expect("that worker exists"))
+    }
+
+    #[test]
+    fn whoever_accepts_few_long_connections_are_spread_evenly() {
+        let places = Places::within(20_000, 2);
+        let seats: Vec<_> = (0..8).map(|_| seat(&places, 0)).collect();
+        let first = seats.iter().filter(|(worker, _)| *worker == 0).count();
+        assert_eq!(first, 4);
+    }
+
+    #[test]
+    fn many_connections_are_even_within_an_eighth_over_all_workers() {
+        let places = Places::within(200_000, 64);
+        let seats: Vec<_> = (0..6_400).map(|_| seat(&places, 7)).collect();
+        let most = (0..64)
+            .map(|worker| seats.iter().filter(|(of, _)| *of == worker).count())
+            .max();
+        assert!(most <= Some(120), "{most:?}");
+        drop(seats);
+        assert_eq!(places.taken(), 0);
+    }
+
+    #[test]
+    fn one_worker_keeps_what_it_accepts() {
+        let places = Places::within(1_000, 1);
+        let seats: Vec<_> = (0..10).map(|_| seat(&places, 0)).collect();
+        assert!(seats.iter().all(|(worker, _)| *worker == 0));
     }
 }

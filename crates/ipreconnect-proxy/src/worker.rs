@@ -13,7 +13,7 @@ use tokio::sync::oneshot;
 
 use crate::accept::Acceptor;
 use crate::counters::Counters;
-use crate::l4::{Route, watch};
+use crate::l4::{Route, Session, watch};
 use crate::number;
 use crate::places::Places;
 
@@ -26,12 +26,39 @@ pub(crate) enum Command {
         id: u64,
         socket: OwnedFd,
         route: Arc<ArcSwap<Route>>,
-        counters: Arc<Counters>,
+        /// One for each worker.
+        counters: Arc<[Arc<Counters>]>,
+        crew: Arc<Crew>,
     },
     Close {
         id: u64,
     },
+    /// A client that another worker accepted.
+    Serve {
+        session: Session,
+        client: OwnedFd,
+    },
     End,
+}
+
+/// The workers, as they know each other. Knowing them does not keep them alive.
+#[derive(Debug)]
+pub(crate) struct Crew(Box<[mpsc::WeakUnboundedSender<Command>]>);
+
+impl Crew {
+    pub(crate) fn of(workers: &[Worker]) -> Self {
+        let inboxes = workers.iter().map(|worker| worker.commands.downgrade());
+        Self(inboxes.collect())
+    }
+
+    /// Hands a client over. Places bound how many may be on their way.
+    pub(crate) fn hand_over(&self, worker: u16, session: Session, client: OwnedFd) {
+        let inbox = self.0.get(usize::from(worker));
+        if let Some(inbox) = inbox.and_then(mpsc::WeakUnboundedSender::upgrade) {
+            // A worker that has ended serves nobody; the socket is closed with the message.
+            let _ = inbox.send(Command::Serve { session, client });
+        }
+    }
 }
 
 /// A worker thread.
@@ -47,7 +74,8 @@ impl Worker {
             .enable_io()
             .enable_time()
             .build()?;
-        // Only the gateway's own code sends commands, a handful at each reload.
+        // The gateway's own code sends a handful of commands at each reload, and the other workers
+        // send clients, who have places.
         let (commands, inbox) = mpsc::unbounded_channel();
         let thread = std::thread::Builder::new()
             .name(format!("worker-{number}"))
@@ -81,7 +109,8 @@ async fn run(mut inbox: mpsc::UnboundedReceiver<Command>, places: Arc<Places>) {
                 socket,
                 route,
                 counters,
-            } => match Acceptor::new(socket, route, counters, Arc::clone(&places)) {
+                crew,
+            } => match Acceptor::new(socket, route, counters, crew, Arc::clone(&places)) {
                 Ok(acceptor) => {
                     let (closer, closed) = oneshot::channel();
                     open.insert(id, closer);
@@ -90,6 +119,7 @@ async fn run(mut inbox: mpsc::UnboundedReceiver<Command>, places: Arc<Places>) {
                 Err(error) => tracing::error!(%error, "a listening socket cannot be watched"),
             },
             Command::Close { id } => drop(open.remove(&id)),
+            Command::Serve { session, client } => drop(tokio::spawn(session.run(client))),
             Command::End => {
                 watch::drain();
                 tokio::time::sleep(LAST_WORDS).await;
