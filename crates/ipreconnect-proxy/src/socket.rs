@@ -139,8 +139,9 @@ fn tcp_socket(address: SocketAddr) -> io::Result<Socket> {
         // `localhost` binds both families, and each socket is exactly one.
         socket.set_only_v6(true)?;
     }
-    // What is accepted inherits it.
+    // What is accepted inherits both.
     socket.set_tcp_nodelay(true)?;
+    socket.set_out_of_band_inline(true)?;
     Ok(socket)
 }
 

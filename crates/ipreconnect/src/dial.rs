@@ -55,6 +55,8 @@ impl Dialer {
         let socket = socket2::Socket::new(domain, Type::STREAM.nonblocking().cloexec(), None)?;
         if domain != Domain::UNIX {
             socket.set_tcp_nodelay(true)?;
+            // An urgent byte keeps its place among the others (RFC 6093, section 5).
+            socket.set_out_of_band_inline(true)?;
             socket.set_tcp_keepalive(
                 &TcpKeepalive::new()
                     .with_time(KEEPALIVE_IDLE)

@@ -15,6 +15,7 @@ pub struct Meter {
     answered: AtomicU64,
     served: AtomicU64,
     closing: AtomicU64,
+    failed_here: AtomicU64,
 }
 
 static CLOSINGS: AtomicU64 = AtomicU64::new(0);
@@ -40,6 +41,17 @@ impl Meter {
     #[must_use]
     pub fn served(&self) -> u64 {
         self.served.load(Relaxed)
+    }
+
+    /// Dials that this machine had no port, descriptor or permission for.
+    #[must_use]
+    pub fn failed_here(&self) -> u64 {
+        self.failed_here.load(Relaxed)
+    }
+
+    /// This machine had no room for a dial.
+    pub(crate) fn fail_here(&self) {
+        self.failed_here.fetch_add(1, Relaxed);
     }
 
     /// The endpoint showed at `at` that it is there: its kernel accepted a connection.

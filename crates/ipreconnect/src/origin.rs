@@ -313,6 +313,11 @@ struct Field<'a> {
 
 impl Course for Field<'_> {
     fn dial_failed(&self, runner: &Runner, failure: &Failure) {
+        if failure.cause.is_ours()
+            && let Some(meter) = runner.meter()
+        {
+            meter.fail_here();
+        }
         self.shared.tell(Event::DialFailed {
             endpoint: runner.endpoint().id,
             failure: failure.clone(),

@@ -50,6 +50,8 @@ pub struct EndpointStatus {
     pub open: u32,
     /// Links opened since it is known.
     pub served: u64,
+    /// Dials that this machine had no port, descriptor or permission for.
+    pub failed_here: u64,
 }
 
 impl Status {
@@ -74,6 +76,7 @@ impl Status {
                     latency: endpoint.latency,
                     open: meter.open(),
                     served: meter.served(),
+                    failed_here: meter.failed_here(),
                 })
                 .collect(),
         }

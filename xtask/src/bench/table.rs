@@ -53,7 +53,9 @@ impl Machine {
                 .map_or("unknown", |model| model.trim_matches([' ', '\t', ':']))
                 .into(),
             cpus: std::thread::available_parallelism().map_or(1, Into::into),
-            congestion_control: read("/proc/sys/net/ipv4/tcp_congestion_control").trim().into(),
+            congestion_control: read("/proc/sys/net/ipv4/tcp_congestion_control")
+                .trim()
+                .into(),
         }
     }
 }

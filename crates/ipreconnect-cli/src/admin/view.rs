@@ -58,6 +58,8 @@ pub(crate) struct EndpointView {
     pub(crate) open: u32,
     /// Links opened so far.
     pub(crate) served: u64,
+    /// Dials that this machine had no port, descriptor or permission for.
+    pub(crate) failed_here: u64,
     /// Why it is not up.
     pub(crate) failure: Option<FailureView>,
 }

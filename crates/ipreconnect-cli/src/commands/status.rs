@@ -168,6 +168,12 @@ fn show_origin(paint: &Paint, origin: &OriginView) -> String {
             endpoint.open,
             endpoint.served,
         ));
+        if endpoint.failed_here > 0 {
+            text.push_str(&format!(
+                "      {} dials failed on this machine: no port, descriptor or permission left\n",
+                endpoint.failed_here
+            ));
+        }
         if let Some(failure) = &endpoint.failure {
             text.push_str(&format!("      {}: {}\n", failure.layer, failure.cause));
         }

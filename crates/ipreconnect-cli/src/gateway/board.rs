@@ -158,6 +158,7 @@ fn show_endpoints(endpoints: &[EndpointStatus]) -> Vec<EndpointView> {
                 .map(|latency| u64::try_from(latency.as_micros()).unwrap_or(u64::MAX)),
             open: endpoint.open,
             served: endpoint.served,
+            failed_here: endpoint.failed_here,
             failure: endpoint.failure.as_ref().map(show_failure),
         })
         .collect()

@@ -118,6 +118,14 @@ pub enum Notice {
         /// Why.
         failure: Failure,
     },
+    /// This machine has no port, descriptor or permission for dials to an endpoint. Told once, until
+    /// ten seconds have passed without such a dial.
+    NoRoom {
+        /// The endpoint's address.
+        address: Address,
+        /// What is missing.
+        failure: Failure,
+    },
     /// The attempts are used up: nothing more is tried by itself.
     GivenUp {
         /// How many there were.

@@ -18,6 +18,8 @@ pub(super) const FAST: Duration = Duration::from_millis(250);
 pub(super) const AGAIN: Duration = Duration::from_millis(5);
 /// Two dials that hung within this time are evidence.
 const HUNG_WINDOW: Duration = Duration::from_secs(1);
+/// So long without a dial that failed on this machine ends the trouble.
+const ROOM_AGAIN: Duration = Duration::from_secs(10);
 /// After a suspicion that a probe disproved, silence is not believed for so long, doubling.
 const DISPROVED_FIRST: Duration = Duration::from_secs(1);
 const DISPROVED_LAST: Duration = Duration::from_secs(60);
@@ -79,6 +81,8 @@ pub(super) struct Endpoint {
     hung: Option<(Instant, u32)>,
     by_silence: bool,
     disproved: Option<(Instant, Duration)>,
+    /// The last dial that this machine had no room for.
+    cramped: Option<Instant>,
 }
 
 impl Endpoint {
@@ -113,6 +117,7 @@ impl Endpoint {
             hung: None,
             by_silence: false,
             disproved: None,
+            cramped: None,
         }
     }
 
@@ -190,6 +195,12 @@ impl Endpoint {
         if self.health == Health::Suspect {
             self.failure = Some(failure);
         }
+    }
+
+    /// This machine had no room for a dial; true if that is news.
+    pub(super) fn cramp(&mut self, now: Instant) -> bool {
+        let last = self.cramped.replace(now);
+        last.is_none_or(|last| now.saturating_duration_since(last) >= ROOM_AGAIN)
     }
 
     /// Proven: by a probe, or by a client's own dial.

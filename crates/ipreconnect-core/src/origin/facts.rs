@@ -185,6 +185,12 @@ impl Supervisor {
     ) {
         if failure.cause.is_ours() {
             // It says nothing about the endpoint; who waits tries again at the hold's pace.
+            if let Some(endpoint) = self.endpoints.get_mut(&id)
+                && endpoint.cramp(now)
+            {
+                let address = endpoint.address.clone();
+                out.push(Action::Tell(Notice::NoRoom { address, failure }));
+            }
             return;
         }
         self.doubt_name_of(id);

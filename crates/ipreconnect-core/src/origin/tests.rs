@@ -100,12 +100,34 @@ fn a_fault_of_our_own_blames_no_endpoint() {
     let mut desk = Desk::new(&["192.0.2.1:1"]);
     desk.dialled(0);
     for _ in 0..5 {
-        desk.hear(Event::DialFailed {
-            endpoint: EndpointId(0),
-            failure: Failure::new(Cause::NoLocalPort),
-        });
+        desk.hear(no_local_port());
     }
     assert_eq!(desk.standings(), [Standing::Good]);
+}
+
+fn no_local_port() -> Event {
+    Event::DialFailed {
+        endpoint: EndpointId(0),
+        failure: Failure::new(Cause::NoLocalPort),
+    }
+}
+
+#[test]
+fn a_lack_of_room_is_told_once_until_it_has_passed() {
+    let mut desk = Desk::new(&["192.0.2.1:1"]);
+    desk.dialled(0);
+    let mut told = 0;
+    for (dials, pause) in [(100, 100 * MS), (1, 11_000 * MS), (100, 100 * MS)] {
+        for _ in 0..dials {
+            desk.now += pause;
+            let actions = desk.hear(no_local_port());
+            told += actions
+                .iter()
+                .filter(|action| matches!(action, Action::Tell(Notice::NoRoom { .. })))
+                .count();
+        }
+    }
+    assert_eq!(told, 2);
 }
 
 #[test]

@@ -250,3 +250,6 @@ fn poll_write(
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -24,8 +24,12 @@ pub(super) fn lift(socket: &Socket) {
 fn stays_here(socket: &Socket) -> bool {
     let ip = |address: SocketAddr| -> IpAddr { address.ip().to_canonical() };
     let peer = getpeername(socket.get_ref()).ok().flatten();
-    let peer = peer.and_then(|peer| SocketAddr::try_from(peer).ok()).map(ip);
+    let peer = peer
+        .and_then(|peer| SocketAddr::try_from(peer).ok())
+        .map(ip);
     let local = getsockname(socket.get_ref()).ok();
-    let local = local.and_then(|local| SocketAddr::try_from(local).ok()).map(ip);
+    let local = local
+        .and_then(|local| SocketAddr::try_from(local).ok())
+        .map(ip);
     peer.is_some_and(|peer| peer.is_loopback() || Some(peer) == local)
 }

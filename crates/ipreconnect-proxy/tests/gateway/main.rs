@@ -1,6 +1,8 @@
 //! The gateway on real sockets, in front of scripted origins.
 
+mod bytes;
 mod faults;
+mod ports;
 mod scene;
 mod silence;
 mod streams;

@@ -48,6 +48,13 @@ pub(super) fn tell(origin: &str, settings: &OriginSettings, resident: &Resident,
                 advice = failure.cause.advice(), "name not resolved; it is looked up again and again"
             );
         }
+        Notice::NoRoom { address, failure } => {
+            tracing::warn!(
+                origin, %address, layer = %failure.layer(), cause = %failure,
+                advice = failure.cause.advice(),
+                "no room here for a connection; other endpoints are tried, and clients wait"
+            );
+        }
         Notice::GivenUp { attempts } => {
             tracing::error!(
                 origin,
