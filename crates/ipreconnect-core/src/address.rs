@@ -5,11 +5,13 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
 
-/// One place that can be dialled: an IP address and port, or a Unix socket.
+/// One place that can be reached: an IP address and port, or a Unix socket.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Address {
     /// A TCP address.
     Tcp(SocketAddr),
+    /// A UDP address.
+    Udp(SocketAddr),
     /// A Unix stream socket by its path.
     Unix(Arc<Path>),
 }
@@ -19,7 +21,7 @@ impl Address {
     #[must_use]
     pub fn is_local(&self) -> bool {
         match self {
-            Self::Tcp(address) => address.ip().to_canonical().is_loopback(),
+            Self::Tcp(address) | Self::Udp(address) => address.ip().to_canonical().is_loopback(),
             Self::Unix(_) => true,
         }
     }
@@ -28,7 +30,7 @@ impl Address {
     #[must_use]
     pub fn family(&self) -> Family {
         match self {
-            Self::Tcp(address) => match address.ip() {
+            Self::Tcp(address) | Self::Udp(address) => match address.ip() {
                 IpAddr::V4(_) => Family::V4,
                 IpAddr::V6(_) => Family::V6,
             },
@@ -41,6 +43,7 @@ impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Tcp(address) => address.fmt(f),
+            Self::Udp(address) => write!(f, "{address}/udp"),
             Self::Unix(path) => write!(f, "unix:{}", path.display()),
         }
     }

@@ -20,10 +20,13 @@ const DONE: u16 = 3;
 const ERROR: u16 = 2;
 /// `1 << TCP_LISTEN`.
 const LISTEN: u32 = 1 << 10;
+/// `1 << TCP_CLOSE`, the state of a UDP socket without a peer.
+const UNCONNECTED: u32 = 1 << 7;
 const AF_UNIX: u8 = 1;
 const AF_INET: u8 = 2;
 const AF_INET6: u8 = 10;
 const IPPROTO_TCP: u8 = 6;
+const IPPROTO_UDP: u8 = 17;
 /// `UDIAG_SHOW_NAME | UDIAG_SHOW_UID`, and the attributes that carry them.
 const SHOW: u32 = 0x1 | 0x40;
 const UNIX_NAME: u16 = 0;
@@ -42,7 +45,7 @@ pub(crate) struct Found {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct FoundTcp {
+pub(crate) struct FoundInet {
     pub(crate) found: Found,
     pub(crate) ip: IpAddr,
     pub(crate) port: u16,
@@ -65,10 +68,19 @@ pub(crate) struct FoundUnix {
 }
 
 /// All TCP sockets that listen on a port, of both families.
-pub(crate) fn listening_tcp(port: u16) -> io::Result<Vec<FoundTcp>> {
+pub(crate) fn listening_tcp(port: u16) -> io::Result<Vec<FoundInet>> {
+    on_port(IPPROTO_TCP, LISTEN, port)
+}
+
+/// All UDP sockets that receive from anybody on a port, of both families.
+pub(crate) fn receiving_udp(port: u16) -> io::Result<Vec<FoundInet>> {
+    on_port(IPPROTO_UDP, UNCONNECTED, port)
+}
+
+fn on_port(protocol: u8, states: u32, port: u16) -> io::Result<Vec<FoundInet>> {
     let mut found = Vec::new();
     for family in [AF_INET, AF_INET6] {
-        dump(&inet_request(family), |payload| {
+        dump(&inet_request(family, protocol, states), |payload| {
             found.extend(parse_inet(payload));
         })?;
     }
@@ -84,9 +96,9 @@ pub(crate) fn listening_unix() -> io::Result<Vec<FoundUnix>> {
 }
 
 /// `struct inet_diag_req_v2` of `linux/inet_diag.h`, 56 bytes, with an empty socket id.
-fn inet_request(family: u8) -> Vec<u8> {
-    let mut request = vec![family, IPPROTO_TCP, 0, 0];
-    request.extend(LISTEN.to_ne_bytes());
+fn inet_request(family: u8, protocol: u8, states: u32) -> Vec<u8> {
+    let mut request = vec![family, protocol, 0, 0];
+    request.extend(states.to_ne_bytes());
     request.resize(56, 0);
     request
 }
@@ -164,7 +176,7 @@ fn messages(mut datagram: &[u8], each: &mut impl FnMut(&[u8])) -> io::Result<Str
 }
 
 /// `struct inet_diag_msg` of `linux/inet_diag.h`, 72 bytes, and its attributes.
-fn parse_inet(message: &[u8]) -> Option<FoundTcp> {
+fn parse_inet(message: &[u8]) -> Option<FoundInet> {
     let port = u16::from_be_bytes(message.get(4..6)?.try_into().ok()?);
     let ip = match *message.first()? {
         AF_INET => {
@@ -186,7 +198,7 @@ fn parse_inet(message: &[u8]) -> Option<FoundTcp> {
         IpAddr::V6(ip) if ip.is_unspecified() && !v6_only => Families::Both,
         _ => Families::Own,
     };
-    Some(FoundTcp {
+    Some(FoundInet {
         found,
         ip,
         port,

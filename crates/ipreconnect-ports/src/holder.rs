@@ -5,7 +5,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 
-use crate::diag::{self, Families, Found, FoundTcp};
+use crate::diag::{self, Families, Found, FoundInet};
 use crate::process;
 
 /// Somebody who listens on an address.
@@ -55,6 +55,16 @@ pub fn holders(address: SocketAddr) -> io::Result<Vec<Holder>> {
     Ok(identify(found.into_iter().map(|socket| socket.found)))
 }
 
+/// Everybody who receives on a UDP address in a way that conflicts with doing so too.
+///
+/// # Errors
+/// If the kernel's table cannot be read.
+pub fn holders_of_udp(address: SocketAddr) -> io::Result<Vec<Holder>> {
+    let mut found = diag::receiving_udp(address.port())?;
+    found.retain(|socket| conflicts(socket, address.ip()));
+    Ok(identify(found.into_iter().map(|socket| socket.found)))
+}
+
 /// Everybody who listens on the Unix socket at `path`.
 ///
 /// # Errors
@@ -68,7 +78,7 @@ pub fn holders_of_unix(path: &Path) -> io::Result<Vec<Holder>> {
 
 /// Whether a socket stands in the way of listening on `wanted`, for sockets of one family each
 /// (bind(2), ipv6(7)).
-fn conflicts(socket: &FoundTcp, wanted: IpAddr) -> bool {
+fn conflicts(socket: &FoundInet, wanted: IpAddr) -> bool {
     match (socket.ip.to_canonical(), wanted.to_canonical()) {
         (IpAddr::V6(_), IpAddr::V4(_)) => socket.families == Families::Both,
         (IpAddr::V4(_), IpAddr::V6(_)) => false,

@@ -12,6 +12,7 @@ use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrAny, SocketFlags, acceptfrom_with, getsockname};
 use tokio::sync::oneshot;
 
+use crate::admission::is_this_machine;
 use crate::counters::Counters;
 use crate::l4::{self, Route};
 use crate::number;
@@ -166,8 +167,7 @@ fn ip_of(peer: &SocketAddrAny) -> Option<IpAddr> {
     Some(address.ip().to_canonical())
 }
 
-/// Until there are access rules, only this machine is served: Unix sockets, loopback, and its own
-/// addresses.
+/// Unix sockets are this machine's.
 fn is_admitted(client: &OwnedFd, from: Option<IpAddr>) -> bool {
     let Ok(local) = getsockname(client) else {
         return false;
@@ -178,5 +178,5 @@ fn is_admitted(client: &OwnedFd, from: Option<IpAddr>) -> bool {
     let Some(from) = from else {
         return false;
     };
-    from.is_loopback() || ip_of(&local) == Some(from)
+    is_this_machine(from, ip_of(&local))
 }

@@ -16,6 +16,7 @@ pub(crate) struct Counters {
     ended: AtomicU64,
     failed: AtomicU64,
     unserved: AtomicU64,
+    dropped: AtomicU64,
 }
 
 /// One addition by the only writer.
@@ -48,12 +49,18 @@ impl Counters {
         add(&self.unserved, 1);
     }
 
+    pub(crate) fn dropped(&self, datagrams: u64) {
+        if datagrams > 0 {
+            add(&self.dropped, datagrams);
+        }
+    }
+
     pub(crate) fn ended(&self, end: End) {
         self.carrying
             .store(self.carrying.load(Relaxed).saturating_sub(1), Relaxed);
         match end {
             End::ByClient | End::ByOrigin | End::Drained | End::Idle => add(&self.ended, 1),
-            End::ResetByClient | End::ResetByOrigin | End::Stalled | End::Closed => {
+            End::ResetByClient | End::ResetByOrigin | End::Stalled | End::Closed | End::Evicted => {
                 add(&self.failed, 1);
             }
         }
@@ -69,6 +76,7 @@ impl Counters {
             ended: self.ended.load(Relaxed),
             failed: self.failed.load(Relaxed),
             unserved: self.unserved.load(Relaxed),
+            dropped: self.dropped.load(Relaxed),
         }
     }
 }
@@ -76,22 +84,24 @@ impl Counters {
 /// What was counted for one listener, over all workers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Totals {
-    /// Connections accepted.
+    /// Connections accepted, and UDP sessions begun or refused.
     pub accepted: u64,
     /// Of those, refused by access.
     pub denied: u64,
-    /// Streams carried now.
+    /// Streams and UDP sessions carried now.
     pub carrying: u64,
     /// Bytes carried to the origin.
     pub to_origin: u64,
     /// Bytes carried to clients.
     pub to_client: u64,
-    /// Streams that ended in order.
+    /// Streams that ended in order, and sessions that had been silent for long.
     pub ended: u64,
-    /// Streams that were reset, stalled or closed by order.
+    /// Streams that were reset, stalled or closed by order, and sessions that made room for others.
     pub failed: u64,
     /// Clients that left, or were sent away, before they reached the origin.
     pub unserved: u64,
+    /// Datagrams that were not passed on: nobody could take them in time, or no session may be had.
+    pub dropped: u64,
 }
 
 impl std::ops::Add for Totals {
@@ -107,6 +117,7 @@ impl std::ops::Add for Totals {
             ended: self.ended + other.ended,
             failed: self.failed + other.failed,
             unserved: self.unserved + other.unserved,
+            dropped: self.dropped + other.dropped,
         }
     }
 }

@@ -184,15 +184,11 @@ impl Gateway {
         let mut groups = Vec::with_capacity(addresses.len());
         for address in addresses {
             let mut address = address.clone();
-            if let (ListenAddress::Tcp(tcp), Some(port)) = (&mut address, port)
-                && tcp.port() == 0
-            {
-                tcp.set_port(port);
+            if let Some(port) = port.filter(|_| wants_port(&address)) {
+                address.set_port(port);
             }
             let group = Group::open(&address, self.workers.len())?;
-            if let (ListenAddress::Tcp(tcp), None) = (&group.address, port) {
-                port = Some(tcp.port());
-            }
+            port = port.or(group.address.ip().map(|bound| bound.port()));
             groups.push(group);
         }
         Ok(groups)
@@ -275,9 +271,11 @@ impl Gateway {
 }
 
 fn wants_any_port(addresses: &[ListenAddress]) -> bool {
-    addresses
-        .iter()
-        .any(|address| matches!(address, ListenAddress::Tcp(tcp) if tcp.port() == 0))
+    addresses.iter().any(wants_port)
+}
+
+fn wants_port(address: &ListenAddress) -> bool {
+    address.ip().is_some_and(|address| address.port() == 0)
 }
 
 fn remove_socket_file(address: &ListenAddress) {

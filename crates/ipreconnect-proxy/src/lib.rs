@@ -1,9 +1,10 @@
 //! The planes of ipreconnect: listeners, workers, and the proxies behind them.
 //!
 //! A [`Gateway`] has one thread per worker, each with a runtime and a listening socket of its own.
-//! What comes in is carried by a plane; today there is one, [`l4`]: raw TCP and Unix streams.
+//! What comes in is carried by a plane; today there is one, [`l4`]: raw TCP, Unix streams, and UDP.
 
 mod accept;
+mod admission;
 mod counters;
 mod gateway;
 pub mod l4;

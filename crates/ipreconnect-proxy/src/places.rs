@@ -11,6 +11,8 @@ const RESERVED_FILES: usize = 128;
 /// How far a worker may be ahead of another before it hands clients over: a part of what the other has.
 /// Connections that come and go differ by that much anyway.
 const SLACK: usize = 8;
+/// The part of all places that one UDP address may take.
+const DATAGRAMS: usize = 4;
 /// Other workers that are looked at for each client.
 const LOOKS: usize = 8;
 
@@ -49,6 +51,12 @@ impl Places {
     /// Clients that are inside, for each worker.
     pub(crate) fn by_desk(&self) -> Vec<usize> {
         self.desks.iter().map(|desk| desk.taken()).collect()
+    }
+
+    /// UDP sessions that one socket of one worker may have: who sends from ever new addresses must not
+    /// take everybody's places.
+    pub(crate) fn for_datagrams(&self) -> usize {
+        (self.limit / DATAGRAMS / self.desks.len().max(1)).max(1)
     }
 
     /// Whether one more client may come in.

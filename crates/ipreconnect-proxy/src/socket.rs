@@ -10,6 +10,7 @@ use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
+use crate::l4::udp::{put_together, tell_destination};
 use ipreconnect_ports::Holder;
 use socket2::{Domain, SockAddr, Socket, Type};
 
@@ -17,19 +18,43 @@ use socket2::{Domain, SockAddr, Socket, Type};
 /// (`net.core.somaxconn`).
 const BACKLOG: i32 = 16_384;
 
+/// Datagrams of all clients wait here until their worker's turn (udp(7), `net.core.rmem_max`).
+const RECEIVE_BUFFER: usize = 4 << 20;
+
 /// Where to listen.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum ListenAddress {
     /// A TCP address; port 0 takes any free one.
     Tcp(SocketAddr),
+    /// A UDP address; port 0 takes any free one.
+    Udp(SocketAddr),
     /// A Unix socket.
     Unix(PathBuf),
+}
+
+impl ListenAddress {
+    /// Its IP address and port, if it has them.
+    #[must_use]
+    pub fn ip(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Tcp(address) | Self::Udp(address) => Some(*address),
+            Self::Unix(_) => None,
+        }
+    }
+
+    pub(crate) fn set_port(&mut self, port: u16) {
+        match self {
+            Self::Tcp(address) | Self::Udp(address) => address.set_port(port),
+            Self::Unix(_) => {}
+        }
+    }
 }
 
 impl fmt::Display for ListenAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Tcp(address) => address.fmt(f),
+            Self::Udp(address) => write!(f, "{address}/udp"),
             Self::Unix(path) => write!(f, "unix:{}", path.display()),
         }
     }
@@ -94,6 +119,7 @@ impl Group {
     pub(crate) fn open(address: &ListenAddress, workers: usize) -> Result<Self, OpenError> {
         let opened = match address {
             ListenAddress::Tcp(tcp) => open_tcp(*tcp, workers),
+            ListenAddress::Udp(udp) => open_udp(*udp, workers),
             ListenAddress::Unix(path) => open_unix(path, workers),
         };
         opened.map_err(|kind| OpenError {
@@ -131,6 +157,45 @@ fn open_tcp(address: SocketAddr, workers: usize) -> Result<Group, OpenErrorKind>
     })
 }
 
+fn open_udp(address: SocketAddr, workers: usize) -> Result<Group, OpenErrorKind> {
+    if address.port() != 0 {
+        let holders = ipreconnect_ports::holders_of_udp(address).unwrap_or_default();
+        if !holders.is_empty() {
+            return Err(OpenErrorKind::InUse(holders));
+        }
+    }
+    let alone = udp_socket(address).map_err(OpenErrorKind::System)?;
+    let bound = bind(&alone, address)?;
+    drop(alone);
+    let mut sockets = Vec::with_capacity(workers);
+    for _ in 0..workers {
+        let socket = udp_socket(bound).map_err(OpenErrorKind::System)?;
+        socket.set_reuse_port(true).map_err(OpenErrorKind::System)?;
+        bind(&socket, bound)?;
+        sockets.push(OwnedFd::from(socket));
+    }
+    Ok(Group {
+        address: ListenAddress::Udp(bound),
+        sockets,
+    })
+}
+
+fn udp_socket(address: SocketAddr) -> io::Result<Socket> {
+    let domain = Domain::for_address(address);
+    let socket = Socket::new(domain, Type::DGRAM.nonblocking().cloexec(), None)?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    if address.ip().is_unspecified() {
+        // An answer comes from the address that was asked.
+        tell_destination(&socket, address.ip())?;
+    }
+    // Both are cut to what this user may have, or what this kernel can do.
+    let _ = socket.set_recv_buffer_size(RECEIVE_BUFFER);
+    let _ = put_together(&socket);
+    Ok(socket)
+}
+
 fn tcp_socket(address: SocketAddr) -> io::Result<Socket> {
     let domain = Domain::for_address(address);
     let socket = Socket::new(domain, Type::STREAM.nonblocking().cloexec(), None)?;
@@ -149,8 +214,11 @@ fn bind(socket: &Socket, address: SocketAddr) -> Result<SocketAddr, OpenErrorKin
     match socket.bind(&SockAddr::from(address)) {
         Ok(()) => {}
         Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
-            let holders = ipreconnect_ports::holders(address).unwrap_or_default();
-            return Err(OpenErrorKind::InUse(holders));
+            let holders = match socket.r#type() {
+                Ok(Type::DGRAM) => ipreconnect_ports::holders_of_udp(address),
+                _ => ipreconnect_ports::holders(address),
+            };
+            return Err(OpenErrorKind::InUse(holders.unwrap_or_default()));
         }
         Err(error) => return Err(OpenErrorKind::System(error)),
     }

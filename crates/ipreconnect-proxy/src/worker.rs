@@ -8,11 +8,13 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use rustix::net::SocketType;
 use tokio::sync::mpsc;
 use tokio::sync::oneshot;
 
 use crate::accept::Acceptor;
 use crate::counters::Counters;
+use crate::l4::udp::Datagrams;
 use crate::l4::{Route, Session, watch};
 use crate::number;
 use crate::places::Places;
@@ -99,6 +101,27 @@ impl Worker {
     }
 }
 
+/// Serves a listening socket until it is closed.
+fn serve(
+    socket: OwnedFd,
+    route: Arc<ArcSwap<Route>>,
+    counters: &Arc<[Arc<Counters>]>,
+    crew: Arc<Crew>,
+    places: &Arc<Places>,
+    closed: oneshot::Receiver<()>,
+) -> io::Result<()> {
+    let places = Arc::clone(places);
+    if rustix::net::sockopt::socket_type(&socket)? == SocketType::DGRAM {
+        let own = counters.get(usize::from(number::get()));
+        let own = own.map(Arc::clone).unwrap_or_default();
+        tokio::spawn(Datagrams::new(socket, route, own, places, closed)?);
+    } else {
+        let acceptor = Acceptor::new(socket, route, Arc::clone(counters), crew, places)?;
+        tokio::spawn(acceptor.run(closed));
+    }
+    Ok(())
+}
+
 async fn run(mut inbox: mpsc::UnboundedReceiver<Command>, places: Arc<Places>) {
     let mut open: BTreeMap<u64, oneshot::Sender<()>> = BTreeMap::new();
     tokio::spawn(watch::sweep());
@@ -110,14 +133,13 @@ async fn run(mut inbox: mpsc::UnboundedReceiver<Command>, places: Arc<Places>) {
                 route,
                 counters,
                 crew,
-            } => match Acceptor::new(socket, route, counters, crew, Arc::clone(&places)) {
-                Ok(acceptor) => {
-                    let (closer, closed) = oneshot::channel();
-                    open.insert(id, closer);
-                    tokio::spawn(acceptor.run(closed));
+            } => {
+                let (closer, closed) = oneshot::channel();
+                open.insert(id, closer);
+                if let Err(error) = serve(socket, route, &counters, crew, &places, closed) {
+                    tracing::error!(%error, "a listening socket cannot be watched");
                 }
-                Err(error) => tracing::error!(%error, "a listening socket cannot be watched"),
-            },
+            }
             Command::Close { id } => drop(open.remove(&id)),
             Command::Serve { session, client } => drop(tokio::spawn(session.run(client))),
             Command::End => {

@@ -47,13 +47,13 @@ impl Dialer {
 
     /// A fresh, non-blocking socket for `address`, with all options set.
     pub(crate) fn socket(self, address: &Address) -> io::Result<socket2::Socket> {
-        let domain = match address {
-            Address::Tcp(SocketAddr::V4(_)) => Domain::IPV4,
-            Address::Tcp(SocketAddr::V6(_)) => Domain::IPV6,
-            Address::Unix(_) => Domain::UNIX,
+        let (domain, kind) = match address {
+            Address::Tcp(to) => (Domain::for_address(*to), Type::STREAM),
+            Address::Udp(to) => (Domain::for_address(*to), Type::DGRAM),
+            Address::Unix(_) => (Domain::UNIX, Type::STREAM),
         };
-        let socket = socket2::Socket::new(domain, Type::STREAM.nonblocking().cloexec(), None)?;
-        if domain != Domain::UNIX {
+        let socket = socket2::Socket::new(domain, kind.nonblocking().cloexec(), None)?;
+        if let Address::Tcp(_) = address {
             socket.set_tcp_nodelay(true)?;
             // An urgent byte keeps its place among the others (RFC 6093, section 5).
             socket.set_out_of_band_inline(true)?;
@@ -63,12 +63,12 @@ impl Dialer {
                     .with_interval(KEEPALIVE_INTERVAL)
                     .with_retries(KEEPALIVE_RETRIES),
             )?;
-            if let Some(source) = self.source {
-                // Without this the port is chosen before the destination is known, and all
-                // destinations share one range (ip(7)).
-                crate::sense::options::bind_address_no_port(&socket)?;
-                socket.bind(&SockAddr::from(SocketAddr::new(source, 0)))?;
-            }
+        }
+        if let Some(source) = self.source.filter(|_| domain != Domain::UNIX) {
+            // Without this the port is chosen before the destination is known, and all destinations
+            // share one range (ip(7)).
+            crate::sense::options::bind_address_no_port(&socket)?;
+            socket.bind(&SockAddr::from(SocketAddr::new(source, 0)))?;
         }
         Ok(socket)
     }
@@ -77,7 +77,7 @@ impl Dialer {
 /// The address in the kernel's terms.
 pub(crate) fn sock_addr(address: &Address) -> io::Result<SockAddr> {
     match address {
-        Address::Tcp(address) => Ok(SockAddr::from(*address)),
+        Address::Tcp(address) | Address::Udp(address) => Ok(SockAddr::from(*address)),
         Address::Unix(path) => SockAddr::unix(path),
     }
 }
@@ -123,6 +123,8 @@ fn is_connected(socket: &Socket) -> bool {
 pub(crate) fn failure(error: &io::Error) -> Failure {
     let cause = match error.raw_os_error().map(Errno::from_raw_os_error) {
         Some(Errno::CONNREFUSED | Errno::NOENT) => Cause::Refused,
+        // A router that drops by rule, or a protocol that nobody has (icmp(7)).
+        Some(Errno::NOPROTOOPT) => Cause::Unreachable,
         Some(Errno::CONNRESET | Errno::CONNABORTED | Errno::PIPE) => Cause::Reset,
         Some(Errno::TIMEDOUT) => Cause::TimedOut,
         Some(

@@ -42,6 +42,7 @@ mod surroundings;
 mod target;
 mod task;
 mod waiters;
+mod way;
 
 pub use builder::Builder;
 pub use chooser::Chooser;
@@ -55,4 +56,5 @@ pub use settings::{HoldSettings, OriginSettings, Place};
 pub use snapshot::Snapshot;
 pub use status::{EndpointStatus, Status};
 pub use surroundings::{Signal, Surroundings};
-pub use target::{Target, TargetError};
+pub use target::{Target, TargetError, Transport};
+pub use way::{Hold, Way};

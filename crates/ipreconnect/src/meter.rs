@@ -60,9 +60,10 @@ impl Meter {
     }
 
     /// The process behind the endpoint showed at `at` that it lives: it sent or closed something.
-    pub fn answer(&self, at: Instant) {
+    /// Returns whether that is news, which it is once in some milliseconds.
+    pub fn answer(&self, at: Instant) -> bool {
         note(&self.proven, at);
-        note(&self.answered, at);
+        note(&self.answered, at)
     }
 
     /// When the endpoint last showed that it is there.
@@ -91,11 +92,13 @@ impl Meter {
 }
 
 /// Moves a stamp forward; not for every byte, so that its cache line stays with whoever reads it.
-fn note(stamp: &AtomicU64, at: Instant) {
+fn note(stamp: &AtomicU64, at: Instant) -> bool {
     let now = clock::stamp(at);
-    if now > stamp.load(Relaxed).saturating_add(GRAIN) {
+    let is_news = now > stamp.load(Relaxed).saturating_add(GRAIN);
+    if is_news {
         stamp.store(now, Relaxed);
     }
+    is_news
 }
 
 /// One open link, counted until this is dropped.

@@ -58,6 +58,42 @@ pub(crate) async fn handshake(
     }
 }
 
+/// A datagram may be lost, and its refusal too: so long after it, silence means that nobody refused.
+const NOT_REFUSED: Duration = Duration::from_millis(250);
+
+/// The look at a UDP endpoint that was refused: an empty datagram, and no ICMP error within a quarter
+/// of a second. Nothing more can be known of a protocol that is not known; a server that is back sees
+/// one empty datagram.
+///
+/// Cancel safety: dropping the future ends the probe.
+pub(crate) async fn knock(
+    dialer: Dialer,
+    address: &Address,
+    patience: Duration,
+) -> Result<Duration, Failure> {
+    let socket = dialer.connect(address).await?;
+    rustix::net::send(socket.get_ref(), &[], rustix::net::SendFlags::NOSIGNAL)
+        .map_err(|error| failure(&error.into()))?;
+    let refused = async {
+        loop {
+            let mut guard = match socket.ready(Interest::READABLE | Interest::ERROR).await {
+                Ok(guard) => guard,
+                Err(error) => return Err(failure(&error)),
+            };
+            match recv(socket.get_ref(), &mut [0u8; 16], RecvFlags::empty()) {
+                Ok(_) => return Ok(()),
+                Err(rustix::io::Errno::AGAIN) => guard.clear_ready(),
+                Err(error) => return Err(failure(&io::Error::from(error))),
+            }
+        }
+    };
+    match tokio::time::timeout(patience.min(NOT_REFUSED), refused).await {
+        Ok(Err(failure)) => Err(failure),
+        // How long an answer takes is not known by this.
+        Ok(Ok(())) | Err(_) => Ok(Duration::ZERO),
+    }
+}
+
 /// A connection that was half-closed at once, and whose end is awaited.
 #[derive(Debug)]
 pub(crate) struct HangUp {

@@ -7,6 +7,8 @@ use ipreconnect_core::address::Address;
 use ipreconnect_core::failure::{Cause, Failure};
 use tokio::sync::Semaphore;
 
+use crate::target::Transport;
+
 /// A lookup that takes longer is told as failed; the system's own resolver may go on for longer.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Lookups that may be stuck in the system's resolver at once, for one name.
@@ -17,21 +19,23 @@ const STUCK: usize = 2;
 pub(crate) struct Resolver {
     host: Arc<str>,
     port: u16,
+    transport: Transport,
     slots: Arc<Semaphore>,
 }
 
 /// Resolvers of one name are the same, whatever is under way.
 impl PartialEq for Resolver {
     fn eq(&self, other: &Self) -> bool {
-        (&self.host, self.port) == (&other.host, other.port)
+        (&self.host, self.port, self.transport) == (&other.host, other.port, other.transport)
     }
 }
 
 impl Resolver {
-    pub(crate) fn new(host: &str, port: u16) -> Self {
+    pub(crate) fn new(host: &str, port: u16, transport: Transport) -> Self {
         Self {
             host: host.into(),
             port,
+            transport,
             slots: Arc::new(Semaphore::new(STUCK)),
         }
     }
@@ -41,12 +45,15 @@ impl Resolver {
         let Ok(slot) = Arc::clone(&self.slots).try_acquire_owned() else {
             return Err(self.failure("earlier lookups are still stuck in the system's resolver"));
         };
-        let (host, port) = (Arc::clone(&self.host), self.port);
+        let (host, port, transport) = (Arc::clone(&self.host), self.port, self.transport);
         // The thread outlives the patience, and so does its slot.
         let lookup = tokio::task::spawn_blocking(move || {
             let _slot = slot;
-            std::net::ToSocketAddrs::to_socket_addrs(&(&*host, port))
-                .map(|addresses| addresses.map(Address::Tcp).collect::<Vec<_>>())
+            std::net::ToSocketAddrs::to_socket_addrs(&(&*host, port)).map(|addresses| {
+                addresses
+                    .map(|address| transport.to(address))
+                    .collect::<Vec<_>>()
+            })
         });
         match tokio::time::timeout(PATIENCE, lookup).await {
             Err(_) => Err(self.failure(&format!("no answer within {PATIENCE:?}"))),

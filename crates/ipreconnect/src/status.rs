@@ -73,7 +73,11 @@ impl Status {
                     lasted: endpoint.since.elapsed(),
                     standing: endpoint.standing,
                     failure: endpoint.failure.clone(),
-                    latency: endpoint.latency,
+                    latency: match endpoint.address {
+                        // Nothing is connected there.
+                        Address::Udp(_) => None,
+                        Address::Tcp(_) | Address::Unix(_) => endpoint.latency,
+                    },
                     open: meter.open(),
                     served: meter.served(),
                     failed_here: meter.failed_here(),

@@ -7,7 +7,28 @@ use std::str::FromStr;
 
 use ipreconnect_core::address::Address;
 
-/// One entry of an origin's address list: `host:port`, `ip:port`, `[v6]:port` or `unix:/path`.
+/// What carries the bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Transport {
+    /// Streams, over TCP.
+    #[default]
+    Tcp,
+    /// Datagrams, over UDP.
+    Udp,
+}
+
+impl Transport {
+    /// The address, reached this way.
+    pub(crate) fn to(self, address: SocketAddr) -> Address {
+        match self {
+            Self::Tcp => Address::Tcp(address),
+            Self::Udp => Address::Udp(address),
+        }
+    }
+}
+
+/// One entry of an origin's address list: `host:port`, `ip:port`, `[v6]:port` or `unix:/path`, over TCP
+/// unless `udp://` stands before it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Target {
     /// An address that needs no lookup.
@@ -18,7 +39,38 @@ pub enum Target {
         host: String,
         /// The port.
         port: u16,
+        /// How it is reached.
+        transport: Transport,
     },
+}
+
+impl Target {
+    /// The same place, reached another way. A Unix socket has one way only.
+    #[must_use]
+    pub fn over(self, transport: Transport) -> Self {
+        match self {
+            Self::Fixed(Address::Tcp(address) | Address::Udp(address)) => {
+                Self::Fixed(transport.to(address))
+            }
+            Self::Fixed(Address::Unix(path)) => Self::Fixed(Address::Unix(path)),
+            Self::Name { host, port, .. } => Self::Name {
+                host,
+                port,
+                transport,
+            },
+        }
+    }
+
+    /// How it is reached; `None` of a Unix socket.
+    #[must_use]
+    pub fn transport(&self) -> Option<Transport> {
+        match self {
+            Self::Fixed(Address::Tcp(_)) => Some(Transport::Tcp),
+            Self::Fixed(Address::Udp(_)) => Some(Transport::Udp),
+            Self::Fixed(Address::Unix(_)) => None,
+            Self::Name { transport, .. } => Some(*transport),
+        }
+    }
 }
 
 /// Why an address cannot be understood.
@@ -63,7 +115,11 @@ impl FromStr for Target {
             }
             return Ok(Self::Fixed(Address::Unix(path.into())));
         }
-        let text = text.strip_prefix("tcp://").unwrap_or(text);
+        let (transport, text) = match text.split_once("://") {
+            Some(("tcp", rest)) => (Transport::Tcp, rest),
+            Some(("udp", rest)) => (Transport::Udp, rest),
+            _ => (Transport::Tcp, text),
+        };
         let (host, port) = text.rsplit_once(':').ok_or(TargetError::NoPort)?;
         let literal = host.strip_prefix('[').and_then(|h| h.strip_suffix(']'));
         if literal.is_none() && host.contains(':') {
@@ -74,7 +130,7 @@ impl FromStr for Target {
             Ok(port) => port,
         };
         if let Ok(ip) = literal.unwrap_or(host).parse::<IpAddr>() {
-            return Ok(Self::Fixed(SocketAddr::new(ip, port).into()));
+            return Ok(Self::Fixed(transport.to(SocketAddr::new(ip, port))));
         }
         if literal.is_some() || !is_host(host) {
             return Err(TargetError::BadHost);
@@ -82,6 +138,7 @@ impl FromStr for Target {
         Ok(Self::Name {
             host: host.to_owned(),
             port,
+            transport,
         })
     }
 }
@@ -102,7 +159,16 @@ impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Fixed(address) => address.fmt(f),
-            Self::Name { host, port } => write!(f, "{host}:{port}"),
+            Self::Name {
+                host,
+                port,
+                transport: Transport::Tcp,
+            } => write!(f, "{host}:{port}"),
+            Self::Name {
+                host,
+                port,
+                transport: Transport::Udp,
+            } => write!(f, "{host}:{port}/udp"),
         }
     }
 }

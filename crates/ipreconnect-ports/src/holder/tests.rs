@@ -38,7 +38,7 @@ fn addresses_conflict_as_the_kernel_has_it() {
         ("::ffff:127.0.0.1", Families::Own, "127.0.0.1", true),
     ];
     for (held, families, wanted, expected) in table {
-        let socket = FoundTcp {
+        let socket = FoundInet {
             found: Found {
                 inode: 1,
                 uid: None,

@@ -11,6 +11,7 @@ mod pipes;
 mod relay;
 mod session;
 mod stream;
+pub(crate) mod udp;
 pub(crate) mod watch;
 
 use std::sync::Arc;
@@ -66,6 +67,8 @@ pub enum End {
     Closed,
     /// The gateway ended.
     Drained,
+    /// A UDP session made room for another one.
+    Evicted,
 }
 
 /// Where the clients of one listener go.

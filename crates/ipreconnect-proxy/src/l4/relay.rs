@@ -114,7 +114,7 @@ impl Relay {
                     failure: Failure::new(Cause::Reset),
                 });
             }
-            End::ByClient | End::ByOrigin | End::Idle | End::Drained => {}
+            End::ByClient | End::ByOrigin | End::Idle | End::Drained | End::Evicted => {}
         }
         if matches!(end, End::Stalled | End::Closed) {
             abort(&self.stream.client);

@@ -105,7 +105,7 @@ fn end(client: &Socket) {
     let _ = rustix::net::shutdown(client.get_ref(), Shutdown::Both);
 }
 
-fn hash(from: IpAddr) -> u64 {
+pub(super) fn hash(from: IpAddr) -> u64 {
     let mut hasher = DefaultHasher::new();
     from.hash(&mut hasher);
     hasher.finish()

@@ -140,6 +140,6 @@ fn code(end: End) -> u8 {
         End::Stalled => 2,
         End::Closed => 3,
         End::Drained => 4,
-        End::ByClient | End::ByOrigin | End::ResetByClient | End::ResetByOrigin => 0,
+        End::ByClient | End::ByOrigin | End::ResetByClient | End::ResetByOrigin | End::Evicted => 0,
     }
 }

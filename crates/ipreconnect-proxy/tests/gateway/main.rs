@@ -6,3 +6,4 @@ mod ports;
 mod scene;
 mod silence;
 mod streams;
+mod udp;

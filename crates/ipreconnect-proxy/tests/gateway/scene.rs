@@ -35,21 +35,25 @@ impl Scene {
     }
 
     pub(crate) fn with(settings: OriginSettings, listener: ListenerSettings) -> Self {
+        let free = ListenAddress::Tcp(SocketAddr::from(([127, 0, 0, 1], 0)));
+        Self::on(free, settings, listener, 20_000)
+    }
+
+    /// Listening there, within so many descriptors.
+    pub(crate) fn on(
+        address: ListenAddress,
+        settings: OriginSettings,
+        listener: ListenerSettings,
+        files: usize,
+    ) -> Self {
         let (control, end, handle) = control();
         let surroundings = Surroundings::watch(&handle);
         let origin = Origin::start("test", settings, &surroundings, &handle);
-        let mut gateway = Gateway::start(GatewaySettings {
-            workers: 2,
-            files: 20_000,
-        })
-        .unwrap();
-        let free = ListenAddress::Tcp(SocketAddr::from(([127, 0, 0, 1], 0)));
+        let mut gateway = Gateway::start(GatewaySettings { workers: 2, files }).unwrap();
         let bound = gateway
-            .listen("test", &[free], origin.clone(), listener)
+            .listen("test", &[address], origin.clone(), listener)
             .unwrap();
-        let ListenAddress::Tcp(address) = bound[0] else {
-            panic!("a TCP address was asked for");
-        };
+        let address = bound[0].ip().expect("an IP address was asked for");
         Self {
             gateway,
             origin,

@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinSet};
 
 use crate::dial::Dialer;
-use crate::probe::{HangUp, handshake};
+use crate::probe::{HangUp, handshake, knock};
 use crate::resolve::Resolver;
 use crate::settings::OriginSettings;
 use crate::target::Target;
@@ -49,9 +49,13 @@ impl Orders {
             .iter()
             .enumerate()
             .filter_map(|(index, place)| match &place.target {
-                Target::Name { host, port } => Some((
+                Target::Name {
+                    host,
+                    port,
+                    transport,
+                } => Some((
                     EntryId(u32::try_from(index).ok()?),
-                    Resolver::new(host, *port),
+                    Resolver::new(host, *port, *transport),
                 )),
                 Target::Fixed(_) => None,
             })
@@ -104,7 +108,12 @@ impl Orders {
         let interim = self.interim.clone();
         let handle = self.tasks.spawn(async move {
             let answer = match kind {
-                ProbeKind::Handshake => handshake(dialer, &address, patience).await,
+                ProbeKind::Handshake => match address {
+                    Address::Udp(_) => knock(dialer, &address, patience).await,
+                    Address::Tcp(_) | Address::Unix(_) => {
+                        handshake(dialer, &address, patience).await
+                    }
+                },
                 ProbeKind::HangUp => hang_up(dialer, &address, patience, order, interim).await,
             };
             match answer {

@@ -8,6 +8,8 @@ fn what_people_write() {
         ("db.internal:5432", "db.internal:5432"),
         ("tcp://db_1.internal.:5432", "db_1.internal.:5432"),
         ("unix:/run/x.sock", "unix:/run/x.sock"),
+        ("udp://[::1]:53", "[::1]:53/udp"),
+        ("udp://resolver.internal:53", "resolver.internal:53/udp"),
     ] {
         assert_eq!(text.parse::<Target>().unwrap().to_string(), shown);
     }
