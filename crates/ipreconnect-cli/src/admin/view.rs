@@ -101,6 +101,8 @@ pub(crate) struct ListenerView {
     pub(crate) denied: u64,
     /// Clients that were not served.
     pub(crate) unserved: u64,
+    /// Datagrams that were not passed on.
+    pub(crate) dropped: u64,
     /// Streams that ended in order.
     pub(crate) ended: u64,
     /// Streams that were reset, stalled or closed.

@@ -117,6 +117,7 @@ fn show_listener(paint: &Paint, listener: &ListenerView) -> String {
     for (count, what) in [
         (listener.denied, "refused"),
         (listener.unserved, "not served"),
+        (listener.dropped, "datagrams dropped"),
     ] {
         if count > 0 {
             text.push_str(&format!(", {count} {what}"));

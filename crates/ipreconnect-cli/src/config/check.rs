@@ -79,14 +79,17 @@ pub(crate) fn show(plan: &Plan) -> Shown {
 fn show_address(address: &ListenAddress) -> ShownAddress {
     let reach = match address {
         ListenAddress::Unix(_) => "users of this machine who may open the path",
-        ListenAddress::Tcp(tcp) if tcp.ip().to_canonical().is_loopback() => {
+        ListenAddress::Tcp(ip) | ListenAddress::Udp(ip) if ip.ip().to_canonical().is_loopback() => {
             "every user of this machine"
         }
-        ListenAddress::Tcp(_) => "every user of this machine; others reach it and are refused",
+        ListenAddress::Tcp(_) | ListenAddress::Udp(_) => {
+            "every user of this machine; others reach it and are refused"
+        }
     };
     ShownAddress {
         address: match address {
-            ListenAddress::Tcp(tcp) if tcp.port() == 0 => format!("{}:auto", tcp.ip()),
+            ListenAddress::Tcp(ip) if ip.port() == 0 => format!("{}:auto", ip.ip()),
+            ListenAddress::Udp(ip) if ip.port() == 0 => format!("{}:auto/udp", ip.ip()),
             other => other.to_string(),
         },
         reach,

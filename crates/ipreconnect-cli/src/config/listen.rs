@@ -3,9 +3,10 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
 
+use ipreconnect::Transport;
 use ipreconnect_proxy::ListenAddress;
 
-use super::origin::tcp_only;
+use super::origin::transport;
 use super::plan::ListenPlan;
 use super::section::{Field, Section};
 
@@ -18,6 +19,8 @@ pub(super) struct Read<'a> {
     pub(super) plan: ListenPlan,
     pub(super) address: Field<'a>,
     pub(super) origin: Field<'a>,
+    /// What it carries, where that is said; else what its origin speaks.
+    pub(super) mode: Option<(Transport, Field<'a>)>,
     /// Addresses that others than this machine can reach.
     pub(super) public: Vec<ListenAddress>,
 }
@@ -31,11 +34,12 @@ pub(super) fn read<'a>(section: Section<'a>, base: &Path) -> Option<Read<'a>> {
     let origin = section.field("origin");
     let allowed = section.field("public");
     let public = allowed.as_ref().and_then(Field::boolean).unwrap_or(false);
-    if let Some(field) = section.field("mode") {
-        tcp_only(&field, &["udp", "http", "forward", "postgres", "tunnel"]);
-    }
+    let mode = section.field("mode").and_then(|field| {
+        let later = ["http", "forward", "postgres", "tunnel"];
+        Some((transport(&field, &later)?, field))
+    });
     for (key, why) in [
-        ("tls", "this version carries raw TCP"),
+        ("tls", "this version carries raw TCP and UDP"),
         ("proxy_protocol", "it comes with the access rules"),
         ("netns", "it comes with the management of local ports"),
         ("route", "routes need HTTP"),
@@ -79,13 +83,16 @@ pub(super) fn read<'a>(section: Section<'a>, base: &Path) -> Option<Read<'a>> {
         },
         address,
         origin,
+        mode,
         public: exposed,
     })
 }
 
 fn is_public(address: &ListenAddress) -> bool {
     match address {
-        ListenAddress::Tcp(address) => !address.ip().to_canonical().is_loopback(),
+        ListenAddress::Tcp(address) | ListenAddress::Udp(address) => {
+            !address.ip().to_canonical().is_loopback()
+        }
         ListenAddress::Unix(_) => false,
     }
 }

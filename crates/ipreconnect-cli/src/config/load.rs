@@ -6,14 +6,14 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use ipreconnect_proxy::ListenAddress;
+use ipreconnect::Transport;
 use toml::de::{DeTable, DeValue};
 
 use super::environment::Environment;
 use super::files::{base_of, files_of, find, read};
 use super::mistake::{Colour, Mistake, Mistakes, Severity, Source};
 use super::plan::{ListenPlan, OriginPlan, Plan, Required};
-use super::section::{Reader, Section, nearest};
+use super::section::{Reader, Section};
 use super::{gateway, listen, origin};
 
 /// A plan, and what there is to say about it.
@@ -99,21 +99,28 @@ pub(crate) fn from_addresses(
 }
 
 /// Where something was defined first, so that a second definition can point there.
-struct Definition {
-    source: Arc<Source>,
-    span: Range<usize>,
+pub(super) struct Definition {
+    pub(super) source: Arc<Source>,
+    pub(super) span: Range<usize>,
 }
 
-struct Assembly<'e> {
+/// A listener, and where it says what.
+pub(super) struct Use {
+    pub(super) listener: String,
+    pub(super) address: Definition,
+    pub(super) origin: Definition,
+    pub(super) mode: Option<(Transport, Definition)>,
+}
+
+pub(super) struct Assembly<'e> {
     environment: &'e Environment,
-    mistakes: RefCell<Vec<Mistake>>,
-    warnings: Vec<Mistake>,
-    plan: Plan,
+    pub(super) mistakes: RefCell<Vec<Mistake>>,
+    pub(super) warnings: Vec<Mistake>,
+    pub(super) plan: Plan,
     zone: Option<String>,
-    origins: BTreeMap<String, Definition>,
+    pub(super) origins: BTreeMap<String, Definition>,
     listeners: BTreeMap<String, Definition>,
-    addresses: BTreeMap<ListenAddress, Definition>,
-    used: Vec<(String, Definition)>,
+    pub(super) uses: Vec<Use>,
     tables: BTreeMap<&'static str, Definition>,
 }
 
@@ -135,8 +142,7 @@ fn assemble<'e>(
         zone: None,
         origins: BTreeMap::new(),
         listeners: BTreeMap::new(),
-        addresses: BTreeMap::new(),
-        used: Vec::new(),
+        uses: Vec::new(),
         tables: BTreeMap::new(),
     };
     // The gateway's zone decides on the order of every origin's entries.
@@ -274,40 +280,22 @@ impl Assembly<'_> {
         let Some(read) = listen::read(section, base) else {
             return;
         };
-        for address in &read.plan.addresses {
-            let definition = Definition {
-                source: Arc::clone(&reader.source),
-                span: read.address.span(),
-            };
-            let free = matches!(address, ListenAddress::Tcp(tcp) if tcp.port() == 0);
-            if let Some(first) = self.addresses.get(address).filter(|_| !free) {
-                self.twice(
-                    &format!("{address} is listened on twice"),
-                    first,
-                    &definition,
-                );
-            } else {
-                self.addresses.insert(address.clone(), definition);
-            }
-        }
+        let at = |span| Definition {
+            source: Arc::clone(&reader.source),
+            span,
+        };
         if !read.public.is_empty() {
             let message = "this listener can be reached from other machines, but only this one is served: access rules are not built yet";
             let warning =
                 Mistake::new(message).at(&reader.source, read.address.span(), "not loopback");
             self.warnings.push(warning);
         }
-        let place = read
+        let definition = at(read
             .name
             .as_ref()
-            .map_or_else(|| read.address.span(), |(_, f)| f.span());
-        let definition = Definition {
-            source: Arc::clone(&reader.source),
-            span: place,
-        };
-        let name = self.name_of(
-            read.name.as_ref().map(|(name, _)| name.as_str()),
-            &read.plan,
-        );
+            .map_or_else(|| read.address.span(), |(_, field)| field.span()));
+        let own = read.name.as_ref().map(|(name, _)| name.as_str());
+        let name = self.name_of(own, &read.plan);
         if let Some(first) = self.listeners.get(&name) {
             self.twice(
                 &format!("listener `{name}` is defined twice"),
@@ -316,13 +304,12 @@ impl Assembly<'_> {
             );
             return;
         }
-        self.used.push((
-            read.plan.origin.clone(),
-            Definition {
-                source: Arc::clone(&reader.source),
-                span: read.origin.span(),
-            },
-        ));
+        self.uses.push(Use {
+            listener: name.clone(),
+            address: at(read.address.span()),
+            origin: at(read.origin.span()),
+            mode: read.mode.map(|(mode, field)| (mode, at(field.span()))),
+        });
         self.listeners.insert(name.clone(), definition);
         self.plan.listeners.insert(name, read.plan);
     }
@@ -339,7 +326,7 @@ impl Assembly<'_> {
         }
     }
 
-    fn twice(&self, message: &str, first: &Definition, second: &Definition) {
+    pub(super) fn twice(&self, message: &str, first: &Definition, second: &Definition) {
         let mut mistake =
             Mistake::new(message).at(&second.source, second.span.clone(), "again here");
         if Arc::ptr_eq(&first.source, &second.source) {
@@ -354,37 +341,6 @@ impl Assembly<'_> {
             mistake = mistake.hint(format!("first defined at {}:{line}", first.source.name));
         }
         self.mistakes.borrow_mut().push(mistake);
-    }
-
-    fn cross_check(&mut self) {
-        let mut mistakes = self.mistakes.borrow_mut();
-        for (origin, place) in &self.used {
-            if self.origins.contains_key(origin) {
-                continue;
-            }
-            let names = self.origins.keys().map(String::as_str);
-            let hint = match nearest(origin, names) {
-                Some(near) => format!("did you mean `{near}`?"),
-                None => format!("define it: [origin.{origin}] with an address"),
-            };
-            mistakes.push(
-                Mistake::new(format!("there is no origin `{origin}`"))
-                    .at(&place.source, place.span.clone(), "named here")
-                    .hint(hint),
-            );
-        }
-        for (name, place) in &self.origins {
-            if !self.used.iter().any(|(used, _)| used == name) {
-                let message = format!("no listener leads to origin `{name}`; it is only watched");
-                let warning = Mistake::new(message).at(&place.source, place.span.clone(), "");
-                self.warnings.push(warning);
-            }
-        }
-        if self.plan.listeners.is_empty() && mistakes.is_empty() {
-            let hint = "add [[listen]] with an address and an origin";
-            self.warnings
-                .push(Mistake::new("there is no listener").hint(hint));
-        }
     }
 }
 

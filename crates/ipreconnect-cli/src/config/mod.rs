@@ -4,6 +4,7 @@
 //! suggestion. Nothing here opens a socket, and no runtime type knows that it exists.
 
 mod check;
+mod crosscheck;
 mod diff;
 mod environment;
 mod expand;

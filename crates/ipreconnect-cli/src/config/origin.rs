@@ -5,7 +5,7 @@ use std::time::Duration;
 use ipreconnect::core::backoff::{BackoffError, BackoffSettings, Jitter};
 use ipreconnect::core::balance::Policy;
 use ipreconnect::core::origin::{Check, OnDown, OnReturn};
-use ipreconnect::{HoldSettings, OriginSettings, Place, Target};
+use ipreconnect::{HoldSettings, OriginSettings, Place, Target, Transport};
 use ipreconnect_proxy::{HalfClose, ListenerSettings, Timeouts};
 
 use super::plan::{OriginPlan, Required};
@@ -13,11 +13,15 @@ use super::section::{Field, Section};
 
 /// Entries of one address list.
 const ENTRIES: usize = 256;
-const RAW: &str = "this version carries raw TCP";
+const RAW: &str = "this version carries raw TCP and UDP";
+/// How long a UDP session may be silent: a client that comes back later has a new one.
+const UDP_IDLE: Duration = Duration::from_secs(60);
 
 /// One entry as it is written.
 struct Written {
     target: Target,
+    /// As the address itself says it.
+    scheme: Option<Transport>,
     weight: u32,
     backup: bool,
     zone: Option<String>,
@@ -26,9 +30,9 @@ struct Written {
 /// Reads one origin; `zone` is the gateway's own.
 pub(crate) fn read(section: Section<'_>, zone: Option<&str>) -> Option<OriginPlan> {
     let written = entries(&section);
-    if let Some(field) = section.field("protocol") {
-        tcp_only(&field, &["udp", "http", "h2", "postgres"]);
-    }
+    let declared = section.field("protocol");
+    let declared = declared.and_then(|field| transport(&field, &["http", "h2", "postgres"]));
+    let transport = common_transport(&section, declared, written.as_deref().unwrap_or_default());
     let balance = balance(&section);
     let required = match section.boolean("required") {
         Some(false) => Required::No,
@@ -38,10 +42,10 @@ pub(crate) fn read(section: Section<'_>, zone: Option<&str>) -> Option<OriginPla
     let mut settings = OriginSettings::new(Vec::new());
     settings.balance = balance;
     connect(&section, &mut settings);
-    health(&section, &mut settings);
+    health(&section, &mut settings, transport);
     reconnect(&section, &mut settings);
-    let half_close = hold(&section, &mut settings.hold);
-    let timeouts = timeouts(&section);
+    let half_close = hold(&section, &mut settings.hold, transport);
+    let timeouts = timeouts(&section, transport);
     for (key, why) in [
         ("retry", "retries need a protocol with requests"),
         ("pool", "warm connections come with TLS"),
@@ -51,10 +55,11 @@ pub(crate) fn read(section: Section<'_>, zone: Option<&str>) -> Option<OriginPla
         section.unbuilt(key, why);
     }
     section.finish();
-    settings.places = places(written?, balance, zone);
+    settings.places = places(written?, balance, zone, transport);
     Some(OriginPlan {
         required,
         feature,
+        transport,
         settings,
         streams: ListenerSettings {
             timeouts,
@@ -63,15 +68,59 @@ pub(crate) fn read(section: Section<'_>, zone: Option<&str>) -> Option<OriginPla
     })
 }
 
-/// Takes `tcp`, and tells that the other words are for later.
-pub(super) fn tcp_only(field: &Field<'_>, later: &[&str]) {
-    let Some(text) = field.text() else {
-        return;
-    };
+/// Takes `tcp` or `udp`, and tells that the other words are for later.
+pub(super) fn transport(field: &Field<'_>, later: &[&str]) -> Option<Transport> {
+    let text = field.text()?;
     if later.contains(&text.as_str()) {
         field.unbuilt(&format!("{RAW}, and {text:?} is more than that"));
-    } else {
-        field.pick(&text, &[("tcp", ())]);
+        return None;
+    }
+    field.pick(&text, &[("tcp", Transport::Tcp), ("udp", Transport::Udp)])
+}
+
+/// The one transport of an origin: as it is declared, or as its addresses say.
+fn common_transport(
+    section: &Section<'_>,
+    declared: Option<Transport>,
+    written: &[Written],
+) -> Transport {
+    let said = written.iter().find_map(|one| one.scheme);
+    let transport = declared.or(said).unwrap_or_default();
+    let address = section.field("address");
+    for one in written {
+        let odd = one.scheme.is_some_and(|scheme| scheme != transport);
+        if let (true, Some(address)) = (odd, &address) {
+            let hint = "an origin speaks one protocol; make another origin for the other";
+            let why = format!(
+                "cannot have {} in an origin that speaks {}",
+                one.target,
+                word(transport)
+            );
+            address.wrong(&why, hint);
+        }
+        let is_unix = one.target.transport().is_none();
+        if let (true, Transport::Udp, Some(address)) = (is_unix, transport, &address) {
+            address.wrong(
+                &format!("cannot have {}: UDP has no Unix sockets", one.target),
+                "",
+            );
+        }
+    }
+    transport
+}
+
+/// As the configuration says it.
+pub(super) fn word(transport: Transport) -> &'static str {
+    match transport {
+        Transport::Tcp => "tcp",
+        Transport::Udp => "udp",
+    }
+}
+
+/// Tells that a key says nothing of UDP.
+fn not_of_udp(section: &Section<'_>, key: &'static str, transport: Transport) {
+    if let (Transport::Udp, Some(field)) = (transport, section.field(key)) {
+        field.wrong("goes with TCP only", "");
     }
 }
 
@@ -109,8 +158,10 @@ fn entries(section: &Section<'_>) -> Option<Vec<Written>> {
 
 fn entry(field: &Field<'_>) -> Option<Written> {
     if !field.is_table() {
+        let (target, scheme) = target(field)?;
         return Some(Written {
-            target: target(field)?,
+            target,
+            scheme,
             weight: 1,
             backup: false,
             zone: None,
@@ -119,29 +170,35 @@ fn entry(field: &Field<'_>) -> Option<Written> {
     let table = field.table()?;
     let to = table.field("to");
     let weight = table.integer("weight", 1..=1000).unwrap_or(1);
+    let Some(to) = &to else {
+        field.wrong(
+            "needs `to`",
+            "{ to = \"host:port\", weight = 3, backup = false }",
+        );
+        return None;
+    };
+    let (target, scheme) = target(to)?;
     let written = Written {
+        target,
+        scheme,
         weight: u32::try_from(weight).unwrap_or(1),
         backup: table.boolean("backup").unwrap_or(false),
         zone: table.text("zone"),
-        target: match &to {
-            Some(to) => target(to)?,
-            None => {
-                field.wrong(
-                    "needs `to`",
-                    "{ to = \"host:port\", weight = 3, backup = false }",
-                );
-                return None;
-            }
-        },
     };
     table.finish();
     Some(written)
 }
 
-fn target(field: &Field<'_>) -> Option<Target> {
+/// The address, and the transport if it says one.
+fn target(field: &Field<'_>) -> Option<(Target, Option<Transport>)> {
     let text = field.text()?;
     let scheme = text.split_once("://").map(|(scheme, _)| scheme);
-    if let Some(scheme) = scheme.filter(|scheme| *scheme != "tcp") {
+    let said = match scheme {
+        Some("tcp") => Some(Transport::Tcp),
+        Some("udp") => Some(Transport::Udp),
+        _ => None,
+    };
+    if let Some(scheme) = scheme.filter(|_| said.is_none()) {
         field.unbuilt(&format!(
             "{RAW}, and {scheme:?} is more than that; write host:port"
         ));
@@ -152,7 +209,7 @@ fn target(field: &Field<'_>) -> Option<Target> {
         return None;
     }
     match text.parse() {
-        Ok(target) => Some(target),
+        Ok(target) => Some((target, said)),
         Err(error) => {
             let hint = "addresses look like \"db.internal:5432\", \"10.0.0.7:5432\", \"[2001:db8::7]:5432\", \"unix:/run/x.sock\"";
             field.wrong(&format!("cannot be {text:?}: {error}"), hint);
@@ -163,7 +220,12 @@ fn target(field: &Field<'_>) -> Option<Target> {
 
 /// Gives each entry its priority: near before far, preferred before backups, and for `failover` each
 /// before the next.
-fn places(written: Vec<Written>, balance: Policy, zone: Option<&str>) -> Vec<Place> {
+fn places(
+    written: Vec<Written>,
+    balance: Policy,
+    zone: Option<&str>,
+    transport: Transport,
+) -> Vec<Place> {
     let rank = |index: usize, one: &Written| {
         let far = zone.is_some() && one.zone.as_deref() != zone;
         let order = if balance == Policy::Failover {
@@ -185,7 +247,7 @@ fn places(written: Vec<Written>, balance: Policy, zone: Option<&str>) -> Vec<Pla
         .into_iter()
         .zip(own)
         .map(|(one, own)| Place {
-            target: one.target,
+            target: one.target.over(transport),
             weight: one.weight,
             priority: ranks
                 .binary_search(&own)
@@ -243,13 +305,17 @@ fn connect(section: &Section<'_>, settings: &mut OriginSettings) {
     connect.finish();
 }
 
-fn timeouts(section: &Section<'_>) -> Timeouts {
+fn timeouts(section: &Section<'_>, transport: Transport) -> Timeouts {
     let mut timeouts = Timeouts {
-        idle: Duration::from_secs(3600),
+        idle: match transport {
+            Transport::Tcp => Duration::from_secs(3600),
+            Transport::Udp => UDP_IDLE,
+        },
         stall: Duration::from_secs(30),
     };
     if let Some(table) = section.table("timeouts") {
         timeouts.idle = table.duration("idle").unwrap_or(timeouts.idle);
+        not_of_udp(&table, "stall", transport);
         timeouts.stall = table.duration("stall").unwrap_or(timeouts.stall);
         table.unbuilt(
             "first_byte",
@@ -260,11 +326,14 @@ fn timeouts(section: &Section<'_>) -> Timeouts {
     timeouts
 }
 
-fn health(section: &Section<'_>, settings: &mut OriginSettings) {
+fn health(section: &Section<'_>, settings: &mut OriginSettings, transport: Transport) {
+    let supervisor = &mut settings.supervisor;
+    if transport == Transport::Udp {
+        supervisor.check = Check::Off;
+    }
     let Some(health) = section.table("health") else {
         return;
     };
-    let supervisor = &mut settings.supervisor;
     if let Some(field) = health.field("check") {
         let text = field.text().unwrap_or_default();
         let later = ["tls", "postgres"].contains(&text.as_str())
@@ -275,11 +344,14 @@ fn health(section: &Section<'_>, settings: &mut OriginSettings) {
             );
         } else {
             let words = [
-                ("auto", Check::HalfOpen),
+                ("auto", supervisor.check),
                 ("tcp", Check::HalfOpen),
                 ("off", Check::Off),
             ];
             supervisor.check = field.pick(&text, &words).unwrap_or(supervisor.check);
+            if transport == Transport::Udp && text == "tcp" {
+                field.wrong("cannot be \"tcp\" of an origin that speaks udp", "");
+            }
         }
     }
     health.unbuilt("status", "it belongs to HTTP checks");
@@ -293,6 +365,7 @@ fn health(section: &Section<'_>, settings: &mut OriginSettings) {
             *threshold = u32::try_from(count).unwrap_or(*threshold);
         }
     }
+    not_of_udp(&health, "on_down", transport);
     let on_down = [("keep", OnDown::Keep), ("close", OnDown::Close)];
     supervisor.on_down = health
         .choice("on_down", &on_down)
@@ -347,7 +420,7 @@ fn reconnect(section: &Section<'_>, settings: &mut OriginSettings) {
     }
 }
 
-fn hold(section: &Section<'_>, hold: &mut HoldSettings) -> HalfClose {
+fn hold(section: &Section<'_>, hold: &mut HoldSettings, transport: Transport) -> HalfClose {
     let Some(table) = section.table("hold") else {
         return HalfClose::Leaves;
     };
@@ -361,6 +434,7 @@ fn hold(section: &Section<'_>, hold: &mut HoldSettings) -> HalfClose {
         "bytes",
         "it bounds HTTP bodies; nothing is read from a held raw client",
     );
+    not_of_udp(&table, "half_close", transport);
     let half_close = match table.boolean("half_close") {
         Some(true) => HalfClose::Waits,
         Some(false) | None => HalfClose::Leaves,

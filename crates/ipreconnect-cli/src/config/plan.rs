@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use ipreconnect::OriginSettings;
+use ipreconnect::{OriginSettings, Transport};
 use ipreconnect_proxy::{ListenAddress, ListenerSettings};
 
 /// Everything that a gateway is to do.
@@ -41,6 +41,7 @@ pub(crate) struct OriginPlan {
     pub(crate) required: Required,
     /// What an application should switch off while it is down.
     pub(crate) feature: Option<String>,
+    pub(crate) transport: Transport,
     pub(crate) settings: OriginSettings,
     /// What listeners in front of it go by.
     pub(crate) streams: ListenerSettings,

@@ -59,9 +59,13 @@ pub(super) const PARTS: &[Part] = &[
             (
                 "address",
                 "required",
-                "`host:port`, `ip:port`, `[v6]:port`, `unix:/path`, or a table `{ to, weight, backup, zone }`; a list is in order of preference",
+                "`host:port`, `ip:port`, `[v6]:port`, `unix:/path`, with `udp://` before it for UDP, or a table `{ to, weight, backup, zone }`; a list is in order of preference",
             ),
-            ("protocol", "`\"tcp\"`", "raw TCP"),
+            (
+                "protocol",
+                "`\"tcp\"`",
+                "`tcp` or `udp`; a scheme in the address sets it too",
+            ),
             (
                 "required",
                 "`true`",
@@ -110,7 +114,7 @@ pub(super) const PARTS: &[Part] = &[
             (
                 "idle",
                 "`\"1h\"`",
-                "silent in both directions for so long: closed",
+                "silent in both directions for so long: closed; of UDP sessions the default is `\"60s\"`",
             ),
             (
                 "stall",
@@ -127,7 +131,7 @@ pub(super) const PARTS: &[Part] = &[
             (
                 "check",
                 "`\"auto\"`",
-                "`auto` and `tcp`: a half-open check that the server's application does not see; `off`",
+                "`auto` and `tcp`: a half-open check that the server's application does not see; `off`; a UDP endpoint is looked at by an empty datagram at the start and while it refuses, never else",
             ),
             (
                 "interval",
@@ -224,7 +228,11 @@ pub(super) const PARTS: &[Part] = &[
                 "must be true for an address that is neither loopback nor Unix; until there are access rules, only this machine is served there too",
             ),
             ("origin", "required", "where everything goes"),
-            ("mode", "`\"tcp\"`", "raw TCP"),
+            (
+                "mode",
+                "the origin's protocol",
+                "`tcp` or `udp`, as its origin speaks",
+            ),
         ],
         later: &[
             "tls",

@@ -63,7 +63,10 @@ impl<'a> Section<'a> {
 
     /// The value of a key, if it is there.
     pub(crate) fn field(&self, key: &'static str) -> Option<Field<'a>> {
-        self.known.borrow_mut().push(key);
+        let mut known = self.known.borrow_mut();
+        if !known.contains(&key) {
+            known.push(key);
+        }
         self.entry(key)
     }
 

@@ -2,6 +2,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use ipreconnect::core::balance::Policy;
+use ipreconnect::core::origin::Check;
 use proptest::prelude::*;
 
 use super::environment::Environment;
@@ -71,6 +72,38 @@ fn the_smallest_useful_file_has_the_documented_defaults() {
     );
     assert_eq!(plan.gateway.shutdown, Duration::from_secs(30));
     assert_eq!(plan.listeners["a"].origin, "a");
+}
+
+#[test]
+fn an_origin_that_speaks_udp_has_udp_listeners_and_no_heartbeat() {
+    for speaks in [
+        "address = [\"udp://127.0.0.1:1\", \"h:2\"]",
+        "address = [\"127.0.0.1:1\", \"h:2\"]\nprotocol = \"udp\"",
+    ] {
+        let plan = plan(&format!(
+            "[[listen]]\naddress = [\"127.0.0.1:53\", \"127.0.0.1:auto\"]\norigin = \"a\"\n\
+             [origin.a]\n{speaks}\n\
+             [origin.b]\naddress = \"h:3\"\n\
+             [[listen]]\naddress = \"127.0.0.1:53\"\norigin = \"b\"\n"
+        ));
+        let shown: Vec<String> = plan.listeners["a"]
+            .addresses
+            .iter()
+            .map(ToString::to_string)
+            .collect();
+        assert_eq!(shown, ["127.0.0.1:53/udp", "127.0.0.1:0/udp"]);
+        let origin = &plan.origins["a"];
+        let targets: Vec<String> = origin
+            .settings
+            .places
+            .iter()
+            .map(|place| place.target.to_string())
+            .collect();
+        assert_eq!(targets, ["127.0.0.1:1/udp", "h:2/udp"]);
+        assert_eq!(origin.settings.supervisor.check, Check::Off);
+        assert_eq!(origin.streams.timeouts.idle, Duration::from_secs(60));
+        assert_eq!(plan.listeners["b"].addresses[0].to_string(), "127.0.0.1:53");
+    }
 }
 
 #[test]

@@ -182,6 +182,7 @@ fn show_listener(listener: ListenerStatus) -> ListenerView {
         accepted: totals.accepted,
         denied: totals.denied,
         unserved: totals.unserved,
+        dropped: totals.dropped,
         ended: totals.ended,
         failed: totals.failed,
         bytes_to_origin: totals.to_origin,

@@ -79,7 +79,7 @@ fn words_that_are_nothing() {
     );
     only(
         &origin("protocol = \"gopher\""),
-        "3:12: `origin.a.protocol` cannot be \"gopher\" | one of: tcp",
+        "3:12: `origin.a.protocol` cannot be \"gopher\" | one of: tcp, udp",
     );
 }
 
@@ -214,18 +214,18 @@ fn what_is_not_built_yet_says_so() {
     let later = " | leave it out; a later version brings it";
     only(
         &origin("tls = {}"),
-        &format!("3:1: `origin.a.tls` is not built yet: this version carries raw TCP{later}"),
+        &format!("3:1: `origin.a.tls` is not built yet: this version carries raw TCP and UDP{later}"),
     );
     only(
         &origin("protocol = \"http\""),
         &format!(
-            "3:1: `origin.a.protocol` is not built yet: this version carries raw TCP, and \"http\" is more than that{later}"
+            "3:1: `origin.a.protocol` is not built yet: this version carries raw TCP and UDP, and \"http\" is more than that{later}"
         ),
     );
     only(
         &told("[origin.a]\naddress = \"https://api:443\"\n"),
         &format!(
-            "2:1: `origin.a.address` is not built yet: this version carries raw TCP, and \"https\" is more than that; write host:port{later}"
+            "2:1: `origin.a.address` is not built yet: this version carries raw TCP and UDP, and \"https\" is more than that; write host:port{later}"
         ),
     );
     only(
@@ -238,7 +238,7 @@ fn what_is_not_built_yet_says_so() {
     );
     only(
         &listen("address = \"127.0.0.1:1\"\ntls = {}"),
-        &format!("6:1: `listen.tls` is not built yet: this version carries raw TCP{later}"),
+        &format!("6:1: `listen.tls` is not built yet: this version carries raw TCP and UDP{later}"),
     );
     only(
         &origin("balance = \"hash\"\nhash_on = \"path\""),
@@ -361,4 +361,43 @@ fn the_reference_names_exactly_the_keys_that_are_read() {
         let expected = format!(" | keys here are: {}", keys.join(", "));
         assert!(told[0].ends_with(&expected), "{}: {told:?}", part.title);
     }
+}
+
+#[test]
+fn what_does_not_go_with_udp() {
+    let udp = |lines: &str| told(&format!("[origin.a]\naddress = \"udp://h:1\"\n{lines}\n"));
+    only(
+        &udp("protocol = \"tcp\""),
+        "2:11: `origin.a.address` cannot have h:1/udp in an origin that speaks tcp | an origin speaks one protocol; make another origin for the other",
+    );
+    only(
+        &told("[origin.a]\naddress = [\"udp://h:1\", \"unix:/run/x\"]\n"),
+        "2:11: `origin.a.address` cannot have unix:/run/x: UDP has no Unix sockets",
+    );
+    only(
+        &udp("health = { check = \"tcp\" }"),
+        "3:20: `origin.a.health.check` cannot be \"tcp\" of an origin that speaks udp",
+    );
+    for (lines, place, key) in [
+        ("health = { on_down = \"close\" }", "3:22", "health.on_down"),
+        ("hold = { half_close = true }", "3:23", "hold.half_close"),
+        ("timeouts = { stall = \"1s\" }", "3:22", "timeouts.stall"),
+    ] {
+        only(
+            &udp(lines),
+            &format!("{place}: `origin.a.{key}` goes with TCP only"),
+        );
+    }
+    only(
+        &udp("[[listen]]\naddress = \"unix:x.sock\"\norigin = \"a\""),
+        "4:11: unix:x.sock cannot lead to origin `a`, which speaks udp",
+    );
+    only(
+        &udp("[[listen]]\naddress = \"127.0.0.1:1\"\norigin = \"a\"\nmode = \"tcp\""),
+        "6:8: `listen.mode` cannot be \"tcp\": origin `a` speaks udp",
+    );
+    only(
+        &listen("address = \"127.0.0.1:1\"\nmode = \"udp\""),
+        "6:8: `listen.mode` cannot be \"udp\": origin `a` speaks tcp",
+    );
 }

@@ -1,0 +1,117 @@
+//! What only the whole configuration shows: listeners and origins that fit together.
+
+use std::collections::BTreeMap;
+
+use ipreconnect::Transport;
+use ipreconnect_proxy::ListenAddress;
+
+use super::load::{Assembly, Definition, Use};
+use super::mistake::Mistake;
+use super::origin::word;
+use super::section::nearest;
+
+impl Assembly<'_> {
+    /// Tells what does not fit, and gives listeners the transport of their origins.
+    pub(super) fn cross_check(&mut self) {
+        let uses = std::mem::take(&mut self.uses);
+        let mut seen = BTreeMap::new();
+        for one in &uses {
+            self.origin_of(one);
+            self.carry(one);
+            self.only_once_listened(one, &mut seen);
+        }
+        for (name, place) in &self.origins {
+            let listeners = &self.plan.listeners;
+            if !listeners.values().any(|listener| listener.origin == *name) {
+                let message = format!("no listener leads to origin `{name}`; it is only watched");
+                let warning = Mistake::new(message).at(&place.source, place.span.clone(), "");
+                self.warnings.push(warning);
+            }
+        }
+        if self.plan.listeners.is_empty() && self.mistakes.borrow().is_empty() {
+            let hint = "add [[listen]] with an address and an origin";
+            self.warnings
+                .push(Mistake::new("there is no listener").hint(hint));
+        }
+    }
+
+    fn origin_of(&self, one: &Use) {
+        let Some(listener) = self.plan.listeners.get(&one.listener) else {
+            return;
+        };
+        let origin = &listener.origin;
+        if self.origins.contains_key(origin) {
+            return;
+        }
+        let names = self.origins.keys().map(String::as_str);
+        let hint = match nearest(origin, names) {
+            Some(near) => format!("did you mean `{near}`?"),
+            None => format!("define it: [origin.{origin}] with an address"),
+        };
+        let message = format!("there is no origin `{origin}`");
+        self.wrong(message, &one.origin, "named here", &hint);
+    }
+
+    /// A listener carries what its origin speaks.
+    fn carry(&mut self, one: &Use) {
+        let Some(listener) = self.plan.listeners.get_mut(&one.listener) else {
+            return;
+        };
+        let Some(origin) = self.plan.origins.get(&listener.origin) else {
+            return;
+        };
+        let name = &listener.origin;
+        let mut mistake = None;
+        if let Some((mode, place)) = &one.mode
+            && *mode != origin.transport
+        {
+            let (mode, speaks) = (word(*mode), word(origin.transport));
+            let message =
+                format!("`listen.mode` cannot be {mode:?}: origin `{name}` speaks {speaks}");
+            mistake = Some((message, place));
+        }
+        if origin.transport == Transport::Udp {
+            for address in &mut listener.addresses {
+                match address {
+                    ListenAddress::Tcp(ip) => *address = ListenAddress::Udp(*ip),
+                    ListenAddress::Udp(_) => {}
+                    ListenAddress::Unix(_) => {
+                        let message =
+                            format!("{address} cannot lead to origin `{name}`, which speaks udp");
+                        mistake = Some((message, &one.address));
+                    }
+                }
+            }
+        }
+        if let Some((message, place)) = mistake {
+            self.wrong(message, place, "here", "");
+        }
+    }
+
+    fn only_once_listened<'a>(
+        &self,
+        one: &'a Use,
+        seen: &mut BTreeMap<ListenAddress, &'a Definition>,
+    ) {
+        let Some(listener) = self.plan.listeners.get(&one.listener) else {
+            return;
+        };
+        for address in &listener.addresses {
+            let is_any = address.ip().is_some_and(|address| address.port() == 0);
+            if let Some(first) = seen.get(address).filter(|_| !is_any) {
+                let message = format!("{address} is listened on twice");
+                self.twice(&message, first, &one.address);
+            } else {
+                seen.insert(address.clone(), &one.address);
+            }
+        }
+    }
+
+    fn wrong(&self, message: String, place: &Definition, label: &'static str, hint: &str) {
+        let mut mistake = Mistake::new(message).at(&place.source, place.span.clone(), label);
+        if !hint.is_empty() {
+            mistake = mistake.hint(hint.to_owned());
+        }
+        self.mistakes.borrow_mut().push(mistake);
+    }
+}
