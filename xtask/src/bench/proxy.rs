@@ -69,6 +69,14 @@ impl Program {
         self.started_by(Backup::Absent, Tuning::Bytes, directory)
     }
 
+    /// The same for datagrams.
+    pub(crate) fn datagram_carrier(&self, directory: &Path) -> io::Result<Command> {
+        if self.proxy == Proxy::Haproxy {
+            return Err(io::Error::other("it carries no UDP"));
+        }
+        self.started_by(Backup::Absent, Tuning::Datagrams, directory)
+    }
+
     fn started_by(&self, backup: Backup, tuning: Tuning, directory: &Path) -> io::Result<Command> {
         let write = |name: &str, text: String| {
             let path = directory.join(name);
@@ -116,13 +124,19 @@ enum Tuning {
     None,
     /// To carry bytes: one worker, equal buffers, splicing where it is to be had.
     Bytes,
+    /// To carry datagrams: one worker.
+    Datagrams,
 }
 
 /// Default settings.
 fn ipreconnect(backup: Backup, tuning: Tuning, directory: &Path) -> String {
     let workers = match tuning {
         Tuning::None => "",
-        Tuning::Bytes => "workers = 1\n",
+        Tuning::Bytes | Tuning::Datagrams => "workers = 1\n",
+    };
+    let scheme = match tuning {
+        Tuning::None | Tuning::Bytes => "",
+        Tuning::Datagrams => "udp://",
     };
     let backup = match backup {
         Backup::Present => format!(", \"127.0.0.1:{BACKUP_PORT}\""),
@@ -133,7 +147,7 @@ fn ipreconnect(backup: Backup, tuning: Tuning, directory: &Path) -> String {
         "[gateway]\n\
          state_dir = \"{}\"\n{workers}\n\
          [origin.bench]\n\
-         address = [\"127.0.0.1:{PREFERRED_PORT}\"{backup}]\n\n\
+         address = [\"{scheme}127.0.0.1:{PREFERRED_PORT}\"{backup}]\n\n\
          [[listen]]\n\
          address = \"127.0.0.1:{PROXY_PORT}\"\n\
          origin = \"bench\"\n",
@@ -146,7 +160,7 @@ fn ipreconnect(backup: Backup, tuning: Tuning, directory: &Path) -> String {
 fn haproxy(backup: Backup, tuning: Tuning) -> String {
     // Pipes for splicing need descriptors too.
     let (buffers, splice) = match tuning {
-        Tuning::None => ("    maxconn 8192\n", ""),
+        Tuning::None | Tuning::Datagrams => ("    maxconn 8192\n", ""),
         Tuning::Bytes => (
             "    maxconn 9000\n    maxpipes 256\n    tune.bufsize 65536\n",
             "    option splice-auto\n",
@@ -170,9 +184,18 @@ fn haproxy(backup: Backup, tuning: Tuning) -> String {
 }
 
 fn nginx(backup: Backup, tuning: Tuning, module: Option<&Path>, directory: &Path) -> String {
-    let buffers = match tuning {
-        Tuning::None => "",
-        Tuning::Bytes => "proxy_buffer_size 64k; tcp_nodelay on;",
+    let (udp, options) = match tuning {
+        Tuning::None => ("", "proxy_connect_timeout 500ms; proxy_next_upstream on;"),
+        Tuning::Bytes => (
+            "",
+            "proxy_connect_timeout 500ms; proxy_next_upstream on; proxy_buffer_size 64k; \
+             tcp_nodelay on;",
+        ),
+        Tuning::Datagrams => (" udp reuseport rcvbuf=4m", ""),
+    };
+    let backlog = match tuning {
+        Tuning::None | Tuning::Bytes => " backlog=4096",
+        Tuning::Datagrams => "",
     };
     let load = module.map_or_else(String::new, |module| {
         format!("load_module {};\n", module.display())
@@ -191,16 +214,20 @@ fn nginx(backup: Backup, tuning: Tuning, module: Option<&Path>, directory: &Path
          stream {{\n  \
          upstream bench {{\n    \
          server 127.0.0.1:{PREFERRED_PORT} max_fails=1 fail_timeout=1s;\n    {backup}\n  }}\n  \
-         server {{\n    listen 127.0.0.1:{PROXY_PORT} backlog=4096;\n    proxy_pass bench;\n    \
-         proxy_connect_timeout 500ms;\n    proxy_next_upstream on;\n    proxy_timeout 60s;{buffers}\n  }}\n}}\n",
+         server {{\n    listen 127.0.0.1:{PROXY_PORT}{udp}{backlog};\n    proxy_pass bench;\n    \
+         proxy_timeout 60s; {options}\n  }}\n}}\n",
         pid.display()
     )
 }
 
 fn envoy(backup: Backup, tuning: Tuning) -> String {
     let buffers = match tuning {
-        Tuning::None => "",
+        Tuning::None | Tuning::Datagrams => "",
         Tuning::Bytes => "per_connection_buffer_limit_bytes: 65536",
+    };
+    let listener = match tuning {
+        Tuning::None | Tuning::Bytes => envoy_streams(buffers),
+        Tuning::Datagrams => envoy_datagrams(),
     };
     let endpoint = |priority: u8, port: u16| {
         format!(
@@ -208,13 +235,43 @@ fn envoy(backup: Backup, tuning: Tuning) -> String {
              address: {{ socket_address: {{ address: 127.0.0.1, port_value: {port} }} }}\n"
         )
     };
+    let checks = match tuning {
+        Tuning::None | Tuning::Bytes => {
+            "    health_checks:\n    - { timeout: 0.5s, interval: 0.5s, no_traffic_interval: 0.5s, unhealthy_threshold: 2, \
+             healthy_threshold: 2, tcp_health_check: {} }\n"
+        }
+        Tuning::Datagrams => "",
+    };
     let mut endpoints = endpoint(0, PREFERRED_PORT);
     if backup == Backup::Present {
         endpoints += &endpoint(1, BACKUP_PORT);
     }
     format!(
         "static_resources:
-  listeners:
+{listener}  clusters:
+  - name: bench
+    type: STATIC
+    connect_timeout: 0.5s
+    {buffers}
+{checks}    outlier_detection:
+      split_external_local_origin_errors: true
+      consecutive_local_origin_failure: 2
+      interval: 0.5s
+      base_ejection_time: 1s
+      max_ejection_percent: 100
+    circuit_breakers:
+      thresholds:
+      - {{ max_connections: 16384, max_pending_requests: 16384, max_requests: 16384, max_retries: 1024 }}
+    load_assignment:
+      cluster_name: bench
+      endpoints:
+{endpoints}"
+    )
+}
+
+fn envoy_streams(buffers: &str) -> String {
+    format!(
+        "  listeners:
   - name: bench
     address: {{ socket_address: {{ address: 127.0.0.1, port_value: {PROXY_PORT} }} }}
     tcp_backlog_size: 4096
@@ -228,25 +285,28 @@ fn envoy(backup: Backup, tuning: Tuning) -> String {
           cluster: bench
           max_connect_attempts: 20
           backoff_options: {{ base_interval: 0.05s, max_interval: 0.25s }}
-  clusters:
+"
+    )
+}
+
+fn envoy_datagrams() -> String {
+    format!(
+        "  listeners:
   - name: bench
-    type: STATIC
-    connect_timeout: 0.5s
-    {buffers}
-    health_checks:
-    - {{ timeout: 0.5s, interval: 0.5s, no_traffic_interval: 0.5s, unhealthy_threshold: 2, healthy_threshold: 2, tcp_health_check: {{}} }}
-    outlier_detection:
-      split_external_local_origin_errors: true
-      consecutive_local_origin_failure: 2
-      interval: 0.5s
-      base_ejection_time: 1s
-      max_ejection_percent: 100
-    circuit_breakers:
-      thresholds:
-      - {{ max_connections: 16384, max_pending_requests: 16384, max_requests: 16384, max_retries: 1024 }}
-    load_assignment:
-      cluster_name: bench
-      endpoints:
-{endpoints}"
+    address: {{ socket_address: {{ protocol: UDP, address: 127.0.0.1, port_value: {PROXY_PORT} }} }}
+    listener_filters:
+    - name: envoy.filters.udp_listener.udp_proxy
+      typed_config:
+        \"@type\": type.googleapis.com/envoy.extensions.filters.udp.udp_proxy.v3.UdpProxyConfig
+        stat_prefix: bench
+        idle_timeout: 60s
+        matcher:
+          on_no_match:
+            action:
+              name: route
+              typed_config:
+                \"@type\": type.googleapis.com/envoy.extensions.filters.udp.udp_proxy.v3.Route
+                cluster: bench
+"
     )
 }

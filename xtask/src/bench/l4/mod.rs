@@ -1,6 +1,7 @@
 //! `cargo xtask bench l4`: what it costs to carry raw TCP, side by side with HAProxy, nginx and Envoy.
 
 mod client;
+mod datagrams;
 mod play;
 pub(crate) mod server;
 mod table;

@@ -11,9 +11,9 @@ use serde::{Deserialize, Serialize};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep};
 
-use super::client;
 use super::task::Task;
 use super::usage::Tree;
+use super::{client, datagrams};
 use crate::bench::cpu::Cores;
 use crate::bench::peers;
 use crate::bench::process::{self, Process};
@@ -96,14 +96,17 @@ fn carry_out(order: &Order) -> io::Result<Vec<f64>> {
     let directory = tempfile::tempdir()?;
     let log = directory.path().join("output");
     let _origin = Process::server(&["l4-origin", "--port", &PREFERRED_PORT.to_string()])?;
-    let mut command = order.program.carrier(directory.path())?;
+    let mut command = match order.task {
+        Task::Datagrams => order.program.datagram_carrier(directory.path())?,
+        _ => order.program.carrier(directory.path())?,
+    };
     let mut proxy = cores.as_proxy(|| Process::proxy(&mut command, &log))?;
     let tree = Tree::of(proxy.id());
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
     runtime.block_on(async {
-        if !serves(&mut proxy).await {
+        if !serves(&mut proxy, order.task).await {
             let told = process::told(&log);
             return Err(io::Error::other(format!("it did not serve: {told}")));
         }
@@ -112,6 +115,7 @@ fn carry_out(order: &Order) -> io::Result<Vec<f64>> {
             Task::Exchange => exchange(&tree).await,
             Task::Connections => connections(&tree).await,
             Task::Crowd => crowd(&tree).await,
+            Task::Datagrams => datagrams(&tree).await,
             Task::Idle => idle(&tree).await,
         }
     })
@@ -122,10 +126,14 @@ fn target() -> SocketAddr {
 }
 
 /// Waits until the origin answers through the proxy.
-async fn serves(proxy: &mut Process) -> bool {
+async fn serves(proxy: &mut Process, task: Task) -> bool {
     let deadline = Instant::now() + START;
     while Instant::now() < deadline && !proxy.has_ended() {
-        if client::visit(target()).await.is_ok() {
+        let served = match task {
+            Task::Datagrams => datagrams::is_answered(target()),
+            _ => client::visit(target()).await.is_ok(),
+        };
+        if served {
             return true;
         }
         sleep(Duration::from_millis(20)).await;
@@ -194,6 +202,20 @@ async fn crowd(tree: &Tree) -> io::Result<Vec<f64>> {
         took.as_secs_f64() * 1e3,
         used * 1e6 / CROWD as f64,
         failed as f64,
+    ])
+}
+
+async fn datagrams(tree: &Tree) -> io::Result<Vec<f64>> {
+    let clients = datagrams::clients(target(), CONVERSATIONS)?;
+    datagrams::exchange(&clients, Duration::from_millis(500))?;
+    let work = async { datagrams::exchange(&clients, LASTING) };
+    let (used, seen) = costing(tree, work).await?;
+    let seen = seen?;
+    let both = 2.0 * seen.answered as f64;
+    Ok(vec![
+        both / used,
+        both / LASTING.as_secs_f64(),
+        seen.lost as f64,
     ])
 }
 

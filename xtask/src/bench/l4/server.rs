@@ -25,6 +25,12 @@ pub(crate) fn run(port: &str) -> ExitCode {
         eprintln!("error: {port} is no port");
         return ExitCode::from(2);
     };
+    // On a thread of its own: datagrams come with a queue of their own.
+    std::thread::spawn(move || {
+        if let Err(error) = super::datagrams::answer(port) {
+            eprintln!("error: the UDP origin on port {port} ended: {error}");
+        }
+    });
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build();

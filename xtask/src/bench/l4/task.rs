@@ -13,6 +13,7 @@ pub(crate) enum Task {
     Exchange,
     Connections,
     Crowd,
+    Datagrams,
     Idle,
 }
 
@@ -23,6 +24,7 @@ impl Subject for Task {
         Self::Exchange,
         Self::Connections,
         Self::Crowd,
+        Self::Datagrams,
         Self::Idle,
     ];
 
@@ -33,6 +35,7 @@ impl Subject for Task {
             Self::Exchange => "exchange",
             Self::Connections => "connections",
             Self::Crowd => "crowd",
+            Self::Datagrams => "datagrams",
             Self::Idle => "idle",
         }
     }
@@ -46,6 +49,7 @@ impl Task {
             Self::Exchange => "One byte and its answer, on 64 long connections",
             Self::Connections => "New connections",
             Self::Crowd => "4,000 connections at once",
+            Self::Datagrams => "UDP",
             Self::Idle => "Idle connections",
         }
     }
@@ -73,8 +77,12 @@ impl Task {
                 "4,000 connections are opened in one instant, each asks one line; the time until the last one is \
                  answered."
             }
+            Self::Datagrams => {
+                "64 clients send a datagram of 64 bytes, wait for the origin to send it back, and begin again, for 5 s. \
+                 What is not answered within 100 ms is lost. Datagrams are counted in both directions."
+            }
             Self::Idle => {
-                "4,000 connections exchange one byte and then rest for 10 s. Memory: what the proxy's processes \
+                "8,000 connections exchange one byte and then rest for 10 s. Memory: what the proxy's processes \
                  hold more than before (resident, private), for each connection. Then all are closed at once."
             }
         }
@@ -87,6 +95,7 @@ impl Task {
             Self::Exchange => &["CPU µs an exchange", "p50 µs", "p99 µs", "answered, %"],
             Self::Connections => &["CPU µs a connection", "connections a second", "failed"],
             Self::Crowd => &["last answered, ms", "CPU µs a connection", "failed"],
+            Self::Datagrams => &["datagrams a CPU second", "datagrams a second", "lost"],
             Self::Idle => &["bytes a connection", "CPU ms in 10 s", "closed after ms"],
         }
     }

@@ -214,7 +214,9 @@ fn what_is_not_built_yet_says_so() {
     let later = " | leave it out; a later version brings it";
     only(
         &origin("tls = {}"),
-        &format!("3:1: `origin.a.tls` is not built yet: this version carries raw TCP and UDP{later}"),
+        &format!(
+            "3:1: `origin.a.tls` is not built yet: this version carries raw TCP and UDP{later}"
+        ),
     );
     only(
         &origin("protocol = \"http\""),
