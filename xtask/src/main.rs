@@ -15,7 +15,7 @@ cargo xtask bench recovery [--rounds N] [--only NAME]... [--current-peers]
                              Envoy; NAME is a scenario or a proxy; --current-peers takes current
                              builds of the peers instead of the system's
 cargo xtask bench l4 [--rounds N] [--only NAME]... [--current-peers]
-                             what it costs to carry raw TCP; NAME is a task or a proxy
+                             what it costs to carry raw TCP and UDP; NAME is a task or a proxy
 cargo xtask help             this";
 
 fn main() -> ExitCode {
@@ -30,7 +30,7 @@ fn main() -> ExitCode {
         // The processes that a benchmark is made of.
         ["bench-round", order] => bench::round::run(order),
         ["bench-l4-round", order] => bench::l4::round(order),
-        ["l4-origin", "--port", port] => bench::l4::server::run(port),
+        ["l4-origin", "--port", port, "--burst", burst] => bench::l4::server::run(port, burst),
         ["origin", "--port", port, "--name", name] => bench::origin::run(port, name),
         [] | ["help" | "--help" | "-h"] => {
             println!("{HELP}");

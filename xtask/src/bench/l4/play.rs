@@ -29,7 +29,7 @@ const EVERY: Duration = Duration::from_micros(125);
 const VISITORS: usize = 32;
 const CROWD: usize = 4_000;
 const RESTING: usize = 8_000;
-const REST: Duration = Duration::from_secs(10);
+const REST: Duration = Duration::from_secs(60);
 
 /// What to do in a round.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -95,9 +95,10 @@ fn carry_out(order: &Order) -> io::Result<Vec<f64>> {
     cores.enter()?;
     let directory = tempfile::tempdir()?;
     let log = directory.path().join("output");
-    let _origin = Process::server(&["l4-origin", "--port", &PREFERRED_PORT.to_string()])?;
+    let (port, burst) = (PREFERRED_PORT.to_string(), order.task.burst().to_string());
+    let _origin = Process::server(&["l4-origin", "--port", &port, "--burst", &burst])?;
     let mut command = match order.task {
-        Task::Datagrams => order.program.datagram_carrier(directory.path())?,
+        Task::Datagrams | Task::Bursts => order.program.datagram_carrier(directory.path())?,
         _ => order.program.carrier(directory.path())?,
     };
     let mut proxy = cores.as_proxy(|| Process::proxy(&mut command, &log))?;
@@ -115,7 +116,7 @@ fn carry_out(order: &Order) -> io::Result<Vec<f64>> {
             Task::Exchange => exchange(&tree).await,
             Task::Connections => connections(&tree).await,
             Task::Crowd => crowd(&tree).await,
-            Task::Datagrams => datagrams(&tree).await,
+            Task::Datagrams | Task::Bursts => datagrams(&tree, order.task.burst()).await,
             Task::Idle => idle(&tree).await,
         }
     })
@@ -130,7 +131,7 @@ async fn serves(proxy: &mut Process, task: Task) -> bool {
     let deadline = Instant::now() + START;
     while Instant::now() < deadline && !proxy.has_ended() {
         let served = match task {
-            Task::Datagrams => datagrams::is_answered(target()),
+            Task::Datagrams | Task::Bursts => datagrams::is_answered(target()),
             _ => client::visit(target()).await.is_ok(),
         };
         if served {
@@ -205,10 +206,10 @@ async fn crowd(tree: &Tree) -> io::Result<Vec<f64>> {
     ])
 }
 
-async fn datagrams(tree: &Tree) -> io::Result<Vec<f64>> {
-    let clients = datagrams::clients(target(), CONVERSATIONS)?;
-    datagrams::exchange(&clients, Duration::from_millis(500))?;
-    let work = async { datagrams::exchange(&clients, LASTING) };
+async fn datagrams(tree: &Tree, burst: usize) -> io::Result<Vec<f64>> {
+    let clients = datagrams::clients(target(), CONVERSATIONS, burst)?;
+    datagrams::exchange(&clients, burst, Duration::from_millis(500))?;
+    let work = async { datagrams::exchange(&clients, burst, LASTING) };
     let (used, seen) = costing(tree, work).await?;
     let seen = seen?;
     let both = 2.0 * seen.answered as f64;

@@ -20,14 +20,14 @@ pub(super) const LINE: u8 = b'L';
 const PIECE: usize = 256 * 1024;
 
 /// Serves for ever.
-pub(crate) fn run(port: &str) -> ExitCode {
-    let Ok(port) = port.parse() else {
-        eprintln!("error: {port} is no port");
+pub(crate) fn run(port: &str, burst: &str) -> ExitCode {
+    let (Ok(port), Ok(burst)) = (port.parse(), burst.parse()) else {
+        eprintln!("error: {port} is no port, or {burst} no number");
         return ExitCode::from(2);
     };
     // On a thread of its own: datagrams come with a queue of their own.
     std::thread::spawn(move || {
-        if let Err(error) = super::datagrams::answer(port) {
+        if let Err(error) = super::datagrams::answer(port, burst) {
             eprintln!("error: the UDP origin on port {port} ended: {error}");
         }
     });

@@ -14,6 +14,7 @@ pub(crate) enum Task {
     Connections,
     Crowd,
     Datagrams,
+    Bursts,
     Idle,
 }
 
@@ -25,6 +26,7 @@ impl Subject for Task {
         Self::Connections,
         Self::Crowd,
         Self::Datagrams,
+        Self::Bursts,
         Self::Idle,
     ];
 
@@ -36,6 +38,7 @@ impl Subject for Task {
             Self::Connections => "connections",
             Self::Crowd => "crowd",
             Self::Datagrams => "datagrams",
+            Self::Bursts => "bursts",
             Self::Idle => "idle",
         }
     }
@@ -49,7 +52,8 @@ impl Task {
             Self::Exchange => "One byte and its answer, on 64 long connections",
             Self::Connections => "New connections",
             Self::Crowd => "4,000 connections at once",
-            Self::Datagrams => "UDP",
+            Self::Datagrams => "UDP, one by one",
+            Self::Bursts => "UDP, in bursts",
             Self::Idle => "Idle connections",
         }
     }
@@ -81,10 +85,22 @@ impl Task {
                 "64 clients send a datagram of 64 bytes, wait for the origin to send it back, and begin again, for 5 s. \
                  What is not answered within 100 ms is lost. Datagrams are counted in both directions."
             }
+            Self::Bursts => {
+                "The same, but each client sends 8 datagrams at once, as QUIC does: clients and origin have the kernel \
+                 cut what they send (`UDP_SEGMENT`) and put together what comes (`UDP_GRO`)."
+            }
             Self::Idle => {
-                "8,000 connections exchange one byte and then rest for 10 s. Memory: what the proxy's processes \
+                "8,000 connections exchange one byte and then rest for a minute. Memory: what the proxy's processes \
                  hold more than before (resident, private), for each connection. Then all are closed at once."
             }
+        }
+    }
+
+    /// Datagrams that a client sends at once.
+    pub(crate) fn burst(self) -> usize {
+        match self {
+            Self::Bursts => 8,
+            _ => 1,
         }
     }
 
@@ -95,8 +111,14 @@ impl Task {
             Self::Exchange => &["CPU µs an exchange", "p50 µs", "p99 µs", "answered, %"],
             Self::Connections => &["CPU µs a connection", "connections a second", "failed"],
             Self::Crowd => &["last answered, ms", "CPU µs a connection", "failed"],
-            Self::Datagrams => &["datagrams a CPU second", "datagrams a second", "lost"],
-            Self::Idle => &["bytes a connection", "CPU ms in 10 s", "closed after ms"],
+            Self::Datagrams | Self::Bursts => {
+                &["datagrams a CPU second", "datagrams a second", "lost"]
+            }
+            Self::Idle => &[
+                "bytes a connection",
+                "CPU ms in that minute",
+                "closed after ms",
+            ],
         }
     }
 }

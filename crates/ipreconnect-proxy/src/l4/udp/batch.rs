@@ -8,7 +8,7 @@ use std::os::fd::{AsFd, AsRawFd};
 use std::ptr;
 
 /// Datagrams in one batch.
-pub(super) const SLOTS: usize = 64;
+pub(super) const SLOTS: usize = 256;
 /// The longest datagram, or as many as the kernel puts together, fits.
 const BUFFER: usize = 64 * 1024;
 /// Control messages of one datagram: a local address and a segment size, with room to spare.
@@ -26,17 +26,35 @@ pub(super) struct Batch {
     vectors: Box<[libc::iovec]>,
     headers: Box<[libc::mmsghdr]>,
     received: Box<[Received]>,
-    /// What was made ready to be sent.
-    forwards: Box<[Option<Forward>]>,
     used: usize,
+    /// Messages to be sent, each of one or several slots' bytes.
+    outgoing: Box<[libc::mmsghdr]>,
+    /// The slots of each message, as places in `pieces`.
+    runs: Vec<Run>,
+    pieces: Box<[libc::iovec]>,
+    taken: usize,
 }
 
-/// Where a slot is to be sent.
-#[derive(Clone, Copy)]
-struct Forward {
+/// One message: datagrams of one length, but for the last, and where they go.
+#[derive(Clone, Debug)]
+struct Run {
+    pieces: Range<usize>,
+    bytes: usize,
+    segment: usize,
     to: Option<SocketAddr>,
     from: Option<IpAddr>,
 }
+
+/// Longer datagrams are sent alone: what does not fit into one packet is not cut into segments.
+const MERGED: usize = 1_400;
+/// Datagrams in one message (`UDP_MAX_SEGMENTS` of the kernels that have least), and their bytes.
+const SEGMENTS: usize = 64;
+const MESSAGE: usize = 65_000;
+
+const NOTHING: libc::iovec = libc::iovec {
+    iov_base: ptr::null_mut(),
+    iov_len: 0,
+};
 
 /// One received datagram, or several of one length that the kernel put together.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -65,19 +83,16 @@ impl Batch {
             // SAFETY: all zeroes is a `sockaddr_storage` of no family.
             names: vec![unsafe { std::mem::zeroed() }; SLOTS].into(),
             controls: vec![Control([0; CONTROL]); SLOTS].into(),
-            vectors: vec![
-                libc::iovec {
-                    iov_base: ptr::null_mut(),
-                    iov_len: 0,
-                };
-                SLOTS
-            ]
-            .into(),
+            vectors: vec![NOTHING; SLOTS].into(),
             // SAFETY: all zeroes is an `mmsghdr` without name, buffers and control messages.
             headers: vec![unsafe { std::mem::zeroed() }; SLOTS].into(),
             received: vec![Received::default(); SLOTS].into(),
-            forwards: vec![None; SLOTS].into(),
             used: 0,
+            // SAFETY: as above.
+            outgoing: vec![unsafe { std::mem::zeroed() }; SLOTS].into(),
+            runs: Vec::with_capacity(SLOTS),
+            pieces: vec![NOTHING; SLOTS].into(),
+            taken: 0,
         };
         // What is boxed stays where it is for as long as the batch lives.
         let buffers = batch.buffers.chunks_mut(BUFFER);
@@ -97,6 +112,13 @@ impl Batch {
     /// Forgets what was received.
     pub(super) fn clear(&mut self) {
         self.used = 0;
+        self.unqueue();
+    }
+
+    /// Forgets what is queued.
+    pub(super) fn unqueue(&mut self) {
+        self.runs.clear();
+        self.taken = 0;
     }
 
     /// Slots that are taken.
@@ -148,6 +170,22 @@ impl Batch {
             self.received[slot] = self.parse(slot);
         }
         Ok(begin..self.used)
+    }
+
+    /// Receives one datagram on a connected socket: the cheapest way for a socket that has one.
+    pub(super) fn receive_one(&mut self, socket: &impl AsFd) -> io::Result<Range<usize>> {
+        let slot = self.used;
+        let begin = slot * BUFFER;
+        let Some(buffer) = self.buffers.get_mut(begin..begin + BUFFER) else {
+            return Ok(slot..slot);
+        };
+        let length = rustix::net::recv(socket, buffer, rustix::net::RecvFlags::DONTWAIT)?.0;
+        self.received[slot] = Received {
+            length,
+            ..Received::default()
+        };
+        self.used = slot + 1;
+        Ok(slot..slot + 1)
     }
 
     /// What is in a slot.
@@ -209,36 +247,176 @@ impl Batch {
         bytes.chunks(segment.max(1)).chain(empty)
     }
 
-    /// Makes what is in a slot ready to be sent: to `to`, or to whom the socket is connected; from
-    /// `from`, or from where the kernel chooses; in segments, if it came in several.
-    pub(super) fn forward(&mut self, slot: usize, to: Option<SocketAddr>, from: Option<IpAddr>) {
-        self.forwards[slot] = Some(Forward { to, from });
-        let Received {
-            length, segment, ..
-        } = self.received(slot);
-        self.address(slot, Forward { to, from }, length, segment);
+    /// Queues slots, in order: to `to`, or to whom the socket is connected; from `from`, or from where
+    /// the kernel chooses. Datagrams of one length go together, and the kernel takes them apart
+    /// (udp(7), `UDP_SEGMENT`).
+    pub(super) fn queue(
+        &mut self,
+        slots: impl IntoIterator<Item = usize>,
+        to: Option<SocketAddr>,
+        from: Option<IpAddr>,
+    ) {
+        let mut open: Option<Run> = None;
+        for slot in slots {
+            let Received {
+                length, segment, ..
+            } = self.received(slot);
+            let Some(piece) = self.pieces.get_mut(self.taken) else {
+                break;
+            };
+            *piece = libc::iovec {
+                iov_base: self.vectors[slot].iov_base,
+                iov_len: length,
+            };
+            self.taken += 1;
+            match &mut open {
+                Some(run) if run.takes(length, segment.map(usize::from)) => {
+                    run.pieces.end = self.taken;
+                    run.bytes += length;
+                }
+                _ => {
+                    self.runs.extend(open.replace(Run {
+                        pieces: self.taken - 1..self.taken,
+                        bytes: length,
+                        segment: segment.map_or(length, usize::from),
+                        to,
+                        from,
+                    }));
+                }
+            }
+        }
+        self.runs.extend(open);
     }
 
-    fn address(&mut self, slot: usize, forward: Forward, length: usize, segment: Option<u16>) {
-        let Forward { to, from } = forward;
-        self.vectors[slot].iov_len = length;
-        let name = &mut self.names[slot];
-        let header = &mut self.headers[slot].msg_hdr;
-        (header.msg_name, header.msg_namelen) = match to {
+    /// Datagrams that are queued.
+    pub(super) fn queued(&self) -> usize {
+        self.runs.iter().map(Run::datagrams).sum()
+    }
+
+    /// Sends what is queued, in order. Returns how many datagrams were sent, and what stopped the
+    /// next one; what is left stays queued.
+    ///
+    /// An ICMP error that a connected socket has to tell is told once, and lost where earlier messages
+    /// of the same call were sent (sendmmsg(2)). So the message after it is tried alone: if that
+    /// works, there was such an error.
+    pub(super) fn send(&mut self, socket: &impl AsFd) -> (usize, Option<io::Error>) {
+        let mut sent = 0;
+        while !self.runs.is_empty() {
+            let wanted = self.runs.len();
+            match self.send_runs(socket, wanted) {
+                Ok(count) => {
+                    let is_connected = self.runs.iter().any(|run| run.to.is_none());
+                    sent += self
+                        .runs
+                        .drain(..count)
+                        .map(|run| run.datagrams())
+                        .sum::<usize>();
+                    if count < wanted && is_connected {
+                        match self.send_runs(socket, 1) {
+                            Ok(_) => {
+                                sent += self
+                                    .runs
+                                    .drain(..1)
+                                    .map(|run| run.datagrams())
+                                    .sum::<usize>();
+                                let refused = io::Error::from_raw_os_error(libc::ECONNREFUSED);
+                                return (sent, Some(refused));
+                            }
+                            Err(error) => return (sent, Some(error)),
+                        }
+                    }
+                }
+                Err(error) => return (sent, Some(error)),
+            }
+        }
+        self.unqueue();
+        (sent, None)
+    }
+
+    /// Sends the first queued message as single datagrams, if that is what `error` asks for; then
+    /// drops it. Returns how many datagrams were lost.
+    pub(super) fn send_apart(&mut self, socket: &impl AsFd, error: &io::Error) -> u64 {
+        if self.runs.is_empty() {
+            return 0;
+        }
+        let run = self.runs.remove(0);
+        // udp(7): the path takes no segments of that size, or the device computes no checksums.
+        let reasons = [libc::EINVAL, libc::EMSGSIZE, libc::EIO, libc::EOPNOTSUPP];
+        let is_reason = error
+            .raw_os_error()
+            .is_some_and(|errno| reasons.contains(&errno));
+        if !is_reason || run.datagrams() == 1 {
+            return run.datagrams() as u64;
+        }
+        let rest = std::mem::take(&mut self.runs);
+        let (piece, mut lost) = (run.pieces.start, 0);
+        for place in run.pieces.clone() {
+            let whole = self.pieces[place];
+            let mut begin = 0;
+            while begin < whole.iov_len {
+                let length = run.segment.min(whole.iov_len - begin);
+                self.pieces[piece] = libc::iovec {
+                    iov_base: whole.iov_base.wrapping_byte_add(begin),
+                    iov_len: length,
+                };
+                self.runs.push(Run {
+                    pieces: piece..piece + 1,
+                    bytes: length,
+                    segment: length,
+                    ..run.clone()
+                });
+                lost += u64::from(self.send_runs(socket, 1).is_err());
+                self.runs.clear();
+                begin += length;
+            }
+        }
+        self.runs = rest;
+        lost
+    }
+
+    /// One call with the first `count` messages; returns how many were sent.
+    fn send_runs(&mut self, socket: &impl AsFd, count: usize) -> io::Result<usize> {
+        for index in 0..count.min(SLOTS) {
+            self.prepare(index);
+        }
+        // SAFETY: every header that counts names a name, buffers and control messages of this batch,
+        // of the lengths that were just set.
+        let sent = unsafe {
+            libc::sendmmsg(
+                socket.as_fd().as_raw_fd(),
+                self.outgoing.as_mut_ptr(),
+                count.min(SLOTS) as libc::c_uint,
+                libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL,
+            )
+        };
+        usize::try_from(sent).map_err(|_| io::Error::last_os_error())
+    }
+
+    /// Fills the header of a queued message.
+    fn prepare(&mut self, index: usize) {
+        let Some(run) = self.runs.get(index) else {
+            return;
+        };
+        let name = &mut self.names[index];
+        let header = &mut self.outgoing[index].msg_hdr;
+        (header.msg_name, header.msg_namelen) = match run.to {
             Some(to) => {
                 let length = write_address(name, to);
                 (ptr::from_mut(name).cast(), length)
             }
             None => (ptr::null_mut(), 0),
         };
+        header.msg_iov = &raw mut self.pieces[run.pieces.start];
+        header.msg_iovlen = run.pieces.len();
         header.msg_flags = 0;
-        header.msg_control = self.controls[slot].0.as_mut_ptr().cast();
-        header.msg_controllen = if from.is_some() || segment.is_some() {
+        let segment = (run.datagrams() > 1).then_some(run.segment as u16);
+        header.msg_control = self.controls[index].0.as_mut_ptr().cast();
+        header.msg_controllen = if run.from.is_some() || segment.is_some() {
             CONTROL
         } else {
             0
         };
-        // SAFETY: the control buffer is the slot's own, long enough for both messages, aligned as a
+        // SAFETY: the control buffer is this batch's own, long enough for both messages, aligned as a
         // `cmsghdr` wants it, and its length is set to what was written.
         unsafe {
             let mut next = libc::CMSG_FIRSTHDR(&raw const *header);
@@ -254,7 +432,7 @@ impl Batch {
                     next = next.byte_add(space);
                 }
             };
-            match from {
+            match run.from {
                 Some(IpAddr::V4(ip)) => {
                     let info = libc::in_pktinfo {
                         ipi_ifindex: 0,
@@ -297,64 +475,22 @@ impl Batch {
             header.msg_controllen = length;
         }
     }
+}
 
-    /// Sends slots that were made ready, in order, and returns how many were sent. If fewer were than
-    /// asked for, something stopped the next one, and may not do so again: an ICMP error that a
-    /// connected socket has to tell is told once (sendmmsg(2)).
-    pub(super) fn send(&mut self, socket: &impl AsFd, slots: Range<usize>) -> io::Result<usize> {
-        let Some(headers) = self.headers.get_mut(slots).filter(|some| !some.is_empty()) else {
-            return Ok(0);
-        };
-        // SAFETY: every header names a slot's own name, buffer and control messages, of the lengths
-        // that were set when it was made ready.
-        let count = unsafe {
-            libc::sendmmsg(
-                socket.as_fd().as_raw_fd(),
-                headers.as_mut_ptr(),
-                headers.len() as libc::c_uint,
-                libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL,
-            )
-        };
-        usize::try_from(count).map_err(|_| io::Error::last_os_error())
+impl Run {
+    /// Whether a further slot may go with it: all datagrams but the last have one length.
+    fn takes(&self, length: usize, segment: Option<usize>) -> bool {
+        let is_even = self.segment > 0 && self.bytes.is_multiple_of(self.segment);
+        is_even
+            && self.segment <= MERGED
+            && (1..=self.segment).contains(&segment.unwrap_or(length))
+            && segment.is_none_or(|segment| segment == self.segment)
+            && self.bytes + length <= MESSAGE
+            && (self.bytes + length).div_ceil(self.segment) <= SEGMENTS
     }
 
-    /// Sends a slot that could not be sent in segments one by one; false if that was not the reason,
-    /// or is in vain.
-    pub(super) fn send_apart(
-        &mut self,
-        socket: &impl AsFd,
-        slot: usize,
-        error: &io::Error,
-    ) -> bool {
-        // udp(7): the path takes no segments of that size, or the device does not compute checksums.
-        let reasons = [libc::EINVAL, libc::EMSGSIZE, libc::EIO, libc::EOPNOTSUPP];
-        let forward = self.forwards.get(slot).copied().flatten();
-        let Received {
-            length: whole,
-            segment,
-            ..
-        } = self.received(slot);
-        let (Some(forward), Some(segment)) = (forward, segment) else {
-            return false;
-        };
-        if !error
-            .raw_os_error()
-            .is_some_and(|errno| reasons.contains(&errno))
-        {
-            return false;
-        }
-        let base = self.vectors[slot].iov_base;
-        let mut all = true;
-        let mut begin = 0;
-        while begin < whole {
-            let length = usize::from(segment).min(whole - begin);
-            self.address(slot, forward, length, None);
-            self.vectors[slot].iov_base = base.wrapping_byte_add(begin);
-            all &= self.send(socket, slot..slot + 1).is_ok();
-            begin += length;
-        }
-        self.vectors[slot].iov_base = base;
-        all
+    fn datagrams(&self) -> usize {
+        self.bytes.div_ceil(self.segment.max(1)).max(1)
     }
 }
 

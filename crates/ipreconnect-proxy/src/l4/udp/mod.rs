@@ -9,6 +9,7 @@
 //! refuses, it goes to the next one, or waits in the hold.
 
 mod batch;
+mod groups;
 mod session;
 mod table;
 
@@ -40,7 +41,8 @@ use crate::counters::Counters;
 use crate::number;
 use crate::places::Places;
 use batch::{Batch, Received, SLOTS, Senders};
-use session::Session;
+use groups::{Groups, Slots};
+use session::{Burst, Session};
 use table::{Client, Key, Table};
 
 pub(crate) use batch::{put_together, tell_destination};
@@ -70,8 +72,7 @@ pub(crate) struct Datagrams {
     bound: Option<IpAddr>,
     poll: Socket,
     sessions: Table,
-    /// Sessions that may have more to read, and whose readiness will not be told again.
-    unread: Vec<Key>,
+    groups: Groups,
     holding: Option<Holding>,
     held: usize,
     source: Arc<ArcSwap<Route>>,
@@ -79,6 +80,8 @@ pub(crate) struct Datagrams {
     seen: Arc<Snapshot>,
     /// Counts what was seen of the origin.
     look: u64,
+    /// Counts how often all sessions were read to their end.
+    turn: u64,
     counters: Arc<Counters>,
     places: Arc<Places>,
     tick: Interval,
@@ -105,13 +108,14 @@ impl Datagrams {
             bound: (!local.ip().is_unspecified()).then_some(local.ip()),
             poll: register(poll)?,
             sessions: Table::default(),
-            unread: Vec::new(),
+            groups: Groups::default(),
             holding: None,
             held: 0,
             seen: current.origin().snapshot(),
             source: route,
             route: current,
             look: 1,
+            turn: 1,
             counters,
             places,
             tick,
@@ -165,22 +169,22 @@ impl Datagrams {
     fn take_in(&mut self, batch: &mut Batch, slots: Range<usize>) {
         self.look();
         let now = clock::now();
-        let mut begin = slots.start;
-        while begin < slots.end {
-            let first = batch.received(begin);
-            let mut end = begin + 1;
-            while end < slots.end && {
-                let next = batch.received(end);
-                (next.from, next.to) == (first.from, first.to)
-            } {
-                end += 1;
+        let mut groups = std::mem::take(&mut self.groups);
+        groups.begin();
+        for slot in slots {
+            match self.session_of(batch.received(slot), now) {
+                Some(key) => {
+                    if let Some(session) = self.sessions.get_mut(key) {
+                        groups.add(key, slot, &mut session.group);
+                    }
+                }
+                None => self.counters.dropped(1),
             }
-            match self.session_of(first, now) {
-                Some(key) => self.carry_up(batch, key, begin..end, now),
-                None => self.counters.dropped((end - begin) as u64),
-            }
-            begin = end;
         }
+        for (key, slots) in groups.each() {
+            self.carry_up(batch, key, &slots, now);
+        }
+        self.groups = groups;
     }
 
     /// The session of who sent this, made if there is none and there may be one.
@@ -215,89 +219,83 @@ impl Datagrams {
         Some(self.sessions.insert(session))
     }
 
-    fn carry_up(&mut self, batch: &mut Batch, key: Key, slots: Range<usize>, now: Instant) {
+    fn carry_up(&mut self, batch: &mut Batch, key: Key, slots: &Slots<'_>, now: Instant) {
         self.sessions.touch(key, now);
-        let bytes = slots.clone().map(|slot| batch.received(slot).length).sum();
+        let bytes = slots.iter().map(|slot| batch.received(slot).length).sum();
         self.counters.carried_to_origin(bytes);
         let is_open = self.find_way(key, now);
         let holds = self
             .sessions
             .get_mut(key)
             .is_some_and(|one| one.is_holding());
-        let left = if is_open && !holds {
+        let sent = if is_open && !holds {
             self.send_on(batch, key, slots, now)
         } else {
-            slots
+            0
         };
-        for slot in left {
-            for datagram in batch.datagrams(slot) {
-                self.hold(datagram, key, now);
-            }
+        let datagrams = slots.iter().flat_map(|slot| batch.datagrams(slot));
+        for datagram in datagrams.skip(sent) {
+            self.hold(datagram, key, now);
         }
         self.flush(key, now);
     }
 
-    /// Sends slots on by the way of a session; returns those that are left when it is refused.
-    fn send_on(
-        &mut self,
-        batch: &mut Batch,
-        key: Key,
-        slots: Range<usize>,
-        now: Instant,
-    ) -> Range<usize> {
-        let (mut next, end) = (slots.start, slots.end);
-        let is_one = slots.len() == 1 && batch.received(next).segment.is_none();
-        if !is_one {
-            for slot in slots {
-                batch.forward(slot, None, None);
-            }
-        }
-        while next < end {
-            let Some(session) = self.sessions.get_mut(key) else {
-                return end..end;
-            };
-            let Some(way) = &session.way else {
-                return next..end;
-            };
-            let outcome = if is_one {
-                let bytes = batch.datagrams(next).next().unwrap_or_default();
-                send_one(&way.socket, bytes).map(|()| 1)
-            } else {
-                batch.send(&way.socket, next..end)
-            };
-            let mut sent = *outcome.as_ref().unwrap_or(&0);
-            let mut error = outcome.err();
-            if sent > 0 && next + sent < end {
-                // What goes through at the second attempt was stopped by an earlier one's refusal.
-                match batch.send(&way.socket, next + sent..next + sent + 1) {
-                    Ok(more) => {
-                        sent += more;
-                        error = Some(Errno::CONNREFUSED.into());
-                    }
-                    Err(stopped) => error = Some(stopped),
+    /// Sends slots on by the way of a session; returns how many datagrams were dealt with when it is
+    /// refused, or all.
+    fn send_on(&mut self, batch: &mut Batch, key: Key, slots: &Slots<'_>, now: Instant) -> usize {
+        let Some(session) = self.sessions.get_mut(key) else {
+            return 0;
+        };
+        let Some(way) = &session.way else {
+            return 0;
+        };
+        if let Some(slot) = slots.only()
+            && batch.received(slot).segment.is_none()
+        {
+            let datagram = batch.datagrams(slot).next().unwrap_or_default();
+            return match send_one(&way.socket, datagram) {
+                Ok(()) => {
+                    session.unanswered.keep(datagram, now);
+                    1
                 }
-            }
-            for slot in next..next + sent {
-                for datagram in batch.datagrams(slot) {
+                Err(error) if is_refusal(&error) => {
+                    self.refused(key, &error, now);
+                    0
+                }
+                Err(_) => {
+                    self.counters.dropped(1);
+                    1
+                }
+            };
+        }
+        let mut done = 0;
+        // A way that never answered is asked by one datagram first.
+        let first = usize::from(!session.proven);
+        for (skip, take) in [(0, first), (first, SLOTS)] {
+            batch.queue(slots.iter().skip(skip).take(take), None, None);
+            while batch.queued() > 0 {
+                let (sent, error) = batch.send(&way.socket);
+                let datagrams = slots.iter().flat_map(|slot| batch.datagrams(slot));
+                for datagram in datagrams.skip(done).take(sent) {
                     session.unanswered.keep(datagram, now);
                 }
-            }
-            next += sent;
-            match error {
-                None => {}
-                Some(error) if is_refusal(&error) => {
-                    self.refused(key, &error, now);
-                    return next..end;
-                }
-                Some(error) => {
-                    if !batch.send_apart(&way.socket, next, &error) {
-                        self.counters.dropped(1);
+                done += sent;
+                match error {
+                    None => {}
+                    Some(error) if is_refusal(&error) => {
+                        batch.unqueue();
+                        self.refused(key, &error, now);
+                        return done;
                     }
-                    next += 1;
+                    Some(error) => {
+                        let before = batch.queued();
+                        self.counters.dropped(batch.send_apart(&way.socket, &error));
+                        done += before - batch.queued();
+                    }
                 }
             }
         }
-        end..end
+        done
     }
 
     /// Whether the session has a good way, or now has one.
@@ -337,17 +335,19 @@ impl Datagrams {
         let Some(way) = origin.way(chooser, by, |id| !refused.contains(&id)) else {
             return false;
         };
-        // Where the kernel cannot, datagrams come one by one.
-        let _ = put_together(&way.socket);
-        let (data, flags) = (
-            epoll::EventData::new_u64(key.to_bits()),
-            epoll::EventFlags::IN | epoll::EventFlags::ET,
-        );
-        if let Err(errno) = epoll::add(self.poll.get_ref(), &way.socket, data, flags) {
+        let data = epoll::EventData::new_u64(key.to_bits());
+        if let Err(errno) = epoll::add(
+            self.poll.get_ref(),
+            &way.socket,
+            data,
+            epoll::EventFlags::IN,
+        ) {
             origin.refused(way.endpoint, &errno.into());
             return false;
         }
         session.way = Some(way);
+        session.burst = Burst::One;
+        session.proven = false;
         session.look = self.look;
         true
     }
@@ -476,32 +476,35 @@ impl Datagrams {
 
     /// Takes what endpoints sent to some sessions.
     fn poll_origins(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let mut keys = std::mem::take(&mut self.unread);
-        if keys.is_empty() {
-            let Ok(mut guard) = ready!(self.poll.poll_read_ready(cx)) else {
-                return Poll::Pending;
-            };
-            let told = EVENTS.with_borrow_mut(|events| {
-                events.clear();
-                let at_once = Timespec::default();
-                let told = epoll::wait(self.poll.get_ref(), spare_capacity(events), Some(&at_once));
-                keys.extend(events.iter().map(|event| Key::from_bits(event.data.u64())));
-                told
-            });
-            match told {
-                Ok(count) if count < SLOTS => guard.clear_ready(),
+        let Ok(mut guard) = ready!(self.poll.poll_read_ready(cx)) else {
+            return Poll::Pending;
+        };
+        let mut keys = [None; SLOTS];
+        EVENTS.with_borrow_mut(|events| {
+            events.clear();
+            let at_once = Timespec::default();
+            match epoll::wait(self.poll.get_ref(), spare_capacity(events), Some(&at_once)) {
+                // A session that is not read to its end is told again, so only none is none.
+                Ok(0) => {
+                    self.turn += 1;
+                    guard.clear_ready();
+                }
                 Ok(_) | Err(Errno::INTR) => {}
                 Err(errno) => {
                     tracing::error!(error = %errno, "sessions cannot be watched; please report it");
                     guard.clear_ready();
                 }
             }
-        }
+            for (key, event) in keys.iter_mut().zip(events) {
+                *key = Some(Key::from_bits(event.data.u64()));
+            }
+        });
+        drop(guard);
         self.look();
         let now = clock::now();
         BATCH.with_borrow_mut(|batch| {
             batch.clear();
-            for key in keys {
+            for key in keys.into_iter().flatten() {
                 if batch.used() + TURN > SLOTS {
                     self.send_answers(batch);
                 }
@@ -520,26 +523,28 @@ impl Datagrams {
         let Some(way) = &session.way else {
             return;
         };
-        match batch.receive(&way.socket, Senders::Known, TURN) {
+        let outcome = match session.burst {
+            Burst::One => batch.receive_one(&way.socket),
+            Burst::Several => batch.receive(&way.socket, Senders::Known, TURN),
+        };
+        match outcome {
             Ok(slots) => {
-                if slots.len() == TURN {
-                    self.unread.push(key);
-                }
-                let mut bytes = 0;
-                for slot in slots {
-                    let received = batch.received(slot);
-                    bytes += received.length;
-                    batch.forward(slot, Some(session.client.from), session.client.asked);
-                }
+                let bytes = slots.clone().map(|slot| batch.received(slot).length).sum();
+                batch.queue(slots, Some(session.client.from), session.client.asked);
                 self.counters.carried_to_client(bytes);
                 if session.origin == self.route.origin().identity() {
                     self.route.origin().answered(way.endpoint, &way.usage);
                 }
                 session.answered();
+                if session.learn(self.turn)
+                    && let Some(way) = &session.way
+                {
+                    // Where the kernel cannot, they stay apart.
+                    let _ = put_together(&way.socket);
+                }
                 self.sessions.touch(key, now);
             }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => self.unread.push(key),
+            Err(error) if is_for_later(&error) => {}
             Err(error) => {
                 self.refused(key, &error, now);
                 self.flush(key, now);
@@ -548,16 +553,10 @@ impl Datagrams {
     }
 
     fn send_answers(&mut self, batch: &mut Batch) {
-        let (mut next, end) = (0, batch.used());
-        while next < end {
-            match batch.send(self.socket.get_ref(), next..end) {
-                Ok(sent) => next += sent,
-                Err(error) => {
-                    if !batch.send_apart(self.socket.get_ref(), next, &error) {
-                        self.counters.dropped(1);
-                    }
-                    next += 1;
-                }
+        while batch.queued() > 0 {
+            if let (_, Some(error)) = batch.send(self.socket.get_ref()) {
+                let lost = batch.send_apart(self.socket.get_ref(), &error);
+                self.counters.dropped(lost);
             }
         }
         batch.clear();
@@ -640,6 +639,11 @@ fn send_one(socket: &OwnedFd, bytes: &[u8]) -> io::Result<()> {
             Err(errno) => return Err(errno.into()),
         }
     }
+}
+
+fn is_for_later(error: &io::Error) -> bool {
+    use io::ErrorKind::{Interrupted, WouldBlock};
+    matches!(error.kind(), Interrupted | WouldBlock)
 }
 
 /// Whether an error is an answer to what was sent: that nobody is there.

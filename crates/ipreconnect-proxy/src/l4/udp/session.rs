@@ -6,11 +6,14 @@ use std::time::{Duration, Instant};
 use ipreconnect::Way;
 use ipreconnect::core::address::EndpointId;
 
+use super::groups::Mark;
 use super::table::Client;
 use crate::places::Seat;
 
-/// Datagrams without an answer that are kept, in case their endpoint turns out to be refused.
-const UNANSWERED: usize = 4;
+/// Datagrams without an answer that are kept, in case their endpoint turns out to be refused, and their
+/// bytes.
+const UNANSWERED: usize = 16;
+const UNANSWERED_BYTES: usize = 4 * 1024;
 /// Longer ones are not kept.
 const SHORT: usize = 1_472;
 /// A refusal comes within a round trip; what is older was delivered or lost long ago.
@@ -41,7 +44,9 @@ impl Unanswered {
         if bytes.len() > SHORT {
             return;
         }
-        if self.0.len() == UNANSWERED {
+        let bytes_kept =
+            |kept: &VecDeque<Kept>| kept.iter().map(|one| one.bytes.len()).sum::<usize>();
+        while self.0.len() >= UNANSWERED || bytes_kept(&self.0) + bytes.len() > UNANSWERED_BYTES {
             self.0.pop_front();
         }
         self.0.push_back(Kept {
@@ -49,6 +54,13 @@ impl Unanswered {
             since: now,
         });
     }
+}
+
+/// How many datagrams come at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Burst {
+    One,
+    Several,
 }
 
 /// One client.
@@ -63,6 +75,14 @@ pub(super) struct Session {
     pub(super) look: u64,
     /// The last datagram in either direction.
     pub(super) last: Instant,
+    /// Its part in a batch.
+    pub(super) group: Mark,
+    /// Whether the way has answered: what refuses does so at the first datagram.
+    pub(super) proven: bool,
+    /// How its answers come.
+    pub(super) burst: Burst,
+    /// The turn of its last answer.
+    turn: u64,
     /// Endpoints that refused since the last answer.
     pub(super) refused: Vec<EndpointId>,
     pub(super) unanswered: Unanswered,
@@ -79,6 +99,10 @@ impl Session {
             origin,
             look: 0,
             last: now,
+            group: Mark::default(),
+            proven: false,
+            burst: Burst::One,
+            turn: 0,
             refused: Vec::new(),
             unanswered: Unanswered::default(),
             held: VecDeque::new(),
@@ -86,10 +110,18 @@ impl Session {
         }
     }
 
+    /// Learns how answers come: a second one in the same turn shows that there are several at once,
+    /// which the kernel then may put together. True when that is new.
+    pub(super) fn learn(&mut self, turn: u64) -> bool {
+        let again = std::mem::replace(&mut self.turn, turn) == turn;
+        again && std::mem::replace(&mut self.burst, Burst::Several) == Burst::One
+    }
+
     /// An answer came: whoever gives it has had what was sent.
     pub(super) fn answered(&mut self) {
         self.unanswered.0.clear();
         self.refused.clear();
+        self.proven = true;
     }
 
     /// Whether an answer may still come.
