@@ -9,7 +9,6 @@ use crate::socket::{Socket, register};
 use ipreconnect_core::address::Address;
 use ipreconnect_core::failure::{Cause, Failure};
 use rustix::io::Errno;
-use rustix::net::{RecvFlags, recv};
 use socket2::{Domain, SockAddr, TcpKeepalive, Type};
 use tokio::io::Interest;
 
@@ -57,12 +56,15 @@ impl Dialer {
             socket.set_tcp_nodelay(true)?;
             // An urgent byte keeps its place among the others (RFC 6093, section 5).
             socket.set_out_of_band_inline(true)?;
-            socket.set_tcp_keepalive(
-                &TcpKeepalive::new()
-                    .with_time(KEEPALIVE_IDLE)
-                    .with_interval(KEEPALIVE_INTERVAL)
-                    .with_retries(KEEPALIVE_RETRIES),
-            )?;
+            // Between two programs of one machine there is no path to lose.
+            if !address.is_local() {
+                socket.set_tcp_keepalive(
+                    &TcpKeepalive::new()
+                        .with_time(KEEPALIVE_IDLE)
+                        .with_interval(KEEPALIVE_INTERVAL)
+                        .with_retries(KEEPALIVE_RETRIES),
+                )?;
+            }
         }
         if let Some(source) = self.source.filter(|_| domain != Domain::UNIX) {
             // Without this the port is chosen before the destination is known, and all destinations
@@ -93,29 +95,16 @@ async fn established(socket: &Socket) -> Result<(), Failure> {
             .ready(Interest::WRITABLE)
             .await
             .map_err(|error| failure(&error))?;
+        // Asking for the peer's name fails until the handshake is over (getpeername(2)).
+        if rustix::net::getpeername(socket.get_ref()).is_ok() {
+            return Ok(());
+        }
         match rustix::net::sockopt::socket_error(socket.get_ref()) {
             Ok(Ok(())) => {}
             Ok(Err(errno)) | Err(errno) => return Err(failure(&errno.into())),
         }
-        if is_connected(socket) {
-            return Ok(());
-        }
         guard.clear_ready();
     }
-}
-
-fn is_connected(socket: &Socket) -> bool {
-    // Asking for the peer's name fails until the handshake is over.
-    let mut nothing = [0u8; 0];
-    let connected = !matches!(
-        rustix::net::getpeername(socket.get_ref()),
-        Err(Errno::NOTCONN)
-    );
-    connected
-        && !matches!(
-            recv(socket.get_ref(), &mut nothing, RecvFlags::PEEK),
-            Err(Errno::NOTCONN)
-        )
 }
 
 /// What an error of the socket layer says about the endpoint.

@@ -61,6 +61,13 @@ struct Rest {
 }
 
 impl Flow {
+    /// The flow of a source whose readiness nobody has used up.
+    pub(super) fn fresh() -> Self {
+        let mut flow = Self::default();
+        flow.started = true;
+        flow
+    }
+
     /// Carries what can be carried; `moved` hears of every arrival.
     pub(super) fn poll(
         &mut self,

@@ -27,7 +27,10 @@ pub(super) struct Relay {
 #[derive(Default)]
 struct Direction {
     flow: Flow,
+    /// Nothing is carried any more.
     done: bool,
+    /// It ended in order: its end was passed on.
+    finished: bool,
 }
 
 impl Relay {
@@ -36,7 +39,10 @@ impl Relay {
             stream,
             key,
             up: Direction::default(),
-            down: Direction::default(),
+            down: Direction {
+                flow: Flow::fresh(),
+                ..Direction::default()
+            },
             first: None,
         }
     }
@@ -70,7 +76,7 @@ impl Relay {
         if !self.up.done {
             match self.poll_up(cx) {
                 Poll::Ready(Ok(Progress::Done)) => {
-                    self.up.done = true;
+                    (self.up.done, self.up.finished) = (true, true);
                     self.first.get_or_insert(End::ByClient);
                 }
                 Poll::Ready(Ok(Progress::More)) => more = true,
@@ -83,7 +89,7 @@ impl Relay {
         if !self.down.done {
             match self.poll_down(cx) {
                 Poll::Ready(Ok(Progress::Done)) => {
-                    self.down.done = true;
+                    (self.down.done, self.down.finished) = (true, true);
                     self.first.get_or_insert(End::ByOrigin);
                 }
                 Poll::Ready(Ok(Progress::More)) => more = true,
@@ -119,7 +125,10 @@ impl Relay {
         if matches!(end, End::Stalled | End::Closed) {
             abort(&self.stream.client);
         }
-        self.stream.shut();
+        // A FIN went each way already, where both directions ended in order.
+        if !(self.up.finished && self.down.finished) {
+            self.stream.shut();
+        }
         self.stream.counters.ended(end);
         tracing::debug!(
             listener = self.stream.route.name(),
