@@ -11,6 +11,7 @@ mod pipes;
 mod relay;
 mod session;
 mod stream;
+mod turn;
 pub(crate) mod udp;
 pub(crate) mod watch;
 

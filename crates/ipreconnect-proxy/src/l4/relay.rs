@@ -10,10 +10,10 @@ use ipreconnect::core::failure::{Cause, Failure};
 use ipreconnect::core::origin::Event;
 use ipreconnect::socket::Socket;
 
-use super::End;
 use super::flow::{Broken, Flow, Progress};
 use super::stream::Stream;
 use super::watch::{self, Key};
+use super::{End, turn};
 
 /// Carries a stream until both directions have ended.
 pub(super) struct Relay {
@@ -152,7 +152,7 @@ impl Future for Relay {
         let end = match self.turn(cx) {
             Ok(Turn::Wait) => return Poll::Pending,
             Ok(Turn::Again) => {
-                cx.waker().wake_by_ref();
+                turn::later(cx);
                 return Poll::Pending;
             }
             Ok(Turn::Ended) => self.first.unwrap_or(End::ByOrigin),

@@ -35,7 +35,7 @@ use tokio::sync::oneshot;
 use tokio::time::{Interval, MissedTickBehavior};
 
 use super::session::hash;
-use super::{End, Route};
+use super::{End, Route, turn};
 use crate::admission::is_this_machine;
 use crate::counters::Counters;
 use crate::number;
@@ -49,8 +49,6 @@ pub(crate) use batch::{put_together, tell_destination};
 
 /// Datagrams taken from one session in one turn.
 const TURN: usize = 8;
-/// Batches in one turn, before other work of the worker has its own.
-const BUDGET: usize = 8;
 /// Between two looks for idle sessions.
 const TICK: Duration = Duration::from_secs(1);
 /// Bytes that all sessions of one socket may hold.
@@ -355,8 +353,10 @@ impl Datagrams {
     /// Keeps a datagram until there is a way.
     fn hold(&mut self, datagram: &[u8], key: Key, now: Instant) {
         let settings = self.route.origin().settings();
-        let is_room = self.held + datagram.len() <= HELD_BYTES && !settings.hold.patience.is_zero();
-        let Some(session) = self.sessions.get_mut(key).filter(|_| is_room) else {
+        let may_wait = !settings.hold.patience.is_zero();
+        let is_room = self.held + datagram.len() <= HELD_BYTES;
+        let session = self.sessions.get_mut(key);
+        let Some(session) = session.filter(|_| may_wait && is_room) else {
             return self.counters.dropped(1);
         };
         let before = session.held_bytes();
@@ -402,11 +402,11 @@ impl Datagrams {
             let (Some(way), Some(kept)) = (&session.way, session.held.pop_front()) else {
                 return;
             };
-            self.held = self.held.saturating_sub(kept.bytes.len());
+            self.held = self.held.saturating_sub(kept.cost());
             match send_one(&way.socket, &kept.bytes) {
                 Ok(()) => session.unanswered.keep(&kept.bytes, now),
                 Err(error) if is_refusal(&error) => {
-                    self.held += kept.bytes.len();
+                    self.held += kept.cost();
                     session.held.push_front(kept);
                     self.refused(key, &error, now);
                 }
@@ -579,6 +579,7 @@ impl Datagrams {
     fn end(&mut self, key: Key, end: End) {
         if let Some(session) = self.sessions.remove(key) {
             self.held = self.held.saturating_sub(session.held_bytes());
+            self.counters.dropped(session.held.len() as u64);
             self.counters.ended(end);
         }
     }
@@ -616,16 +617,14 @@ impl Future for Datagrams {
         if self.poll_closed(cx).is_ready() {
             return Poll::Ready(());
         }
-        for _ in 0..BUDGET {
-            let came = self.poll_clients(cx).is_ready();
-            let answered = self.poll_origins(cx).is_ready();
-            let released = self.poll_hold(cx).is_ready();
-            if !(came || answered || released) {
-                self.poll_tick(cx);
-                return Poll::Pending;
-            }
+        // One batch each way; then others have their turn.
+        let came = self.poll_clients(cx).is_ready();
+        let answered = self.poll_origins(cx).is_ready();
+        let released = self.poll_hold(cx).is_ready();
+        self.poll_tick(cx);
+        if came || answered || released {
+            turn::later(cx);
         }
-        cx.waker().wake_by_ref();
         Poll::Pending
     }
 }

@@ -30,6 +30,11 @@ pub(super) struct Kept {
 }
 
 impl Kept {
+    /// The memory it takes.
+    pub(super) fn cost(&self) -> usize {
+        self.bytes.len() + size_of::<Self>()
+    }
+
     fn is_fresh(&self, now: Instant) -> bool {
         now.saturating_duration_since(self.since) < FRESH
     }
@@ -158,7 +163,7 @@ impl Session {
     }
 
     pub(super) fn held_bytes(&self) -> usize {
-        self.held.iter().map(|kept| kept.bytes.len()).sum()
+        self.held.iter().map(Kept::cost).sum()
     }
 
     /// Drops what was held for so long; returns how many.
