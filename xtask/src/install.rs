@@ -7,10 +7,11 @@ use std::process::{Command, Stdio};
 pub(crate) type Need = (&'static str, &'static str);
 
 /// What the tests with real servers talk to.
-const FOR_TESTS: [Need; 6] = [
+const FOR_TESTS: [Need; 7] = [
     ("nginx", "nginx-light"),
     ("redis-server", "redis-server"),
     ("pg_ctl", "postgresql"),
+    ("dnsmasq", "dnsmasq-base"),
     ("nft", "nftables"),
     ("ip", "iproute2"),
     ("unshare", "util-linux"),

@@ -26,7 +26,7 @@ fn main() -> ExitCode {
         ["gen"] => told(reference::write()),
         ["gen", "--check"] => told(reference::check()),
         ["bench", "recovery", arguments @ ..] => bench::recovery(arguments),
-        ["bench", "l4", arguments @ ..] => bench::l4::l4(arguments),
+        ["bench", "l4", arguments @ ..] => bench::l4(arguments),
         // The processes that a benchmark is made of.
         ["bench-round", order] => bench::round::run(order),
         ["bench-l4-round", order] => bench::l4::round(order),

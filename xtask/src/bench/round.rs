@@ -1,18 +1,10 @@
-//! One round: one proxy, one scenario, in namespaces of its own.
-//!
-//! A round is a process of its own. Its network namespace has nothing but a loopback, so that ports
-//! are free, packets can be dropped and no connection of an earlier round lingers; its process
-//! namespace ends with it, and all it started too.
+//! One round of the recovery: one proxy, one scenario.
 
-use std::fs;
 use std::io;
-use std::path::Path;
-use std::process::{Command, ExitCode, Stdio};
+use std::process::ExitCode;
 use std::time::Duration;
 
 use ipreconnect_lab::load::Load;
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -20,7 +12,8 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::cpu::Cores;
 use super::fault::Fault;
-use super::origin::BACKLOG;
+use super::frame::{Outcome, report};
+use super::namespace::prepare_namespace;
 use super::process::{self, Process};
 use super::proxy::{BACKUP_PORT, Backup, PREFERRED_PORT, PROXY_PORT, Program};
 use super::scenario::{FAULT_AT, Scenario};
@@ -41,73 +34,12 @@ pub(crate) struct Order {
     pub(crate) program: Program,
 }
 
-/// What became of it.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub(crate) enum Round {
-    Seen(Sight),
-    /// It could not be measured; why.
-    Failed(String),
-}
-
-impl Order {
-    /// Plays the round in a process and namespaces of its own.
-    pub(crate) fn play(&self) -> Round {
-        std::env::current_exe()
-            .and_then(|program| in_namespaces(&program, "bench-round", self))
-            .unwrap_or_else(|error| Round::Failed(error.to_string()))
-    }
-}
-
-/// Runs `PROGRAM TASK ORDER` in network and process namespaces of its own; what it prints last is the
-/// outcome.
-pub(super) fn in_namespaces<T: DeserializeOwned>(
-    program: &Path,
-    task: &str,
-    order: &impl Serialize,
-) -> io::Result<T> {
-    let mut command = Command::new("unshare");
-    if !rustix::process::geteuid().is_root() {
-        command.args(["--user", "--map-root-user"]);
-    }
-    let output = command
-        .args([
-            "--net",
-            "--pid",
-            "--fork",
-            "--kill-child",
-            "--mount-proc",
-            "--",
-        ])
-        .arg(program)
-        .arg(task)
-        .arg(serde_json::to_string(order)?)
-        .stdin(Stdio::null())
-        .stderr(Stdio::inherit())
-        .output()
-        .map_err(|error| io::Error::other(format!("unshare cannot be run: {error}")))?;
-    let told = String::from_utf8_lossy(&output.stdout);
-    let line = told.lines().last().unwrap_or_default();
-    serde_json::from_str(line)
-        .map_err(|_| io::Error::other("no network namespace can be made here (unshare failed)"))
-}
-
 /// The process of a round: carries out the order and prints what was seen.
 pub(crate) fn run(order: &str) -> ExitCode {
     let round = serde_json::from_str(order)
         .map_err(io::Error::from)
         .and_then(|order| carry_out(&order));
-    let round = match round {
-        Ok(sight) => Round::Seen(sight),
-        Err(error) => Round::Failed(error.to_string()),
-    };
-    match serde_json::to_string(&round) {
-        Ok(line) => {
-            println!("{line}");
-            ExitCode::SUCCESS
-        }
-        Err(_) => ExitCode::FAILURE,
-    }
+    report(&Outcome::from(round))
 }
 
 fn carry_out(order: &Order) -> io::Result<Sight> {
@@ -135,23 +67,6 @@ fn carry_out(order: &Order) -> io::Result<Sight> {
         }
         measure(order.scenario, Fault::ready(order.scenario, preferred)?).await
     })
-}
-
-/// A loopback that is up, long accept queues, and all descriptors that may be had.
-pub(super) fn prepare_namespace() -> io::Result<()> {
-    let up = Command::new("ip")
-        .args(["link", "set", "lo", "up"])
-        .status()?;
-    if !up.success() {
-        return Err(io::Error::other("the loopback cannot be set up"));
-    }
-    fs::write("/proc/sys/net/core/somaxconn", BACKLOG.to_string())?;
-    let most = getrlimit(Resource::Nofile).maximum;
-    let limit = Rlimit {
-        current: most,
-        maximum: most,
-    };
-    Ok(setrlimit(Resource::Nofile, limit)?)
 }
 
 /// Waits until the preferred origin answers through the proxy.

@@ -115,7 +115,8 @@ impl Desk {
             .iter()
             .find(|one| one["name"] == listener)
             .unwrap();
-        found["addresses"][0].as_str().unwrap().parse().unwrap()
+        let address = found["addresses"][0].as_str().unwrap();
+        address.trim_end_matches("/udp").parse().unwrap()
     }
 
     pub(crate) fn pid(&self) -> u32 {

@@ -2,6 +2,7 @@
 
 mod bad_luck;
 mod commands;
+mod datagrams;
 mod desk;
 mod reload;
 mod servers;

@@ -12,10 +12,10 @@ use ipreconnect_lab::namespace::skipped;
 use crate::desk::{Desk, ask, dial, find, free_address, one, until};
 
 /// A server as a child process.
-struct Server(Child);
+pub(crate) struct Server(Child);
 
 impl Server {
-    fn start(command: &mut Command) -> Self {
+    pub(crate) fn start(command: &mut Command) -> Self {
         Self(
             command
                 .stdout(Stdio::null())
@@ -26,7 +26,7 @@ impl Server {
     }
 
     /// `kill -9`.
-    fn kill(mut self) {
+    pub(crate) fn kill(mut self) {
         self.0.kill().unwrap();
         self.0.wait().unwrap();
     }
@@ -43,7 +43,7 @@ impl Drop for Server {
     }
 }
 
-fn needed(test: &str, program: &str) -> Option<PathBuf> {
+pub(crate) fn needed(test: &str, program: &str) -> Option<PathBuf> {
     let found = find(program);
     if found.is_none() {
         skipped(test, &format!("{program} is not installed"));

@@ -1,6 +1,5 @@
 //! One round: one proxy, one task, in namespaces of its own.
 
-use std::fmt;
 use std::fs;
 use std::io;
 use std::net::SocketAddr;
@@ -15,10 +14,10 @@ use super::task::Task;
 use super::usage::Tree;
 use super::{client, datagrams};
 use crate::bench::cpu::Cores;
-use crate::bench::peers;
+use crate::bench::frame::{Outcome, report};
+use crate::bench::namespace::prepare_namespace;
 use crate::bench::process::{self, Process};
 use crate::bench::proxy::{PREFERRED_PORT, PROXY_PORT, Program};
-use crate::bench::round::{in_namespaces, prepare_namespace};
 
 /// How long a proxy may take until it serves.
 const START: Duration = Duration::from_secs(15);
@@ -38,52 +37,12 @@ pub(super) struct Order {
     pub(super) program: Program,
 }
 
-/// What became of it.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub(super) enum Outcome {
-    /// The task's figures, in their order.
-    Seen(Vec<f64>),
-    /// It could not be measured; why.
-    Failed(String),
-}
-
-impl fmt::Display for Outcome {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Seen(figures) => {
-                let words: Vec<String> = figures.iter().map(|one| format!("{one:.3}")).collect();
-                f.write_str(&words.join("  "))
-            }
-            Self::Failed(why) => write!(f, "not measured: {why}"),
-        }
-    }
-}
-
-impl Order {
-    /// Plays the round in a process and namespaces of its own.
-    pub(super) fn play(&self) -> Outcome {
-        in_namespaces(&peers::released("xtask"), "bench-l4-round", self)
-            .unwrap_or_else(|error| Outcome::Failed(error.to_string()))
-    }
-}
-
 /// The process of a round: carries out the order and prints what was seen.
 pub(crate) fn run(order: &str) -> ExitCode {
-    let outcome = serde_json::from_str(order)
+    let figures = serde_json::from_str(order)
         .map_err(io::Error::from)
         .and_then(|order| carry_out(&order));
-    let outcome = match outcome {
-        Ok(figures) => Outcome::Seen(figures),
-        Err(error) => Outcome::Failed(error.to_string()),
-    };
-    match serde_json::to_string(&outcome) {
-        Ok(line) => {
-            println!("{line}");
-            ExitCode::SUCCESS
-        }
-        Err(_) => ExitCode::FAILURE,
-    }
+    report(&Outcome::from(figures))
 }
 
 fn carry_out(order: &Order) -> io::Result<Vec<f64>> {

@@ -1,97 +1,51 @@
-//! The results: medians with their spread, as Markdown and as JSON.
+//! The table of the costs.
 
-use std::fmt::Write as _;
-
-use serde::Serialize;
-
-use super::play::Outcome;
+use super::play::Order;
 use super::task::Task;
-use crate::bench::table::{Machine, middle};
-use crate::bench::wish::Subject;
+use crate::bench::figures::middle;
+use crate::bench::frame::{Bench, Outcome, head};
+use crate::bench::namespace::in_namespaces;
+use crate::bench::proxy::Program;
 
-/// Everything that was measured.
-#[derive(Serialize)]
-pub(super) struct Table {
-    pub(super) command: String,
-    pub(super) date: String,
-    pub(super) machine: Machine,
-    pub(super) rounds: usize,
-    pub(super) rows: Vec<Row>,
-}
+impl Bench for Task {
+    const NAME: &'static str = "l4";
+    /// The task's figures, in their order.
+    type Seen = Vec<f64>;
 
-/// The rounds of one proxy at one task.
-#[derive(Serialize)]
-pub(super) struct Row {
-    pub(super) task: Task,
-    /// Name and version.
-    pub(super) proxy: String,
-    pub(super) rounds: Vec<Outcome>,
-}
+    fn play(self, program: &Program) -> Outcome<Vec<f64>> {
+        let order = Order {
+            task: self,
+            program: program.clone(),
+        };
+        in_namespaces("bench-l4-round", &order)
+    }
 
-impl Table {
-    pub(super) fn markdown(&self) -> String {
-        let mut text = format!(
-            "# Layer 4: what it costs\n\n\
-             Made by `{command}` on {date}: {machine}. Medians of {rounds} rounds in turns; in brackets the \
-             least and the most.\n\n\
-             The proxy has one core and one worker, origin and clients another; each round has a network \
+    fn line(figures: &Vec<f64>) -> String {
+        let words: Vec<String> = figures.iter().map(|one| format!("{one:.3}")).collect();
+        words.join("  ")
+    }
+
+    fn preface() -> (&'static str, &'static str) {
+        (
+            "Layer 4: what it costs",
+            "The proxy has one core and one worker, origin and clients another; each round has a network \
              namespace of its own. Buffers are 64 KiB where they can be set; HAProxy has `splice-auto`. \
              Processor time is that of all threads of all processes of the proxy, kernel included. The \
-             configurations are in `xtask/src/bench/proxy.rs`.\n",
-            command = self.command,
-            date = self.date,
-            machine = self.machine,
-            rounds = self.rounds,
-        );
-        for task in Task::ALL {
-            let rows: Vec<&Row> = self.rows.iter().filter(|row| row.task == *task).collect();
-            if !rows.is_empty() {
-                section(&mut text, *task, &rows);
-            }
-        }
-        text
+             configurations are in `xtask/src/bench/proxy.rs`.",
+        )
     }
-}
 
-fn section(text: &mut String, task: Task, rows: &[&Row]) {
-    let figures = task.figures();
-    // Writing to a string cannot fail.
-    let _ = write!(
-        text,
-        "\n## {}\n\n{}\n\n| proxy | {} |\n|---|{}\n",
-        task.title(),
-        task.story(),
-        figures.join(" | "),
-        "---:|".repeat(figures.len()),
-    );
-    for row in rows {
-        let _ = writeln!(text, "| {} | {} |", row.proxy, cells(row, figures.len()));
+    fn section(self) -> String {
+        head(self.title(), self.story(), self.figures())
     }
-}
 
-fn cells(row: &Row, figures: usize) -> String {
-    let seen: Vec<&Vec<f64>> = row
-        .rounds
-        .iter()
-        .filter_map(|round| match round {
-            Outcome::Seen(figures) => Some(figures),
-            Outcome::Failed(_) => None,
-        })
-        .collect();
-    let failed = row.rounds.iter().find_map(|round| match round {
-        Outcome::Failed(why) => Some(why.replace('|', "/")),
-        Outcome::Seen(_) => None,
-    });
-    if seen.is_empty() {
-        let why = failed.unwrap_or_default();
-        return format!("not measured: {why}{}", " |".repeat(figures - 1));
+    fn columns(self) -> usize {
+        self.figures().len()
     }
-    let mut cells: Vec<String> = (0..figures)
-        .map(|figure| middle(seen.iter().map(|one| one.get(figure).copied()).collect()))
-        .collect();
-    if let (Some(why), Some(last)) = (failed, cells.last_mut()) {
-        let count = row.rounds.len() - seen.len();
-        let _ = write!(last, "; {count} rounds not measured: {why}");
+
+    fn cells(self, seen: &[&Vec<f64>]) -> Vec<String> {
+        (0..self.columns())
+            .map(|figure| middle(seen.iter().map(|one| one.get(figure).copied()).collect()))
+            .collect()
     }
-    cells.join(" | ")
 }

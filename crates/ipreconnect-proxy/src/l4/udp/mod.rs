@@ -49,6 +49,8 @@ pub(crate) use batch::{put_together, tell_destination};
 
 /// Datagrams taken from one session in one turn.
 const TURN: usize = 8;
+/// Datagrams in one turn, before others have theirs.
+const BUDGET: usize = SLOTS;
 /// Between two looks for idle sessions.
 const TICK: Duration = Duration::from_secs(1);
 /// Bytes that all sessions of one socket may hold.
@@ -136,8 +138,8 @@ impl Datagrams {
         }
     }
 
-    /// Takes a batch of what clients sent.
-    fn poll_clients(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    /// Takes a batch of what clients sent; returns how much it was.
+    fn poll_clients(&mut self, cx: &mut Context<'_>) -> Poll<usize> {
         let Ok(mut guard) = ready!(self.socket.poll_read_ready(cx)) else {
             // The runtime is shutting down.
             return Poll::Pending;
@@ -146,22 +148,24 @@ impl Datagrams {
             batch.clear();
             batch.receive(self.socket.get_ref(), Senders::Named, SLOTS)
         });
+        // After an error too: the next datagram rings again.
         let is_empty = match &outcome {
             Ok(slots) => slots.len() < SLOTS,
-            Err(error) => error.kind() == io::ErrorKind::WouldBlock,
+            Err(error) => error.kind() != io::ErrorKind::Interrupted,
         };
         if is_empty {
             guard.clear_ready();
         }
         drop(guard);
+        let count = outcome.as_ref().map_or(0, Range::len);
         match outcome {
             Ok(slots) => BATCH.with_borrow_mut(|batch| self.take_in(batch, slots)),
-            Err(_) if is_empty => {}
+            Err(error) if is_for_later(&error) => {}
             Err(error) => {
                 tracing::debug!(listener = self.route.name(), %error, "receiving failed");
             }
         }
-        Poll::Ready(())
+        Poll::Ready(count)
     }
 
     fn take_in(&mut self, batch: &mut Batch, slots: Range<usize>) {
@@ -474,13 +478,13 @@ impl Datagrams {
         }
     }
 
-    /// Takes what endpoints sent to some sessions.
-    fn poll_origins(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    /// Takes what endpoints sent to some sessions; returns to how many.
+    fn poll_origins(&mut self, cx: &mut Context<'_>) -> Poll<usize> {
         let Ok(mut guard) = ready!(self.poll.poll_read_ready(cx)) else {
             return Poll::Pending;
         };
         let mut keys = [None; SLOTS];
-        EVENTS.with_borrow_mut(|events| {
+        let count = EVENTS.with_borrow_mut(|events| {
             events.clear();
             let at_once = Timespec::default();
             match epoll::wait(self.poll.get_ref(), spare_capacity(events), Some(&at_once)) {
@@ -495,9 +499,10 @@ impl Datagrams {
                     guard.clear_ready();
                 }
             }
-            for (key, event) in keys.iter_mut().zip(events) {
+            for (key, event) in keys.iter_mut().zip(events.iter()) {
                 *key = Some(Key::from_bits(event.data.u64()));
             }
+            events.len()
         });
         drop(guard);
         self.look();
@@ -512,7 +517,7 @@ impl Datagrams {
             }
             self.send_answers(batch);
         });
-        Poll::Ready(())
+        Poll::Ready(count)
     }
 
     /// Receives what a session's endpoint sent, and makes it ready for the client.
@@ -617,15 +622,26 @@ impl Future for Datagrams {
         if self.poll_closed(cx).is_ready() {
             return Poll::Ready(());
         }
-        // One batch each way; then others have their turn.
-        let came = self.poll_clients(cx).is_ready();
-        let answered = self.poll_origins(cx).is_ready();
-        let released = self.poll_hold(cx).is_ready();
-        self.poll_tick(cx);
-        if came || answered || released {
-            turn::later(cx);
+        let mut moved = 0;
+        while moved < BUDGET {
+            let came = self.poll_clients(cx);
+            let answered = self.poll_origins(cx);
+            let released = self.poll_hold(cx);
+            if came.is_pending() && answered.is_pending() && released.is_pending() {
+                self.poll_tick(cx);
+                return Poll::Pending;
+            }
+            moved += [came, answered].into_iter().map(count).sum::<usize>() + 1;
         }
+        turn::later(cx);
         Poll::Pending
+    }
+}
+
+fn count(moved: Poll<usize>) -> usize {
+    match moved {
+        Poll::Ready(count) => count,
+        Poll::Pending => 0,
     }
 }
 
