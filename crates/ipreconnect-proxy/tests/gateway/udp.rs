@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use crate::scene::{Scene, listener, until};
+use ipreconnect::core::origin::{Health, OnReturn};
 use ipreconnect::{OriginSettings, Target, Transport};
 use ipreconnect_proxy::{ListenAddress, ListenerSettings, OpenErrorKind, Timeouts};
 
@@ -201,6 +202,28 @@ fn a_server_that_ends_loses_nothing_and_is_used_again() {
     }
     // Sessions stay where they are (`on_return = "keep"`).
     assert_eq!(ask(&clients[0], b"4"), b"b4");
+}
+
+#[test]
+fn sessions_go_back_when_they_are_told_to() {
+    let (mut first, second) = (Server::start("a"), Server::start("b"));
+    let mut settings = origin(&[first.address, second.address]);
+    settings.supervisor.on_return = OnReturn::Close;
+    let scene = Scene::on(free(), settings, listener(), 20_000);
+    let client = client(&scene);
+    assert_eq!(ask(&client, b"1"), b"a1");
+    first.kill();
+    assert_eq!(ask(&client, b"2"), b"b2");
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while scene.origin.status().endpoints[0].health != Health::Down {
+        assert!(Instant::now() < deadline, "it is never down");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let _revived = Server::at(first.address, "a");
+    while ask(&client, b"3") != b"a3" {
+        assert!(Instant::now() < deadline, "the session never goes back");
+        std::thread::sleep(Duration::from_millis(50));
+    }
 }
 
 #[test]

@@ -319,15 +319,17 @@ impl Datagrams {
             let is_good = endpoints
                 .iter()
                 .any(|endpoint| endpoint.id == way.endpoint && endpoint.standing != Standing::Bad);
-            if is_good {
+            if is_good && !way.usage.meter().is_closing(session.since) {
                 session.look = self.look;
                 return true;
             }
-            // What went there of late may have been refused already.
             session.way = None;
-            let before = session.held_bytes();
-            session.take_back(now);
-            self.held = self.held + session.held_bytes() - before;
+            if !is_good {
+                // What went there of late may have been refused already.
+                let before = session.held_bytes();
+                session.take_back(now);
+                self.held = self.held + session.held_bytes() - before;
+            }
         }
         let Some(chooser) = self.route.chooser(number::get()) else {
             return false;
@@ -348,6 +350,7 @@ impl Datagrams {
             return false;
         }
         session.way = Some(way);
+        session.since = now;
         session.burst = Burst::One;
         session.proven = false;
         session.look = self.look;
@@ -571,6 +574,8 @@ impl Datagrams {
         // Without sessions nothing is due, and nobody need be woken.
         while self.sessions.len() > 0 && self.tick.poll_tick(cx).is_ready() {
             let now = clock::now();
+            // Orders to close do not show in a snapshot.
+            self.look += 1;
             let idle = self.route.timeouts().idle;
             while let Some(key) = self.sessions.idle(now, idle) {
                 self.end(key, End::Idle);

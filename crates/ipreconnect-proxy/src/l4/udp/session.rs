@@ -74,6 +74,8 @@ pub(super) struct Session {
     pub(super) client: Client,
     /// `None` while no endpoint is usable.
     pub(super) way: Option<Way>,
+    /// Since when it has that way.
+    pub(super) since: Instant,
     /// The origin it leads to, by its identity.
     pub(super) origin: usize,
     /// The look at the origin by which the way was last found good.
@@ -101,6 +103,7 @@ impl Session {
         Self {
             client,
             way: None,
+            since: now,
             origin,
             look: 0,
             last: now,
