@@ -11,7 +11,7 @@ pub enum Layer {
     /// Name resolution.
     Dns,
     /// The transport: refused, reset, silent.
-    Tcp,
+    Transport,
     /// The TLS handshake.
     Tls,
     /// The peer is not who it must be.
@@ -27,7 +27,7 @@ impl fmt::Display for Layer {
         f.write_str(match self {
             Self::LocalNetwork => "local network",
             Self::Dns => "dns",
-            Self::Tcp => "tcp",
+            Self::Transport => "transport",
             Self::Tls => "tls",
             Self::Identity => "identity",
             Self::Protocol => "protocol",
@@ -82,7 +82,7 @@ impl Cause {
             | Self::TimedOut
             | Self::Silent
             | Self::Unreachable
-            | Self::Other => Layer::Tcp,
+            | Self::Other => Layer::Transport,
             Self::Handshake => Layer::Protocol,
             Self::Frozen => Layer::Application,
         }

@@ -58,7 +58,9 @@ impl Locality {
     /// An origin lost its last endpoint, at that layer; its addresses reach that far.
     pub fn failed(&mut self, now: Instant, origin: u32, layer: Layer, reach: Reach) {
         let fortune = match (layer, reach) {
-            (Layer::LocalNetwork | Layer::Dns | Layer::Tcp, Reach::Remote) => Fortune::Failed(now),
+            (Layer::LocalNetwork | Layer::Dns | Layer::Transport, Reach::Remote) => {
+                Fortune::Failed(now)
+            }
             // It fails for reasons of its own, and cannot testify about the network.
             _ => Fortune::Unknown,
         };

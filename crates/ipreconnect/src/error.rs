@@ -91,7 +91,7 @@ impl Error {
             (Some(failure), _) => failure.layer(),
             (None, Kind::Handshake) => Layer::Protocol,
             (None, Kind::Address) => Layer::Dns,
-            (None, _) => Layer::Tcp,
+            (None, _) => Layer::Transport,
         }
     }
 

@@ -177,7 +177,7 @@ fn haproxy(backup: Backup, tuning: Tuning) -> String {
     format!(
         "global\n    nbthread 1\n{buffers}\
          defaults\n    mode tcp\n    timeout connect 500ms\n    timeout check 500ms\n    \
-         timeout client 60s\n    timeout server 60s\n    timeout queue 10s\n    \
+         timeout client 10m\n    timeout server 10m\n    timeout queue 10s\n    \
          retries 10\n    option redispatch 1\n    backlog 4096\n{splice}\
          listen bench\n    bind 127.0.0.1:{PROXY_PORT}\n{servers}"
     )
@@ -215,7 +215,7 @@ fn nginx(backup: Backup, tuning: Tuning, module: Option<&Path>, directory: &Path
          upstream bench {{\n    \
          server 127.0.0.1:{PREFERRED_PORT} max_fails=1 fail_timeout=1s;\n    {backup}\n  }}\n  \
          server {{\n    listen 127.0.0.1:{PROXY_PORT}{udp}{backlog};\n    proxy_pass bench;\n    \
-         proxy_timeout 60s; {options}\n  }}\n}}\n",
+         proxy_timeout 10m; {options}\n  }}\n}}\n",
         pid.display()
     )
 }

@@ -128,7 +128,7 @@ impl Shown {
                 "optional"
             };
             text.push_str(&format!(
-                "origin {}: {required}, {}, {} (raw TCP cannot prove who answers)\n",
+                "origin {}: {required}, {}, {} (without TLS nobody can prove who answers)\n",
                 origin.name, origin.balance, origin.identity
             ));
             for place in &origin.places {

@@ -48,7 +48,7 @@ fn status_is_proven_and_its_exit_codes_tell() {
     assert_eq!(down.command(&["status"]).status.code(), Some(1));
     let text = String::from_utf8(down.command(&["status"]).stdout).unwrap();
     assert!(
-        text.contains("why: tcp: connection refused; is the server running"),
+        text.contains("why: transport: connection refused; is the server running"),
         "{text}"
     );
 }

@@ -6,7 +6,7 @@ fn all_remote_origins_at_once_is_our_own_network() {
     let now = crate::beginning();
     let mut locality = Locality::default();
     locality.add(0);
-    locality.failed(now, 1, Layer::Tcp, Reach::Remote);
+    locality.failed(now, 1, Layer::Transport, Reach::Remote);
     assert_eq!(locality.blame(), Blame::Origin);
     locality.failed(now + Duration::from_secs(3), 2, Layer::Dns, Reach::Remote);
     assert_eq!(locality.blame(), Blame::OwnNetwork);
@@ -27,7 +27,7 @@ proptest! {
             now += Duration::from_secs(seconds);
             let reach = if remote { Reach::Remote } else { Reach::Local };
             match fact {
-                0 | 1 => { locality.failed(now, origin, Layer::Tcp, reach); model.insert(origin, remote.then_some(Some(now))); }
+                0 | 1 => { locality.failed(now, origin, Layer::Transport, reach); model.insert(origin, remote.then_some(Some(now))); }
                 2 => { locality.failed(now, origin, Layer::Application, reach); model.insert(origin, None); }
                 3 => { locality.worked(origin, reach); model.insert(origin, remote.then_some(None)); }
                 _ => { locality.remove(origin); model.remove(&origin); }

@@ -40,7 +40,7 @@ async fn patience_ends_with_the_reason() {
     let origin = with(settings.clone());
     let error = within(5, origin.connect()).await.unwrap_err();
     assert_eq!(error.kind(), Kind::HoldTimedOut);
-    assert_eq!(error.stage(), Layer::Tcp);
+    assert_eq!(error.stage(), Layer::Transport);
     assert_eq!(error.retry(), Retry::Later);
     assert_eq!(error.failure().unwrap().cause, Cause::Refused);
     assert!(error.waited() >= Duration::from_millis(200));
