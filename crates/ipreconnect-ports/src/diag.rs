@@ -20,6 +20,9 @@ const DONE: u16 = 3;
 const ERROR: u16 = 2;
 /// `1 << TCP_LISTEN`.
 const LISTEN: u32 = 1 << 10;
+/// `1 << TCP_ESTABLISHED` and the others in which a connection has its local port, up to
+/// `1 << TCP_CLOSING`, but neither listens nor waits for stray packets (TIME_WAIT).
+const CONNECTED: u32 = (1 << 1 | 1 << 2 | 1 << 3 | 1 << 4 | 1 << 5) | (1 << 8 | 1 << 9 | 1 << 11);
 /// `1 << TCP_CLOSE`, the state of a UDP socket without a peer.
 const UNCONNECTED: u32 = 1 << 7;
 const AF_UNIX: u8 = 1;
@@ -70,6 +73,11 @@ pub(crate) struct FoundUnix {
 /// All TCP sockets that listen on a port, of both families.
 pub(crate) fn listening_tcp(port: u16) -> io::Result<Vec<FoundInet>> {
     on_port(IPPROTO_TCP, LISTEN, port)
+}
+
+/// All TCP connections whose local port it is, of both families.
+pub(crate) fn connected_tcp(port: u16) -> io::Result<Vec<FoundInet>> {
+    on_port(IPPROTO_TCP, CONNECTED, port)
 }
 
 /// All UDP sockets that receive from anybody on a port, of both families.

@@ -55,6 +55,17 @@ pub fn holders(address: SocketAddr) -> io::Result<Vec<Holder>> {
     Ok(identify(found.into_iter().map(|socket| socket.found)))
 }
 
+/// Everybody with a connection from a TCP address. The kernel may have given him the port for it
+/// (ip(7), `ip_local_port_range`); until the connection ends nobody can listen there.
+///
+/// # Errors
+/// If the kernel's table cannot be read.
+pub fn connected_from(address: SocketAddr) -> io::Result<Vec<Holder>> {
+    let mut found = diag::connected_tcp(address.port())?;
+    found.retain(|socket| conflicts(socket, address.ip()));
+    Ok(identify(found.into_iter().map(|socket| socket.found)))
+}
+
 /// Everybody who receives on a UDP address in a way that conflicts with doing so too.
 ///
 /// # Errors

@@ -7,4 +7,4 @@ mod diag;
 mod holder;
 mod process;
 
-pub use holder::{Holder, Process, holders, holders_of_udp, holders_of_unix};
+pub use holder::{Holder, Process, connected_from, holders, holders_of_udp, holders_of_unix};

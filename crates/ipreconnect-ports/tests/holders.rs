@@ -1,12 +1,12 @@
 //! Real sockets, and who holds them.
 
-use std::net::{Ipv6Addr, SocketAddr, TcpListener};
+use std::net::{Ipv6Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixListener;
 use std::process::Command;
 
-use ipreconnect_ports::{holders, holders_of_unix};
+use ipreconnect_ports::{connected_from, holders, holders_of_unix};
 use socket2::{Domain, Socket, Type};
 
 fn assert_is_me(found: &[ipreconnect_ports::Holder]) {
@@ -50,6 +50,16 @@ fn a_free_port_has_no_holder() {
     let address = listener.local_addr().unwrap();
     drop(listener);
     assert_eq!(holders(address).unwrap(), []);
+}
+
+#[test]
+fn a_port_that_a_connection_has_is_not_free_and_its_user_is_known() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let connection = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    let local = connection.local_addr().unwrap();
+    assert!(TcpListener::bind(local).is_err());
+    assert_eq!(holders(local).unwrap(), []);
+    assert_is_me(&connected_from(local).unwrap());
 }
 
 #[test]

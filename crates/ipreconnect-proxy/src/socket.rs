@@ -74,6 +74,8 @@ pub struct OpenError {
 pub enum OpenErrorKind {
     /// Somebody listens there already.
     InUse(Vec<Holder>),
+    /// Nobody listens, but a connection has that port at its own end.
+    InUseByConnection(Vec<Holder>),
     /// A file that is no socket is at that path.
     NotASocket,
     /// The system refuses.
@@ -89,18 +91,26 @@ impl fmt::Display for OpenError {
             }
             OpenErrorKind::InUse(holders) => {
                 f.write_str("it is held by ")?;
-                for (index, holder) in holders.iter().enumerate() {
-                    if index > 0 {
-                        f.write_str(", ")?;
-                    }
-                    write!(f, "{holder}")?;
-                }
-                Ok(())
+                list(f, holders)
+            }
+            OpenErrorKind::InUseByConnection(holders) => {
+                f.write_str("the kernel has given this port to a connection of ")?;
+                list(f, holders)
             }
             OpenErrorKind::NotASocket => f.write_str("a file that is not a socket is at that path"),
             OpenErrorKind::System(error) => error.fmt(f),
         }
     }
+}
+
+fn list(f: &mut fmt::Formatter<'_>, holders: &[Holder]) -> fmt::Result {
+    for (index, holder) in holders.iter().enumerate() {
+        if index > 0 {
+            f.write_str(", ")?;
+        }
+        write!(f, "{holder}")?;
+    }
+    Ok(())
 }
 
 impl std::error::Error for OpenError {}
@@ -214,11 +224,17 @@ fn bind(socket: &Socket, address: SocketAddr) -> Result<SocketAddr, OpenErrorKin
     match socket.bind(&SockAddr::from(address)) {
         Ok(()) => {}
         Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
-            let holders = match socket.r#type() {
-                Ok(Type::DGRAM) => ipreconnect_ports::holders_of_udp(address),
-                _ => ipreconnect_ports::holders(address),
-            };
-            return Err(OpenErrorKind::InUse(holders.unwrap_or_default()));
+            if let Ok(Type::DGRAM) = socket.r#type() {
+                let holders = ipreconnect_ports::holders_of_udp(address);
+                return Err(OpenErrorKind::InUse(holders.unwrap_or_default()));
+            }
+            let holders = ipreconnect_ports::holders(address).unwrap_or_default();
+            if holders.is_empty()
+                && let Ok(users @ [_, ..]) = ipreconnect_ports::connected_from(address).as_deref()
+            {
+                return Err(OpenErrorKind::InUseByConnection(users.to_vec()));
+            }
+            return Err(OpenErrorKind::InUse(holders));
         }
         Err(error) => return Err(OpenErrorKind::System(error)),
     }

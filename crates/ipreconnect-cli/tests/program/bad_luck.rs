@@ -26,6 +26,21 @@ fn an_address_in_use_names_its_holder() {
 }
 
 #[test]
+fn a_port_that_a_connection_was_given_names_its_user() {
+    let connection = std::net::TcpStream::connect(line_server("x")).unwrap();
+    let front = connection.local_addr().unwrap().to_string();
+    let desk = Desk::with(&one("127.0.0.1:1").replace("127.0.0.1:auto", &front));
+    let output = desk.command(&["run"]);
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    let me = format!("(pid {}, user ", std::process::id());
+    assert!(
+        text.contains("has given this port to a connection of") && text.contains(&me),
+        "{text}"
+    );
+}
+
+#[test]
 fn a_second_gateway_is_refused_by_state_and_by_port() {
     let first =
         Desk::run(&one(line_server("x")).replace("127.0.0.1:auto", &free_address().to_string()));

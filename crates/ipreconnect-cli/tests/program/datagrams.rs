@@ -5,16 +5,8 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use crate::desk::{Desk, PROGRAM, until};
+use crate::desk::{Desk, PROGRAM, free_address, until};
 use crate::servers::{Server, needed};
-
-/// A UDP address that nobody has.
-fn free() -> SocketAddr {
-    UdpSocket::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
-}
 
 fn client(front: SocketAddr) -> UdpSocket {
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
@@ -94,7 +86,7 @@ fn a_name_server_that_is_killed_is_not_missed() {
         return;
     };
     let (first, second) = (Ipv4Addr::new(10, 0, 0, 1), Ipv4Addr::new(10, 0, 0, 2));
-    let (one, two) = (free(), free());
+    let (one, two) = (free_address(), free_address());
     let preferred = name_server(&program, one, first);
     let _backup = name_server(&program, two, second);
     let desk = Desk::run(&origin(&[one, two]));
@@ -145,7 +137,7 @@ fn a_listener_changes_from_tcp_to_udp() {
     let x = server("x");
     let tcp = format!(
         "[origin.a]\naddress = \"{x}\"\n[[listen]]\naddress = \"{}\"\norigin = \"a\"\n",
-        free()
+        free_address()
     );
     let desk = Desk::run(&tcp);
     let front = desk.address("a");
@@ -161,7 +153,7 @@ fn a_listener_changes_from_tcp_to_udp() {
 
 #[test]
 fn an_origin_on_the_command_line_may_speak_udp() {
-    let (x, front) = (server("x"), free());
+    let (x, front) = (server("x"), free_address());
     let home = tempfile::tempdir().unwrap();
     let _gateway = Server::start(
         Command::new(PROGRAM)

@@ -1,12 +1,17 @@
 //! A gateway as a child process, with a directory of its own.
 
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
+
+/// The ports that tests take for themselves.
+const FIRST_PORT: u16 = 20_000;
+const PORTS: u16 = 12_000;
 
 pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_ipreconnect");
 
@@ -202,12 +207,20 @@ pub(crate) fn serve(listener: TcpListener, name: &'static str) {
     });
 }
 
-/// An address on which nobody listens.
+/// An address that nobody has, over TCP or UDP, and that stays free: its port is outside the range
+/// that the kernel gives to connections (ip(7), `ip_local_port_range`), and nobody is told it twice.
 pub(crate) fn free_address() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let start = std::process::id() % u32::from(PORTS);
+    for _ in 0..PORTS {
+        let next = u32::from(NEXT.fetch_add(1, Relaxed));
+        let port = FIRST_PORT + u16::try_from((start + next) % u32::from(PORTS)).unwrap();
+        let address = SocketAddr::from(([127, 0, 0, 1], port));
+        if TcpListener::bind(address).is_ok() && UdpSocket::bind(address).is_ok() {
+            return address;
+        }
+    }
+    panic!("all {PORTS} ports from {FIRST_PORT} on are in use");
 }
 
 pub(crate) fn dial(address: SocketAddr) -> TcpStream {
