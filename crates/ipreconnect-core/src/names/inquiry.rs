@@ -2,8 +2,8 @@
 //!
 //! In order, the next server joins when the one before it is slow or has failed. A positive answer
 //! counts at once, whoever gives it. A negative one counts only when every server that is preferred to
-//! the one that gave it has had its say: where the first server knows internal names and the second does not, the
-//! second's quick "no such name" must not win.
+//! the one that gave it has had its say, even one that is set aside: where the first server knows
+//! internal names and the second does not, the second's quick "no such name" must not win.
 
 use std::time::{Duration, Instant};
 
@@ -60,11 +60,11 @@ pub enum Decision {
     Failed,
 }
 
-/// One lookup.
+/// One lookup. Servers go by their numbers: the lower, the more their word counts.
 #[derive(Debug)]
 pub struct Inquiry {
     strategy: Strategy,
-    /// The servers in order of preference, and what each said.
+    /// The servers in the order in which they are asked, and what each said.
     servers: Vec<(usize, Option<Reply>)>,
     asked: usize,
     /// When the last one was asked.
@@ -74,7 +74,7 @@ pub struct Inquiry {
 }
 
 impl Inquiry {
-    /// A lookup at these servers, the preferred one first.
+    /// A lookup that asks these servers, in this order.
     #[must_use]
     pub fn new(strategy: Strategy, order: &[usize]) -> Self {
         Self {
@@ -108,6 +108,7 @@ impl Inquiry {
         if let Some((server, _)) = self.servers.get(self.asked).copied() {
             let joins = match (self.strategy, self.last) {
                 (Strategy::Race, _) | (_, None) => now,
+                (Strategy::Order, Some(_)) if self.negative.is_some() => now,
                 (Strategy::Order, Some(last)) if waiting => last + HEDGE,
                 (Strategy::Order, Some(_)) => now,
             };
@@ -135,7 +136,9 @@ impl Inquiry {
         }
         let patient_until = self.negative.map(|at| at + HEDGE);
         let impatient = self.strategy == Strategy::Race && patient_until.is_some_and(|t| now >= t);
-        for (server, said) in self.asked_ones() {
+        let mut by_rank: Vec<&(usize, Option<Reply>)> = self.servers.iter().collect();
+        by_rank.sort_unstable_by_key(|(server, _)| *server);
+        for (server, said) in by_rank {
             match said {
                 Some(Reply::Negative) => {
                     let others = self.asked_ones();
@@ -150,7 +153,7 @@ impl Inquiry {
                 Some(_) | None => {}
             }
         }
-        (self.asked == self.servers.len()).then_some(Decision::Failed)
+        Some(Decision::Failed)
     }
 }
 

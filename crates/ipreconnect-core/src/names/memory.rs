@@ -23,6 +23,8 @@ const FORCED_REST: Duration = Duration::from_secs(5);
 /// The time to live of a negative answer that does not say it (RFC 2308, section 5), and the longest.
 const NEGATIVE: Duration = Duration::from_secs(5);
 const NEGATIVE_LAST: Duration = Duration::from_secs(300);
+/// Records of an earlier run are used when the first lookup failed, or took so long.
+const PATIENCE: Duration = Duration::from_millis(500);
 /// A lookup that was not answered by then is lost.
 const LOST: Duration = Duration::from_secs(15);
 /// Records of one kind that are kept.
@@ -158,6 +160,16 @@ pub struct Memory<T> {
     asked: Option<Instant>,
     last_id: u64,
     forced: Forced,
+    remembered: Option<Old<T>>,
+}
+
+/// Records of an earlier run, not used yet.
+#[derive(Debug)]
+struct Old<T> {
+    records: Vec<T>,
+    security: Security,
+    expired: Instant,
+    used_at: Instant,
 }
 
 /// Lookups past the time to live.
@@ -189,23 +201,46 @@ impl<T: Clone + PartialEq> Memory<T> {
             asked: None,
             last_id: 0,
             forced: Forced::default(),
+            remembered: None,
         }
     }
 
-    /// Takes records of an earlier run, answered `age` ago. Any answer of this run counts more.
-    pub fn remember(&mut self, now: Instant, records: Vec<T>, security: Security, age: Duration) {
+    /// Takes records of an earlier run, answered `age` ago. They are used when the first lookup of
+    /// this run fails or takes long; any answer counts more.
+    pub fn remember(
+        &mut self,
+        now: Instant,
+        mut records: Vec<T>,
+        security: Security,
+        age: Duration,
+    ) {
         let Some(left) = self.limits.stale_for.checked_sub(age) else {
             return;
         };
-        if self.knowledge == Knowledge::Unknown && !records.is_empty() {
-            self.records = records;
-            self.records.truncate(RECORDS);
+        if self.knowledge != Knowledge::Unknown || records.is_empty() {
+            return;
+        }
+        records.truncate(RECORDS);
+        // As if they had expired when they were saved.
+        let expired = (now + left).checked_sub(self.limits.stale_for);
+        self.remembered = Some(Old {
+            records,
+            security,
+            expired: expired.unwrap_or(now),
+            used_at: if self.failure.is_some() {
+                now
+            } else {
+                now + PATIENCE
+            },
+        });
+    }
+
+    fn use_remembered(&mut self) {
+        if let Some(old) = self.remembered.take() {
+            self.records = old.records;
+            self.security = old.security;
+            self.expires = old.expired;
             self.knowledge = Knowledge::Remembered;
-            self.security = security;
-            // Their time is over as if they had expired just before they were saved.
-            self.expires = (now + left)
-                .checked_sub(self.limits.stale_for)
-                .unwrap_or(now);
         }
     }
 
@@ -284,6 +319,7 @@ impl<T: Clone + PartialEq> Memory<T> {
         security: Security,
     ) -> Option<Turn> {
         records.truncate(RECORDS);
+        self.remembered = None;
         let turned = self.security == Security::Secure && security == Security::Insecure;
         self.ttl = ttl.clamp(self.limits.min_ttl, self.limits.max_ttl);
         self.records = records;
@@ -302,6 +338,7 @@ impl<T: Clone + PartialEq> Memory<T> {
         ttl: Option<Duration>,
         is_confirmed: bool,
     ) {
+        self.remembered = None;
         let since = *self.emptied.get_or_insert(now);
         let agreed = is_confirmed || now.saturating_duration_since(since) >= SECOND_LOOK;
         if !self.records.is_empty() && !agreed {
@@ -331,6 +368,7 @@ impl<T: Clone + PartialEq> Memory<T> {
         let pause = self.dice.between(pause.mul_f64(0.75), pause);
         self.next = Some(now + pause);
         self.elsewhere = false;
+        self.use_remembered();
     }
 
     fn well(&mut self) {
@@ -358,14 +396,15 @@ impl<T: Clone + PartialEq> Memory<T> {
         self.next.into_iter().chain(forced).min()
     }
 
-    /// When the records grow stale, and when they are too old.
+    /// When the records grow stale, when they are too old, and when those of an earlier run are used.
     fn ages_at(&self) -> Option<Instant> {
         match self.knowledge {
             Knowledge::Fresh => Some(self.expires),
             Knowledge::Stale | Knowledge::Remembered | Knowledge::Doubtful => {
                 Some(self.expires + self.limits.stale_for)
             }
-            Knowledge::Unknown | Knowledge::Gone => None,
+            Knowledge::Unknown => self.remembered.as_ref().map(|old| old.used_at),
+            Knowledge::Gone => None,
         }
     }
 
@@ -374,11 +413,13 @@ impl<T: Clone + PartialEq> Memory<T> {
         let mut changed = false;
         while self.ages_at().is_some_and(|at| now >= at) {
             changed = true;
-            if self.knowledge == Knowledge::Fresh {
-                self.knowledge = Knowledge::Stale;
-            } else {
-                self.records.clear();
-                self.knowledge = Knowledge::Unknown;
+            match self.knowledge {
+                Knowledge::Fresh => self.knowledge = Knowledge::Stale,
+                Knowledge::Unknown => self.use_remembered(),
+                _ => {
+                    self.records.clear();
+                    self.knowledge = Knowledge::Unknown;
+                }
             }
         }
         changed
