@@ -35,9 +35,9 @@ impl Paint {
     /// By what the state means: green is good, red is not.
     pub(crate) fn state(self, text: &str) -> String {
         let code = match text.trim() {
-            "up" => "32",
-            "down" => "31;1",
-            "suspect" => "33",
+            "up" | "fresh" => "32",
+            "down" | "gone" => "31;1",
+            "suspect" | "doubtful" | "stale" | "remembered" => "33",
             _ => "2",
         };
         self.with(code, text)

@@ -1,10 +1,12 @@
 //! The state directory, and the lock that keeps two gateways apart.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{Read, Seek, Write};
+use std::io::{self, Read, Seek, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use ipreconnect::Store;
 use rustix::fs::{FlockOperation, flock};
 
 use crate::exit::{Exit, Refusal};
@@ -69,8 +71,84 @@ impl StateDirectory {
         )
     }
 
+    /// What the library keeps between two runs, as files in here.
+    pub(crate) fn store(&self) -> Arc<dyn Store> {
+        Arc::new(FileStore {
+            directory: self.path.clone(),
+        })
+    }
+
     /// Where it is.
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 }
+
+/// Texts as files: a directory for each table, a file for each key.
+#[derive(Debug)]
+struct FileStore {
+    directory: PathBuf,
+}
+
+/// A file that is longer was not written here.
+const LONGEST: u64 = 256 * 1024;
+
+impl FileStore {
+    fn path(&self, table: &str, key: &str) -> PathBuf {
+        self.directory.join(table).join(file_name(key))
+    }
+}
+
+impl Store for FileStore {
+    fn load(&self, table: &str, key: &str) -> io::Result<Option<String>> {
+        let file = match File::open(self.path(table, key)) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let mut text = String::new();
+        file.take(LONGEST).read_to_string(&mut text)?;
+        Ok(Some(text))
+    }
+
+    /// The new file takes the place of the old one in one step; what a crash leaves is one of both.
+    fn save(&self, table: &str, key: &str, text: &str) -> io::Result<()> {
+        let path = self.path(table, key);
+        let directory = self.directory.join(table);
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&directory)?;
+        // No key has this name: behind its `%` are no digits.
+        let new = directory.join(format!("{}%new", file_name(key)));
+        let mut file = OpenOptions::new()
+            .create(true)
+            .truncate(true)
+            .write(true)
+            .mode(0o600)
+            .open(&new)?;
+        file.write_all(text.as_bytes())?;
+        file.sync_all()?;
+        fs::rename(&new, &path)
+    }
+}
+
+/// A key as a file's name: what is neither a letter, a digit, a hyphen, an underscore nor a dot within
+/// is written as `%` and two digits, so that no key leaves the directory.
+fn file_name(key: &str) -> String {
+    let mut name = String::with_capacity(key.len() + 8);
+    for byte in key.bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' => name.push(char::from(byte)),
+            b'.' if !name.is_empty() => name.push('.'),
+            other => name.push_str(&format!("%{other:02x}")),
+        }
+    }
+    if name.is_empty() {
+        name.push('%');
+    }
+    name
+}
+
+#[cfg(test)]
+mod tests;

@@ -58,6 +58,9 @@ pub struct Candidate {
     pub usable: Standing,
     /// When it came back from being lost.
     pub returned: Option<Instant>,
+    /// Whether its name wants it chosen by weight among those of its priority, whatever the policy
+    /// (RFC 2782).
+    pub by_weight: bool,
 }
 
 /// One worker's own chooser. Not `Clone`: two choosers must not throw the same dice.
@@ -100,7 +103,8 @@ impl Balance {
         };
         out.retain(|index| rank(index).0 != Standing::Bad);
         out.sort_by_key(rank);
-        if self.policy == Policy::Failover {
+        let by_weight = |index: &usize| candidates.get(*index).is_some_and(|c| c.by_weight);
+        if self.policy == Policy::Failover && !out.iter().any(by_weight) {
             return;
         }
         let mut start = 0;
@@ -112,7 +116,9 @@ impl Balance {
                 .take_while(|i| rank(i) == group)
                 .count();
             // Only the first group is chosen from for good; the rest is for the case that it fails.
-            if let Some(members) = out.get_mut(start..start + length) {
+            if let Some(members) = out.get_mut(start..start + length)
+                && (self.policy != Policy::Failover || members.iter().all(by_weight))
+            {
                 self.arrange(now, candidates, hash, members);
             }
             start += length;

@@ -57,6 +57,12 @@ pub enum Cause {
     NoSuchName,
     /// The resolver did not answer, or failed.
     ResolverFailed,
+    /// The answer is provably false: its DNSSEC signatures do not hold.
+    Bogus,
+    /// The answer is not proven by DNSSEC, and must be.
+    Unsigned,
+    /// The name leads only to addresses that must not be dialled.
+    NotAllowed,
     /// No local port is left towards that destination (EADDRNOTAVAIL).
     NoLocalPort,
     /// No descriptor or memory is left on this machine.
@@ -75,7 +81,11 @@ impl Cause {
     pub fn layer(self) -> Layer {
         match self {
             Self::NoLocalPort | Self::NoResources | Self::Forbidden => Layer::LocalNetwork,
-            Self::NoSuchName | Self::ResolverFailed => Layer::Dns,
+            Self::NoSuchName
+            | Self::ResolverFailed
+            | Self::Bogus
+            | Self::Unsigned
+            | Self::NotAllowed => Layer::Dns,
             Self::Refused
             | Self::Reset
             | Self::Closed
@@ -113,6 +123,9 @@ impl Cause {
             Self::Frozen => "accepts connections and serves none",
             Self::NoSuchName => "name does not resolve to any address",
             Self::ResolverFailed => "the resolver failed",
+            Self::Bogus => "the answer is false by DNSSEC",
+            Self::Unsigned => "the answer is not proven by DNSSEC",
+            Self::NotAllowed => "address not allowed",
             Self::NoLocalPort => "no local port left",
             Self::NoResources => "no descriptors or memory left",
             Self::Forbidden => "forbidden by this machine",
@@ -131,7 +144,10 @@ impl Cause {
             Self::Unreachable => "check the route to that network",
             Self::Frozen => "the process is stopped, swapped out or deadlocked",
             Self::NoSuchName => "check the spelling and the search domains",
-            Self::ResolverFailed => "check the resolvers in /etc/resolv.conf",
+            Self::ResolverFailed => "check the resolvers: [dns] servers, or /etc/resolv.conf",
+            Self::Bogus => "the zone is broken, the clock is wrong, or somebody forges answers",
+            Self::Unsigned => "sign the zone, or set dnssec = \"validate\"",
+            Self::NotAllowed => "see connect.allow_ips of this origin",
             Self::NoLocalPort => "too many connections to one destination: see ip_local_port_range",
             Self::NoResources => "raise the limit of open files (LimitNOFILE, ulimit -n)",
             Self::Forbidden => "check the firewall and the rights of the socket's path",

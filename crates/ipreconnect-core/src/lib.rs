@@ -15,8 +15,10 @@ pub mod failure;
 pub mod freeze;
 pub mod hold;
 pub mod locality;
+pub mod names;
 pub mod origin;
 pub mod path;
+pub mod policy;
 pub mod race;
 pub mod watchdog;
 

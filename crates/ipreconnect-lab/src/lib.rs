@@ -2,8 +2,8 @@
 //!
 //! Everything here runs unprivileged on a tokio runtime and talks over the loopback only. A
 //! [`link`] stands between a client and its origin and breaks what passes; an [`origin`] is a small
-//! server that is killed, frozen and revived on the same port; a [`load`] asks at a steady pace and
-//! counts what its clients saw.
+//! server that is killed, frozen and revived on the same port; a [`dns`] server answers with what it
+//! is told to, or lies; a [`load`] asks at a steady pace and counts what its clients saw.
 //!
 //! ```
 //! use ipreconnect_lab::link::{Fault, TcpLink};
@@ -27,6 +27,7 @@
 //! Buffers are bounded everywhere: a link stops reading when it holds enough, a datagram that finds
 //! no room is lost, a load that has too much in flight counts what it could not send.
 
+pub mod dns;
 mod door;
 pub mod link;
 pub mod load;

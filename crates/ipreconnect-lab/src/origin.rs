@@ -39,6 +39,19 @@ impl ScriptedOrigin {
         Self::start_on(Ipv4Addr::LOCALHOST.into(), script)
     }
 
+    /// An origin on that very address: another one of loopback, with the port of an origin that exists,
+    /// as where a name moves to.
+    ///
+    /// # Errors
+    /// Those of bind(2) and listen(2).
+    ///
+    /// # Panics
+    /// Outside a tokio runtime, which runs the origin from then on.
+    pub fn start_at(address: SocketAddr, script: Script) -> io::Result<Self> {
+        let seat = TcpSeat::at(address)?;
+        Self::play(seat.address(), seat, script)
+    }
+
     /// An origin on a free port of `[::1]`.
     ///
     /// # Errors

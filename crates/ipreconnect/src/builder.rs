@@ -146,6 +146,7 @@ fn start(
     let empty = Snapshot::new(
         View::empty(clock::now()),
         &std::collections::BTreeMap::new(),
+        Arc::default(),
     );
     let shared = Arc::new(Shared::new(name, settings.clone(), empty, sender, seed));
     let driver = Driver::new(
@@ -160,7 +161,7 @@ fn start(
 }
 
 /// The standard library's own source of randomness, as it seeds hash maps.
-fn random_seed() -> u64 {
+pub(crate) fn random_seed() -> u64 {
     use std::hash::{BuildHasher, Hasher};
     std::collections::hash_map::RandomState::new()
         .build_hasher()

@@ -38,6 +38,7 @@ impl Chooser {
                 latency: endpoint.latency,
                 usable: endpoint.standing,
                 returned: endpoint.returned,
+                by_weight: endpoint.by_weight,
             })
             .collect();
         let mut order = Vec::with_capacity(candidates.len());

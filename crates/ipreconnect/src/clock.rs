@@ -9,6 +9,15 @@ pub fn now() -> Instant {
     Instant::now()
 }
 
+/// The present for what outlives this process: since the beginning of 1970, by the system's clock.
+#[must_use]
+pub fn since_unix() -> Duration {
+    let now = std::time::SystemTime::now();
+    // A clock before 1970 is as good as none.
+    now.duration_since(std::time::UNIX_EPOCH)
+        .unwrap_or_default()
+}
+
 fn base() -> Instant {
     static BASE: OnceLock<Instant> = OnceLock::new();
     *BASE.get_or_init(Instant::now)

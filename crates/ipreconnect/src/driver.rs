@@ -13,6 +13,7 @@ use tokio::sync::{broadcast, mpsc};
 
 use crate::clock;
 use crate::meter::Meter;
+use crate::resolve::{NameStatus, Places};
 use crate::settings::OriginSettings;
 use crate::shared::{Fact, Shared};
 use crate::snapshot::Snapshot;
@@ -35,6 +36,8 @@ pub(crate) struct Driver {
     signals: broadcast::Receiver<Signal>,
     resident: Resident,
     orders: Orders,
+    places: Places,
+    names: Arc<[NameStatus]>,
     meters: BTreeMap<EndpointId, Arc<Meter>>,
     proofs: BTreeMap<EndpointId, Instant>,
     /// Hang-up checks under way: their answer is a sign of life.
@@ -55,6 +58,8 @@ impl Driver {
         Self {
             supervisor: Supervisor::new(settings.supervisor.clone(), settings.entries(), seed, now),
             orders: Orders::new(&settings),
+            places: Places::new(resident.names(), &settings),
+            names: Arc::default(),
             signals: resident.subscribe(),
             settings,
             shared,
@@ -71,6 +76,7 @@ impl Driver {
     /// Runs until its task is ended.
     pub(crate) async fn run(mut self) {
         self.hear(Event::Started);
+        self.hear_names();
         loop {
             let wakeup = self.supervisor.wakeup();
             let due = wakeup.map_or_else(
@@ -88,6 +94,7 @@ impl Driver {
                     self.hear(event);
                 }
                 () = self.shared.waiters.doorbell.notified() => {}
+                () = self.places.changed() => self.hear_names(),
                 signal = self.signals.recv() => self.hear_signal(signal.ok()),
                 () = tokio::time::sleep_until(due.into()) => self.wake(due),
             }
@@ -135,12 +142,26 @@ impl Driver {
         self.hear(Event::Elapsed);
     }
 
+    /// What is known of the origin's names now.
+    fn hear_names(&mut self) {
+        for (entry, found) in self.places.news() {
+            self.hear(Event::Named { entry, found });
+        }
+        let names = self.places.status();
+        if names != self.names {
+            self.names = names;
+            self.publish();
+        }
+    }
+
     fn hear_signal(&mut self, signal: Option<Signal>) {
         match signal {
             // Too many signals at once to be kept: the machine certainly changed.
             Some(Signal::NetworkChanged) | None => self.hear(Event::NetworkChanged),
             Some(Signal::Resumed) => self.hear(Event::Resumed),
         }
+        // Routes to known addresses may be others.
+        self.hear_names();
     }
 
     /// Facts that are read rather than told: who waits, and what traffic proved.
@@ -171,8 +192,10 @@ impl Driver {
             settings.entries(),
             &mut actions,
         );
+        self.places.reconfigure(&settings);
         self.settings = settings;
         self.carry_out(actions);
+        self.hear_names();
     }
 
     fn hear(&mut self, event: Event) {
@@ -186,7 +209,7 @@ impl Driver {
         for action in actions.drain(..) {
             tracing::trace!(origin = %self.shared.name, ?action, "order");
             match action {
-                Action::Resolve { order, entry } => self.orders.resolve(order, entry),
+                Action::LookUp { entry } => self.places.doubt(entry),
                 Action::Probe {
                     order,
                     endpoint,
@@ -227,6 +250,7 @@ impl Driver {
             self.meters.entry(endpoint.id).or_default();
         }
         self.proofs.retain(|id, _| self.meters.contains_key(id));
-        self.shared.publish(Snapshot::new(view, &self.meters));
+        self.shared
+            .publish(Snapshot::new(view, &self.meters, Arc::clone(&self.names)));
     }
 }

@@ -7,6 +7,7 @@ use ipreconnect_core::backoff::BackoffSettings;
 use ipreconnect_core::balance::Policy;
 use ipreconnect_core::detector::Thresholds;
 use ipreconnect_core::origin::{Check, Entry, EntryAddress, OnDown, OnReturn, Settings};
+use ipreconnect_core::policy::AddressPolicy;
 
 use crate::target::Target;
 
@@ -45,6 +46,8 @@ pub struct OriginSettings {
     pub hold: HoldSettings,
     /// The local address to dial from.
     pub source: Option<IpAddr>,
+    /// Which addresses of names may be dialled.
+    pub addresses: AddressPolicy,
 }
 
 impl OriginSettings {
@@ -82,6 +85,7 @@ impl OriginSettings {
                 clients: 10_000,
             },
             source: None,
+            addresses: AddressPolicy::default(),
         }
     }
 
@@ -91,7 +95,9 @@ impl OriginSettings {
             .map(|place| Entry {
                 address: match &place.target {
                     Target::Fixed(address) => EntryAddress::Fixed(address.clone()),
-                    Target::Name { .. } => EntryAddress::Name(place.target.to_string().into()),
+                    Target::Name { .. } | Target::Service { .. } => {
+                        EntryAddress::Name(place.target.to_string().into())
+                    }
                 },
                 priority: place.priority,
                 weight: place.weight,

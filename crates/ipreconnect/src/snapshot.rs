@@ -7,16 +7,22 @@ use ipreconnect_core::address::EndpointId;
 use ipreconnect_core::origin::{EndpointView, View};
 
 use crate::meter::Meter;
+use crate::resolve::NameStatus;
 
 /// An origin at one moment: never changed, only replaced.
 #[derive(Debug)]
 pub struct Snapshot {
     view: View,
     meters: BTreeMap<EndpointId, Arc<Meter>>,
+    names: Arc<[NameStatus]>,
 }
 
 impl Snapshot {
-    pub(crate) fn new(view: View, meters: &BTreeMap<EndpointId, Arc<Meter>>) -> Self {
+    pub(crate) fn new(
+        view: View,
+        meters: &BTreeMap<EndpointId, Arc<Meter>>,
+        names: Arc<[NameStatus]>,
+    ) -> Self {
         let meters = view
             .endpoints
             .iter()
@@ -25,13 +31,23 @@ impl Snapshot {
                 Some((endpoint.id, Arc::clone(meter)))
             })
             .collect();
-        Self { view, meters }
+        Self {
+            view,
+            meters,
+            names,
+        }
     }
 
     /// The state of the origin and its endpoints.
     #[must_use]
     pub fn view(&self) -> &View {
         &self.view
+    }
+
+    /// What is known of the origin's names.
+    #[must_use]
+    pub fn names(&self) -> &[NameStatus] {
+        &self.names
     }
 
     /// The shared counters of an endpoint.

@@ -8,6 +8,7 @@ use ipreconnect_core::balance::Standing;
 use ipreconnect_core::failure::Failure;
 use ipreconnect_core::origin::{Health, Phase};
 
+use crate::resolve::NameStatus;
 use crate::snapshot::Snapshot;
 
 /// The state of one origin at one moment.
@@ -27,6 +28,8 @@ pub struct Status {
     pub waiting: u32,
     /// Its endpoints, by preference.
     pub endpoints: Vec<EndpointStatus>,
+    /// Its names.
+    pub names: Vec<NameStatus>,
 }
 
 /// The state of one endpoint at one moment.
@@ -83,6 +86,7 @@ impl Status {
                     failed_here: meter.failed_here(),
                 })
                 .collect(),
+            names: snapshot.names().to_vec(),
         }
     }
 

@@ -11,9 +11,12 @@ use ipreconnect_core::locality::{Blame, Locality, Reach};
 use tokio::runtime::Handle;
 use tokio::sync::broadcast;
 
+use crate::builder::random_seed;
 use crate::clock;
+use crate::resolve::{DnsSettings, Names};
 use crate::sense::network::NetworkWatch;
 use crate::sense::wake::SleepWatch;
+use crate::store::Store;
 use crate::task::Task;
 
 /// Between two looks at the clocks.
@@ -41,14 +44,24 @@ struct Shared {
     signals: broadcast::Sender<Signal>,
     locality: Mutex<Locality>,
     next: AtomicU32,
+    names: Names,
     _tasks: Vec<Task>,
 }
 
 impl Surroundings {
-    /// Begins to watch, with tasks on `runtime`.
+    /// Begins to watch, with tasks on `runtime`. Names are resolved by the system, and nothing is kept
+    /// of them between two runs.
     #[must_use]
     pub fn watch(runtime: &Handle) -> Self {
-        let (signals, _) = broadcast::channel(16);
+        Self::with_names(runtime, DnsSettings::default(), None)
+    }
+
+    /// Begins to watch, with tasks on `runtime`. Names are resolved as `dns` says; what is known of
+    /// them is kept in `store`.
+    #[must_use]
+    pub fn with_names(runtime: &Handle, dns: DnsSettings, store: Option<Arc<dyn Store>>) -> Self {
+        let (signals, heard) = broadcast::channel(16);
+        let names = Names::start(runtime, dns, store, heard, random_seed());
         let tasks = vec![
             Task::spawn(runtime, "network watch", watch_network(signals.clone())),
             Task::spawn(runtime, "sleep watch", watch_sleep(signals.clone())),
@@ -57,6 +70,7 @@ impl Surroundings {
             signals,
             locality: Mutex::new(Locality::default()),
             next: AtomicU32::new(0),
+            names,
             _tasks: tasks,
         }))
     }
@@ -66,6 +80,12 @@ impl Surroundings {
     pub fn signal(&self, signal: Signal) {
         // Without any origin there is nobody to tell.
         let _ = self.0.signals.send(signal);
+    }
+
+    /// What looks names up for all origins.
+    #[must_use]
+    pub fn names(&self) -> &Names {
+        &self.0.names
     }
 
     /// Whose fault it is that an origin fails, as far as can be told.
@@ -101,6 +121,10 @@ pub(crate) struct Resident {
 }
 
 impl Resident {
+    pub(crate) fn names(&self) -> Names {
+        self.surroundings.names().clone()
+    }
+
     pub(crate) fn subscribe(&self) -> broadcast::Receiver<Signal> {
         self.surroundings.subscribe()
     }

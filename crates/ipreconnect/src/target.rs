@@ -28,7 +28,7 @@ impl Transport {
 }
 
 /// One entry of an origin's address list: `host:port`, `ip:port`, `[v6]:port` or `unix:/path`, over TCP
-/// unless `udp://` stands before it.
+/// unless `udp://` stands before it; or `srv:_service._tcp.domain`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Target {
     /// An address that needs no lookup.
@@ -40,6 +40,13 @@ pub enum Target {
         /// The port.
         port: u16,
         /// How it is reached.
+        transport: Transport,
+    },
+    /// A service whose servers are looked up (RFC 2782).
+    Service {
+        /// The service's name: `_service._tcp.domain` or `_service._udp.domain`.
+        name: String,
+        /// How its servers are reached.
         transport: Transport,
     },
 }
@@ -58,6 +65,7 @@ impl Target {
                 port,
                 transport,
             },
+            Self::Service { name, .. } => Self::Service { name, transport },
         }
     }
 
@@ -68,7 +76,7 @@ impl Target {
             Self::Fixed(Address::Tcp(_)) => Some(Transport::Tcp),
             Self::Fixed(Address::Udp(_)) => Some(Transport::Udp),
             Self::Fixed(Address::Unix(_)) => None,
-            Self::Name { transport, .. } => Some(*transport),
+            Self::Name { transport, .. } | Self::Service { transport, .. } => Some(*transport),
         }
     }
 }
@@ -84,6 +92,8 @@ pub enum TargetError {
     BadHost,
     /// The path of a Unix socket must be absolute, and shorter than 108 bytes (unix(7)).
     BadPath,
+    /// The name of a service is not `_service._tcp.domain`.
+    BadService,
 }
 
 impl fmt::Display for TargetError {
@@ -95,6 +105,7 @@ impl fmt::Display for TargetError {
             Self::BadPath => {
                 "the path of a unix socket must be absolute and at most 107 bytes long"
             }
+            Self::BadService => "a service is written srv:_service._tcp.domain, without a port",
         })
     }
 }
@@ -114,6 +125,11 @@ impl FromStr for Target {
                 return Err(TargetError::BadPath);
             }
             return Ok(Self::Fixed(Address::Unix(path.into())));
+        }
+        if let Some(name) = text.strip_prefix("srv:") {
+            let transport = service_transport(name).ok_or(TargetError::BadService)?;
+            let name = name.to_owned();
+            return Ok(Self::Service { name, transport });
         }
         let (transport, text) = match text.split_once("://") {
             Some(("tcp", rest)) => (Transport::Tcp, rest),
@@ -143,8 +159,23 @@ impl FromStr for Target {
     }
 }
 
+/// What carries a service, as its second label says it (RFC 2782).
+fn service_transport(name: &str) -> Option<Transport> {
+    let mut labels = name.split('.');
+    let (service, transport) = (labels.next()?, labels.next()?);
+    let has_domain = labels.next().is_some_and(|label| !label.is_empty());
+    if !is_host(name) || !has_domain || service.len() < 2 || !service.starts_with('_') {
+        return None;
+    }
+    match transport {
+        "_tcp" => Some(Transport::Tcp),
+        "_udp" => Some(Transport::Udp),
+        _ => None,
+    }
+}
+
 /// Letters, digits, hyphens and underscores between dots; at most 253 bytes (RFC 1123, section 2.1).
-fn is_host(host: &str) -> bool {
+pub(crate) fn is_host(host: &str) -> bool {
     let host = host.strip_suffix('.').unwrap_or(host);
     let label = |label: &str| {
         (1..=63).contains(&label.len())
@@ -169,6 +200,7 @@ impl fmt::Display for Target {
                 port,
                 transport: Transport::Udp,
             } => write!(f, "{host}:{port}/udp"),
+            Self::Service { name, .. } => write!(f, "srv:{name}"),
         }
     }
 }

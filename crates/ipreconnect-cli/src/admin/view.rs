@@ -37,6 +37,31 @@ pub(crate) struct OriginView {
     pub(crate) identity: String,
     /// By preference.
     pub(crate) endpoints: Vec<EndpointView>,
+    /// What is known of its names, in the order of its address list.
+    pub(crate) names: Vec<NameView>,
+}
+
+/// One name of an origin.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct NameView {
+    /// The entry of the address list.
+    pub(crate) name: String,
+    /// What its addresses are worth: `fresh`, `doubtful`, `stale`, `remembered`, `unknown` or `gone`.
+    pub(crate) knowledge: String,
+    /// Whether they are proven by DNSSEC: `unchecked`, `insecure` or `secure`.
+    pub(crate) dnssec: String,
+    /// Whether they were proven once, and provably are not signed any more.
+    pub(crate) turned_insecure: bool,
+    /// How many there are.
+    pub(crate) addresses: usize,
+    /// Addresses of the answer that are not dialled, and why.
+    pub(crate) denied: Vec<String>,
+    /// Their time to live, in milliseconds.
+    pub(crate) ttl_ms: u64,
+    /// The resolver that answered last.
+    pub(crate) resolver: Option<String>,
+    /// What is wrong.
+    pub(crate) failure: Option<FailureView>,
 }
 
 /// One endpoint.

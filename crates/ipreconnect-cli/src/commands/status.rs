@@ -7,7 +7,7 @@ use hyper::Method;
 use serde::Serialize;
 
 use crate::admin::client::ask;
-use crate::admin::view::{ListenerView, Listeners, OriginView, Origins, SCHEMA};
+use crate::admin::view::{ListenerView, Listeners, NameView, OriginView, Origins, SCHEMA};
 use crate::args::{Arguments, Status};
 use crate::config::{Environment, admin_socket};
 use crate::exit::{Exit, Refusal};
@@ -151,6 +151,9 @@ fn show_origin(paint: &Paint, origin: &OriginView) -> String {
     if origin.waiting > 0 {
         text.push_str(&format!("  {} clients wait in the hold\n", origin.waiting));
     }
+    for name in &origin.names {
+        text.push_str(&show_name(paint, name));
+    }
     for endpoint in &origin.endpoints {
         let role = match endpoint.priority {
             0 => "preferred".to_owned(),
@@ -178,6 +181,36 @@ fn show_origin(paint: &Paint, origin: &OriginView) -> String {
         if let Some(failure) = &endpoint.failure {
             text.push_str(&format!("      {}: {}\n", failure.layer, failure.cause));
         }
+    }
+    text
+}
+
+fn show_name(paint: &Paint, name: &NameView) -> String {
+    let count = match name.addresses {
+        1 => "1 address".to_owned(),
+        count => format!("{count} addresses"),
+    };
+    let by = name.resolver.as_ref();
+    let by = by.map_or_else(String::new, |by| format!(" by {by}"));
+    let dnssec = match name.dnssec.as_str() {
+        "unchecked" => "",
+        "secure" => ", proven by DNSSEC",
+        _ => ", not signed",
+    };
+    let mut text = format!(
+        "  {}  {}, {count}{by}, for {}{dnssec}\n",
+        name.name,
+        paint.state(&name.knowledge),
+        span(name.ttl_ms),
+    );
+    if name.turned_insecure {
+        text.push_str("      it was proven by DNSSEC once, and is not signed any more\n");
+    }
+    for why in &name.denied {
+        text.push_str(&format!("      not dialled: {why}\n"));
+    }
+    if let Some(failure) = &name.failure {
+        text.push_str(&format!("      {}: {}\n", failure.layer, failure.cause));
     }
     text
 }

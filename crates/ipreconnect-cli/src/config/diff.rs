@@ -16,6 +16,7 @@ pub(crate) enum Change {
     /// Its addresses changed: it is closed and opened anew.
     ListenerMoved(String),
     ListenerRemoved(String),
+    DnsChanged,
     LogChanged,
     ShutdownChanged,
     /// It takes effect when the gateway is started again.
@@ -32,6 +33,7 @@ impl fmt::Display for Change {
             Self::ListenerRerouted(name) => write!(f, "listener {name:?} rerouted"),
             Self::ListenerMoved(name) => write!(f, "listener {name:?} moved"),
             Self::ListenerRemoved(name) => write!(f, "listener {name:?} removed"),
+            Self::DnsChanged => f.write_str("dns changed"),
             Self::LogChanged => f.write_str("log changed"),
             Self::ShutdownChanged => f.write_str("gateway.shutdown changed"),
             Self::NeedsRestart(key) => {
@@ -44,6 +46,9 @@ impl fmt::Display for Change {
 /// The changes that lead from `old` to `new`, in the order in which they are to be made.
 pub(crate) fn diff(old: &Plan, new: &Plan) -> Vec<Change> {
     let mut changes = Vec::new();
+    if old.dns != new.dns {
+        changes.push(Change::DnsChanged);
+    }
     for (name, plan) in &new.origins {
         match old.origins.get(name) {
             None => changes.push(Change::OriginAdded(name.clone())),

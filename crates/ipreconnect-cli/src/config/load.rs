@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use ipreconnect::Transport;
+use ipreconnect::resolve::DnsSettings;
 use toml::de::{DeTable, DeValue};
 
 use super::environment::Environment;
@@ -14,7 +15,7 @@ use super::files::{base_of, files_of, find, read};
 use super::mistake::{Colour, Mistake, Mistakes, Severity, Source};
 use super::plan::{ListenPlan, OriginPlan, Plan, Required};
 use super::section::{Reader, Section};
-use super::{gateway, listen, origin};
+use super::{dns, gateway, listen, origin};
 
 /// A plan, and what there is to say about it.
 #[derive(Debug)]
@@ -136,6 +137,7 @@ fn assemble<'e>(
         plan: Plan {
             gateway: gateway::defaults(environment),
             log: gateway::LOG,
+            dns: DnsSettings::default(),
             origins: BTreeMap::new(),
             listeners: BTreeMap::new(),
         },
@@ -219,6 +221,10 @@ impl Assembly<'_> {
             self.only_once("log", &table);
             self.plan.log = gateway::read_log(table);
         }
+        if let Some(table) = section.table("dns") {
+            self.only_once("dns", &table);
+            self.plan.dns = dns::read(table, base);
+        }
         if let Some(table) = section.table("origin") {
             for (name, field) in table.names() {
                 if let Some(one) = field.table() {
@@ -238,7 +244,6 @@ impl Assembly<'_> {
             }
         }
         for (key, why) in [
-            ("dns", "names are resolved by the system"),
             ("alerts", "alerts come with the operator's view"),
             (
                 "guard",

@@ -6,6 +6,7 @@
 mod check;
 mod crosscheck;
 mod diff;
+mod dns;
 mod environment;
 mod expand;
 mod files;

@@ -2,12 +2,14 @@
 
 use std::time::Duration;
 
+use ipreconnect::core::address::Address;
 use ipreconnect::core::backoff::{BackoffError, BackoffSettings, Jitter};
 use ipreconnect::core::balance::Policy;
 use ipreconnect::core::origin::{Check, OnDown, OnReturn};
 use ipreconnect::{HoldSettings, OriginSettings, Place, Target, Transport};
 use ipreconnect_proxy::{HalfClose, ListenerSettings, Timeouts};
 
+use super::dns;
 use super::plan::{OriginPlan, Required};
 use super::section::{Field, Section};
 
@@ -41,7 +43,7 @@ pub(crate) fn read(section: Section<'_>, zone: Option<&str>) -> Option<OriginPla
     let feature = section.text("feature");
     let mut settings = OriginSettings::new(Vec::new());
     settings.balance = balance;
-    connect(&section, &mut settings);
+    let declared_networks = connect(&section, &mut settings);
     health(&section, &mut settings, transport);
     reconnect(&section, &mut settings);
     let half_close = hold(&section, &mut settings.hold, transport);
@@ -56,6 +58,9 @@ pub(crate) fn read(section: Section<'_>, zone: Option<&str>) -> Option<OriginPla
     }
     section.finish();
     settings.places = places(written?, balance, zone, transport);
+    if let Some(field) = declared_networks {
+        literals_are_allowed(&field, &settings);
+    }
     Some(OriginPlan {
         required,
         feature,
@@ -204,14 +209,11 @@ fn target(field: &Field<'_>) -> Option<(Target, Option<Transport>)> {
         ));
         return None;
     }
-    if text.starts_with("srv:") {
-        field.unbuilt("SRV names come with the resolver; write host:port");
-        return None;
-    }
     match text.parse() {
+        Ok(target @ Target::Service { transport, .. }) => Some((target, Some(transport))),
         Ok(target) => Some((target, said)),
         Err(error) => {
-            let hint = "addresses look like \"db.internal:5432\", \"10.0.0.7:5432\", \"[2001:db8::7]:5432\", \"unix:/run/x.sock\"";
+            let hint = "addresses look like \"db.internal:5432\", \"10.0.0.7:5432\", \"[2001:db8::7]:5432\", \"unix:/run/x.sock\", \"srv:_db._tcp.internal\"";
             field.wrong(&format!("cannot be {text:?}: {error}"), hint);
             None
         }
@@ -290,19 +292,36 @@ fn balance(section: &Section<'_>) -> Policy {
     policy
 }
 
-fn connect(section: &Section<'_>, settings: &mut OriginSettings) {
-    let Some(connect) = section.table("connect") else {
-        return;
-    };
+/// An address that is written as it is, and is none of the networks that may be dialled, is a mistake.
+fn literals_are_allowed(field: &Field<'_>, settings: &OriginSettings) {
+    for place in &settings.places {
+        if let Target::Fixed(Address::Tcp(address) | Address::Udp(address)) = &place.target
+            && let Err(why) = dns::judge(&settings.addresses, address.ip())
+        {
+            field.wrong(
+                &format!("forbids {}: {why}", place.target),
+                "add its network, or leave the address out",
+            );
+        }
+    }
+}
+
+/// Returns where the networks are declared, if they are.
+fn connect<'a>(section: &Section<'a>, settings: &mut OriginSettings) -> Option<Field<'a>> {
+    let connect = section.table("connect")?;
     if let Some(timeout) = connect.duration("timeout") {
         settings.supervisor.connect_timeout = timeout;
     }
     if let Some(delay) = connect.duration("attempt_delay") {
         settings.attempt_delay = delay;
     }
-    connect.unbuilt("allow_ips", "the address policy comes with the resolver");
+    let allow_ips = connect.field("allow_ips");
+    if let Some(field) = &allow_ips {
+        settings.addresses = dns::allow_ips(field);
+    }
     connect.unbuilt("source", "redundant ways to an origin come later");
     connect.finish();
+    allow_ips
 }
 
 fn timeouts(section: &Section<'_>, transport: Transport) -> Timeouts {

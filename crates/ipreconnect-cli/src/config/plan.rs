@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use ipreconnect::resolve::DnsSettings;
 use ipreconnect::{OriginSettings, Transport};
 use ipreconnect_proxy::{ListenAddress, ListenerSettings};
 
@@ -12,6 +13,7 @@ use ipreconnect_proxy::{ListenAddress, ListenerSettings};
 pub(crate) struct Plan {
     pub(crate) gateway: GatewayPlan,
     pub(crate) log: LogPlan,
+    pub(crate) dns: DnsSettings,
     pub(crate) origins: BTreeMap<String, OriginPlan>,
     pub(crate) listeners: BTreeMap<String, ListenPlan>,
 }

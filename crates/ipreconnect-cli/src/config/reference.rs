@@ -53,13 +53,55 @@ pub(super) const PARTS: &[Part] = &[
         later: &["access", "access_format"],
     },
     Part {
+        title: "[dns]",
+        about: "How names are resolved, for all origins. A and AAAA are two lookups; one lookup serves everybody who uses a name.",
+        keys: &[
+            (
+                "servers",
+                "`[\"system\"]`",
+                "whom to ask, the preferred one first: `system` (the operating system's own resolution, NSS included), an address as `\"9.9.9.9\"` or `\"127.0.0.1:5353\"`, `tcp://ADDRESS`, `tls://ADDRESS#NAME` (the name in its certificate), `https://HOST/PATH`",
+            ),
+            (
+                "strategy",
+                "`\"order\"`",
+                "`order`: the next one joins after 300 ms, or at once on failure; `race`: all at once; in both a denial counts only when every preferred server has had its say",
+            ),
+            (
+                "dnssec",
+                "`\"off\"`",
+                "`validate`: provably false answers are never used; `require`: only proven ones are",
+            ),
+            (
+                "trust_anchor",
+                "the root's own keys",
+                "a file of DNSKEY records that DNSSEC begins with",
+            ),
+            (
+                "min_ttl",
+                "`\"1s\"`",
+                "a shorter time to live is taken for this",
+            ),
+            (
+                "max_ttl",
+                "`\"1h\"`",
+                "a longer time to live is taken for this",
+            ),
+            (
+                "stale_for",
+                "`\"1d\"`",
+                "for how long an answer is used after its time, while no resolver answers; also after a restart",
+            ),
+        ],
+        later: &[],
+    },
+    Part {
         title: "[origin.NAME]",
         about: "A server that the application cannot work without.",
         keys: &[
             (
                 "address",
                 "required",
-                "`host:port`, `ip:port`, `[v6]:port`, `unix:/path`, with `udp://` before it for UDP, or a table `{ to, weight, backup, zone }`; a list is in order of preference",
+                "`host:port`, `ip:port`, `[v6]:port`, `unix:/path`, `srv:_service._tcp.domain`, with `udp://` before it for UDP, or a table `{ to, weight, backup, zone }`; a list is in order of preference",
             ),
             (
                 "protocol",
@@ -104,8 +146,13 @@ pub(super) const PARTS: &[Part] = &[
                 "`\"250ms\"`",
                 "until the next address is dialled too; sooner where the path's history says so",
             ),
+            (
+                "allow_ips",
+                "see meaning",
+                "the networks that may be dialled, judged after resolution; by default all but link-local and multicast addresses, clouds' metadata services, and loopback through a name other than `localhost` and those below it",
+            ),
         ],
-        later: &["allow_ips", "source"],
+        later: &["source"],
     },
     Part {
         title: "[origin.NAME.timeouts]",
@@ -269,6 +316,6 @@ pub(crate) fn reference() -> String {
             let _ = writeln!(text, "\nNot built yet, and refused: {}.", later.join(", "));
         }
     }
-    text.push_str("\nWhole sections that are not built yet, and refused: `[dns]`, `[alerts]`, `[guard]`, `[[access]]`, `[access_map]`.\n");
+    text.push_str("\nWhole sections that are not built yet, and refused: `[alerts]`, `[guard]`, `[[access]]`, `[access_map]`.\n");
     text
 }

@@ -5,11 +5,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 
 use ipreconnect::core::balance::Standing;
 use ipreconnect::core::failure::Failure;
+use ipreconnect::resolve::NameStatus;
 use ipreconnect::{EndpointStatus, Origin, Status};
 use ipreconnect_proxy::{Gateway, ListenerStatus};
 
 use crate::admin::view::{
-    EndpointView, FailureView, ListenerView, Listeners, OriginView, Origins, Readiness, SCHEMA,
+    EndpointView, FailureView, ListenerView, Listeners, NameView, OriginView, Origins, Readiness,
+    SCHEMA,
 };
 
 /// The running origins and the gateway in front of them.
@@ -133,6 +135,21 @@ fn show_origin(resident: &Resident) -> OriginView {
         failure: status.failure.as_ref().map(show_failure),
         identity: "unproven".to_owned(),
         endpoints: show_endpoints(&status.endpoints),
+        names: status.names.iter().map(show_name).collect(),
+    }
+}
+
+fn show_name(name: &NameStatus) -> NameView {
+    NameView {
+        name: name.name.clone(),
+        knowledge: name.knowledge.to_string(),
+        dnssec: name.security.to_string(),
+        turned_insecure: name.turned_insecure,
+        addresses: name.addresses,
+        denied: name.denied.clone(),
+        ttl_ms: millis(name.ttl),
+        resolver: name.server.as_ref().map(ToString::to_string),
+        failure: name.failure.as_ref().map(show_failure),
     }
 }
 

@@ -7,7 +7,7 @@ pub(crate) mod serve;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use ipreconnect::{Origin, Surroundings};
+use ipreconnect::{Origin, Store, Surroundings};
 use ipreconnect_proxy::{Gateway, GatewaySettings, ListenAddress, OpenError};
 
 use crate::config::{Change, ListenPlan, OriginPlan, Plan, diff};
@@ -25,7 +25,11 @@ pub(crate) struct Running {
 
 impl Running {
     /// Starts everything, or nothing.
-    pub(crate) fn start(plan: Plan, files: usize) -> Result<Self, Refusal> {
+    pub(crate) fn start(
+        plan: Plan,
+        files: usize,
+        store: Option<Arc<dyn Store>>,
+    ) -> Result<Self, Refusal> {
         let control =
             Control::start().map_err(|error| cannot("start the control thread", &error))?;
         let settings = GatewaySettings {
@@ -36,7 +40,7 @@ impl Running {
             Gateway::start(settings).map_err(|error| cannot("start the workers", &error))?;
         let running = Self {
             board: Board::new(gateway),
-            surroundings: Surroundings::watch(control.handle()),
+            surroundings: Surroundings::with_names(control.handle(), plan.dns.clone(), store),
             control,
             plan,
         };
@@ -149,6 +153,7 @@ impl Running {
             Change::ListenerRemoved(name) => {
                 self.board.with_gateway(|gateway| gateway.close(name));
             }
+            Change::DnsChanged => self.surroundings.names().reconfigure(new.dns.clone()),
             Change::OriginAdded(_)
             | Change::ListenerAdded(_)
             | Change::LogChanged

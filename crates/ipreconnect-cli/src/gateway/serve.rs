@@ -48,7 +48,7 @@ pub(crate) fn serve(order: Order) -> Result<Exit, Refusal> {
         .map_err(|error| Refusal::new(Exit::Wrong, "cannot start").because(&error))?;
     let state = StateDirectory::open(&order.loaded.plan.gateway.state_dir)?;
     let plan = order.loaded.plan.clone();
-    let running = Running::start(plan.clone(), raise_files())?;
+    let running = Running::start(plan.clone(), raise_files(), Some(state.store()))?;
     let (reloads, asked) = mpsc::channel(RELOADS);
     serve_admin(&plan, Arc::clone(&running.board), reloads)?;
     tracing::info!(

@@ -158,7 +158,10 @@ fn a_name_that_does_not_resolve_is_told_and_heals() {
         );
         return;
     }
-    let mut desk = Desk::with(&one(format!("nowhere.test:{}", address.port())));
+    // A name leads to this machine only where that is declared.
+    let policy = "[origin.a.connect]\nallow_ips = [\"127.0.0.0/8\"]\n";
+    let origin = one(format!("nowhere.test:{}", address.port()));
+    let mut desk = Desk::with(&origin.replace("[[listen]]", &format!("{policy}[[listen]]")));
     std::fs::write(desk.path("hosts"), "127.0.0.1 localhost\n").unwrap();
     let script = format!("mount --bind hosts /etc/hosts && exec {PROGRAM} run");
     let mut command = Command::new("unshare");

@@ -10,6 +10,7 @@ fn candidate(key: u32) -> Candidate {
         latency: None,
         usable: Standing::Good,
         returned: None,
+        by_weight: false,
     }
 }
 
@@ -185,4 +186,28 @@ proptest! {
         prop_assert!(at(a.min(b)) <= at(a.max(b)));
         prop_assert!(at(0) >= 0.69 && at(10_000) == 7.0);
     }
+}
+
+/// The servers of a service are drawn by weight, whatever the policy.
+#[test]
+fn a_service_is_drawn_by_weight() {
+    let candidates: Vec<Candidate> = [(0, 3), (0, 1), (1, 100)]
+        .into_iter()
+        .zip(0..)
+        .map(|((priority, weight), key)| Candidate {
+            key,
+            priority,
+            weight,
+            by_weight: true,
+            ..candidate(key)
+        })
+        .collect();
+    let mut balance = Balance::new(Policy::Failover, 1, Duration::ZERO);
+    let (mut first, mut order) = ([0; 3], Vec::new());
+    for _ in 0..4_000 {
+        balance.order(crate::beginning(), &candidates, None, &mut order);
+        first[order[0]] += 1;
+        assert_eq!(order[2], 2);
+    }
+    assert!((2_800..3_200).contains(&first[0]), "{first:?}");
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::Phase;
 use crate::address::{Address, EndpointId, EntryId};
 use crate::failure::Failure;
+use crate::names::Knowledge;
 
 /// The number of an order; its answer carries it back, so that a late answer to a cancelled order is
 /// recognised.
@@ -24,10 +25,8 @@ pub enum ProbeKind {
 /// One order.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Action {
-    /// Look the entry's name up; answer with `Resolved` or `ResolveFailed`.
-    Resolve {
-        /// The number to answer with.
-        order: Order,
+    /// Look the entry's name up past its time to live: something that came of it failed.
+    LookUp {
         /// The entry.
         entry: EntryId,
     },
@@ -111,12 +110,21 @@ pub enum Notice {
         /// Where it goes now.
         to: Address,
     },
-    /// A name could not be resolved.
+    /// A name could not be resolved, or has no address any more.
     NameFailed {
         /// The entry.
         entry: EntryId,
         /// Why.
         failure: Failure,
+        /// What is known of it all the same.
+        knowledge: Knowledge,
+    },
+    /// A name leads to other addresses than before. New work goes to them when one is proven.
+    NameMoved {
+        /// The entry.
+        entry: EntryId,
+        /// Where it leads now.
+        to: Vec<Address>,
     },
     /// This machine has no port, descriptor or permission for dials to an endpoint. Told once, until
     /// ten seconds have passed without such a dial.

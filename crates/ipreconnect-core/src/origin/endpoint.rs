@@ -3,6 +3,7 @@
 use std::fmt;
 use std::time::{Duration, Instant};
 
+use super::names::Left;
 use super::{Check, EndpointView, Order, ProbeKind, Settings, Supervisor};
 use crate::address::{Address, EndpointId, EntryId};
 use crate::balance::Standing;
@@ -56,6 +57,10 @@ pub(super) struct Endpoint {
     pub(super) weight: u32,
     /// Its place in the resolver's answer.
     pub(super) rank: u32,
+    /// Its priority among the places that one entry leads to; 0 is preferred.
+    pub(super) tier: u32,
+    /// Whether clients are drawn by weight.
+    pub(super) by_weight: bool,
     pub(super) health: Health,
     pub(super) since: Instant,
     pub(super) detector: Detector,
@@ -76,8 +81,8 @@ pub(super) struct Endpoint {
     /// What it takes to prove it when it is down.
     pub(super) needs: ProbeKind,
     pub(super) canary: Option<Order>,
-    /// Its address is no longer in the answer for its name.
-    pub(super) left: bool,
+    /// Why its address is no longer in the answer for its name, if it is not.
+    pub(super) left: Option<Left>,
     hung: Option<(Instant, u32)>,
     by_silence: bool,
     disproved: Option<(Instant, Duration)>,
@@ -99,6 +104,8 @@ impl Endpoint {
             address,
             weight: 1,
             rank: 0,
+            tier: 0,
+            by_weight: false,
             health: Health::Unknown,
             since: now,
             detector: Detector::new(settings.thresholds),
@@ -113,7 +120,7 @@ impl Endpoint {
             next_check: Some(now),
             needs: ProbeKind::Handshake,
             canary: None,
-            left: false,
+            left: None,
             hung: None,
             by_silence: false,
             disproved: None,
@@ -134,6 +141,8 @@ impl Endpoint {
         *self = Self {
             weight: self.weight,
             rank: self.rank,
+            tier: self.tier,
+            by_weight: self.by_weight,
             left: self.left,
             health: self.health,
             since: self.since,
@@ -262,6 +271,7 @@ impl Endpoint {
             latency: self.path.smoothed(),
             hangs_after: self.path.hangs_after(),
             returned: self.quiet.returned_at(),
+            by_weight: self.by_weight,
         }
     }
 }
@@ -272,12 +282,22 @@ impl Supervisor {
         match endpoint.health {
             Health::Down => Standing::Bad,
             Health::Suspect => Standing::Doubtful,
-            Health::Unknown | Health::Up if endpoint.left => Standing::Doubtful,
+            Health::Unknown | Health::Up if self.has_left(now, endpoint) => Standing::Doubtful,
+            Health::Unknown if self.awaits_proof(endpoint) => Standing::Doubtful,
             Health::Unknown => Standing::Good,
             Health::Up if endpoint.quiet.until().is_some_and(|until| now < until) => {
                 Standing::Doubtful
             }
             Health::Up => Standing::Good,
+        }
+    }
+
+    /// Whether its address left the name and another one is there to be preferred.
+    fn has_left(&self, now: Instant, endpoint: &Endpoint) -> bool {
+        match endpoint.left {
+            None => false,
+            Some(Left::Absent { until }) => now >= until,
+            Some(Left::Moved { .. }) => self.is_replaced(endpoint.entry),
         }
     }
 

@@ -3,28 +3,61 @@
 use std::time::{Duration, Instant};
 
 use super::Order;
-use crate::address::{Address, EndpointId};
+use crate::address::{Address, EndpointId, EntryId};
 use crate::failure::Failure;
 use crate::freeze::Answers;
+use crate::names::Knowledge;
+
+/// Where one entry's name leads, as it is known at one moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// The places, in the resolver's order (RFC 6724), as far as they may be used.
+    pub places: Vec<FoundPlace>,
+    /// The time to live of the answer.
+    pub ttl: Duration,
+    /// What they are worth.
+    pub knowledge: Knowledge,
+    /// What is wrong, while something is.
+    pub failure: Option<Failure>,
+}
+
+/// One place that a name leads to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FoundPlace {
+    /// Where it is.
+    pub address: Address,
+    /// Its priority among the places of the name; 0 is preferred.
+    pub tier: u32,
+    /// Its weight among those of its tier; at least 1.
+    pub weight: u32,
+    /// Whether clients are to be drawn by weight, as the servers of a service are (RFC 2782).
+    pub by_weight: bool,
+}
+
+impl FoundPlace {
+    /// A place like any other.
+    #[must_use]
+    pub fn plain(address: Address) -> Self {
+        Self {
+            address,
+            tier: 0,
+            weight: 1,
+            by_weight: false,
+        }
+    }
+}
 
 /// One fact.
 #[derive(Clone, Debug)]
 pub enum Event {
     /// Supervision begins.
     Started,
-    /// A lookup was answered.
-    Resolved {
-        /// The order it carried out.
-        order: Order,
-        /// All its addresses, in the resolver's order (RFC 6724).
-        addresses: Vec<Address>,
-    },
-    /// A lookup failed.
-    ResolveFailed {
-        /// The order it carried out.
-        order: Order,
-        /// Why.
-        failure: Failure,
+    /// What is known of an entry's name changed.
+    Named {
+        /// The entry.
+        entry: EntryId,
+        /// What is known now.
+        found: Found,
     },
     /// A probe was answered.
     ProbeAnswered {

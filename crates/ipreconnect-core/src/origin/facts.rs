@@ -22,8 +22,7 @@ impl Supervisor {
                 self.started = true;
                 self.add_fixed(now);
             }
-            Event::Resolved { order, addresses } => self.resolved(now, order, &addresses),
-            Event::ResolveFailed { order, failure } => self.resolve_failed(order, failure, out),
+            Event::Named { entry, found } => self.named(now, entry, &found, out),
             Event::ProbeAnswered { order, took } => self.probe_answered(now, order, took, out),
             Event::ProbeFailed { order, failure } => self.probe_failed(now, order, failure, out),
             Event::ProbeSilent { order } => self.probe_silent(now, order, out),

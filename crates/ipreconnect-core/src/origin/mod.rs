@@ -20,7 +20,7 @@ use std::time::Instant;
 
 pub use action::{Action, Notice, Order, ProbeKind};
 pub use endpoint::Health;
-pub use event::Event;
+pub use event::{Event, Found, FoundPlace};
 pub use settings::{Check, Entry, EntryAddress, OnDown, OnReturn, Settings};
 pub use view::{EndpointView, Phase, View};
 
@@ -72,6 +72,8 @@ pub struct Supervisor {
     dice: Dice,
     entries: Vec<Entry>,
     names: Vec<Name>,
+    /// Priorities that come of a name's places alone: an entry's priority, and the tier.
+    tiers: Vec<(u32, u32)>,
     endpoints: BTreeMap<EndpointId, Endpoint>,
     pending: BTreeMap<Order, Pending>,
     round: Round,
@@ -103,6 +105,7 @@ impl Supervisor {
             dice: Dice::new(seed),
             entries,
             names,
+            tiers: Vec::new(),
             endpoints: BTreeMap::new(),
             pending: BTreeMap::new(),
             release: Release::new(),
@@ -173,6 +176,9 @@ impl Supervisor {
                 .values()
                 .filter(|e| e.health == Health::Suspect);
             self.failure = suspects.filter_map(|e| e.failure.clone()).next();
+        }
+        if phase == Phase::Down && self.failure.is_none() {
+            self.failure = self.names.iter().find_map(Name::failure).cloned();
         }
         if phase != self.phase {
             let notice = Notice::Phase {

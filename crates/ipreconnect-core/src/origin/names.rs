@@ -1,62 +1,89 @@
-//! Entries that are names: when to look them up, and what their answers change.
+//! Entries that are names: where they lead, and what becomes of addresses that leave them.
+//!
+//! A name that moves is followed make-before-break: the new addresses are proven first, then take new
+//! work; the old ones stay as a fallback for a while. Answers that rotate only widen the set. No
+//! answer ever cuts a link.
 
 use std::time::{Duration, Instant};
 
 use super::endpoint::Endpoint;
-use super::{Action, Entry, EntryAddress, Health, Notice, Order, Supervisor};
+use super::{Action, Entry, EntryAddress, Found, FoundPlace, Health, Notice, Supervisor};
 use crate::address::{Address, EndpointId, EntryId};
 use crate::failure::Failure;
+use crate::names::{Change, Knowledge, Sightings};
 
-/// Between two lookups of one name, whatever happens.
-const GAP: Duration = Duration::from_secs(1);
-/// A name that works is looked up again after this.
-const REFRESH: Duration = Duration::from_secs(30);
-/// A lookup that was not answered by then is lost.
-const LOST: Duration = Duration::from_secs(15);
+/// Between two requests for a fresh lookup. How often one is made is decided by the name's memory,
+/// which all origins share.
+const GAP: Duration = Duration::from_millis(50);
 /// Addresses of one entry that are kept.
-const ADDRESSES: usize = 32;
+const ADDRESSES: usize = 64;
+/// An address that is merely absent takes new work for two times to live, within these bounds.
+const ABSENT_FIRST: Duration = Duration::from_secs(30);
+const ABSENT_LAST: Duration = Duration::from_secs(600);
+/// An address that the name moved away from is kept for so long after the new one was proven.
+const FALLBACK: Duration = Duration::from_secs(60);
 
 /// What is known of an entry that is a name.
 #[derive(Debug, Default)]
 pub(super) struct Name {
-    asked: Option<Instant>,
-    underway: Option<Order>,
-    answered: bool,
+    found: Option<Found>,
+    sightings: Sightings<Address>,
     told: Option<Failure>,
-    /// Something failed since the last lookup.
+    asked: Option<Instant>,
+    /// Something failed since the last lookup was asked for.
     doubted: bool,
+}
+
+/// Why an endpoint's address is no longer among those of its name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Left {
+    /// It is merely absent, and takes new work until then.
+    Absent { until: Instant },
+    /// The name moved. It takes new work until a new address is proven, and is kept for the case that
+    /// that one fails.
+    Moved { replaced: Option<Instant> },
 }
 
 impl Name {
     /// Whether the very first answer is still awaited.
     pub(super) fn is_first_lookup(&self) -> bool {
-        self.underway.is_some() && !self.answered
+        self.found
+            .as_ref()
+            .is_none_or(|found| found.knowledge == Knowledge::Unknown && found.failure.is_none())
     }
 
-    /// Asks for a lookup as soon as the gap allows.
+    /// Whether its last answer was suddenly empty.
+    pub(super) fn is_doubtful(&self) -> bool {
+        self.found
+            .as_ref()
+            .is_some_and(|found| found.knowledge == Knowledge::Doubtful)
+    }
+
+    /// What is wrong with it.
+    pub(super) fn failure(&self) -> Option<&Failure> {
+        self.found.as_ref()?.failure.as_ref()
+    }
+
+    /// Asks for a fresh lookup.
     pub(super) fn doubt(&mut self) {
         self.doubted = true;
     }
 
-    /// Asks for a lookup at once, whatever is under way.
+    /// Asks for a fresh lookup at once.
     pub(super) fn forget(&mut self) {
         self.asked = None;
-        self.underway = None;
+        self.doubted = true;
     }
 
-    /// When to look up; `None` is at once.
     fn due(&self) -> Option<Instant> {
-        let asked = self.asked?;
-        Some(match (self.underway.is_some(), self.doubted) {
-            (true, _) => asked + LOST,
-            (false, true) => asked + GAP,
-            (false, false) => asked + REFRESH,
-        })
+        self.asked.filter(|_| self.doubted).map(|asked| asked + GAP)
     }
 
-    fn answered(&mut self) {
-        self.underway = None;
-        self.answered = true;
+    fn place(&self, address: &Address) -> Option<(usize, &FoundPlace)> {
+        let places = self.found.iter().flat_map(|found| &found.places);
+        places
+            .enumerate()
+            .find(|(_, place)| place.address == *address)
     }
 }
 
@@ -65,72 +92,124 @@ impl Supervisor {
     pub(super) fn add_fixed(&mut self, now: Instant) {
         for (index, entry) in self.entries.clone().into_iter().enumerate() {
             if let EntryAddress::Fixed(address) = entry.address {
-                self.admit(now, entry_id(index), 0, address);
+                self.admit(now, entry_id(index), 0, &FoundPlace::plain(address));
             }
         }
     }
 
-    pub(super) fn resolved(&mut self, now: Instant, order: Order, addresses: &[Address]) {
-        let Some((entry, name)) = self.asked_by(order) else {
+    /// Takes what is known of an entry's name now.
+    pub(super) fn named(
+        &mut self,
+        now: Instant,
+        entry: EntryId,
+        found: &Found,
+        out: &mut Vec<Action>,
+    ) {
+        let is_name = |entry: &Entry| matches!(entry.address, EntryAddress::Name(_));
+        if !self.entry(entry).is_some_and(is_name) {
+            return;
+        }
+        let Some(name) = self.names.get_mut(entry.0 as usize) else {
             return;
         };
-        name.answered();
-        name.told = None;
-        for endpoint in self.endpoints.values_mut() {
-            if endpoint.entry == entry {
-                endpoint.left = !addresses.contains(&endpoint.address);
-            }
-        }
-        for (rank, address) in addresses.iter().take(ADDRESSES).enumerate() {
-            self.admit(
-                now,
-                entry,
-                u32::try_from(rank).unwrap_or(0),
-                address.clone(),
-            );
-        }
-    }
-
-    pub(super) fn resolve_failed(&mut self, order: Order, failure: Failure, out: &mut Vec<Action>) {
-        let Some((entry, name)) = self.asked_by(order) else {
-            return;
+        let addresses: Vec<Address> = found.places.iter().map(|p| p.address.clone()).collect();
+        let change = match found.knowledge {
+            Knowledge::Fresh | Knowledge::Remembered => name.sightings.observe(now, &addresses),
+            _ => Change::Widened,
         };
-        name.answered();
-        // It stays doubtful until it is answered, and is then looked up once in each gap or round.
-        if name.told.as_ref() != Some(&failure) {
-            name.told = Some(failure.clone());
-            out.push(Action::Tell(Notice::NameFailed {
+        name.found = Some(found.clone());
+        self.tell_name(entry, found, out);
+        if !found.places.is_empty()
+            || found.knowledge != Knowledge::Unknown
+            || found.failure.is_some()
+        {
+            self.leave(now, entry, found, change);
+        }
+        for (rank, place) in found.places.iter().take(ADDRESSES).enumerate() {
+            self.admit(now, entry, u32::try_from(rank).unwrap_or(0), place);
+        }
+        self.refresh_tiers();
+        if change == Change::Moved {
+            out.push(Action::Tell(Notice::NameMoved {
                 entry,
-                failure: failure.clone(),
+                to: addresses,
             }));
         }
-        if !self.endpoints.values().any(|e| e.health != Health::Down) {
-            self.failure = Some(failure);
+    }
+
+    fn tell_name(&mut self, entry: EntryId, found: &Found, out: &mut Vec<Action>) {
+        if let Some(name) = self.names.get_mut(entry.0 as usize)
+            && name.told != found.failure
+        {
+            name.told.clone_from(&found.failure);
+            if let Some(failure) = &found.failure {
+                out.push(Action::Tell(Notice::NameFailed {
+                    entry,
+                    failure: failure.clone(),
+                    knowledge: found.knowledge,
+                }));
+            }
+        }
+        let nobody = !self.endpoints.values().any(|e| e.health != Health::Down);
+        if nobody || found.knowledge == Knowledge::Doubtful {
+            self.failure = found.failure.clone().or(self.failure.take());
         }
     }
 
-    /// The name that was asked for by this order. An answer that comes too late, or after the entries
-    /// changed, belongs to none.
-    fn asked_by(&mut self, order: Order) -> Option<(EntryId, &mut Name)> {
-        let mut names = self.names.iter_mut().enumerate();
-        names
-            .find(|(_, name)| name.underway == Some(order))
-            .map(|(index, name)| (entry_id(index), name))
+    /// Endpoints of an entry whose addresses are not in the answer any more, and those that are.
+    fn leave(&mut self, now: Instant, entry: EntryId, found: &Found, change: Change) {
+        let until = now + (found.ttl * 2).clamp(ABSENT_FIRST, ABSENT_LAST);
+        let ids: Vec<EndpointId> = self.members(entry).map(|endpoint| endpoint.id).collect();
+        for id in ids {
+            let Some(address) = self.endpoints.get(&id).map(|e| e.address.clone()) else {
+                continue;
+            };
+            let stays = found.places.iter().any(|place| place.address == address);
+            let other = if stays { None } else { self.entry_of(&address) };
+            let Some(endpoint) = self.endpoints.get_mut(&id) else {
+                continue;
+            };
+            endpoint.left = match (stays, other, endpoint.left, change) {
+                (true, ..) => None,
+                (false, Some(other), ..) => {
+                    endpoint.entry = other;
+                    None
+                }
+                (false, None, Some(Left::Moved { replaced }), _) => Some(Left::Moved { replaced }),
+                (false, None, _, Change::Moved) => Some(Left::Moved { replaced: None }),
+                (false, None, Some(left), Change::Widened) => Some(left),
+                (false, None, None, Change::Widened) => Some(Left::Absent { until }),
+            };
+        }
     }
 
-    /// Orders the lookups that are due.
+    /// The first entry that leads to an address now.
+    fn entry_of(&self, address: &Address) -> Option<EntryId> {
+        let mut entries = self.entries.iter().zip(&self.names);
+        entries
+            .position(|(entry, name)| match &entry.address {
+                EntryAddress::Fixed(fixed) => fixed == address,
+                EntryAddress::Name(_) => name.place(address).is_some(),
+            })
+            .map(entry_id)
+    }
+
+    fn members(&self, entry: EntryId) -> impl Iterator<Item = &Endpoint> {
+        let all = self.endpoints.values();
+        all.filter(move |endpoint| endpoint.entry == entry)
+    }
+
+    /// Asks for the fresh lookups that are due.
     pub(super) fn look_up(&mut self, now: Instant, out: &mut Vec<Action>) {
         for (index, (name, entry)) in self.names.iter_mut().zip(&self.entries).enumerate() {
-            if matches!(entry.address, EntryAddress::Name(_))
-                && name.due().is_none_or(|due| now >= due)
-            {
-                self.next_order += 1;
-                let order = Order(self.next_order);
-                name.asked = Some(now);
-                name.underway = Some(order);
+            let EntryAddress::Name(_) = entry.address else {
                 name.doubted = false;
-                out.push(Action::Resolve {
-                    order,
+                continue;
+            };
+            if name.doubted && name.due().is_none_or(|due| now >= due) {
+                name.asked = Some(now);
+                name.doubted = false;
+                out.push(Action::LookUp {
                     entry: entry_id(index),
                 });
             }
@@ -138,32 +217,67 @@ impl Supervisor {
     }
 
     pub(super) fn next_lookup(&self) -> Option<Instant> {
-        let names = self.names.iter().zip(&self.entries);
-        names
-            .filter(|(_, entry)| matches!(entry.address, EntryAddress::Name(_)))
-            .filter_map(|(name, _)| name.due())
-            .min()
+        self.names.iter().filter_map(Name::due).min()
     }
 
-    /// Drops endpoints whose address left the name, once they are of no use any more: lost, or
-    /// replaced by a proven one of the same entry.
-    pub(super) fn drop_departed(&mut self, out: &mut Vec<Action>) {
+    /// When an address that left its name is dropped, if nothing happens before.
+    pub(super) fn next_departure(&self) -> Option<Instant> {
+        let left = self.endpoints.values().filter_map(|e| e.left);
+        left.filter_map(|left| match left {
+            Left::Absent { until } => Some(until),
+            Left::Moved { replaced } => Some(replaced? + FALLBACK),
+        })
+        .min()
+    }
+
+    /// Drops endpoints whose address left the name, once they are of no use any more.
+    pub(super) fn drop_departed(&mut self, now: Instant, out: &mut Vec<Action>) {
+        let moved: Vec<(EndpointId, EntryId)> = self
+            .endpoints
+            .values()
+            .filter(|endpoint| matches!(endpoint.left, Some(Left::Moved { .. })))
+            .map(|endpoint| (endpoint.id, endpoint.entry))
+            .collect();
+        for (id, entry) in moved {
+            let is_replaced = self.is_replaced(entry);
+            if let Some(endpoint) = self.endpoints.get_mut(&id)
+                && let Some(Left::Moved { replaced }) = &mut endpoint.left
+            {
+                *replaced = is_replaced.then(|| replaced.unwrap_or(now));
+            }
+        }
         let departed: Vec<EndpointId> = self
             .endpoints
             .values()
-            .filter(|endpoint| endpoint.left)
-            .filter(|endpoint| endpoint.health == Health::Down || self.is_replaced(endpoint.entry))
+            .filter(|endpoint| match endpoint.left {
+                None => false,
+                Some(Left::Absent { until }) => now >= until,
+                Some(Left::Moved { replaced }) => replaced.is_some_and(|since| {
+                    endpoint.health == Health::Down || now >= since + FALLBACK
+                }),
+            })
             .map(|endpoint| endpoint.id)
             .collect();
-        for id in departed {
-            self.remove(id, out);
+        for id in &departed {
+            self.remove(*id, out);
+        }
+        if !departed.is_empty() {
+            self.refresh_tiers();
         }
     }
 
-    fn is_replaced(&self, entry: EntryId) -> bool {
-        self.endpoints
-            .values()
-            .any(|other| other.entry == entry && !other.left && other.health == Health::Up)
+    /// Whether an address that the name leads to now is proven.
+    pub(super) fn is_replaced(&self, entry: EntryId) -> bool {
+        self.members(entry)
+            .any(|other| other.left.is_none() && other.health == Health::Up)
+    }
+
+    /// Whether an endpoint of which nothing is known should be proven before it takes work: it comes
+    /// of a move, and the old address still serves.
+    pub(super) fn awaits_proof(&self, endpoint: &Endpoint) -> bool {
+        self.members(endpoint.entry).any(|other| {
+            matches!(other.left, Some(Left::Moved { .. })) && other.health == Health::Up
+        })
     }
 
     /// Takes new entries; endpoints whose address or name still belongs to one stay as they are.
@@ -176,8 +290,19 @@ impl Supervisor {
         if entries == self.entries {
             return;
         }
-        self.names = entries.iter().map(|_| Name::default()).collect();
         let before = std::mem::replace(&mut self.entries, entries);
+        let mut known: Vec<_> = before.iter().zip(std::mem::take(&mut self.names)).collect();
+        self.names = self
+            .entries
+            .iter()
+            .map(|entry| {
+                let same = |(old, _): &(&Entry, Name)| old.address == entry.address;
+                match known.iter().position(same) {
+                    Some(at) => known.swap_remove(at).1,
+                    None => Name::default(),
+                }
+            })
+            .collect();
         let place = |endpoint: &Endpoint| {
             let came_from = before.get(endpoint.entry.0 as usize).map(|e| &e.address);
             let belongs = |entry: &Entry| match &entry.address {
@@ -203,33 +328,42 @@ impl Supervisor {
         }
         self.add_fixed(now);
         self.refresh_weights();
+        self.refresh_tiers();
     }
 
-    fn admit(&mut self, now: Instant, entry: EntryId, rank: u32, address: Address) {
-        if let Some(id) = self.endpoint_at(&address) {
+    fn admit(&mut self, now: Instant, entry: EntryId, rank: u32, place: &FoundPlace) {
+        let weight = self.weight_of(entry).saturating_mul(place.weight.max(1));
+        if let Some(id) = self.endpoint_at(&place.address) {
             if let Some(endpoint) = self.endpoints.get_mut(&id).filter(|e| e.entry == entry) {
                 endpoint.rank = rank;
+                endpoint.tier = place.tier;
+                endpoint.by_weight = place.by_weight;
+                endpoint.weight = weight;
             }
             return;
         }
-        let members = self.endpoints.values().filter(|e| e.entry == entry).count();
-        if members >= 2 * ADDRESSES {
+        if self.members(entry).count() >= 2 * ADDRESSES {
             return;
         }
         let id = EndpointId(self.next_endpoint);
         self.next_endpoint += 1;
-        let mut endpoint = Endpoint::new(id, entry, address, &self.settings, now);
+        let mut endpoint = Endpoint::new(id, entry, place.address.clone(), &self.settings, now);
         endpoint.rank = rank;
-        endpoint.weight = self.weight_of(entry);
+        endpoint.tier = place.tier;
+        endpoint.by_weight = place.by_weight;
+        endpoint.weight = weight;
         self.endpoints.insert(id, endpoint);
     }
 
     fn refresh_weights(&mut self) {
-        let entries = &self.entries;
-        for endpoint in self.endpoints.values_mut() {
-            if let Some(entry) = entries.get(endpoint.entry.0 as usize) {
-                endpoint.weight = entry.weight.max(1);
-            }
+        for (endpoint, of) in self.endpoints.values_mut().filter_map(|endpoint| {
+            let entry = self.entries.get(endpoint.entry.0 as usize)?;
+            let name = self.names.get(endpoint.entry.0 as usize)?;
+            let place = name.place(&endpoint.address);
+            let own = place.map_or(1, |(_, place)| place.weight.max(1));
+            Some((endpoint, entry.weight.max(1).saturating_mul(own)))
+        }) {
+            endpoint.weight = of;
         }
     }
 

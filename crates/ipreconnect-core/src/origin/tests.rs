@@ -326,128 +326,22 @@ fn what_was_learned_of_a_process_outlives_its_loss() {
     assert!(checks);
 }
 
-/// Nothing but time tells that an order is lost, or that a name should be looked up again.
+/// Nothing but time tells that an order is lost.
 #[test]
-fn lost_orders_and_old_answers_have_their_wakeups() {
-    let mut desk = Desk::new(&[]);
+fn lost_orders_have_their_wakeup() {
+    let mut desk = Desk::new(&["192.0.2.1:1"]);
     let settings = Settings {
         check: Check::Off,
         ..desk.supervisor.settings.clone()
     };
-    let (now, mut actions) = (desk.now, Vec::new());
+    let (now, entries) = (desk.now, desk.supervisor.entries.clone());
     desk.supervisor
-        .reconfigure(now, settings, vec![named("a.test:1", 0)], &mut actions);
-    let order = lookup(&actions).unwrap();
-    let addresses = vec![Address::Tcp("192.0.2.1:1".parse().unwrap())];
-    desk.hear(Event::Resolved { order, addresses });
-
+        .reconfigure(now, settings, entries, &mut Vec::new());
     let wakeup = desk.supervisor.wakeup().unwrap();
     assert_eq!(wakeup.why, "an order was never answered");
     desk.now = wakeup.at;
     let actions = desk.hear(Event::Elapsed);
     assert!(matches!(actions.as_slice(), [Action::Cancel { .. }, ..]));
-
-    desk.dialled(0);
-    let looked_up_again = (0..3).any(|_| {
-        desk.now = desk.supervisor.wakeup().unwrap().at;
-        lookup(&desk.hear(Event::Elapsed)).is_some()
-    });
-    assert!(looked_up_again);
-}
-
-fn named(name: &str, priority: u32) -> Entry {
-    Entry {
-        address: EntryAddress::Name(name.into()),
-        priority,
-        weight: 1,
-    }
-}
-
-fn lookup(actions: &[Action]) -> Option<Order> {
-    actions.iter().find_map(|action| match action {
-        Action::Resolve { order, .. } => Some(*order),
-        _ => None,
-    })
-}
-
-#[test]
-fn reconfiguring_keeps_the_endpoints_of_a_name_that_stays() {
-    let mut desk = Desk::new(&[]);
-    let settings = desk.supervisor.settings.clone();
-    let mut actions = Vec::new();
-    let reconfigure = |desk: &mut Desk, entries, actions: &mut Vec<Action>| {
-        actions.clear();
-        let now = desk.now;
-        desk.supervisor
-            .reconfigure(now, settings.clone(), entries, actions);
-    };
-    reconfigure(&mut desk, vec![named("a.test:1", 0)], &mut actions);
-    let order = lookup(&actions).unwrap();
-    let addresses = vec![Address::Tcp("192.0.2.1:1".parse().unwrap())];
-    desk.hear(Event::Resolved { order, addresses });
-    desk.dialled(0);
-
-    let both = vec![named("b.test:1", 0), named("a.test:1", 1)];
-    reconfigure(&mut desk, both, &mut actions);
-    let view = desk.supervisor.view();
-    assert_eq!(view.endpoints.len(), 1);
-    assert_eq!(view.endpoints[0].health, Health::Up);
-    assert_eq!(view.endpoints[0].entry, EntryId(1));
-
-    reconfigure(&mut desk, vec![named("b.test:1", 0)], &mut actions);
-    assert!(desk.supervisor.view().endpoints.is_empty());
-    assert!(lookup(&actions).is_some());
-}
-
-#[test]
-fn an_address_that_returns_to_its_name_is_good_again() {
-    let mut desk = Desk::new(&[]);
-    let settings = desk.supervisor.settings.clone();
-    let mut actions = Vec::new();
-    let entries = vec![named("a.test:1", 0)];
-    desk.supervisor
-        .reconfigure(desk.now, settings, entries, &mut actions);
-    let mut order = lookup(&actions).unwrap();
-    for (answer, standing) in [
-        (vec!["192.0.2.1:1"], Standing::Good),
-        (vec!["192.0.2.2:1"], Standing::Doubtful),
-        (vec!["192.0.2.1:1", "192.0.2.2:1"], Standing::Good),
-    ] {
-        let addresses = answer
-            .iter()
-            .map(|text| Address::Tcp(text.parse().unwrap()));
-        let addresses = addresses.collect();
-        desk.hear(Event::Resolved { order, addresses });
-        desk.dialled(0);
-        let first = desk.supervisor.view().endpoints.iter();
-        let first = first.filter(|e| e.id == EndpointId(0)).map(|e| e.standing);
-        assert_eq!(first.collect::<Vec<_>>(), [standing], "{answer:?}");
-        // A suspicion makes the name doubtful, and it is looked up again.
-        desk.refuse(0);
-        desk.dialled(0);
-        desk.now += 1001 * MS;
-        order = lookup(&desk.hear(Event::Elapsed)).unwrap();
-    }
-}
-
-/// The first name's answer comes when another name stands in its place.
-#[test]
-fn an_answer_for_another_name_is_ignored() {
-    let mut desk = Desk::new(&[]);
-    let settings = desk.supervisor.settings.clone();
-    let mut late = None;
-    for name in ["a.test:1", "b.test:1"] {
-        let mut actions = Vec::new();
-        let entries = vec![named(name, 0)];
-        desk.supervisor
-            .reconfigure(desk.now, settings.clone(), entries, &mut actions);
-        late = late.or(lookup(&actions));
-    }
-    desk.hear(Event::Resolved {
-        order: late.unwrap(),
-        addresses: vec![Address::Tcp("192.0.2.1:1".parse().unwrap())],
-    });
-    assert!(desk.supervisor.view().endpoints.is_empty());
 }
 
 #[test]
@@ -465,3 +359,5 @@ fn a_returning_endpoint_is_quiet_first() {
     desk.hear(Event::Elapsed);
     assert_eq!(desk.standings(), [Standing::Good, Standing::Good]);
 }
+
+mod names;

@@ -21,7 +21,7 @@ const CANARY: Duration = Duration::from_secs(600);
 impl Supervisor {
     pub(super) fn tick(&mut self, now: Instant, out: &mut Vec<Action>) {
         self.expire(now, out);
-        self.drop_departed(out);
+        self.drop_departed(now, out);
         self.judge_freezes(now, out);
         self.check(now, out);
         self.try_again(now, out);
@@ -165,16 +165,16 @@ impl Supervisor {
         let mut ended = Vec::new();
         for endpoint in self.endpoints.values_mut() {
             if endpoint.health == Health::Up && endpoint.quiet.ends(now) {
-                ended.push(endpoint.entry);
+                ended.push((endpoint.entry, endpoint.tier));
             }
         }
-        let priorities = ended.into_iter().map(|entry| self.priority_of(entry));
+        let priorities = ended.into_iter().map(|place| self.priority_of(place));
         let Some(best) = priorities.min() else {
             return;
         };
         if self.settings.on_return == OnReturn::Close {
             for endpoint in self.endpoints.values() {
-                if self.priority_of(endpoint.entry) > best {
+                if self.priority_of((endpoint.entry, endpoint.tier)) > best {
                     out.push(Action::CloseLinks {
                         endpoint: endpoint.id,
                     });
@@ -290,6 +290,7 @@ impl Supervisor {
             }
         }
         consider(self.next_lookup(), "a lookup is due");
+        consider(self.next_departure(), "an address left its name");
         consider(
             self.pending.values().map(|pending| pending.expires).min(),
             "an order was never answered",

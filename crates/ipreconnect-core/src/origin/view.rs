@@ -3,6 +3,7 @@
 use std::fmt;
 use std::time::{Duration, Instant};
 
+use super::names::Name;
 use super::{Health, Supervisor};
 use crate::address::{Address, EndpointId, EntryId, interleave};
 use crate::balance::Standing;
@@ -65,6 +66,8 @@ pub struct EndpointView {
     pub hangs_after: Duration,
     /// When it came back from being lost.
     pub returned: Option<Instant>,
+    /// Whether clients are drawn by weight among the endpoints of its priority.
+    pub by_weight: bool,
 }
 
 /// An origin as published.
@@ -138,6 +141,7 @@ impl EndpointView {
             || self.standing != other.standing
             || self.priority != other.priority
             || self.weight != other.weight
+            || self.by_weight != other.by_weight
             || self.failure != other.failure
             || self.latency.is_some() != other.latency.is_some()
             || doubled(self.hangs_after, other.hangs_after)
@@ -154,7 +158,11 @@ impl Supervisor {
         }
         let any = |health| self.endpoints.values().any(|e| e.health == health);
         if any(Health::Up) {
-            return Phase::Up;
+            return if self.is_nameless() {
+                Phase::Suspect
+            } else {
+                Phase::Up
+            };
         }
         if any(Health::Suspect) {
             return Phase::Suspect;
@@ -164,6 +172,15 @@ impl Supervisor {
             return Phase::Connecting;
         }
         Phase::Down
+    }
+
+    /// Whether all that serves comes of names that are suddenly empty.
+    fn is_nameless(&self) -> bool {
+        let mut serving = self.endpoints.values().filter(|e| e.health == Health::Up);
+        serving.all(|endpoint| {
+            let name = self.names.get(endpoint.entry.0 as usize);
+            name.is_some_and(Name::is_doubtful)
+        })
     }
 
     pub(super) fn current_view(&self, now: Instant) -> View {
@@ -185,7 +202,11 @@ impl Supervisor {
     }
 
     fn priorities(&self) -> Vec<u32> {
-        let mut priorities: Vec<u32> = self.entries.iter().map(|entry| entry.priority).collect();
+        let mut priorities: Vec<u32> = self
+            .endpoints
+            .values()
+            .map(|endpoint| self.priority_of((endpoint.entry, endpoint.tier)))
+            .collect();
         priorities.sort_unstable();
         priorities.dedup();
         priorities
@@ -197,7 +218,7 @@ impl Supervisor {
         let mut members: Vec<_> = self
             .endpoints
             .values()
-            .filter(|endpoint| self.priority_of(endpoint.entry) == priority)
+            .filter(|endpoint| self.priority_of((endpoint.entry, endpoint.tier)) == priority)
             .collect();
         members.sort_by_key(|endpoint| (endpoint.entry, endpoint.rank, endpoint.id));
         if let Some(winner) = members
@@ -216,8 +237,28 @@ impl Supervisor {
             .collect()
     }
 
-    pub(super) fn priority_of(&self, entry: EntryId) -> u32 {
-        self.entry(entry).map_or(u32::MAX, |entry| entry.priority)
+    /// The priority of an entry's places of one tier. The tiers of an entry come one after the other,
+    /// and what is less preferred than the entry comes after them all.
+    pub(super) fn priority_of(&self, (entry, tier): (EntryId, u32)) -> u32 {
+        let own = self.entry(entry).map_or(u32::MAX, |entry| entry.priority);
+        let before = self.tiers.partition_point(|other| *other <= (own, tier));
+        own.saturating_add(u32::try_from(before).unwrap_or(u32::MAX))
+    }
+
+    /// Notes which tiers beyond the first there are.
+    pub(super) fn refresh_tiers(&mut self) {
+        let others = self.endpoints.values().filter(|other| other.tier > 0);
+        let mut tiers: Vec<(u32, u32)> = others
+            .map(|other| {
+                (
+                    self.entry(other.entry).map_or(u32::MAX, |e| e.priority),
+                    other.tier,
+                )
+            })
+            .collect();
+        tiers.sort_unstable();
+        tiers.dedup();
+        self.tiers = tiers;
     }
 
     pub(super) fn weight_of(&self, entry: EntryId) -> u32 {

@@ -44,7 +44,12 @@ pub(crate) struct TcpSeat {
 impl TcpSeat {
     /// A free port of this address.
     pub(crate) fn on(ip: IpAddr) -> io::Result<Self> {
-        let reservation = bound(SocketAddr::new(ip, 0))?;
+        Self::at(SocketAddr::new(ip, 0))
+    }
+
+    /// That very address.
+    pub(crate) fn at(address: SocketAddr) -> io::Result<Self> {
+        let reservation = bound(address)?;
         let address = reservation
             .local_addr()?
             .as_socket()

@@ -1,9 +1,9 @@
-//! The orders that take time: lookups and probes, each a task that ends with a fact.
+//! The orders that take time: probes, each a task that ends with a fact.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use ipreconnect_core::address::{Address, EntryId};
+use ipreconnect_core::address::Address;
 use ipreconnect_core::failure::{Cause, Failure};
 use ipreconnect_core::origin::{Event, Order, ProbeKind};
 use tokio::sync::mpsc;
@@ -11,14 +11,11 @@ use tokio::task::{AbortHandle, JoinSet};
 
 use crate::dial::Dialer;
 use crate::probe::{HangUp, handshake, knock};
-use crate::resolve::Resolver;
 use crate::settings::OriginSettings;
-use crate::target::Target;
 
 pub(super) struct Orders {
     tasks: JoinSet<Event>,
     probes: BTreeMap<Order, AbortHandle>,
-    resolvers: BTreeMap<EntryId, Resolver>,
     dialer: Dialer,
     /// What a task tells before it ends.
     interim: mpsc::Sender<Event>,
@@ -31,7 +28,6 @@ impl Orders {
         let mut orders = Self {
             tasks: JoinSet::new(),
             probes: BTreeMap::new(),
-            resolvers: BTreeMap::new(),
             dialer: Dialer::default(),
             interim,
             told,
@@ -44,26 +40,6 @@ impl Orders {
         self.dialer = Dialer {
             source: settings.source,
         };
-        let resolvers: BTreeMap<EntryId, Resolver> = settings
-            .places
-            .iter()
-            .enumerate()
-            .filter_map(|(index, place)| match &place.target {
-                Target::Name {
-                    host,
-                    port,
-                    transport,
-                } => Some((
-                    EntryId(u32::try_from(index).ok()?),
-                    Resolver::new(host, *port, *transport),
-                )),
-                Target::Fixed(_) => None,
-            })
-            .collect();
-        // Those that stay keep their count of stuck lookups.
-        if resolvers != self.resolvers {
-            self.resolvers = resolvers;
-        }
     }
 
     /// The next fact; pending for ever while nothing is under way.
@@ -83,18 +59,6 @@ impl Orders {
                 else => return std::future::pending().await,
             }
         }
-    }
-
-    pub(super) fn resolve(&mut self, order: Order, entry: EntryId) {
-        let Some(resolver) = self.resolvers.get(&entry).cloned() else {
-            return;
-        };
-        self.tasks.spawn(async move {
-            match resolver.resolve().await {
-                Ok(addresses) => Event::Resolved { order, addresses },
-                Err(failure) => Event::ResolveFailed { order, failure },
-            }
-        });
     }
 
     pub(super) fn probe(

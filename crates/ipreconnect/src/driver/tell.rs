@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
+use ipreconnect_core::address::EntryId;
 use ipreconnect_core::failure::Failure;
 use ipreconnect_core::locality::Blame;
+use ipreconnect_core::names::Knowledge;
 use ipreconnect_core::origin::{Notice, Phase};
 
 use crate::settings::OriginSettings;
@@ -37,15 +39,23 @@ pub(super) fn tell(origin: &str, settings: &OriginSettings, resident: &Resident,
         Notice::Returned { from, to } => {
             tracing::info!(origin, %from, %to, "returned to the preferred endpoint");
         }
-        Notice::NameFailed { entry, failure } => {
-            let name = settings
-                .places
-                .get(entry.0 as usize)
-                .map(|place| place.target.to_string())
-                .unwrap_or_default();
+        Notice::NameFailed {
+            entry,
+            failure,
+            knowledge,
+        } => {
             tracing::warn!(
-                origin, name, layer = %failure.layer(), cause = %failure,
-                advice = failure.cause.advice(), "name not resolved; it is looked up again and again"
+                origin, name = name_of(settings, *entry), layer = %failure.layer(), cause = %failure,
+                advice = failure.cause.advice(), "{}", name_failed(*knowledge)
+            );
+        }
+        Notice::NameMoved { entry, to } => {
+            let to: Vec<String> = to.iter().map(ToString::to_string).collect();
+            tracing::info!(
+                origin,
+                name = name_of(settings, *entry),
+                to = to.join(", "),
+                "name moved; new work goes there as soon as it is proven"
             );
         }
         Notice::NoRoom { address, failure } => {
@@ -68,6 +78,27 @@ pub(super) fn tell(origin: &str, settings: &OriginSettings, resident: &Resident,
                 "clients waited, a fresh probe worked, and nothing moved: all that was known is rebuilt"
             );
         }
+    }
+}
+
+fn name_of(settings: &OriginSettings, entry: EntryId) -> String {
+    let place = settings.places.get(entry.0 as usize);
+    place
+        .map(|place| place.target.to_string())
+        .unwrap_or_default()
+}
+
+/// What follows from a name's failure.
+fn name_failed(knowledge: Knowledge) -> &'static str {
+    match knowledge {
+        Knowledge::Fresh => "name resolved only in part",
+        Knowledge::Doubtful => {
+            "name is suddenly empty; its addresses are used until a second look agrees"
+        }
+        Knowledge::Stale => "name not resolved; its last addresses are used meanwhile",
+        Knowledge::Remembered => "name not resolved; the addresses of an earlier run are used",
+        Knowledge::Unknown => "name not resolved; it is looked up again and again",
+        Knowledge::Gone => "name has no address; it is looked up again and again",
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod connect;
 mod hold;
+mod names;
 mod network;
 mod scene;
 mod sessions;

@@ -125,7 +125,7 @@ fn values_of_the_wrong_kind() {
 
 #[test]
 fn addresses_of_origins() {
-    let hint = " | addresses look like \"db.internal:5432\", \"10.0.0.7:5432\", \"[2001:db8::7]:5432\", \"unix:/run/x.sock\"";
+    let hint = " | addresses look like \"db.internal:5432\", \"10.0.0.7:5432\", \"[2001:db8::7]:5432\", \"unix:/run/x.sock\", \"srv:_db._tcp.internal\"";
     only(
         &told("[origin.a]\n"),
         "1:9: `origin.a.address` is missing | an origin needs at least one address: address = \"host:port\"",
@@ -231,8 +231,8 @@ fn what_is_not_built_yet_says_so() {
         ),
     );
     only(
-        &told("[dns]\nservers = []\n"),
-        &format!("1:2: `dns` is not built yet: names are resolved by the system{later}"),
+        &told("[alerts]\nto = []\n"),
+        &format!("1:2: `alerts` is not built yet: alerts come with the operator's view{later}"),
     );
     only(
         &told("[[access]]\nfrom = \"all\"\n"),
@@ -248,6 +248,76 @@ fn what_is_not_built_yet_says_so() {
             "4:1: `origin.a.hash_on` is not built yet: it needs HTTP; hash_on = \"source\" is there{later}"
         ),
     );
+}
+
+#[test]
+fn resolvers_and_networks() {
+    let dns = |lines: &str| told(&format!("[dns]\n{lines}\n"));
+    only(
+        &dns("servers = []"),
+        "2:11: `dns.servers` must have from 1 to 16 entries | \"system\" is the operating system's own resolution",
+    );
+    let hint = "resolvers look like \"system\", \"9.9.9.9\", \"127.0.0.1:5353\", \"tls://1.1.1.1#cloudflare-dns.com\", \"https://dns.example/dns-query\"";
+    only(
+        &dns("servers = [\"system\", \"dns.example\"]"),
+        &format!(
+            "2:22: `dns.servers` cannot be \"dns.example\": plain DNS needs an IP address: who would resolve the name? | {hint}"
+        ),
+    );
+    only(
+        &dns("servers = [\"9.9.9.9\", \"udp://9.9.9.9:53\"]"),
+        "2:23: `dns.servers` has \"udp://9.9.9.9:53\" twice",
+    );
+    only(
+        &dns("strategy = \"raced\""),
+        "2:12: `dns.strategy` cannot be \"raced\" | did you mean `race`?",
+    );
+    only(
+        &dns("min_ttl = \"10s\"\nmax_ttl = \"5s\""),
+        "3:11: `dns.max_ttl` is shorter than `dns.min_ttl`",
+    );
+    let told = dns("dnssec = \"require\"\ntrust_anchor = \"root.key\"");
+    assert!(
+        matches!(&told[..], [one] if one.starts_with("3:16: `dns.trust_anchor` cannot be read: ")),
+        "{told:?}"
+    );
+    only(
+        &origin("connect.allow_ips = [\"10.0.0.1/8\"]"),
+        "3:22: `origin.a.connect.allow_ips` cannot be \"10.0.0.1/8\": it has bits of a host behind its prefix | networks look like \"203.0.113.0/24\", \"2001:db8::/32\", \"10.0.0.7\"",
+    );
+    only(
+        &self::told(
+            "[origin.a]\naddress = [\"192.0.2.1:1\", \"203.0.113.1:1\"]\nconnect.allow_ips = \"192.0.2.0/24\"\n",
+        ),
+        "3:21: `origin.a.connect.allow_ips` forbids 203.0.113.1:1: 203.0.113.1 is in none of the networks of allow_ips | add its network, or leave the address out",
+    );
+    only(
+        &self::told("[origin.a]\naddress = \"srv:db.internal\"\n"),
+        "2:11: `origin.a.address` cannot be \"srv:db.internal\": a service is written srv:_service._tcp.domain, without a port | addresses look like \"db.internal:5432\", \"10.0.0.7:5432\", \"[2001:db8::7]:5432\", \"unix:/run/x.sock\", \"srv:_db._tcp.internal\"",
+    );
+}
+
+#[test]
+fn a_trust_anchor_must_be_one() {
+    let text = "[dns]\ndnssec = \"validate\"\ntrust_anchor = \"key\"\n";
+    for (key, why) in [
+        (
+            ". IN DS 20326 8 2 E06D44B80B8F1D39",
+            "it has no DNSKEY record; a DS record is not enough",
+        ),
+        (". IN DNSKEY 257 3 8 %%%", "cannot be understood"),
+        ("", "it has no DNSKEY record"),
+    ] {
+        let (_directory, loaded) = directory(&[("c.toml", text), ("key", key)]);
+        let told = loaded
+            .expect_err("there must be a mistake")
+            .lines()
+            .join("; ");
+        assert!(
+            told.contains("`dns.trust_anchor`") && told.contains(why),
+            "{told}"
+        );
+    }
 }
 
 #[test]
@@ -330,7 +400,7 @@ error at c.toml:2:11: `origin.a.address` cannot be \"db\": the port is missing
    ·             ╰── here
  3 │ blance = \"x\"
    ╰────
-  hint: addresses look like \"db.internal:5432\", \"10.0.0.7:5432\", \"[2001:db8::7]:5432\", \"unix:/run/x.sock\"
+  hint: addresses look like \"db.internal:5432\", \"10.0.0.7:5432\", \"[2001:db8::7]:5432\", \"unix:/run/x.sock\", \"srv:_db._tcp.internal\"
 
 error at c.toml:3:1: unknown key `blance` in `origin.a`
    ╭─[c.toml:3:1]

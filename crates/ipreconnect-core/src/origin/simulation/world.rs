@@ -3,16 +3,17 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
-use crate::address::{Address, EndpointId};
+use crate::address::{Address, EndpointId, EntryId};
 use crate::backoff::{BackoffSettings, Jitter};
 use crate::balance::Standing;
 use crate::detector::Thresholds;
 use crate::dice::Dice;
 use crate::failure::{Cause, Failure};
 use crate::freeze::Answers;
+use crate::names::Knowledge;
 use crate::origin::{
-    Action, Check, Entry, EntryAddress, Event, OnDown, OnReturn, Order, Phase, ProbeKind, Settings,
-    Supervisor,
+    Action, Check, Entry, EntryAddress, Event, Found, FoundPlace, OnDown, OnReturn, Order, Phase,
+    ProbeKind, Settings, Supervisor,
 };
 
 const MS: Duration = Duration::from_millis(1);
@@ -28,6 +29,8 @@ pub(super) enum Fault {
 #[derive(Debug)]
 enum Coming {
     Fact(Event),
+    /// The name of an entry is looked up.
+    Answered(EntryId),
     /// A probe's answer, unless it was cancelled.
     Answer(Order, Event),
     /// A client whose dial ends.
@@ -51,6 +54,8 @@ pub(super) struct World {
     name_works: bool,
     /// The endpoint to which the name leads, if there is one.
     name_leads_to: Option<usize>,
+    /// The endpoint of the last answer.
+    name_led_to: Option<usize>,
     queue: BTreeMap<(Instant, u64), Coming>,
     sequence: u64,
     waiting: u32,
@@ -128,6 +133,7 @@ impl World {
             is_rough: false,
             name_works: true,
             name_leads_to: named.then_some(0),
+            name_led_to: None,
             queue: BTreeMap::new(),
             sequence: 0,
             waiting: 0,
@@ -139,6 +145,7 @@ impl World {
             spins: 0,
         };
         world.hear(Event::Started);
+        world.refresh_names();
         world
     }
 
@@ -185,6 +192,9 @@ impl World {
         }
         let pause = self.dice.between(Duration::ZERO, 3000 * MS);
         self.run_for(pause);
+        if self.dice.below(2) == 0 {
+            self.refresh_names();
+        }
     }
 
     pub(super) fn set(&mut self, index: usize, fault: Fault) {
@@ -229,6 +239,7 @@ impl World {
             EntryAddress::Fixed(address) => self.index_of(address),
         };
         self.set(index, Fault::None);
+        self.refresh_names();
     }
 
     /// The same entries in another order of preference.
@@ -369,6 +380,7 @@ impl World {
     fn arrived(&mut self, coming: Coming) {
         match coming {
             Coming::Fact(event) => self.hear(event),
+            Coming::Answered(entry) => self.answer_name(entry),
             Coming::Answer(order, event) => {
                 // Late answers to cancelled orders arrive now and then; they must do no harm.
                 self.underway.remove(&order);
@@ -388,6 +400,46 @@ impl World {
                 self.hear(Event::ReleaseFailed);
                 self.dial_or_wait();
                 self.tell_held();
+            }
+        }
+    }
+
+    /// What the name's memory knows after a lookup: without a resolver, what it knew before.
+    fn answer_name(&mut self, entry: EntryId) {
+        let kind = self.dice.below(20);
+        let knowledge = match (self.name_works, self.is_rough && kind == 0) {
+            (false, _) if self.name_led_to.is_none() => Knowledge::Unknown,
+            (false, _) => Knowledge::Stale,
+            (true, true) if self.name_led_to.is_some() => Knowledge::Doubtful,
+            (true, true) => Knowledge::Gone,
+            (true, false) => Knowledge::Fresh,
+        };
+        if knowledge == Knowledge::Fresh {
+            self.name_led_to = self.name_leads_to;
+        }
+        let failure = match knowledge {
+            Knowledge::Fresh => None,
+            Knowledge::Doubtful | Knowledge::Gone => Some(Cause::NoSuchName),
+            _ => Some(Cause::ResolverFailed),
+        };
+        let places = self.name_led_to.filter(|_| knowledge != Knowledge::Gone);
+        let found = Found {
+            places: places
+                .map(|index| FoundPlace::plain(address(index)))
+                .into_iter()
+                .collect(),
+            ttl: 5_000 * MS,
+            knowledge,
+            failure: failure.map(Failure::new),
+        };
+        self.hear(Event::Named { entry, found });
+    }
+
+    /// Looks every name up, as its memory does when the time to live is over.
+    fn refresh_names(&mut self) {
+        for (index, entry) in self.entries.clone().iter().enumerate() {
+            if let EntryAddress::Name(_) = entry.address {
+                self.answer_name(EntryId(u32::try_from(index).unwrap()));
             }
         }
     }
@@ -418,20 +470,9 @@ impl World {
 
     fn carry_out(&mut self, action: Action) {
         match action {
-            Action::Resolve { order, .. } => {
-                let event = if self.name_works {
-                    Event::Resolved {
-                        order,
-                        addresses: self.name_leads_to.into_iter().map(address).collect(),
-                    }
-                } else {
-                    Event::ResolveFailed {
-                        order,
-                        failure: Failure::new(Cause::ResolverFailed),
-                    }
-                };
+            Action::LookUp { entry } => {
                 if !self.is_rough || self.dice.below(50) > 0 {
-                    self.later(5 * MS, Coming::Fact(event));
+                    self.later(5 * MS, Coming::Answered(entry));
                 }
             }
             Action::Probe {

@@ -1,0 +1,370 @@
+//! The names service: one for all origins of a process.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use ipreconnect_core::failure::Failure;
+use ipreconnect_core::names::{Knowledge, Panel, Remembered, Security, Turn};
+use tokio::runtime::Handle;
+use tokio::sync::{Notify, broadcast};
+use tokio::task::JoinSet;
+
+use super::answer::{Question, Record};
+use super::ask::{Said, Server};
+use super::lookup::{Brought, Circle};
+use super::settings::DnsSettings;
+use super::table::{Due, Known, Table};
+use crate::clock;
+use crate::store::Store;
+use crate::surroundings::Signal;
+use crate::task::Task;
+
+/// Lookups under way at once, over all names.
+const LOOKUPS: usize = 256;
+/// Reads and writes of the store under way at once.
+const DISK: usize = 4;
+/// The table of the store.
+const TABLE: &str = "names";
+
+/// Looks names up for all origins, and remembers them. Cheap to clone; it ends with the last clone.
+#[derive(Clone, Debug)]
+pub struct Names {
+    shared: Arc<Shared>,
+    _task: Arc<Task>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    table: Mutex<Table>,
+    circle: Mutex<Circle>,
+    settings: Mutex<DnsSettings>,
+    changed: Notify,
+    store: Option<Arc<dyn Store>>,
+}
+
+/// One name of an origin, as people read it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NameStatus {
+    /// The entry of the address list.
+    pub name: String,
+    /// What its addresses are worth.
+    pub knowledge: Knowledge,
+    /// Whether they are proven by DNSSEC.
+    pub security: Security,
+    /// Whether they were proven once, and provably are not signed any more.
+    pub turned_insecure: bool,
+    /// How many there are.
+    pub addresses: usize,
+    /// Addresses of the answer that are not dialled, and why.
+    pub denied: Vec<String>,
+    /// Their time to live.
+    pub ttl: Duration,
+    /// Who gave the last answer.
+    pub server: Option<Arc<str>>,
+    /// What is wrong, while something is.
+    pub failure: Option<Failure>,
+}
+
+/// What one server answered to one question.
+#[derive(Clone, Debug)]
+pub struct ServerAnswer {
+    /// How people write the server.
+    pub server: Arc<str>,
+    /// How long it took.
+    pub took: Duration,
+    /// The records with their time to live, or what is wrong.
+    pub answer: Result<(Vec<Record>, Duration, Security), Failure>,
+}
+
+/// One server, as people read it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServerStatus {
+    /// How people write it.
+    pub server: Arc<str>,
+    /// Failures since its last answer.
+    pub failures: u32,
+    /// For how long it is still set aside.
+    pub aside: Option<Duration>,
+}
+
+impl Names {
+    pub(crate) fn start(
+        runtime: &Handle,
+        settings: DnsSettings,
+        store: Option<Arc<dyn Store>>,
+        signals: broadcast::Receiver<Signal>,
+        seed: u64,
+    ) -> Self {
+        let shared = Arc::new(Shared {
+            table: Mutex::new(Table::new(settings.limits, seed)),
+            circle: Mutex::new(circle(&settings)),
+            settings: Mutex::new(settings),
+            changed: Notify::new(),
+            store,
+        });
+        let work = run(Arc::clone(&shared), signals);
+        Self {
+            shared,
+            _task: Arc::new(Task::spawn(runtime, "names", work)),
+        }
+    }
+
+    /// Takes other settings. What is known stays, and every name is looked up by them at once.
+    pub fn reconfigure(&self, settings: DnsSettings) {
+        let mut known = lock(&self.shared.settings);
+        if *known == settings {
+            return;
+        }
+        *lock(&self.shared.circle) = circle(&settings);
+        self.shared
+            .table()
+            .set_limits(clock::now(), settings.limits);
+        *known = settings;
+        self.shared.changed.notify_one();
+    }
+
+    /// Asks every server one question, past all that is known.
+    ///
+    /// Cancel safety: dropping the future gives the questions up.
+    pub async fn ask_each(&self, question: &Question) -> Vec<ServerAnswer> {
+        let servers = Arc::clone(&lock(&self.shared.circle).servers);
+        let mut asked = JoinSet::new();
+        for (index, server) in servers.iter().enumerate() {
+            let (server, question) = (Arc::clone(server), question.clone());
+            asked.spawn(async move {
+                let began = clock::now();
+                let said = server.ask(&question).await;
+                (index, answer_of(&server, said, began))
+            });
+        }
+        let mut answers: Vec<(usize, ServerAnswer)> = Vec::new();
+        while let Some(answer) = asked.join_next().await {
+            answers.extend(answer);
+        }
+        answers.sort_by_key(|(index, _)| *index);
+        answers.into_iter().map(|(_, answer)| answer).collect()
+    }
+
+    /// What is known of each server.
+    #[must_use]
+    pub fn servers(&self) -> Vec<ServerStatus> {
+        let circle = lock(&self.shared.circle).clone();
+        let now = clock::now();
+        let panel = lock(&circle.panel);
+        let seats = panel.seats().iter().zip(circle.servers.iter());
+        seats
+            .map(|(seat, server)| ServerStatus {
+                server: Arc::clone(&server.label),
+                failures: seat.failures,
+                aside: seat
+                    .aside_until
+                    .and_then(|until| until.checked_duration_since(now))
+                    .filter(|left| !left.is_zero()),
+            })
+            .collect()
+    }
+
+    /// Follows a name: `bell` is rung whenever what is known of it changes.
+    pub(super) fn follow(&self, question: Question, bell: &Arc<Notify>) -> Follower {
+        let user = self
+            .shared
+            .table()
+            .enter(clock::now(), &question, Arc::clone(bell));
+        self.shared.changed.notify_one();
+        Follower {
+            shared: Arc::clone(&self.shared),
+            question,
+            user,
+        }
+    }
+}
+
+fn answer_of(server: &Server, said: Said, began: Instant) -> ServerAnswer {
+    ServerAnswer {
+        server: Arc::clone(&server.label),
+        took: began.elapsed(),
+        answer: match said {
+            Said::Answer(answer) => Ok((answer.records, answer.ttl, answer.security)),
+            Said::Nothing { failure, .. } | Said::Failed { failure, .. } => Err(failure),
+        },
+    }
+}
+
+fn circle(settings: &DnsSettings) -> Circle {
+    let servers = Server::all(settings);
+    Circle {
+        panel: Arc::new(Mutex::new(Panel::new(servers.len()))),
+        servers: servers.into(),
+        strategy: settings.strategy,
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Somebody who follows a name, until it is dropped.
+#[derive(Debug)]
+pub(super) struct Follower {
+    shared: Arc<Shared>,
+    question: Question,
+    user: u64,
+}
+
+impl Follower {
+    pub(super) fn question(&self) -> &Question {
+        &self.question
+    }
+
+    /// What is known now.
+    pub(super) fn known(&self) -> Option<Known> {
+        self.shared.table().known(&self.question)
+    }
+
+    /// Asks for a lookup past the time to live.
+    pub(super) fn doubt(&self) {
+        self.shared.table().doubt(clock::now(), &self.question);
+        self.shared.changed.notify_one();
+    }
+}
+
+impl Drop for Follower {
+    fn drop(&mut self) {
+        self.shared.table().leave(&self.question, self.user);
+    }
+}
+
+impl Shared {
+    fn table(&self) -> MutexGuard<'_, Table> {
+        lock(&self.table)
+    }
+
+    /// Starts the lookups that are due; returns when to look again.
+    fn start_due(&self, lookups: &mut JoinSet<(Due, Brought)>) -> Option<Instant> {
+        let room = LOOKUPS.saturating_sub(lookups.len());
+        let (due, wakeup) = {
+            let mut table = self.table();
+            (table.due(clock::now(), room), table.wakeup())
+        };
+        for due in due {
+            let circle = lock(&self.circle).clone();
+            lookups.spawn(async move {
+                let brought = circle.look_up(&due.question, due.not_first).await;
+                (due, brought)
+            });
+        }
+        // Without room, whatever is due waits for the end of a lookup.
+        wakeup.filter(|_| lookups.len() < LOOKUPS)
+    }
+
+    fn take(&self, due: &Due, brought: Brought) {
+        tracing::trace!(question = %due.question, outcome = ?brought.outcome, "looked up");
+        let label = brought.server.and_then(|server| {
+            let servers = Arc::clone(&lock(&self.circle).servers);
+            servers.get(server).map(|server| Arc::clone(&server.label))
+        });
+        let turn = self.table().take(clock::now(), due, brought, label);
+        if turn == Some(Turn::Insecure) {
+            tracing::warn!(
+                name = %due.question,
+                advice = "if nobody took the signatures off on purpose, somebody may be forging answers",
+                "a name that was proven by DNSSEC is not signed any more"
+            );
+        }
+    }
+
+    /// The network is another one: no failure counts, and every name may lead elsewhere.
+    fn begin_again(&self) {
+        let circle = lock(&self.circle).clone();
+        lock(&circle.panel).forgive();
+        for server in circle.servers.iter() {
+            server.forget();
+        }
+        self.table().doubt_all(clock::now());
+    }
+
+    /// Reads and writes what the store keeps, a few at a time.
+    fn start_disk(&self, disk: &mut JoinSet<Option<(Question, Remembered)>>) {
+        let Some(store) = &self.store else {
+            let mut table = self.table();
+            table.unread.clear();
+            table.unwritten.clear();
+            return;
+        };
+        while disk.len() < DISK {
+            let mut table = self.table();
+            let store = Arc::clone(store);
+            if let Some(question) = table.unread.pop() {
+                disk.spawn_blocking(move || read(&*store, question));
+            } else if let Some((question, records)) = table.unwritten.pop_first() {
+                let security = table
+                    .known(&question)
+                    .map_or(Security::Unchecked, |k| k.security);
+                disk.spawn_blocking(move || {
+                    write(&*store, &question, &records, security);
+                    None
+                });
+            } else {
+                return;
+            }
+        }
+    }
+}
+
+async fn run(shared: Arc<Shared>, mut signals: broadcast::Receiver<Signal>) {
+    let mut lookups = JoinSet::new();
+    let mut disk = JoinSet::new();
+    loop {
+        shared.start_disk(&mut disk);
+        let wakeup = shared.start_due(&mut lookups);
+        let wakeup = wakeup.unwrap_or_else(|| clock::now() + Duration::from_secs(3600));
+        tokio::select! {
+            () = shared.changed.notified() => {}
+            Some(ended) = lookups.join_next() => {
+                // What panicked is told by its task; the name is looked up again.
+                if let Ok((due, brought)) = ended {
+                    shared.take(&due, brought);
+                }
+            }
+            Some(ended) = disk.join_next() => {
+                if let Ok(Some((question, old))) = ended {
+                    let age = clock::since_unix().saturating_sub(Duration::from_secs(old.saved));
+                    shared.table().remember(clock::now(), &question, &old, age);
+                }
+            }
+            signal = signals.recv() => match signal {
+                Ok(_) | Err(broadcast::error::RecvError::Lagged(_)) => shared.begin_again(),
+                Err(broadcast::error::RecvError::Closed) => return,
+            },
+            () = tokio::time::sleep_until(wakeup.into()) => {}
+        }
+    }
+}
+
+fn read(store: &dyn Store, question: Question) -> Option<(Question, Remembered)> {
+    let text = match store.load(TABLE, &question.to_string()) {
+        Ok(text) => text?,
+        Err(error) => {
+            tracing::warn!(name = %question, %error, "what was known of a name cannot be read");
+            return None;
+        }
+    };
+    match Remembered::parse(&text) {
+        Ok(old) => Some((question, old)),
+        Err(error) => {
+            tracing::warn!(name = %question, %error, "what was known of a name cannot be understood");
+            None
+        }
+    }
+}
+
+fn write(store: &dyn Store, question: &Question, records: &[Record], security: Security) {
+    let text = Remembered {
+        saved: clock::since_unix().as_secs(),
+        security,
+        records: records.iter().map(ToString::to_string).collect(),
+    };
+    if let Err(error) = store.save(TABLE, &question.to_string(), &text.to_string()) {
+        tracing::warn!(name = %question, %error, "what is known of a name cannot be kept");
+    }
+}

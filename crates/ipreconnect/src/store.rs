@@ -1,0 +1,22 @@
+//! What is kept between two runs, wherever that may be.
+
+use std::fmt;
+use std::io;
+
+/// A small store of texts by table and key. The library has none of its own: files, or a database, are
+/// the embedder's.
+///
+/// It is called from threads that may block, one call at a time for each key.
+pub trait Store: Send + Sync + fmt::Debug {
+    /// What was kept last; `None` if nothing was.
+    ///
+    /// # Errors
+    /// Whatever is in the way; the library goes on without.
+    fn load(&self, table: &str, key: &str) -> io::Result<Option<String>>;
+
+    /// Keeps a text in place of the one before, all of it or nothing.
+    ///
+    /// # Errors
+    /// Whatever is in the way; the library goes on, and tries again with the next change.
+    fn save(&self, table: &str, key: &str, text: &str) -> io::Result<()>;
+}
