@@ -7,11 +7,14 @@ use std::process::{Command, Stdio};
 pub(crate) type Need = (&'static str, &'static str);
 
 /// What the tests with real servers talk to.
-const FOR_TESTS: [Need; 7] = [
+const FOR_TESTS: [Need; 10] = [
     ("nginx", "nginx-light"),
     ("redis-server", "redis-server"),
     ("pg_ctl", "postgresql"),
     ("dnsmasq", "dnsmasq-base"),
+    ("unbound", "unbound"),
+    ("named", "bind9"),
+    ("dnssec-signzone", "bind9-utils"),
     ("nft", "nftables"),
     ("ip", "iproute2"),
     ("unshare", "util-linux"),

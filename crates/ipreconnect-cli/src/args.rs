@@ -1,9 +1,11 @@
 //! Arguments as they are typed.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{ArgAction, Args, Parser, Subcommand};
 use clap_complete::Shell;
+use ipreconnect::resolve::DnsServer;
 
 /// Keeps an application connected to the servers it cannot work without.
 #[derive(Debug, Parser)]
@@ -53,6 +55,11 @@ pub(crate) enum Command {
         after_help = "Examples:\n  ipreconnect status\n  ipreconnect status search\n  ipreconnect status --wait && start-my-application"
     )]
     Status(Status),
+    /// Take one connection apart: resolvers, every address, who speaks first
+    #[command(
+        after_help = "Examples:\n  ipreconnect probe db.internal:5432\n  ipreconnect probe search            (an origin of the configuration)\n  ipreconnect probe srv:_ldap._tcp.example.com --resolver 9.9.9.9,tls://1.1.1.1#cloudflare-dns.com --dnssec validate\n  ipreconnect probe api.example:443 --cold 20 --warm 20 --slo connect=100ms,resolve=20ms\n\nIt exits with 1 if nothing can be connected to, or a limit is missed."
+    )]
+    Probe(Probe),
     /// Make the running gateway take its changed configuration
     Reload,
     /// See it work: two built-in origins that are killed, frozen and revived
@@ -98,6 +105,67 @@ pub(crate) struct Run {
     /// Reload when a file of the configuration changes
     #[arg(long)]
     pub(crate) watch: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Probe {
+    /// host:port, ip:port, unix:/path, srv:_service._tcp.domain, or an origin of the configuration
+    pub(crate) address: String,
+
+    /// Ask these resolvers instead of those of the configuration
+    #[arg(long, value_name = "SERVER,…", value_delimiter = ',')]
+    pub(crate) resolver: Vec<DnsServer>,
+
+    /// How far DNSSEC is asked for, with --resolver
+    #[arg(long, value_name = "LEVEL", value_parser = ["off", "validate", "require"], requires = "resolver")]
+    pub(crate) dnssec: Option<String>,
+
+    /// Make so many connections from nothing: looked up, dialled, closed
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=10_000))]
+    pub(crate) cold: u32,
+
+    /// Make so many connections to an address that is known
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=10_000))]
+    pub(crate) warm: u32,
+
+    /// Limits: resolve, connect, first_byte or total, as connect=100ms
+    #[arg(long, value_name = "PHASE=TIME,…", value_delimiter = ',', value_parser = limit)]
+    pub(crate) slo: Vec<(Phase, Duration)>,
+}
+
+/// A part of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Phase {
+    Resolve,
+    Connect,
+    FirstByte,
+    Total,
+}
+
+impl Phase {
+    /// As it is typed.
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Self::Resolve => "resolve",
+            Self::Connect => "connect",
+            Self::FirstByte => "first_byte",
+            Self::Total => "total",
+        }
+    }
+}
+
+fn limit(text: &str) -> Result<(Phase, Duration), String> {
+    let (word, time) = text.split_once('=').ok_or("write it as connect=100ms")?;
+    let phases = [
+        Phase::Resolve,
+        Phase::Connect,
+        Phase::FirstByte,
+        Phase::Total,
+    ];
+    let phase = phases.into_iter().find(|phase| phase.word() == word);
+    let phase = phase.ok_or("the phases are resolve, connect, first_byte and total")?;
+    let time = crate::config::duration(time).ok_or("the time needs a unit, as in 100ms")?;
+    Ok((phase, time))
 }
 
 #[derive(Debug, Args)]

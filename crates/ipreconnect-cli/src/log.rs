@@ -2,7 +2,7 @@
 
 use std::io::IsTerminal;
 
-use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Layer, Registry, fmt, reload};
@@ -11,7 +11,7 @@ use crate::config::{LogFormat, LogLevel, LogPlan};
 
 /// Changes the level of a log that runs.
 pub(crate) struct Log {
-    level: reload::Handle<LevelFilter, Registry>,
+    level: reload::Handle<Targets, Registry>,
     louder: i8,
 }
 
@@ -41,7 +41,8 @@ impl Log {
     }
 }
 
-fn filter(level: LogLevel, louder: i8) -> LevelFilter {
+/// Our own lines by the level; those of libraries only where somebody looks for the cause of trouble.
+fn filter(level: LogLevel, louder: i8) -> Targets {
     let steps = [
         LevelFilter::ERROR,
         LevelFilter::WARN,
@@ -57,8 +58,14 @@ fn filter(level: LogLevel, louder: i8) -> LevelFilter {
         LogLevel::Trace => 4,
     };
     let step = own.saturating_add(louder).clamp(0, 4);
-    steps
-        .get(usize::try_from(step).unwrap_or(2))
-        .copied()
-        .unwrap_or(LevelFilter::INFO)
+    let step = steps.get(usize::try_from(step).unwrap_or(2)).copied();
+    let step = step.unwrap_or(LevelFilter::INFO);
+    let others = if step >= LevelFilter::DEBUG {
+        step
+    } else {
+        LevelFilter::OFF
+    };
+    Targets::new()
+        .with_target("ipreconnect", step)
+        .with_default(others)
 }

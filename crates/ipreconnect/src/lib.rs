@@ -25,6 +25,7 @@ pub mod clock;
 mod dial;
 mod driver;
 mod error;
+pub mod inspect;
 mod link;
 mod meter;
 mod origin;

@@ -2,6 +2,7 @@
 
 pub(crate) mod check;
 pub(crate) mod man;
+pub(crate) mod probe;
 pub(crate) mod reload;
 pub(crate) mod run;
 pub(crate) mod status;

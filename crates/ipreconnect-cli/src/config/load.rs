@@ -64,6 +64,23 @@ pub(crate) fn admin_socket(
     Ok(read_all(&files, environment).plan.gateway.admin)
 }
 
+/// How names are resolved by the configuration at `path`, and its origins, as far as they are right.
+/// Without a configuration it is the defaults.
+pub(crate) fn names_and_origins(
+    path: Option<&Path>,
+    environment: &Environment,
+) -> Result<(DnsSettings, BTreeMap<String, OriginPlan>), Mistakes> {
+    let files = match path {
+        Some(path) => files_of(path)?,
+        None => match find(environment) {
+            Ok(path) => files_of(&path)?,
+            Err(_) => Vec::new(),
+        },
+    };
+    let plan = read_all(&files, environment).plan;
+    Ok((plan.dns, plan.origins))
+}
+
 fn read_all<'e>(files: &[PathBuf], environment: &'e Environment) -> Assembly<'e> {
     let mut sources = Vec::new();
     let mut mistakes = Vec::new();

@@ -24,11 +24,12 @@ mod value;
 pub(crate) use check::show;
 pub(crate) use diff::{Change, diff};
 pub(crate) use environment::Environment;
-pub(crate) use load::{Loaded, admin_socket, from_addresses, load};
+pub(crate) use load::{Loaded, admin_socket, from_addresses, load, names_and_origins};
 pub(crate) use mistake::{Colour, Mistakes};
 pub(crate) use plan::{ListenPlan, LogFormat, LogLevel, LogPlan, OriginPlan, Plan};
 pub(crate) use reference::reference;
 pub(crate) use stamps::Stamps;
+pub(crate) use value::duration;
 
 #[cfg(test)]
 mod tests;

@@ -103,3 +103,79 @@ fn the_demonstration_holds() {
     assert_eq!(json["lost"], 0, "{json}");
     assert_eq!(json["acts"].as_array().unwrap().len(), 7);
 }
+
+fn probe(arguments: &[&str]) -> (Option<i32>, String) {
+    let home = tempfile::tempdir().unwrap();
+    let output = Command::new(PROGRAM)
+        .arg("probe")
+        .args(arguments)
+        .current_dir(home.path())
+        .env("NO_COLOR", "1")
+        .output()
+        .unwrap();
+    let text = [output.stdout, output.stderr].concat();
+    (output.status.code(), String::from_utf8(text).unwrap())
+}
+
+#[test]
+fn probe_takes_a_connection_apart() {
+    let x = line_server("x");
+    let (code, text) = probe(&[&x.to_string(), "--json", "--cold", "3", "--warm", "3"]);
+    assert_eq!(code, Some(0), "{text}");
+    let told: serde_json::Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(told["schema"], 1);
+    let one = &told["probes"][0];
+    assert_eq!(one["addresses"][0]["won"], true);
+    assert_eq!(one["first_byte"]["who"], "client");
+    assert_eq!(one["cold"]["failed"], 0);
+    assert!(one["warm"]["connect_us"]["median"].as_u64().unwrap() > 0);
+
+    let name = format!("localhost:{}", x.port());
+    let (code, text) = probe(&[&name]);
+    assert_eq!(code, Some(0), "{text}");
+    assert!(
+        text.contains("system A") && text.contains("won the race"),
+        "{text}"
+    );
+
+    // A limit that cannot hold, nobody there, and a name that nobody has.
+    let (code, text) = probe(&[&x.to_string(), "--slo", "connect=1ns"]);
+    assert_eq!(code, Some(1));
+    assert!(text.contains("missed"), "{text}");
+    let (code, text) = probe(&[&free_address().to_string()]);
+    assert_eq!(code, Some(1));
+    assert!(text.contains("connection refused"), "{text}");
+    let (code, text) = probe(&["nobody.invalid:1"]);
+    assert_eq!(code, Some(1));
+    assert!(text.contains("no such records"), "{text}");
+
+    for wrong in [
+        &["db"][..],
+        &["db:1", "--slo", "connect=5"],
+        &["db:1", "--slo", "handshake=5s"],
+        &["db:1", "--resolver", "dns.example"],
+        &["db:1", "--dnssec", "validate"],
+    ] {
+        assert_eq!(probe(wrong).0, Some(2), "{wrong:?}");
+    }
+}
+
+/// An origin of the configuration is probed by its own settings, at the configured resolvers.
+#[test]
+fn probe_knows_the_origins_of_the_configuration() {
+    let (x, resolver) = (line_server("x"), free_address());
+    let networks = "[origin.a.connect]\nallow_ips = [\"127.0.0.0/8\"]\n";
+    let dns = format!("[dns]\nservers = [\"{resolver}\"]\n");
+    let origin = one(x).replace("[[listen]]", &format!("{networks}[[listen]]"));
+    let desk = Desk::with(&format!("{dns}{origin}"));
+    let output = desk.command(&["probe", "a"]);
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(
+        output.status.success() && text.starts_with(&x.to_string()),
+        "{text}"
+    );
+    let output = desk.command(&["probe", "db.test:1"]);
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(text.contains(&format!("{resolver} A")), "{text}");
+    assert!(text.contains("Connection refused"), "{text}");
+}

@@ -5,4 +5,5 @@ mod commands;
 mod datagrams;
 mod desk;
 mod reload;
+mod resolvers;
 mod servers;

@@ -31,7 +31,7 @@ impl Server {
         self.0.wait().unwrap();
     }
 
-    fn signal(&self, name: &str) {
+    pub(crate) fn signal(&self, name: &str) {
         crate::desk::signal(self.0.id(), name);
     }
 }

@@ -1,5 +1,6 @@
 //! A server that speaks DNS, by the resolver library: what it says in our own words.
 
+use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -20,7 +21,7 @@ use rustls::{ClientConfig, RootCertStore};
 
 use super::answer::{Question, Record, RecordKind, Service};
 use super::ask::{Answer, Said};
-use super::provider::Provider;
+use super::provider::{Provider, Trouble};
 use super::server::{DnsServer, Host, HttpsServer, PlainTransport};
 use super::settings::{DnsSettings, Dnssec, Roots, TrustAnchor};
 
@@ -50,8 +51,10 @@ impl Terms {
         &self,
         config: ResolverConfig,
         tls: Option<ClientConfig>,
-    ) -> Result<Resolver<Provider>, NetError> {
-        let mut builder = Resolver::builder_with_config(config, Provider::default());
+    ) -> Result<Connected, NetError> {
+        let provider = Provider::default();
+        let trouble = provider.trouble().clone();
+        let mut builder = Resolver::builder_with_config(config, provider);
         *builder.options_mut() = options();
         if self.dnssec != Dnssec::Off {
             let anchors = self.anchors.as_ref().map(TrustAnchor::anchors);
@@ -59,7 +62,21 @@ impl Terms {
         }
         // The library makes a configuration of its own otherwise, with the roots read anew.
         builder = builder.with_tls_config(tls.unwrap_or_else(without_roots));
-        builder.build()
+        let resolver = builder.build()?;
+        Ok(Connected { resolver, trouble })
+    }
+}
+
+/// What asks one server, or the servers of the system.
+#[derive(Clone)]
+struct Connected {
+    resolver: Resolver<Provider>,
+    trouble: Trouble,
+}
+
+impl fmt::Debug for Connected {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Connected")
     }
 }
 
@@ -115,7 +132,7 @@ fn tls_config(roots: &Roots) -> ClientConfig {
 pub(super) struct Client {
     server: DnsServer,
     terms: Terms,
-    built: Mutex<Option<Resolver<Provider>>>,
+    built: Mutex<Option<Connected>>,
 }
 
 impl Client {
@@ -132,7 +149,7 @@ impl Client {
         *self.built.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
-    fn known(&self) -> Option<Resolver<Provider>> {
+    fn known(&self) -> Option<Connected> {
         self.built
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -166,7 +183,7 @@ impl Client {
         said
     }
 
-    async fn build(&self) -> Result<Resolver<Provider>, String> {
+    async fn build(&self) -> Result<Connected, String> {
         let roots = &self.terms.roots;
         let (config, tls) = match &self.server {
             DnsServer::System => return Err("it has no address".to_owned()),
@@ -230,7 +247,7 @@ async fn address_of(host: &Host) -> Result<IpAddr, String> {
 #[derive(Debug)]
 pub(super) struct SystemClient {
     terms: Terms,
-    built: Mutex<Option<(Option<SystemTime>, Resolver<Provider>)>>,
+    built: Mutex<Option<(Option<SystemTime>, Connected)>>,
 }
 
 impl SystemClient {
@@ -258,7 +275,7 @@ impl SystemClient {
         said
     }
 
-    fn resolver(&self) -> Result<Resolver<Provider>, NetError> {
+    fn resolver(&self) -> Result<Connected, NetError> {
         let changed = std::fs::metadata(Path::new(RESOLV_CONF))
             .and_then(|found| found.modified())
             .ok();
@@ -283,7 +300,7 @@ enum Absolute {
 }
 
 async fn ask(
-    resolver: &Resolver<Provider>,
+    connected: &Connected,
     question: &Question,
     absolute: Absolute,
     dnssec: Dnssec,
@@ -300,9 +317,9 @@ async fn ask(
     if absolute == Absolute::Yes {
         name.set_fqdn(true);
     }
-    match resolver.lookup(name, kind).await {
+    match connected.resolver.lookup(name, kind).await {
         Ok(lookup) => positive(question, kind, &lookup, dnssec, server),
-        Err(error) => negative(question, error, dnssec, server),
+        Err(error) => negative(question, error, dnssec, server, &connected.trouble),
     }
 }
 
@@ -383,7 +400,13 @@ fn unsigned(question: &Question, server: &DnsServer) -> Said {
     }
 }
 
-fn negative(question: &Question, error: NetError, dnssec: Dnssec, server: &DnsServer) -> Said {
+fn negative(
+    question: &Question,
+    error: NetError,
+    dnssec: Dnssec,
+    server: &DnsServer,
+    trouble: &Trouble,
+) -> Said {
     let failed = |words: &str, is_away| Said::Failed {
         failure: failure(Cause::ResolverFailed, question, server, words),
         is_away,
@@ -413,7 +436,12 @@ fn negative(question: &Question, error: NetError, dnssec: Dnssec, server: &DnsSe
             failed(&format!("it answers {}", code.to_str()), false)
         }
         NetError::Timeout => failed("no answer in time", true),
-        NetError::NoConnections | NetError::Busy => failed("it takes no more questions", true),
+        // The library tells a failed connection by this alone.
+        NetError::NoConnections => {
+            let words = trouble.take();
+            failed(words.as_deref().unwrap_or("it cannot be reached"), true)
+        }
+        NetError::Busy => failed("it takes no more questions", true),
         NetError::Io(error) => failed(&error.to_string(), true),
         NetError::RustlsError(error) => failed(&error.to_string(), true),
         other => failed(&other.to_string(), other.is_connection_closed()),

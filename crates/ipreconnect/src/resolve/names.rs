@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use ipreconnect_core::failure::Failure;
-use ipreconnect_core::names::{Knowledge, Panel, Remembered, Security, Turn};
+use ipreconnect_core::names::{Knowledge, Outcome, Panel, Remembered, Security, Turn};
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, broadcast};
 use tokio::task::JoinSet;
@@ -143,6 +143,21 @@ impl Names {
         }
         answers.sort_by_key(|(index, _)| *index);
         answers.into_iter().map(|(_, answer)| answer).collect()
+    }
+
+    /// Asks one question as any lookup is made, past all that is known.
+    ///
+    /// # Errors
+    /// Why there are no records.
+    ///
+    /// # Cancel safety
+    /// Dropping the future gives the question up.
+    pub async fn look_up(&self, question: &Question) -> Result<Vec<Record>, Failure> {
+        let circle = lock(&self.shared.circle).clone();
+        match circle.look_up(question, None).await.outcome {
+            Outcome::Found { records, .. } => Ok(records),
+            Outcome::Nothing { failure, .. } | Outcome::Failed(failure) => Err(failure),
+        }
     }
 
     /// What is known of each server.
