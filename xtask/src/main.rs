@@ -31,7 +31,7 @@ fn main() -> ExitCode {
         ["bench-round", order] => bench::round::run(order),
         ["bench-l4-round", order] => bench::l4::round(order),
         ["l4-origin", "--port", port, "--burst", burst] => bench::l4::server::run(port, burst),
-        ["origin", "--port", port, "--name", name] => bench::origin::run(port, name),
+        ["origin", "--address", address, "--name", name] => bench::origin::run(address, name),
         [] | ["help" | "--help" | "-h"] => {
             println!("{HELP}");
             ExitCode::SUCCESS

@@ -1,7 +1,7 @@
 //! The origin of a benchmark: a small server, as a process that can be killed and stopped.
 
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::process::ExitCode;
 
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
@@ -15,25 +15,25 @@ pub(crate) const READY: &str = "ready";
 pub(super) const BACKLOG: u32 = 32_768;
 
 /// Answers `NAME line` to the line of each connection, and closes it; for ever.
-pub(crate) fn run(port: &str, name: &str) -> ExitCode {
-    let Ok(port) = port.parse() else {
-        eprintln!("error: {port} is no port");
+pub(crate) fn run(address: &str, name: &str) -> ExitCode {
+    let Ok(address) = address.parse() else {
+        eprintln!("error: {address} is no address");
         return ExitCode::from(2);
     };
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build();
-    match runtime.and_then(|runtime| runtime.block_on(serve(port, name))) {
+    match runtime.and_then(|runtime| runtime.block_on(serve(address, name))) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: the origin on port {port} ended: {error}");
+            eprintln!("error: the origin on {address} ended: {error}");
             ExitCode::FAILURE
         }
     }
 }
 
-async fn serve(port: u16, name: &str) -> io::Result<()> {
-    let listener = listen(port)?;
+async fn serve(address: SocketAddr, name: &str) -> io::Result<()> {
+    let listener = listen(address)?;
     println!("{READY}");
     let name: std::sync::Arc<str> = name.into();
     loop {
@@ -44,10 +44,10 @@ async fn serve(port: u16, name: &str) -> io::Result<()> {
     }
 }
 
-fn listen(port: u16) -> io::Result<TcpListener> {
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = TcpSocket::new_v4()?;
     socket.set_reuseaddr(true)?;
-    socket.bind(SocketAddr::from((Ipv4Addr::LOCALHOST, port)))?;
+    socket.bind(address)?;
     socket.listen(BACKLOG)
 }
 

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
@@ -18,9 +19,14 @@ pub(crate) struct Process {
 }
 
 impl Process {
-    /// An origin on a port; it listens when this returns.
+    /// An origin on a port of 127.0.0.1; it listens when this returns.
     pub(crate) fn origin(port: u16, name: &str) -> io::Result<Self> {
-        Self::server(&["origin", "--port", &port.to_string(), "--name", name])
+        Self::origin_at((Ipv4Addr::LOCALHOST, port).into(), name)
+    }
+
+    /// An origin on an address; it listens when this returns.
+    pub(crate) fn origin_at(address: SocketAddr, name: &str) -> io::Result<Self> {
+        Self::server(&["origin", "--address", &address.to_string(), "--name", name])
     }
 
     /// A server of this program's own; it listens when this returns.

@@ -2,10 +2,13 @@
 
 use std::fs;
 use std::io;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use serde::{Deserialize, Serialize};
+
+use super::fault::NAME;
 
 /// The private namespace of a round has these ports for itself.
 pub(crate) const PROXY_PORT: u16 = 9000;
@@ -57,16 +60,39 @@ pub(crate) enum Backup {
     Absent,
 }
 
+/// What is around a proxy.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct World {
+    pub(crate) backup: Backup,
+    /// Where the origin's name is asked for, if it is known by a name.
+    pub(crate) resolver: Option<SocketAddr>,
+}
+
+impl World {
+    const ALONE: Self = Self {
+        backup: Backup::Absent,
+        resolver: None,
+    };
+
+    /// The preferred origin's host.
+    fn host(self) -> &'static str {
+        match self.resolver {
+            Some(_) => NAME,
+            None => "127.0.0.1",
+        }
+    }
+}
+
 impl Program {
     /// Writes the configuration into `directory`, and returns the command that starts the proxy in
     /// the foreground.
-    pub(crate) fn command(&self, backup: Backup, directory: &Path) -> io::Result<Command> {
-        self.started_by(backup, Tuning::None, directory)
+    pub(crate) fn command(&self, world: World, directory: &Path) -> io::Result<Command> {
+        self.started_by(world, Tuning::None, directory)
     }
 
     /// The same for one origin, with what makes it carry bytes at the least cost.
     pub(crate) fn carrier(&self, directory: &Path) -> io::Result<Command> {
-        self.started_by(Backup::Absent, Tuning::Bytes, directory)
+        self.started_by(World::ALONE, Tuning::Bytes, directory)
     }
 
     /// The same for datagrams.
@@ -74,10 +100,20 @@ impl Program {
         if self.proxy == Proxy::Haproxy {
             return Err(io::Error::other("it carries no UDP"));
         }
-        self.started_by(Backup::Absent, Tuning::Datagrams, directory)
+        self.started_by(World::ALONE, Tuning::Datagrams, directory)
     }
 
-    fn started_by(&self, backup: Backup, tuning: Tuning, directory: &Path) -> io::Result<Command> {
+    /// nginx: whether the servers of an upstream may be names that are looked up again (1.27.3).
+    fn resolves_in_upstreams(&self) -> bool {
+        let number = self.version.split(' ').nth(1).unwrap_or_default();
+        let parts: Vec<u32> = number
+            .split('.')
+            .filter_map(|part| part.parse().ok())
+            .collect();
+        parts >= vec![1, 27, 3]
+    }
+
+    fn started_by(&self, world: World, tuning: Tuning, directory: &Path) -> io::Result<Command> {
         let write = |name: &str, text: String| {
             let path = directory.join(name);
             fs::write(&path, text).map(|()| path)
@@ -85,22 +121,19 @@ impl Program {
         let mut command = Command::new(&self.path);
         match self.proxy {
             Proxy::Ipreconnect => {
-                let config = write("ipreconnect.toml", ipreconnect(backup, tuning, directory))?;
+                let config = write("ipreconnect.toml", ipreconnect(world, tuning, directory))?;
                 command.args(["run", "--config"]).arg(config);
             }
             Proxy::Haproxy => {
-                let config = write("haproxy.cfg", haproxy(backup, tuning))?;
+                let config = write("haproxy.cfg", haproxy(world, tuning))?;
                 command.args(["-db", "-f"]).arg(config);
             }
             Proxy::Nginx => {
-                let config = write(
-                    "nginx.conf",
-                    nginx(backup, tuning, self.module.as_deref(), directory),
-                )?;
+                let config = write("nginx.conf", nginx(world, tuning, self, directory))?;
                 command.arg("-p").arg(directory).arg("-c").arg(config);
             }
             Proxy::Envoy => {
-                let config = write("envoy.yaml", envoy(backup, tuning))?;
+                let config = write("envoy.yaml", envoy(world, tuning))?;
                 command
                     .args([
                         "--concurrency",
@@ -129,7 +162,7 @@ enum Tuning {
 }
 
 /// Default settings.
-fn ipreconnect(backup: Backup, tuning: Tuning, directory: &Path) -> String {
+fn ipreconnect(world: World, tuning: Tuning, directory: &Path) -> String {
     let workers = match tuning {
         Tuning::None => "",
         Tuning::Bytes | Tuning::Datagrams => "workers = 1\n",
@@ -138,7 +171,16 @@ fn ipreconnect(backup: Backup, tuning: Tuning, directory: &Path) -> String {
         Tuning::None | Tuning::Bytes => "",
         Tuning::Datagrams => "udp://",
     };
-    let backup = match backup {
+    // A name leads to this machine only where that is declared.
+    let (dns, networks) = match world.resolver {
+        Some(resolver) => (
+            format!("[dns]\nservers = [\"{resolver}\"]\n\n"),
+            "connect.allow_ips = [\"127.0.0.0/8\"]\n",
+        ),
+        None => (String::new(), ""),
+    };
+    let host = world.host();
+    let backup = match world.backup {
         Backup::Present => format!(", \"127.0.0.1:{BACKUP_PORT}\""),
         Backup::Absent => String::new(),
     };
@@ -146,8 +188,8 @@ fn ipreconnect(backup: Backup, tuning: Tuning, directory: &Path) -> String {
     format!(
         "[gateway]\n\
          state_dir = \"{}\"\n{workers}\n\
-         [origin.bench]\n\
-         address = [\"{scheme}127.0.0.1:{PREFERRED_PORT}\"{backup}]\n\n\
+         {dns}[origin.bench]\n\
+         address = [\"{scheme}{host}:{PREFERRED_PORT}\"{backup}]\n{networks}\n\
          [[listen]]\n\
          address = \"127.0.0.1:{PROXY_PORT}\"\n\
          origin = \"bench\"\n",
@@ -157,7 +199,7 @@ fn ipreconnect(backup: Backup, tuning: Tuning, directory: &Path) -> String {
 
 /// Errors of connections hasten the checks. A server without a backup is not checked: one that is
 /// marked down would turn clients away at once, where retries may still reach it.
-fn haproxy(backup: Backup, tuning: Tuning) -> String {
+fn haproxy(world: World, tuning: Tuning) -> String {
     // Pipes for splicing need descriptors too.
     let (buffers, splice) = match tuning {
         Tuning::None | Tuning::Datagrams => ("    maxconn 8192\n", ""),
@@ -166,7 +208,16 @@ fn haproxy(backup: Backup, tuning: Tuning) -> String {
             "    option splice-auto\n",
         ),
     };
-    let servers = match backup {
+    let resolvers = world.resolver.map_or_else(String::new, |resolver| {
+        format!(
+            "resolvers dns\n    nameserver one {resolver}\n    resolve_retries 3\n    timeout resolve 1s\n    \
+             timeout retry 500ms\n    hold valid 1s\n"
+        )
+    });
+    let servers = match world.backup {
+        Backup::Absent if world.resolver.is_some() => format!(
+            "    server a {NAME}:{PREFERRED_PORT} resolvers dns resolve-prefer ipv4 init-addr none\n"
+        ),
         Backup::Present => format!(
             "    default-server check inter 500ms fastinter 100ms fall 2 rise 2 observe layer4 \
              error-limit 1 on-error fastinter\n    \
@@ -175,7 +226,7 @@ fn haproxy(backup: Backup, tuning: Tuning) -> String {
         Backup::Absent => format!("    server a 127.0.0.1:{PREFERRED_PORT}\n"),
     };
     format!(
-        "global\n    nbthread 1\n{buffers}\
+        "global\n    nbthread 1\n{buffers}{resolvers}\
          defaults\n    mode tcp\n    timeout connect 500ms\n    timeout check 500ms\n    \
          timeout client 10m\n    timeout server 10m\n    timeout queue 10s\n    \
          retries 10\n    option redispatch 1\n    backlog 4096\n{splice}\
@@ -183,7 +234,7 @@ fn haproxy(backup: Backup, tuning: Tuning) -> String {
     )
 }
 
-fn nginx(backup: Backup, tuning: Tuning, module: Option<&Path>, directory: &Path) -> String {
+fn nginx(world: World, tuning: Tuning, program: &Program, directory: &Path) -> String {
     let (udp, options) = match tuning {
         Tuning::None => ("", "proxy_connect_timeout 500ms; proxy_next_upstream on;"),
         Tuning::Bytes => (
@@ -197,10 +248,30 @@ fn nginx(backup: Backup, tuning: Tuning, module: Option<&Path>, directory: &Path
         Tuning::None | Tuning::Bytes => " backlog=4096",
         Tuning::Datagrams => "",
     };
-    let load = module.map_or_else(String::new, |module| {
-        format!("load_module {};\n", module.display())
+    let load = program
+        .module
+        .as_deref()
+        .map_or_else(String::new, |module| {
+            format!("load_module {};\n", module.display())
+        });
+    let resolver = world.resolver.map_or_else(String::new, |resolver| {
+        format!("  resolver {resolver} ipv6=off;\n  resolver_timeout 1s;\n")
     });
-    let backup = match backup {
+    let host = world.host();
+    let (zone, resolve, pass) = match (world.resolver, program.resolves_in_upstreams()) {
+        (None, _) => ("", "", "bench"),
+        (Some(_), true) => ("zone bench 64k;", " resolve", "bench"),
+        (Some(_), false) => ("", "", "$by_name"),
+    };
+    let map = match pass {
+        "bench" => String::new(),
+        _ => format!("  map $remote_addr $by_name {{ default {NAME}:{PREFERRED_PORT}; }}\n"),
+    };
+    let upstream = match pass {
+        "bench" => host,
+        _ => "127.0.0.1",
+    };
+    let backup = match world.backup {
         Backup::Present => {
             format!("server 127.0.0.1:{BACKUP_PORT} max_fails=1 fail_timeout=1s backup;")
         }
@@ -211,16 +282,16 @@ fn nginx(backup: Backup, tuning: Tuning, module: Option<&Path>, directory: &Path
         "{load}daemon off;\nuser root;\nworker_processes 1;\nworker_rlimit_nofile 20000;\n\
          error_log stderr error;\npid {};\n\
          events {{ worker_connections 16384; }}\n\
-         stream {{\n  \
-         upstream bench {{\n    \
-         server 127.0.0.1:{PREFERRED_PORT} max_fails=1 fail_timeout=1s;\n    {backup}\n  }}\n  \
-         server {{\n    listen 127.0.0.1:{PROXY_PORT}{udp}{backlog};\n    proxy_pass bench;\n    \
+         stream {{\n{resolver}{map}  \
+         upstream bench {{\n    {zone}\n    \
+         server {upstream}:{PREFERRED_PORT} max_fails=1 fail_timeout=1s{resolve};\n    {backup}\n  }}\n  \
+         server {{\n    listen 127.0.0.1:{PROXY_PORT}{udp}{backlog};\n    proxy_pass {pass};\n    \
          proxy_timeout 10m; {options}\n  }}\n}}\n",
         pid.display()
     )
 }
 
-fn envoy(backup: Backup, tuning: Tuning) -> String {
+fn envoy(world: World, tuning: Tuning) -> String {
     let buffers = match tuning {
         Tuning::None | Tuning::Datagrams => "",
         Tuning::Bytes => "per_connection_buffer_limit_bytes: 65536",
@@ -229,12 +300,15 @@ fn envoy(backup: Backup, tuning: Tuning) -> String {
         Tuning::None | Tuning::Bytes => envoy_streams(buffers),
         Tuning::Datagrams => envoy_datagrams(),
     };
-    let endpoint = |priority: u8, port: u16| {
+    let endpoint = |priority: u8, host: &str, port: u16| {
         format!(
             "      - priority: {priority}\n        lb_endpoints:\n        - endpoint:\n            \
-             address: {{ socket_address: {{ address: 127.0.0.1, port_value: {port} }} }}\n"
+             address: {{ socket_address: {{ address: {host}, port_value: {port} }} }}\n"
         )
     };
+    let discovery = world
+        .resolver
+        .map_or_else(|| "    type: STATIC\n".to_owned(), envoy_names);
     let checks = match tuning {
         Tuning::None | Tuning::Bytes => {
             "    health_checks:\n    - { timeout: 0.5s, interval: 0.5s, no_traffic_interval: 0.5s, unhealthy_threshold: 2, \
@@ -242,16 +316,15 @@ fn envoy(backup: Backup, tuning: Tuning) -> String {
         }
         Tuning::Datagrams => "",
     };
-    let mut endpoints = endpoint(0, PREFERRED_PORT);
-    if backup == Backup::Present {
-        endpoints += &endpoint(1, BACKUP_PORT);
+    let mut endpoints = endpoint(0, world.host(), PREFERRED_PORT);
+    if world.backup == Backup::Present {
+        endpoints += &endpoint(1, "127.0.0.1", BACKUP_PORT);
     }
     format!(
         "static_resources:
 {listener}  clusters:
   - name: bench
-    type: STATIC
-    connect_timeout: 0.5s
+{discovery}    connect_timeout: 0.5s
     {buffers}
 {checks}    outlier_detection:
       split_external_local_origin_errors: true
@@ -266,6 +339,26 @@ fn envoy(backup: Backup, tuning: Tuning) -> String {
       cluster_name: bench
       endpoints:
 {endpoints}"
+    )
+}
+
+fn envoy_names(resolver: SocketAddr) -> String {
+    let (ip, port) = (resolver.ip(), resolver.port());
+    format!(
+        "    type: STRICT_DNS
+    dns_lookup_family: V4_ONLY
+    respect_dns_ttl: true
+    ignore_health_on_host_removal: true
+    dns_refresh_rate: 1s
+    dns_failure_refresh_rate: {{ base_interval: 0.5s, max_interval: 1s }}
+    typed_dns_resolver_config:
+      name: envoy.network.dns_resolver.cares
+      typed_config:
+        \"@type\": type.googleapis.com/envoy.extensions.network.dns_resolver.cares.v3.CaresDnsResolverConfig
+        resolvers:
+        - socket_address: {{ address: {ip}, port_value: {port} }}
+        dns_resolver_options: {{ no_default_search_domain: true }}
+"
     )
 }
 

@@ -42,7 +42,9 @@ impl Bench for Scenario {
              failures or successes (Envoy, HAProxy, the latter every 100 ms once in doubt), \
              `max_fails=1 fail_timeout=1s` (nginx), connect timeouts of 500 ms, as many retries as bridge some \
              seconds, redispatch; HAProxy does not check an origin without a backup, because it would turn clients \
-             away as soon as it is down. The configurations are in `xtask/src/bench/proxy.rs`. ipreconnect has its default settings.\n\n\
+             away as soon as it is down. Where the origin is known by a name, HAProxy has a `resolvers` section (asked every \
+             second), nginx `resolve` in its upstream (a variable and `resolver` before 1.27.3), Envoy `STRICT_DNS` with \
+             the time to live respected. The configurations are in `xtask/src/bench/proxy.rs`. ipreconnect has its default settings.\n\n\
              *Lost in flight*: requests without an answer that had begun when the fault struck; the struck origin \
              may have had them. *Lost after*: those that began later. *Longest stall*: the longest time between two \
              consecutive answers. *First new answer*: from the fault to the first answer to a request that began \
@@ -53,6 +55,7 @@ impl Bench for Scenario {
     fn section(self) -> String {
         let extra = match self.mended_after() {
             Some(_) => (" outage | used again after |", "---:|---:|"),
+            None if self.moves() => (" old address until |", "---:|"),
             None => ("", ""),
         };
         format!(
@@ -68,7 +71,11 @@ impl Bench for Scenario {
     }
 
     fn columns(self) -> usize {
-        if self.mended_after().is_some() { 8 } else { 6 }
+        match self.mended_after() {
+            Some(_) => 8,
+            None if self.moves() => 7,
+            None => 6,
+        }
     }
 
     fn cells(self, seen: &[&Sight]) -> Vec<String> {
@@ -85,6 +92,8 @@ impl Bench for Scenario {
         if self.mended_after().is_some() {
             cells.push(middle(&|sight| sight.outage));
             cells.push(middle(&|sight| sight.used_again));
+        } else if self.moves() {
+            cells.push(middle(&|sight| sight.left_after));
         }
         cells.push(kinds(seen));
         cells

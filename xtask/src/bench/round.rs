@@ -1,9 +1,11 @@
 //! One round of the recovery: one proxy, one scenario.
 
 use std::io;
+use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use ipreconnect_lab::dns::NameServer;
 use ipreconnect_lab::load::Load;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -11,13 +13,13 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::cpu::Cores;
-use super::fault::Fault;
+use super::fault::{Fault, MOVES_TO, NAME, TTL};
 use super::frame::{Outcome, report};
 use super::namespace::prepare_namespace;
 use super::process::{self, Process};
-use super::proxy::{BACKUP_PORT, Backup, PREFERRED_PORT, PROXY_PORT, Program};
+use super::proxy::{BACKUP_PORT, Backup, PREFERRED_PORT, PROXY_PORT, Program, World};
 use super::scenario::{FAULT_AT, Scenario};
-use super::sight::{Course, PREFERRED, Sight};
+use super::sight::{Course, MOVED, PREFERRED, Sight};
 
 /// How long a proxy may take until it serves.
 const START: Duration = Duration::from_secs(15);
@@ -54,18 +56,37 @@ fn carry_out(order: &Order) -> io::Result<Sight> {
         true => (Backup::Present, Some(Process::origin(BACKUP_PORT, "b")?)),
         false => (Backup::Absent, None),
     };
-    let mut command = order.program.command(backup, directory.path())?;
-    let mut proxy = cores.as_proxy(|| Process::proxy(&mut command, &log))?;
-
+    let moved = SocketAddr::from((MOVES_TO, PREFERRED_PORT));
+    let _moved = match order.scenario.moves() {
+        true => Some(Process::origin_at(moved, MOVED)?),
+        false => None,
+    };
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
     runtime.block_on(async {
+        let names = match order.scenario.has_name() {
+            true => Some(NameServer::start().await?),
+            false => None,
+        };
+        if let Some(names) = &names {
+            names.set(NAME, &["127.0.0.1"], TTL);
+        }
+        let world = World {
+            backup,
+            resolver: names.as_ref().map(NameServer::address),
+        };
+        let mut command = order.program.command(world, directory.path())?;
+        let mut proxy = cores.as_proxy(|| Process::proxy(&mut command, &log))?;
         if !serves(&mut proxy).await {
             let told = process::told(&log);
             return Err(io::Error::other(format!("it did not serve: {told}")));
         }
-        measure(order.scenario, Fault::ready(order.scenario, preferred)?).await
+        measure(
+            order.scenario,
+            Fault::ready(order.scenario, preferred, names)?,
+        )
+        .await
     })
 }
 
@@ -99,6 +120,10 @@ async fn measure(scenario: Scenario, fault: Fault) -> io::Result<Sight> {
 /// Lets the fault happen, and mends it if the scenario says so.
 async fn happen(scenario: Scenario, fault: Fault, begin: Instant) -> io::Result<(Course, Fault)> {
     sleep_until(begin + FAULT_AT).await;
+    if let Some(silence) = scenario.silence() {
+        fault.silence_names();
+        sleep(silence).await;
+    }
     let (fault, began, complete) = aside(fault, begin, Fault::strike).await?;
     let mut course = Course {
         began,

@@ -18,6 +18,9 @@ pub(crate) enum Scenario {
     SilentOnInput,
     SilentOnOutput,
     Frozen,
+    NameMovesAndDies,
+    NameMoves,
+    ResolverSilent,
 }
 
 impl Subject for Scenario {
@@ -27,6 +30,9 @@ impl Subject for Scenario {
         Self::SilentOnInput,
         Self::SilentOnOutput,
         Self::Frozen,
+        Self::NameMovesAndDies,
+        Self::NameMoves,
+        Self::ResolverSilent,
     ];
 
     fn name(self) -> &'static str {
@@ -36,6 +42,9 @@ impl Subject for Scenario {
             Self::SilentOnInput => "silent-on-input",
             Self::SilentOnOutput => "silent-on-output",
             Self::Frozen => "frozen",
+            Self::NameMovesAndDies => "name-moves-and-dies",
+            Self::NameMoves => "name-moves",
+            Self::ResolverSilent => "resolver-silent",
         }
     }
 }
@@ -48,6 +57,9 @@ impl Scenario {
             Scenario::SilentOnInput => "Silent path (dropped on input), with a backup",
             Scenario::SilentOnOutput => "Silent path (dropped on output), with a backup",
             Scenario::Frozen => "Frozen process, with a backup",
+            Scenario::NameMovesAndDies => "The name moves, the old address dies",
+            Scenario::NameMoves => "The name moves, the old address works on",
+            Scenario::ResolverSilent => "The resolver falls silent, then the origin restarts",
         }
     }
 
@@ -74,6 +86,19 @@ impl Scenario {
                  acknowledging, and nobody answers; its accept queue is long enough not to fill. 6 s later it goes on \
                  (SIGCONT). The run lasts 12 s."
             }
+            Scenario::NameMovesAndDies => {
+                "The origin is known by a name with a time to live of 5 s. After 2 s the name moves to another address, \
+                 where a server is ready, and the old one is killed (SIGKILL). The run lasts 12 s."
+            }
+            Scenario::NameMoves => {
+                "The same, but the old server works on. *Old address until*: from the move to the last request that \
+                 still went there. The run lasts 12 s."
+            }
+            Scenario::ResolverSilent => {
+                "The origin is known by a name with a time to live of 5 s. After 2 s the resolver says nothing any more; \
+                 6 s later the origin is killed (SIGKILL), and 1 s after that a new process listens on its port. The \
+                 run lasts 14 s."
+            }
         }
     }
 
@@ -90,17 +115,43 @@ impl Scenario {
                 "nothing lost after the fault, longest stall at most 350 ms"
             }
             Scenario::Frozen => "first new answer within 1,000 ms, and used again after it goes on",
+            Scenario::NameMovesAndDies => {
+                "nothing lost after the fault, longest stall at most 100 ms"
+            }
+            Scenario::NameMoves => "nothing lost, and the old address left within 5,100 ms",
+            Scenario::ResolverSilent => {
+                "nothing lost after the fault, longest stall at most the outage and 100 ms"
+            }
         }
     }
 
     pub(crate) fn has_backup(self) -> bool {
-        self != Scenario::CrashAndReturn
+        self != Scenario::CrashAndReturn && !self.has_name()
+    }
+
+    /// Whether the origin is known by a name.
+    pub(crate) fn has_name(self) -> bool {
+        matches!(
+            self,
+            Scenario::NameMovesAndDies | Scenario::NameMoves | Scenario::ResolverSilent
+        )
+    }
+
+    /// Whether the name leads to another address after the fault.
+    pub(crate) fn moves(self) -> bool {
+        matches!(self, Scenario::NameMovesAndDies | Scenario::NameMoves)
+    }
+
+    /// How long the resolver is silent before the fault.
+    pub(crate) fn silence(self) -> Option<Duration> {
+        (self == Scenario::ResolverSilent).then_some(Duration::from_secs(6))
     }
 
     /// How long after the fault it is mended, if it is.
     pub(crate) fn mended_after(self) -> Option<Duration> {
         match self {
             Scenario::CrashAndReturn => Some(Duration::from_secs(2)),
+            Scenario::ResolverSilent => Some(Duration::from_secs(1)),
             // Longer than a request's deadline, so that what the frozen process holds is lost.
             Scenario::Frozen => Some(Duration::from_secs(6)),
             _ => None,
@@ -109,7 +160,10 @@ impl Scenario {
 
     pub(crate) fn lasting(self) -> Duration {
         match self {
-            Scenario::Frozen => Duration::from_secs(12),
+            Scenario::Frozen | Scenario::NameMovesAndDies | Scenario::NameMoves => {
+                Duration::from_secs(12)
+            }
+            Scenario::ResolverSilent => Duration::from_secs(14),
             _ => Duration::from_secs(8),
         }
     }

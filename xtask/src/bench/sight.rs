@@ -8,6 +8,8 @@ use serde::{Deserialize, Serialize};
 
 /// The name of the preferred origin in its answers.
 pub(crate) const PREFERRED: &str = "a";
+/// The name of the one that a name moves to.
+pub(crate) const MOVED: &str = "b";
 
 /// The course of the fault, from the start of the load.
 #[derive(Clone, Copy, Debug)]
@@ -41,6 +43,9 @@ pub(crate) struct Sight {
     pub(crate) outage: Option<f64>,
     /// From mending it to the preferred origin's first answer to a request that began after it.
     pub(crate) used_again: Option<f64>,
+    /// From the fault to the last request that the preferred origin answered, if another one answered
+    /// later.
+    pub(crate) left_after: Option<f64>,
 }
 
 impl Sight {
@@ -68,12 +73,28 @@ impl Sight {
                 let used = after.filter(by_preferred).map(Request::ended).min()?;
                 Some(between(mended, used))
             }),
+            left_after: left_after(requests, course),
         }
     }
 
     /// The share of the offered requests that was answered, in percent.
     pub(crate) fn share(&self) -> f64 {
         100.0 * self.answered as f64 / self.offered.max(1) as f64
+    }
+}
+
+/// From the fault to the last request that still went to the preferred origin, if the other one had the
+/// last word.
+fn left_after(requests: &[Request], course: &Course) -> Option<f64> {
+    let last = |name: &str| {
+        let by = |request: &&Request| request.answered_by.as_deref() == Some(name);
+        let of = requests.iter().filter(|request| is_answered(request));
+        of.filter(by).map(|request| request.scheduled).max()
+    };
+    let (old, new) = (last(PREFERRED), last(MOVED)?);
+    match old {
+        Some(old) if old > new => None,
+        old => Some(between(course.complete, old.unwrap_or_default())),
     }
 }
 
