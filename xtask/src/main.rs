@@ -1,6 +1,7 @@
 //! All that continuous integration runs, runnable at a desk: `cargo xtask help`.
 
 mod bench;
+mod fuzz;
 mod install;
 mod reference;
 mod test;
@@ -16,6 +17,8 @@ cargo xtask bench recovery [--rounds N] [--only NAME]... [--current-peers]
                              builds of the peers instead of the system's
 cargo xtask bench l4 [--rounds N] [--only NAME]... [--current-peers]
                              what it costs to carry raw TCP and UDP; NAME is a task or a proxy
+cargo xtask fuzz [--seconds N] [TARGET]...
+                             the fuzz targets, a minute each unless told
 cargo xtask help             this";
 
 fn main() -> ExitCode {
@@ -25,6 +28,7 @@ fn main() -> ExitCode {
         ["test"] => test::run(),
         ["gen"] => told(reference::write()),
         ["gen", "--check"] => told(reference::check()),
+        ["fuzz", arguments @ ..] => fuzz::run(arguments),
         ["bench", "recovery", arguments @ ..] => bench::recovery(arguments),
         ["bench", "l4", arguments @ ..] => bench::l4(arguments),
         // The processes that a benchmark is made of.

@@ -190,6 +190,12 @@ impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Fixed(address) => address.fmt(f),
+            // Hosts of these names would be taken for what the words mean otherwise.
+            Self::Name {
+                host,
+                port,
+                transport: Transport::Tcp,
+            } if matches!(host.as_str(), "unix" | "srv") => write!(f, "tcp://{host}:{port}"),
             Self::Name {
                 host,
                 port,

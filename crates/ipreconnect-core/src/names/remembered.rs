@@ -64,7 +64,10 @@ impl Remembered {
         };
         let mut records = Vec::new();
         for (line, at) in lines {
-            let record = line.strip_prefix("record ").filter(|r| r.len() <= LINE);
+            let is_sound = |record: &&str| {
+                record.len() <= LINE && record.bytes().all(|b| b == b' ' || b.is_ascii_graphic())
+            };
+            let record = line.strip_prefix("record ").filter(is_sound);
             let record = record.ok_or(RememberedError::Line(at))?;
             if records.len() == RECORDS {
                 return Err(RememberedError::TooLong);

@@ -10,6 +10,9 @@ fn what_people_write() {
         ("unix:/run/x.sock", "unix:/run/x.sock"),
         ("udp://[::1]:53", "[::1]:53/udp"),
         ("udp://resolver.internal:53", "resolver.internal:53/udp"),
+        ("srv:_db._tcp.internal", "srv:_db._tcp.internal"),
+        ("srv:_sip._udp.internal.", "srv:_sip._udp.internal."),
+        ("tcp://srv:5432", "tcp://srv:5432"),
     ] {
         assert_eq!(text.parse::<Target>().unwrap().to_string(), shown);
     }
@@ -30,6 +33,12 @@ fn what_cannot_be_understood() {
         ("[host]:80", TargetError::BadHost),
         ("a..b:80", TargetError::BadHost),
         ("unix:x.sock", TargetError::BadPath),
+        ("srv:", TargetError::BadService),
+        ("srv:db.internal", TargetError::BadService),
+        ("srv:_db._tcp", TargetError::BadService),
+        ("srv:_db._sctp.internal", TargetError::BadService),
+        ("srv:_db._tcp.internal:5432", TargetError::BadService),
+        ("srv:_._tcp.internal", TargetError::BadService),
     ] {
         assert_eq!(text.parse::<Target>(), Err(error), "{text:?}");
     }

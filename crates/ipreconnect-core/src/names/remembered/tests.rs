@@ -37,6 +37,10 @@ fn anything_else_is_refused() {
             "ipreconnect name 1\nsaved 1\ndnssec secure\n192.0.2.1\n",
             RememberedError::Line(4),
         ),
+        (
+            "ipreconnect name 1\nsaved 1\ndnssec secure\nrecord 192.0.2.1\r",
+            RememberedError::Line(4),
+        ),
     ] {
         assert_eq!(Remembered::parse(text), Err(error), "{text:?}");
     }

@@ -1,0 +1,26 @@
+//! The corpora of the fuzz targets, replayed.
+
+mod checks;
+
+use std::path::Path;
+
+fn replay(target: &str, check: fn(&[u8])) {
+    let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/corpus");
+    let inputs = std::fs::read_dir(corpus.join(target)).unwrap();
+    let mut count = 0;
+    for input in inputs {
+        check(&std::fs::read(input.unwrap().path()).unwrap());
+        count += 1;
+    }
+    assert!(count > 0, "{target} has no corpus");
+}
+
+#[test]
+fn what_is_kept_of_names() {
+    replay("remembered", checks::remembered);
+}
+
+#[test]
+fn addresses_as_they_are_written() {
+    replay("addresses", checks::addresses);
+}
