@@ -1,6 +1,7 @@
 //! What a plan exposes to whom, as `check` shows it.
 
 use ipreconnect::core::balance::Policy;
+use ipreconnect::resolve::Dnssec;
 use ipreconnect_proxy::ListenAddress;
 use serde::Serialize;
 
@@ -13,6 +14,8 @@ pub(crate) struct Shown {
     schema: u32,
     listeners: Vec<ShownListener>,
     origins: Vec<ShownOrigin>,
+    resolvers: Vec<String>,
+    dnssec: &'static str,
     state_dir: String,
 }
 
@@ -72,6 +75,12 @@ pub(crate) fn show(plan: &Plan) -> Shown {
         schema: SCHEMA,
         listeners: listeners.collect(),
         origins: origins.collect(),
+        resolvers: plan.dns.servers.iter().map(ToString::to_string).collect(),
+        dnssec: match plan.dns.dnssec {
+            Dnssec::Off => "off",
+            Dnssec::Validate => "validate",
+            Dnssec::Require => "require",
+        },
         state_dir: plan.gateway.state_dir.display().to_string(),
     }
 }
@@ -143,6 +152,12 @@ impl Shown {
                 text.push_str(&format!("  {:<28} {role}{weight}\n", place.address));
             }
         }
+        let dnssec = match self.dnssec {
+            "off" => "without DNSSEC".to_owned(),
+            level => format!("dnssec = {level:?}"),
+        };
+        let resolvers = self.resolvers.join(", then ");
+        text.push_str(&format!("names are resolved by {resolvers}, {dnssec}\n"));
         text
     }
 }

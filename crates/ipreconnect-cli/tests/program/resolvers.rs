@@ -190,6 +190,15 @@ fn only_what_is_not_false_is_used() {
         assert_eq!(name_of(&desk, name)["dnssec"], dnssec, "{name}");
         answers(&desk, name);
     }
+    // A probe says it of each resolver.
+    for (name, dnssec) in [("secure", Some("secure")), ("bogus", None)] {
+        let output = desk.command(&["probe", name, "--json"]);
+        let told: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        let rows = told["probes"][0]["resolvers"].as_array().unwrap();
+        let v4 = rows.iter().find(|row| row["kind"] == "A").unwrap();
+        assert_eq!(v4["dnssec"].as_str(), dnssec, "{v4}");
+        assert_eq!(v4["failure"].is_null(), dnssec.is_some(), "{v4}");
+    }
     desk.wait_for_phase("bogus", "down");
     let bogus = desk.origin("bogus");
     assert_eq!(bogus["endpoints"].as_array().unwrap().len(), 0);
@@ -339,6 +348,15 @@ fn resolvers_over_tls_and_https_are_proven_and_found_again() {
             (&"secure".into(), &resolver.into())
         );
         answers(&desk, "a");
+        // Stopped, so that the connection to it stands and carries nothing, it is left and found again.
+        server.signal("STOP");
+        until("its answer is stale", || {
+            name_of(&desk, "a")["knowledge"] == "stale"
+        });
+        server.signal("CONT");
+        until("it is found again", || {
+            name_of(&desk, "a")["knowledge"] == "fresh"
+        });
         // Killed, it is missed by nobody; started again, it is found without a restart of ours.
         server.kill();
         until("its answer is stale", || {

@@ -251,8 +251,12 @@ impl<T: Clone + PartialEq> Memory<T> {
         self.underway = None;
     }
 
-    /// Asks for a lookup past the time to live: something that came of the last answer failed.
+    /// Asks for a lookup past the time to live: something that came of the last answer failed. Before
+    /// the first answer there is nothing to doubt.
     pub fn doubt(&mut self, now: Instant) {
+        if !self.is_answered() {
+            return;
+        }
         let rested = self
             .forced
             .last
@@ -390,7 +394,6 @@ impl<T: Clone + PartialEq> Memory<T> {
         }
         let forced = self.forced.wanted.then(|| {
             let asked = self.asked.map(|asked| asked + self.forced.gap);
-            // Before the first lookup there is nothing to doubt.
             asked.unwrap_or(self.expires)
         });
         self.next.into_iter().chain(forced).min()

@@ -217,6 +217,7 @@ impl Supervisor {
     /// A reset link is a reason to look, not a verdict: servers reset single connections for reasons
     /// of their own.
     fn link_lost(&mut self, now: Instant, id: EndpointId) {
+        self.doubt_name_of(id);
         if let Some(endpoint) = self.endpoints.get_mut(&id)
             && endpoint.health == Health::Up
             && endpoint

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use super::endpoint::Endpoint;
 use super::{Action, Entry, EntryAddress, Found, FoundPlace, Health, Notice, Supervisor};
 use crate::address::{Address, EndpointId, EntryId};
-use crate::failure::Failure;
+use crate::failure::{Cause, Failure};
 use crate::names::{Change, Knowledge, Sightings};
 
 /// Between two requests for a fresh lookup. How often one is made is decided by the name's memory,
@@ -28,7 +28,7 @@ const FALLBACK: Duration = Duration::from_secs(60);
 pub(super) struct Name {
     found: Option<Found>,
     sightings: Sightings<Address>,
-    told: Option<Failure>,
+    told: Option<(Cause, Knowledge)>,
     asked: Option<Instant>,
     /// Something failed since the last lookup was asked for.
     doubted: bool,
@@ -138,10 +138,12 @@ impl Supervisor {
     }
 
     fn tell_name(&mut self, entry: EntryId, found: &Found, out: &mut Vec<Action>) {
+        // The details of an outage vary; that it is one is told once.
+        let told = found.failure.as_ref().map(|f| (f.cause, found.knowledge));
         if let Some(name) = self.names.get_mut(entry.0 as usize)
-            && name.told != found.failure
+            && name.told != told
         {
-            name.told.clone_from(&found.failure);
+            name.told = told;
             if let Some(failure) = &found.failure {
                 out.push(Action::Tell(Notice::NameFailed {
                     entry,

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use ipreconnect_core::address::EntryId;
-use ipreconnect_core::failure::Failure;
+use ipreconnect_core::failure::{Cause, Failure};
 use ipreconnect_core::locality::Blame;
 use ipreconnect_core::names::Knowledge;
 use ipreconnect_core::origin::{Notice, Phase};
@@ -46,7 +46,7 @@ pub(super) fn tell(origin: &str, settings: &OriginSettings, resident: &Resident,
         } => {
             tracing::warn!(
                 origin, name = name_of(settings, *entry), layer = %failure.layer(), cause = %failure,
-                advice = failure.cause.advice(), "{}", name_failed(*knowledge)
+                advice = failure.cause.advice(), "{}", name_failed(failure.cause, *knowledge)
             );
         }
         Notice::NameMoved { entry, to } => {
@@ -89,9 +89,10 @@ fn name_of(settings: &OriginSettings, entry: EntryId) -> String {
 }
 
 /// What follows from a name's failure.
-fn name_failed(knowledge: Knowledge) -> &'static str {
+fn name_failed(cause: Cause, knowledge: Knowledge) -> &'static str {
     match knowledge {
-        Knowledge::Fresh => "name resolved only in part",
+        _ if cause == Cause::NotAllowed => "addresses of the name are not dialled",
+        Knowledge::Fresh => "name could not be looked up again; its last answer still holds",
         Knowledge::Doubtful => {
             "name is suddenly empty; its addresses are used until a second look agrees"
         }

@@ -127,6 +127,13 @@ fn tls_config(roots: &Roots) -> ClientConfig {
         .with_no_client_auth()
 }
 
+/// The same, read on a thread that may wait for the disk.
+async fn with_roots(roots: &Roots) -> Result<ClientConfig, String> {
+    let roots = roots.clone();
+    let read = tokio::task::spawn_blocking(move || tls_config(&roots));
+    read.await.map_err(|error| error.to_string())
+}
+
 /// One server by its address. Its connection is made when it is needed, and anew after a failure.
 #[derive(Debug)]
 pub(super) struct Client {
@@ -192,7 +199,7 @@ impl Client {
                 let ip = address_of(host).await?;
                 let mut connection = ConnectionConfig::tls(Arc::clone(name));
                 connection.port = *port;
-                (at(ip, vec![connection]), Some(tls_config(roots)))
+                (at(ip, vec![connection]), Some(with_roots(roots).await?))
             }
             DnsServer::Https(HttpsServer {
                 host,
@@ -204,7 +211,7 @@ impl Client {
                 let mut connection =
                     ConnectionConfig::https(Arc::clone(name), Some(Arc::clone(path)));
                 connection.port = *port;
-                (at(ip, vec![connection]), Some(tls_config(roots)))
+                (at(ip, vec![connection]), Some(with_roots(roots).await?))
             }
         };
         let config = ResolverConfig::from_name_servers(vec![config]);

@@ -6,7 +6,7 @@ use ipreconnect::resolve::{DnsServer, Record};
 use ipreconnect::{Target, Transport};
 
 /// A name's last answer as it is kept on disk, and its records.
-pub fn remembered(input: &[u8]) {
+pub(crate) fn remembered(input: &[u8]) {
     let Ok(text) = std::str::from_utf8(input) else {
         return;
     };
@@ -21,7 +21,7 @@ pub fn remembered(input: &[u8]) {
 }
 
 /// Addresses of origins and resolvers, as they are written in the configuration.
-pub fn addresses(input: &[u8]) {
+pub(crate) fn addresses(input: &[u8]) {
     let Ok(text) = std::str::from_utf8(input) else {
         return;
     };

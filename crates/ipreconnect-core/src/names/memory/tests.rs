@@ -185,6 +185,18 @@ fn a_doubt_looks_at_once_and_doubts_on_end_look_once_a_second() {
 }
 
 #[test]
+fn before_the_first_answer_there_is_nothing_to_doubt() {
+    let mut desk = Desk::new();
+    desk.memory.doubt(desk.now);
+    let look = desk.memory.look(desk.now).unwrap();
+    desk.memory.doubt(desk.now);
+    desk.memory
+        .take(desk.now, look.id, found(&[1], 60 * SECOND));
+    let (_, waited) = desk.wait();
+    assert!(waited >= 54 * SECOND, "{waited:?}");
+}
+
+#[test]
 fn a_doubt_during_a_lookup_makes_another_one() {
     let mut desk = Desk::new();
     desk.answer(found(&[1], 3600 * SECOND));

@@ -279,6 +279,36 @@ fn a_failure_asks_for_a_fresh_lookup_at_once() {
     assert!((5..=20).contains(&asked), "{asked}");
 }
 
+/// A reset is a reason to look whether the name leads elsewhere by now.
+#[test]
+fn a_lost_link_asks_for_a_fresh_lookup() {
+    let mut desk = Desk::of(vec![named("a.test:1", 0)]);
+    desk.name(0, fresh(&[1]));
+    desk.prove(1);
+    desk.wait(SECOND);
+    let endpoint = EndpointId(desk.id(1).unwrap());
+    let failure = Failure::new(Cause::Reset);
+    let actions = desk.hear(Event::LinkLost { endpoint, failure });
+    assert_eq!(lookups(&actions), 1);
+}
+
+#[test]
+fn an_outage_of_resolvers_is_told_once() {
+    let mut desk = Desk::of(vec![named("a.test:1", 0)]);
+    desk.name(0, fresh(&[1]));
+    desk.prove(1);
+    let mut told = 0;
+    for n in 0..100 {
+        let mut stale = known(Knowledge::Stale, &[1], None);
+        let words = ["no answer in time", "refused"][n % 2];
+        stale.failure = Some(Failure::with_detail(Cause::ResolverFailed, words));
+        let actions = desk.name(0, stale);
+        let is_told = |a: &&Action| matches!(a, Action::Tell(Notice::NameFailed { .. }));
+        told += actions.iter().filter(is_told).count();
+    }
+    assert_eq!(told, 1);
+}
+
 #[test]
 fn a_name_is_connecting_until_its_first_answer() {
     let mut desk = Desk::of(vec![named("a.test:1", 0)]);
