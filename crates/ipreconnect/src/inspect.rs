@@ -247,6 +247,11 @@ async fn resolve(names: &Names, target: &Target, terms: &Terms) -> (Resolved, Op
             }
         }
     };
+    // Who gives out a service's records chooses the hosts, even localhost.
+    let via = match target {
+        Target::Name { host, .. } => Via::name(host),
+        Target::Fixed(_) | Target::Service { .. } => Via::Name,
+    };
     let (mut places, mut denied) = (Vec::new(), Vec::new());
     let mut failure = Failure::new(Cause::NoSuchName);
     let mut took = None;
@@ -255,7 +260,7 @@ async fn resolve(names: &Names, target: &Target, terms: &Terms) -> (Resolved, Op
             Ok((ips, first)) => {
                 took.get_or_insert(first.saturating_duration_since(began));
                 for ip in ips {
-                    match terms.policy.judge(ip, Via::name(&host)) {
+                    match terms.policy.judge(ip, via) {
                         Ok(()) => places.push(transport.to(SocketAddr::new(ip, port))),
                         Err(why) => denied.push(why.to_string()),
                     }

@@ -191,17 +191,20 @@ fn show_name(paint: &Paint, name: &NameView) -> String {
         count => format!("{count} addresses"),
     };
     let by = name.resolver.as_ref();
-    let by = by.map_or_else(String::new, |by| format!(" by {by}"));
+    let by = by.map_or_else(String::new, |by| format!(", answered by {by}"));
+    let ttl = match name.knowledge.as_str() {
+        "fresh" => format!(", for {}", span(name.ttl_ms)),
+        _ => String::new(),
+    };
     let dnssec = match name.dnssec.as_str() {
         "unchecked" => "",
         "secure" => ", proven by DNSSEC",
         _ => ", not signed",
     };
     let mut text = format!(
-        "  {}  {}, {count}{by}, for {}{dnssec}\n",
+        "  {}  {}, {count}{by}{ttl}{dnssec}\n",
         name.name,
         paint.state(&name.knowledge),
-        span(name.ttl_ms),
     );
     if name.turned_insecure {
         text.push_str("      it was proven by DNSSEC once, and is not signed any more\n");

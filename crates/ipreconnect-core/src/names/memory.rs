@@ -39,6 +39,8 @@ pub struct Limits {
     pub max_ttl: Duration,
     /// For how long an answer is used after its time to live, while no resolver answers.
     pub stale_for: Duration,
+    /// Records that are proven less than this are not used, whenever they were answered.
+    pub proof: Security,
 }
 
 /// Whether an answer was proven by DNSSEC (RFC 4033, section 5).
@@ -217,7 +219,8 @@ impl<T: Clone + PartialEq> Memory<T> {
         let Some(left) = self.limits.stale_for.checked_sub(age) else {
             return;
         };
-        if self.knowledge != Knowledge::Unknown || records.is_empty() {
+        let is_proven = security >= self.limits.proof;
+        if self.knowledge != Knowledge::Unknown || records.is_empty() || !is_proven {
             return;
         }
         records.truncate(RECORDS);
@@ -244,9 +247,16 @@ impl<T: Clone + PartialEq> Memory<T> {
         }
     }
 
-    /// Begins again with other limits; what is known stays, and is looked up at once.
+    /// Begins again with other limits; what is known stays as far as it is proven enough, and is looked
+    /// up at once.
     pub fn set_limits(&mut self, now: Instant, limits: Limits) {
         self.limits = limits;
+        if self.security < limits.proof && !self.records.is_empty() {
+            self.records.clear();
+            self.knowledge = Knowledge::Unknown;
+            self.failure = None;
+        }
+        self.remembered.take_if(|old| old.security < limits.proof);
         self.next = Some(now);
         self.underway = None;
     }

@@ -13,6 +13,8 @@ use crate::names::Knowledge;
 pub struct Found {
     /// The places, in the resolver's order (RFC 6724), as far as they may be used.
     pub places: Vec<FoundPlace>,
+    /// Addresses of the answer that must not be dialled.
+    pub denied: Vec<Address>,
     /// The time to live of the answer.
     pub ttl: Duration,
     /// What they are worth.

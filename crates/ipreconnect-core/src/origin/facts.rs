@@ -20,7 +20,7 @@ impl Supervisor {
         match event {
             Event::Started => {
                 self.started = true;
-                self.add_fixed(now);
+                self.add_fixed(now, out);
             }
             Event::Named { entry, found } => self.named(now, entry, &found, out),
             Event::ProbeAnswered { order, took } => self.probe_answered(now, order, took, out),

@@ -89,10 +89,10 @@ impl Name {
 
 impl Supervisor {
     /// Adds the endpoints of fixed entries.
-    pub(super) fn add_fixed(&mut self, now: Instant) {
+    pub(super) fn add_fixed(&mut self, now: Instant, out: &mut Vec<Action>) {
         for (index, entry) in self.entries.clone().into_iter().enumerate() {
             if let EntryAddress::Fixed(address) = entry.address {
-                self.admit(now, entry_id(index), 0, &FoundPlace::plain(address));
+                self.admit(now, entry_id(index), 0, &FoundPlace::plain(address), out);
             }
         }
     }
@@ -119,6 +119,7 @@ impl Supervisor {
         };
         name.found = Some(found.clone());
         self.tell_name(entry, found, out);
+        self.forbid(entry, found, out);
         if !found.places.is_empty()
             || found.knowledge != Knowledge::Unknown
             || found.failure.is_some()
@@ -126,7 +127,7 @@ impl Supervisor {
             self.leave(now, entry, found, change);
         }
         for (rank, place) in found.places.iter().take(ADDRESSES).enumerate() {
-            self.admit(now, entry, u32::try_from(rank).unwrap_or(0), place);
+            self.admit(now, entry, u32::try_from(rank).unwrap_or(0), place, out);
         }
         self.refresh_tiers();
         if change == Change::Moved {
@@ -155,6 +156,25 @@ impl Supervisor {
         let nobody = !self.endpoints.values().any(|e| e.health != Health::Down);
         if nobody || found.knowledge == Knowledge::Doubtful {
             self.failure = found.failure.clone().or(self.failure.take());
+        }
+    }
+
+    /// Drops at once what must not be dialled any more: by the policy, or because what led there is not
+    /// proven as it must be. Streams go on.
+    fn forbid(&mut self, entry: EntryId, found: &Found, out: &mut Vec<Action>) {
+        let cause = found.failure.as_ref().map(|failure| failure.cause);
+        let unproven = matches!(
+            cause,
+            Some(Cause::Bogus | Cause::Unsigned | Cause::NotAllowed)
+        );
+        let all = unproven && found.places.is_empty();
+        let forbidden: Vec<EndpointId> = self
+            .members(entry)
+            .filter(|endpoint| all || found.denied.contains(&endpoint.address))
+            .map(|endpoint| endpoint.id)
+            .collect();
+        for id in forbidden {
+            self.remove(id, out);
         }
     }
 
@@ -328,12 +348,19 @@ impl Supervisor {
                 None => self.remove(id, out),
             }
         }
-        self.add_fixed(now);
+        self.add_fixed(now, out);
         self.refresh_weights();
         self.refresh_tiers();
     }
 
-    fn admit(&mut self, now: Instant, entry: EntryId, rank: u32, place: &FoundPlace) {
+    fn admit(
+        &mut self,
+        now: Instant,
+        entry: EntryId,
+        rank: u32,
+        place: &FoundPlace,
+        out: &mut Vec<Action>,
+    ) {
         let weight = self.weight_of(entry).saturating_mul(place.weight.max(1));
         if let Some(id) = self.endpoint_at(&place.address) {
             if let Some(endpoint) = self.endpoints.get_mut(&id).filter(|e| e.entry == entry) {
@@ -344,7 +371,7 @@ impl Supervisor {
             }
             return;
         }
-        if self.members(entry).count() >= 2 * ADDRESSES {
+        if self.members(entry).count() >= 2 * ADDRESSES && !self.make_room(entry, out) {
             return;
         }
         let id = EndpointId(self.next_endpoint);
@@ -355,6 +382,17 @@ impl Supervisor {
         endpoint.by_weight = place.by_weight;
         endpoint.weight = weight;
         self.endpoints.insert(id, endpoint);
+    }
+
+    /// Drops the endpoint of an entry that is of the least use; one whose address is in the answer stays.
+    fn make_room(&mut self, entry: EntryId, out: &mut Vec<Action>) -> bool {
+        let departed = self.members(entry).filter(|e| e.left.is_some());
+        let least = departed.min_by_key(|endpoint| (endpoint.health != Health::Down, endpoint.id));
+        let Some(id) = least.map(|endpoint| endpoint.id) else {
+            return false;
+        };
+        self.remove(id, out);
+        true
     }
 
     fn refresh_weights(&mut self) {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use ipreconnect_core::address::EntryId;
-use ipreconnect_core::failure::{Cause, Failure};
+use ipreconnect_core::failure::{Cause, Failure, Layer};
 use ipreconnect_core::locality::Blame;
 use ipreconnect_core::names::Knowledge;
 use ipreconnect_core::origin::{Notice, Phase};
@@ -118,6 +118,7 @@ fn phase(
         }
         (Phase::Down, Some(failure)) => {
             let blame = match resident.blame() {
+                Blame::Origin if failure.layer() == Layer::Dns => "its name",
                 Blame::Origin => "the origin",
                 Blame::OwnNetwork => "this machine's own network: every remote origin fails",
             };

@@ -31,7 +31,7 @@ impl fmt::Display for RecordKind {
 /// One question.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Question {
-    /// The name, in lower case and without the last dot.
+    /// The name, in lower case. A dot at its end keeps the system's search domains away.
     pub name: Arc<str>,
     /// What is asked for.
     pub kind: RecordKind,
@@ -41,7 +41,6 @@ impl Question {
     /// A question, with its name in the one form in which all users share it.
     #[must_use]
     pub fn new(name: &str, kind: RecordKind) -> Self {
-        let name = name.strip_suffix('.').unwrap_or(name);
         Self {
             name: name.to_ascii_lowercase().into(),
             kind,

@@ -96,7 +96,7 @@ impl Names {
         seed: u64,
     ) -> Self {
         let shared = Arc::new(Shared {
-            table: Mutex::new(Table::new(settings.limits, seed)),
+            table: Mutex::new(Table::new(settings.memory(), seed)),
             circle: Mutex::new(circle(&settings)),
             settings: Mutex::new(settings),
             changed: Notify::new(),
@@ -118,7 +118,7 @@ impl Names {
         *lock(&self.shared.circle) = circle(&settings);
         self.shared
             .table()
-            .set_limits(clock::now(), settings.limits);
+            .set_limits(clock::now(), settings.memory());
         *known = settings;
         self.shared.changed.notify_one();
     }

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::time::Duration;
 
-use ipreconnect_core::address::EntryId;
+use ipreconnect_core::address::{Address, EntryId};
 use ipreconnect_core::failure::{Cause, Failure};
 use ipreconnect_core::names::{Knowledge, Security};
 use ipreconnect_core::origin::{Found, FoundPlace};
@@ -63,7 +63,8 @@ struct Host {
 /// What is known of a host, both families together.
 struct Addresses {
     ips: Vec<IpAddr>,
-    denied: Vec<String>,
+    /// Those that must not be dialled, and why.
+    denied: Vec<(IpAddr, String)>,
     knowledge: Knowledge,
     security: Security,
     turned_insecure: bool,
@@ -178,19 +179,19 @@ impl Place {
         bell: &Arc<Notify>,
         policy: &AddressPolicy,
     ) -> Option<(Found, NameStatus)> {
-        let (places, known) = match &mut self.leads {
+        let (places, forbidden, known) = match &mut self.leads {
             Leads::Fixed => return None,
             Leads::Host {
                 host,
                 port,
                 transport,
             } => {
-                let known = host.known(policy)?;
-                let places = known.ips.iter().map(|ip| {
-                    let address = transport.to(SocketAddr::new(*ip, *port));
-                    FoundPlace::plain(address)
-                });
-                (places.collect(), known)
+                let via = Via::name(&host.v4.question().name);
+                let known = host.known(policy, via)?;
+                let to = |ip: &IpAddr| transport.to(SocketAddr::new(*ip, *port));
+                let places = known.ips.iter().map(|ip| FoundPlace::plain(to(ip)));
+                let forbidden = known.denied.iter().map(|(ip, _)| to(ip));
+                (places.collect(), forbidden.collect(), known)
             }
             Leads::Service {
                 service,
@@ -209,13 +210,14 @@ impl Place {
             security: known.security,
             turned_insecure: known.turned_insecure,
             addresses: places.len(),
-            denied: known.denied,
+            denied: known.denied.into_iter().map(|(_, why)| why).collect(),
             ttl: known.ttl,
             server: known.server,
             failure: known.failure.clone(),
         };
         let found = Found {
             places,
+            denied: forbidden,
             ttl: known.ttl,
             knowledge: known.knowledge,
             failure: known.failure,
@@ -237,8 +239,7 @@ impl Host {
         self.v4.doubt();
     }
 
-    fn known(&self, policy: &AddressPolicy) -> Option<Addresses> {
-        let via = Via::name(&self.v4.question().name);
+    fn known(&self, policy: &AddressPolicy, via: Via) -> Option<Addresses> {
         Some(join(self.v6.known()?, self.v4.known()?, policy, via))
     }
 }
@@ -255,7 +256,7 @@ fn join(v6: Known, v4: Known, policy: &AddressPolicy, via: Via) -> Addresses {
         ips.filter(|ip| match policy.judge(*ip, via) {
             Ok(()) => true,
             Err(why) => {
-                denied.push(why.to_string());
+                denied.push((*ip, why.to_string()));
                 refused.get_or_insert(why);
                 false
             }
@@ -345,8 +346,9 @@ fn service_places(
     hosts: &BTreeMap<Arc<str>, Host>,
     policy: &AddressPolicy,
     transport: Transport,
-) -> (Vec<FoundPlace>, Addresses) {
+) -> (Vec<FoundPlace>, Vec<Address>, Addresses) {
     let mut places = Vec::new();
+    let mut forbidden = Vec::new();
     let mut whole = Addresses {
         ips: Vec::new(),
         denied: Vec::new(),
@@ -363,16 +365,20 @@ fn service_places(
             tier += 1;
         }
         priority = Some(server.priority);
-        let Some(host) = hosts.get(&server.host).and_then(|host| host.known(policy)) else {
+        // Whoever gives out the service's records chooses the host, even if it is localhost.
+        let host = hosts.get(&server.host);
+        let Some(host) = host.and_then(|host| host.known(policy, Via::Name)) else {
             continue;
         };
         whole.security = whole.security.min(host.security);
         whole.ttl = whole.ttl.min(host.ttl);
         whole.turned_insecure |= host.turned_insecure;
+        let to = |ip: &IpAddr| transport.to(SocketAddr::new(*ip, server.port));
+        forbidden.extend(host.denied.iter().map(|(ip, _)| to(ip)));
         whole.denied.extend(host.denied);
         whole.failure = whole.failure.or(host.failure);
         places.extend(host.ips.iter().map(|ip| FoundPlace {
-            address: transport.to(SocketAddr::new(*ip, server.port)),
+            address: to(ip),
             tier,
             weight: u32::from(server.weight).max(1),
             by_weight: true,
@@ -381,5 +387,5 @@ fn service_places(
     if places.is_empty() && !servers.is_empty() {
         whole.knowledge = Knowledge::Unknown;
     }
-    (places, whole)
+    (places, forbidden, whole)
 }

@@ -35,7 +35,12 @@ pub(super) struct Trouble(Arc<Mutex<Option<String>>>);
 
 impl Trouble {
     fn note(&self, error: &impl fmt::Display) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(error.to_string());
+        let mut words = error.to_string();
+        // The number says nothing that the words do not.
+        if let Some(at) = words.find(" (os error") {
+            words.truncate(at);
+        }
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(words);
     }
 
     /// What it was; it is forgotten.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hickory_resolver::proto::dnssec::TrustAnchors;
-use ipreconnect_core::names::{Limits, Strategy};
+use ipreconnect_core::names::{Limits, Security, Strategy};
 
 use super::server::DnsServer;
 
@@ -21,6 +21,18 @@ pub enum Dnssec {
     Validate,
     /// Only proven answers are used.
     Require,
+}
+
+impl Dnssec {
+    /// What records must be proven by to be used.
+    #[must_use]
+    pub fn proof(self) -> Security {
+        match self {
+            Self::Off => Security::Unchecked,
+            Self::Validate => Security::Insecure,
+            Self::Require => Security::Secure,
+        }
+    }
 }
 
 /// The certificates that a resolver's own may be issued by.
@@ -104,12 +116,22 @@ pub struct DnsSettings {
     pub dnssec: Dnssec,
     /// The keys that DNSSEC begins with; the root's own unless given.
     pub trust_anchor: Option<TrustAnchor>,
-    /// Times to live.
+    /// Times to live. What records must be proven by follows from `dnssec`.
     pub limits: Limits,
     /// What resolvers over TLS and HTTPS must be certified by.
     pub roots: Roots,
     /// The file of names that no server is asked for.
     pub hosts: PathBuf,
+}
+
+impl DnsSettings {
+    /// The limits, with the proof that `dnssec` asks for.
+    pub(crate) fn memory(&self) -> Limits {
+        Limits {
+            proof: self.dnssec.proof(),
+            ..self.limits
+        }
+    }
 }
 
 impl Default for DnsSettings {
@@ -123,6 +145,7 @@ impl Default for DnsSettings {
                 min_ttl: Duration::from_secs(1),
                 max_ttl: Duration::from_secs(3600),
                 stale_for: Duration::from_secs(86_400),
+                proof: Security::Unchecked,
             },
             roots: Roots::System,
             hosts: PathBuf::from("/etc/hosts"),

@@ -12,6 +12,7 @@ const LIMITS: Limits = Limits {
     min_ttl: SECOND,
     max_ttl: Duration::from_secs(3600),
     stale_for: Duration::from_secs(86_400),
+    proof: Security::Unchecked,
 };
 
 struct Desk {
@@ -281,6 +282,31 @@ fn a_name_that_was_secure_and_no_longer_is_is_told_once() {
     })
     .to_vec();
     assert_eq!(told, [None, None, Some(Turn::Insecure), None]);
+}
+
+#[test]
+fn what_is_proven_too_little_is_not_used() {
+    let strict = Limits {
+        proof: Security::Secure,
+        ..LIMITS
+    };
+    let mut desk = Desk::new();
+    desk.answer(found(&[1], 60 * SECOND));
+    desk.memory.set_limits(desk.now, strict);
+    assert!(desk.memory.records().is_empty());
+    assert!(!desk.memory.is_answered());
+    // Neither is what an earlier run kept.
+    for (security, expected) in [
+        (Security::Unchecked, Knowledge::Unknown),
+        (Security::Insecure, Knowledge::Unknown),
+        (Security::Secure, Knowledge::Remembered),
+    ] {
+        let mut desk = Desk::new();
+        desk.memory.set_limits(desk.now, strict);
+        desk.memory.remember(desk.now, vec![4], security, SECOND);
+        desk.answer(failed());
+        assert_eq!(desk.memory.knowledge(), expected, "{security}");
+    }
 }
 
 #[test]

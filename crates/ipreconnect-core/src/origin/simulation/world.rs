@@ -428,6 +428,7 @@ impl World {
                 .map(|index| FoundPlace::plain(address(index)))
                 .into_iter()
                 .collect(),
+            denied: Vec::new(),
             ttl: 5_000 * MS,
             knowledge,
             failure: failure.map(Failure::new),

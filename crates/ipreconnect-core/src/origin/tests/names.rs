@@ -23,6 +23,7 @@ fn known(knowledge: Knowledge, addresses: &[u8], failure: Option<Cause>) -> Foun
             .iter()
             .map(|last| FoundPlace::plain(address(*last)))
             .collect(),
+        denied: Vec::new(),
         ttl: 5 * SECOND,
         knowledge,
         failure: failure.map(Failure::new),
@@ -249,6 +250,32 @@ fn a_name_that_is_gone_takes_no_new_work_after_a_grace() {
     assert_eq!(cause, Some(Cause::NoSuchName));
 }
 
+/// Neither a grace nor a stale answer keeps what is forbidden.
+#[test]
+fn what_must_not_be_dialled_is_dropped_at_once() {
+    let mut desk = Desk::of(vec![named("a.test:1", 0)]);
+    desk.name(0, fresh(&[1, 2]));
+    desk.prove(1);
+    desk.prove(2);
+    let denied = Found {
+        denied: vec![address(1)],
+        ..known(Knowledge::Fresh, &[2], Some(Cause::NotAllowed))
+    };
+    let actions = desk.name(0, denied);
+    let closes = |action: &Action| matches!(action, Action::CloseLinks { .. });
+    assert!(!actions.iter().any(closes));
+    assert_eq!(
+        (desk.standing(1), desk.standing(2)),
+        (None, Some(Standing::Good))
+    );
+    // Nothing is known under stricter rules yet: that alone forbids nothing.
+    desk.name(0, known(Knowledge::Unknown, &[], None));
+    assert_eq!(desk.standing(2), Some(Standing::Good));
+    desk.name(0, known(Knowledge::Unknown, &[], Some(Cause::Unsigned)));
+    assert_eq!(desk.standing(2), None);
+    assert_eq!(desk.supervisor.view().phase, Phase::Down);
+}
+
 #[test]
 fn stale_addresses_serve_as_well_as_fresh_ones() {
     let mut desk = Desk::of(vec![named("a.test:1", 0)]);
@@ -397,6 +424,25 @@ fn an_answer_for_an_entry_that_is_no_name_is_ignored() {
     for entry in [0, 7] {
         desk.name(entry, fresh(&[2]));
     }
+    assert_eq!(desk.supervisor.view().endpoints.len(), 1);
+}
+
+/// Garbage for a while must not leave an origin without room for its true address.
+#[test]
+fn addresses_that_led_nowhere_make_room() {
+    let mut desk = Desk::of(vec![named("a.test:1", 0)]);
+    for round in 0..10u8 {
+        let garbage: Vec<u8> = (0..20).map(|n| round * 20 + n).collect();
+        desk.name(0, fresh(&garbage));
+        for last in garbage {
+            let id = desk.id(last).unwrap();
+            desk.refuse(id);
+            desk.refuse(id);
+        }
+    }
+    desk.name(0, fresh(&[250]));
+    desk.prove(250);
+    assert_eq!(desk.leader(), Some(address(250)));
     assert_eq!(desk.supervisor.view().endpoints.len(), 1);
 }
 
