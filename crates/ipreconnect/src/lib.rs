@@ -4,6 +4,9 @@
 //! per origin notices when an endpoint is lost, tries again, fails over, and lets callers wait
 //! meanwhile. What it decides is decided by `ipreconnect-core`; this crate carries it out on tokio.
 //!
+//! Names are looked up by the operating system, or as [`Surroundings::with_names`] is told; what is known
+//! of them serves on while no resolver answers.
+//!
 //! ```no_run
 //! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
 //! let orders = ipreconnect::Origin::builder("orders-db")

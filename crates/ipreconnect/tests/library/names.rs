@@ -12,6 +12,7 @@ use ipreconnect::core::policy::AddressPolicy;
 use ipreconnect::resolve::{DnsServer, DnsSettings, PlainTransport, Question, Record, RecordKind};
 use ipreconnect::{Link, Origin, OriginSettings, Store, Surroundings};
 use ipreconnect_lab::dns::{Kind, Misdeed, NameServer};
+use ipreconnect_lab::namespace::{inside, run};
 use ipreconnect_lab::origin::{Script, ScriptedOrigin};
 use tokio::runtime::Handle;
 
@@ -533,4 +534,72 @@ async fn the_system_resolves_too() {
     let origin = start(named(&["nobody.invalid:1".into()]), &surroundings);
     until("it is told", || cause(&origin).is_some()).await;
     assert_eq!(origin.status().phase, Phase::Down);
+}
+
+fn in_a_namespace(test: &str, work: impl Future<Output = ()>) {
+    if inside(&format!("names::{test}"), &[("nft", &["-v"])]) {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build();
+        runtime.unwrap().block_on(work);
+    }
+}
+
+/// Drops all that is sent to this address and port, until the table is flushed.
+fn drop_packets(to: SocketAddr) {
+    let (ip, port) = (to.ip().to_string(), to.port().to_string());
+    run("nft", &["add", "table", "inet", "t"]);
+    let chain = "{ type filter hook output priority 0; }";
+    run("nft", &["add", "chain", "inet", "t", "c", chain]);
+    for protocol in ["tcp", "udp"] {
+        let rule = ["add", "rule", "inet", "t", "c", "ip", "daddr", &ip];
+        let of = [protocol, "dport", &port, "drop"];
+        run("nft", &[&rule[..], &of].concat());
+    }
+}
+
+/// The name moves while the path to the old address is silent: no refusal tells.
+#[test]
+fn a_silent_address_is_looked_up_again_too() {
+    in_a_namespace("a_silent_address_is_looked_up_again_too", async {
+        let (names, blue, origin) = scene(3600 * SECOND).await;
+        let _green = beside(&blue, [127, 0, 0, 2], "green");
+        assert_eq!(who(&origin).await, "blue");
+        names.set("db.test", &["127.0.0.2"], 3600 * SECOND);
+        drop_packets(blue.address());
+        let began = Instant::now();
+        assert_eq!(who(&origin).await, "green");
+        // Far below the connect timeout of two seconds.
+        assert!(began.elapsed() < SECOND, "{:?}", began.elapsed());
+    });
+}
+
+/// Nothing is told when a way breaks and mends: the sockets to the resolver must not stay wedged.
+#[test]
+fn a_resolver_is_heard_again_after_a_silent_break() {
+    in_a_namespace("a_resolver_is_heard_again_after_a_silent_break", async {
+        let names = NameServer::start().await.unwrap();
+        let blue = server("blue");
+        names.set("db.test", &["127.0.0.1"], SECOND);
+        for transport in [PlainTransport::Both, PlainTransport::Tcp] {
+            let settings = DnsSettings {
+                servers: vec![DnsServer::Plain(names.address(), transport)],
+                ..dns(&[])
+            };
+            let target = format!("db.test:{}", blue.address().port());
+            let origin = start(named(&[target]), &around(settings));
+            up(&origin).await;
+            drop_packets(names.address());
+            until("it is stale", || {
+                knowledge(&origin) == Some(Knowledge::Stale)
+            })
+            .await;
+            assert_eq!(who(&origin).await, "blue");
+            run("nft", &["flush", "ruleset"]);
+            until("it is fresh", || {
+                knowledge(&origin) == Some(Knowledge::Fresh)
+            })
+            .await;
+        }
+    });
 }
