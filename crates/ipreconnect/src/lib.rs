@@ -46,6 +46,7 @@ mod store;
 mod surroundings;
 mod target;
 mod task;
+mod tls;
 mod waiters;
 mod way;
 

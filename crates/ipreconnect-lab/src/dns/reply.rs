@@ -28,11 +28,7 @@ impl Desk {
             .filter(|(only, _)| only.is_none_or(|only| only == kind))
             .map(|(_, misdeed)| misdeed.clone())
             .next();
-        let mut answer = Message::response(question.metadata.id, OpCode::Query);
-        answer.metadata.message_type = MessageType::Response;
-        answer.metadata.recursion_desired = question.metadata.recursion_desired;
-        answer.metadata.recursion_available = true;
-        answer.add_query(query.clone());
+        let mut answer = blank(question, &query);
         let mut delay = Duration::ZERO;
         match misdeed {
             Some(Misdeed::Silent) => return None,
@@ -119,6 +115,16 @@ impl Desk {
             }
         }
     }
+}
+
+/// An answer with nothing in it yet.
+fn blank(question: &Message, query: &Query) -> Message {
+    let mut answer = Message::response(question.metadata.id, OpCode::Query);
+    answer.metadata.message_type = MessageType::Response;
+    answer.metadata.recursion_desired = question.metadata.recursion_desired;
+    answer.metadata.recursion_available = true;
+    answer.add_query(query.clone());
+    answer
 }
 
 fn add_address(answer: &mut Message, name: &Name, kind: Kind, ip: IpAddr, ttl: u32) {

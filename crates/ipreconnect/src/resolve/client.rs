@@ -3,7 +3,7 @@
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use hickory_resolver::config::{
@@ -17,13 +17,14 @@ use hickory_resolver::proto::rr::{Name, RData, RecordType};
 use hickory_resolver::{Resolver, system_conf};
 use ipreconnect_core::failure::{Cause, Failure};
 use ipreconnect_core::names::Security;
-use rustls::{ClientConfig, RootCertStore};
+use rustls::ClientConfig;
 
 use super::answer::{Question, Record, RecordKind, Service};
 use super::ask::{Answer, Said};
 use super::provider::{Provider, Trouble};
 use super::server::{DnsServer, Host, HttpsServer, PlainTransport};
 use super::settings::{DnsSettings, Dnssec, Roots, TrustAnchor};
+use crate::tls;
 
 /// One try of one transport; a question over UDP is sent again a few times meanwhile.
 const TIMEOUT: Duration = Duration::from_secs(2);
@@ -61,7 +62,7 @@ impl Terms {
             builder = builder.with_trust_anchor(anchors.unwrap_or_default());
         }
         // The library makes a configuration of its own otherwise, with the roots read anew.
-        builder = builder.with_tls_config(tls.unwrap_or_else(without_roots));
+        builder = builder.with_tls_config(tls.unwrap_or_else(tls::without_roots));
         let resolver = builder.build()?;
         Ok(Connected { resolver, trouble })
     }
@@ -90,48 +91,6 @@ fn options() -> ResolverOpts {
     options.use_hosts_file = ResolveHosts::Never;
     options.os_port_selection = true;
     options
-}
-
-fn tls_builder() -> rustls::ConfigBuilder<ClientConfig, rustls::WantsVerifier> {
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let builder = ClientConfig::builder_with_provider(provider);
-    match builder.with_safe_default_protocol_versions() {
-        Ok(builder) => builder,
-        Err(_) => unreachable!("the provider has suites for the default versions"),
-    }
-}
-
-fn without_roots() -> ClientConfig {
-    tls_builder()
-        .with_root_certificates(RootCertStore::empty())
-        .with_no_client_auth()
-}
-
-/// The configuration for encrypted transports. The system's certificates are read once a process.
-fn tls_config(roots: &Roots) -> ClientConfig {
-    static SYSTEM: OnceLock<Arc<RootCertStore>> = OnceLock::new();
-    let store = match roots {
-        Roots::System => Arc::clone(SYSTEM.get_or_init(|| {
-            let mut store = RootCertStore::empty();
-            store.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-            Arc::new(store)
-        })),
-        Roots::Only(certificates) => {
-            let mut store = RootCertStore::empty();
-            store.add_parsable_certificates(certificates.iter().map(|der| der.clone().into()));
-            Arc::new(store)
-        }
-    };
-    tls_builder()
-        .with_root_certificates(store)
-        .with_no_client_auth()
-}
-
-/// The same, read on a thread that may wait for the disk.
-async fn with_roots(roots: &Roots) -> Result<ClientConfig, String> {
-    let roots = roots.clone();
-    let read = tokio::task::spawn_blocking(move || tls_config(&roots));
-    read.await.map_err(|error| error.to_string())
 }
 
 /// One server by its address. Its connection is made when it is needed, and anew after a failure.
@@ -199,7 +158,10 @@ impl Client {
                 let ip = address_of(host).await?;
                 let mut connection = ConnectionConfig::tls(Arc::clone(name));
                 connection.port = *port;
-                (at(ip, vec![connection]), Some(with_roots(roots).await?))
+                (
+                    at(ip, vec![connection]),
+                    Some(tls::with_roots(roots).await?),
+                )
             }
             DnsServer::Https(HttpsServer {
                 host,
@@ -211,7 +173,10 @@ impl Client {
                 let mut connection =
                     ConnectionConfig::https(Arc::clone(name), Some(Arc::clone(path)));
                 connection.port = *port;
-                (at(ip, vec![connection]), Some(with_roots(roots).await?))
+                (
+                    at(ip, vec![connection]),
+                    Some(tls::with_roots(roots).await?),
+                )
             }
         };
         let config = ResolverConfig::from_name_servers(vec![config]);

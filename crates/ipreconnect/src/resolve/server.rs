@@ -93,7 +93,7 @@ impl fmt::Display for DnsServerError {
             Self::NeedsAddress => "plain DNS needs an IP address: who would resolve the name?",
             Self::Host => "this is not a host name or IP address",
             Self::Port => "the port must be a number from 1 to 65535",
-            Self::Name => "after # comes the name in the resolver's certificate",
+            Self::Name => "only tls:// and https:// have a certificate, and after # comes the name in it",
             Self::Path => "only https:// has a path",
         })
     }
