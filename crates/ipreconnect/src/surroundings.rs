@@ -11,12 +11,10 @@ use ipreconnect_core::locality::{Blame, Locality, Reach};
 use tokio::runtime::Handle;
 use tokio::sync::broadcast;
 
-use crate::builder::random_seed;
 use crate::clock;
 use crate::resolve::{DnsSettings, Names};
 use crate::sense::network::NetworkWatch;
 use crate::sense::wake::SleepWatch;
-use crate::store::Store;
 use crate::task::Task;
 
 /// Between two looks at the clocks.
@@ -53,18 +51,17 @@ impl Surroundings {
     /// of them between two runs.
     #[must_use]
     pub fn watch(runtime: &Handle) -> Self {
-        Self::with_names(runtime, DnsSettings::default(), None)
+        Self::with_names(runtime, Names::start(runtime, DnsSettings::default(), None))
     }
 
-    /// Begins to watch, with tasks on `runtime`. Names are resolved as `dns` says; what is known of
-    /// them is kept in `store`.
+    /// Begins to watch, with tasks on `runtime`. Names are looked up by `names`.
     #[must_use]
-    pub fn with_names(runtime: &Handle, dns: DnsSettings, store: Option<Arc<dyn Store>>) -> Self {
+    pub fn with_names(runtime: &Handle, names: Names) -> Self {
         let (signals, heard) = broadcast::channel(16);
-        let names = Names::start(runtime, dns, store, heard, random_seed());
         let tasks = vec![
             Task::spawn(runtime, "network watch", watch_network(signals.clone())),
             Task::spawn(runtime, "sleep watch", watch_sleep(signals.clone())),
+            Task::spawn(runtime, "names watch", tell_names(names.clone(), heard)),
         ];
         Self(Arc::new(Shared {
             signals,
@@ -180,6 +177,15 @@ async fn watch_network(signals: broadcast::Sender<Signal>) {
         // Without any origin there is nobody to tell.
         let _ = signals.send(Signal::NetworkChanged);
         tokio::time::sleep(pause).await;
+    }
+}
+
+async fn tell_names(names: Names, mut signals: broadcast::Receiver<Signal>) {
+    while !matches!(
+        signals.recv().await,
+        Err(broadcast::error::RecvError::Closed)
+    ) {
+        names.begin_again();
     }
 }
 

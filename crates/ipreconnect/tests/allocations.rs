@@ -6,7 +6,7 @@ use std::cell::Cell;
 use std::time::Duration;
 
 use ipreconnect::core::policy::AddressPolicy;
-use ipreconnect::resolve::{DnsServer, DnsSettings, PlainTransport};
+use ipreconnect::resolve::{DnsServer, DnsSettings, Names, PlainTransport};
 use ipreconnect::{Origin, OriginSettings, Surroundings};
 use ipreconnect_lab::dns::NameServer;
 use ipreconnect_lab::origin::{Script, ScriptedOrigin};
@@ -59,7 +59,8 @@ fn a_name_allocates_nothing_on_the_data_path() {
         hosts: "/nonexistent".into(),
         ..DnsSettings::default()
     };
-    let surroundings = Surroundings::with_names(control.handle(), dns, None);
+    let surroundings =
+        Surroundings::with_names(control.handle(), Names::start(control.handle(), dns, None));
     let start = |target: String| {
         let mut settings = OriginSettings::new([target.parse().unwrap()]);
         settings.addresses = AddressPolicy::Only(vec!["127.0.0.0/8".parse().unwrap()]);

@@ -9,7 +9,7 @@ use ipreconnect::core::address::Address;
 use ipreconnect::core::failure::Failure;
 use ipreconnect::inspect::{self, Cost, Inspection, Terms};
 use ipreconnect::resolve::{DnsSettings, Dnssec, Names};
-use ipreconnect::{OriginSettings, Surroundings, Target};
+use ipreconnect::{OriginSettings, Target};
 use tokio::runtime::Handle;
 
 use crate::args::{Arguments, Probe};
@@ -42,10 +42,10 @@ pub(crate) fn probe(arguments: &Arguments, probe: &Probe) -> Result<Exit, Refusa
         None => OriginSettings::new([target(&probe.address)?]),
     };
     let reports = super::block_on(async {
-        let surroundings = Surroundings::with_names(&Handle::current(), dns, None);
+        let names = Names::start(&Handle::current(), dns, None);
         let mut reports = Vec::with_capacity(settings.places.len());
         for place in &settings.places {
-            reports.push(take_apart(surroundings.names(), &place.target, &settings, probe).await);
+            reports.push(take_apart(&names, &place.target, &settings, probe).await);
         }
         Ok(reports)
     })?;

@@ -1,4 +1,4 @@
-//! The control thread: every origin's driver, and nothing else.
+//! Threads that run what is not carried: one for every origin's driver, one for the names.
 
 use std::io;
 use std::thread::JoinHandle;
@@ -14,14 +14,14 @@ pub(super) struct Control {
 }
 
 impl Control {
-    pub(super) fn start() -> io::Result<Self> {
+    pub(super) fn start(name: &str) -> io::Result<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()?;
         let handle = runtime.handle().clone();
         let (end, ended) = oneshot::channel();
         let thread = std::thread::Builder::new()
-            .name("control".to_owned())
+            .name(name.to_owned())
             .spawn(move || {
                 runtime.block_on(async {
                     // Its end is the end of the sender, in whatever way.
@@ -44,7 +44,7 @@ impl Control {
     pub(super) fn end(self) {
         drop(self.end);
         if self.thread.join().is_err() {
-            tracing::error!("the control thread panicked; please report it");
+            tracing::error!("a control thread panicked; please report it");
         }
     }
 }

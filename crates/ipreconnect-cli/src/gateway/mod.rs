@@ -7,6 +7,7 @@ pub(crate) mod serve;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use ipreconnect::resolve::Names;
 use ipreconnect::{Origin, Store, Surroundings};
 use ipreconnect_proxy::{Gateway, GatewaySettings, ListenAddress, OpenError};
 
@@ -21,6 +22,7 @@ pub(crate) struct Running {
     plan: Plan,
     surroundings: Surroundings,
     control: Control,
+    resolver: Control,
 }
 
 impl Running {
@@ -30,8 +32,12 @@ impl Running {
         files: usize,
         store: Option<Arc<dyn Store>>,
     ) -> Result<Self, Refusal> {
-        let control =
-            Control::start().map_err(|error| cannot("start the control thread", &error))?;
+        let control = Control::start("control")
+            .map_err(|error| cannot("start the control thread", &error))?;
+        // Proving answers takes processor time, which no detection is to wait for.
+        let resolver = Control::start("names")
+            .map_err(|error| cannot("start the thread of the names", &error))?;
+        let names = Names::start(resolver.handle(), plan.dns.clone(), store);
         let settings = GatewaySettings {
             workers: plan.gateway.workers,
             files,
@@ -40,7 +46,8 @@ impl Running {
             Gateway::start(settings).map_err(|error| cannot("start the workers", &error))?;
         let running = Self {
             board: Board::new(gateway),
-            surroundings: Surroundings::with_names(control.handle(), plan.dns.clone(), store),
+            surroundings: Surroundings::with_names(control.handle(), names),
+            resolver,
             control,
             plan,
         };
@@ -215,6 +222,7 @@ impl Running {
         };
         let cut = gateway.drain(self.plan.gateway.shutdown).await;
         self.control.end();
+        self.resolver.end();
         cut
     }
 }

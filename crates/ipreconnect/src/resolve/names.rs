@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use ipreconnect_core::failure::Failure;
 use ipreconnect_core::names::{Knowledge, Outcome, Panel, Remembered, Security, Turn};
 use tokio::runtime::Handle;
-use tokio::sync::{Notify, broadcast};
+use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
 use super::answer::{Question, Record};
@@ -14,9 +14,9 @@ use super::ask::{Said, Server};
 use super::lookup::{Brought, Circle};
 use super::settings::DnsSettings;
 use super::table::{Due, Known, Table};
+use crate::builder::random_seed;
 use crate::clock;
 use crate::store::Store;
-use crate::surroundings::Signal;
 use crate::task::Task;
 
 /// Lookups under way at once, over all names.
@@ -88,25 +88,29 @@ pub struct ServerStatus {
 }
 
 impl Names {
-    pub(crate) fn start(
-        runtime: &Handle,
-        settings: DnsSettings,
-        store: Option<Arc<dyn Store>>,
-        signals: broadcast::Receiver<Signal>,
-        seed: u64,
-    ) -> Self {
+    /// Begins, with all its work on `runtime`; what is known of names is kept in `store`. Proving answers
+    /// takes processor time: a runtime of its own keeps that away from whoever must not wait.
+    #[must_use]
+    pub fn start(runtime: &Handle, settings: DnsSettings, store: Option<Arc<dyn Store>>) -> Self {
         let shared = Arc::new(Shared {
-            table: Mutex::new(Table::new(settings.memory(), seed)),
+            table: Mutex::new(Table::new(settings.memory(), random_seed())),
             circle: Mutex::new(circle(&settings)),
             settings: Mutex::new(settings),
             changed: Notify::new(),
             store,
         });
-        let work = run(Arc::clone(&shared), signals);
+        let work = run(Arc::clone(&shared));
         Self {
             shared,
             _task: Arc::new(Task::spawn(runtime, "names", work)),
         }
+    }
+
+    /// The machine's network is another one, or it slept: no server's failures count any more, and every
+    /// name is looked up again at once.
+    pub fn begin_again(&self) {
+        self.shared.begin_again();
+        self.shared.changed.notify_one();
     }
 
     /// Takes other settings. What is known stays, and every name is looked up by them at once.
@@ -288,7 +292,6 @@ impl Shared {
         }
     }
 
-    /// The network is another one: no failure counts, and every name may lead elsewhere.
     fn begin_again(&self) {
         let circle = lock(&self.circle).clone();
         lock(&circle.panel).forgive();
@@ -326,7 +329,7 @@ impl Shared {
     }
 }
 
-async fn run(shared: Arc<Shared>, mut signals: broadcast::Receiver<Signal>) {
+async fn run(shared: Arc<Shared>) {
     let mut lookups = JoinSet::new();
     let mut disk = JoinSet::new();
     loop {
@@ -347,10 +350,6 @@ async fn run(shared: Arc<Shared>, mut signals: broadcast::Receiver<Signal>) {
                     shared.table().remember(clock::now(), &question, &old, age);
                 }
             }
-            signal = signals.recv() => match signal {
-                Ok(_) | Err(broadcast::error::RecvError::Lagged(_)) => shared.begin_again(),
-                Err(broadcast::error::RecvError::Closed) => return,
-            },
             () = tokio::time::sleep_until(wakeup.into()) => {}
         }
     }

@@ -9,7 +9,9 @@ use ipreconnect::core::failure::Cause;
 use ipreconnect::core::names::{Knowledge, Strategy};
 use ipreconnect::core::origin::Phase;
 use ipreconnect::core::policy::AddressPolicy;
-use ipreconnect::resolve::{DnsServer, DnsSettings, PlainTransport, Question, Record, RecordKind};
+use ipreconnect::resolve::{
+    DnsServer, DnsSettings, Names, PlainTransport, Question, Record, RecordKind,
+};
 use ipreconnect::{Link, Origin, OriginSettings, Store, Surroundings};
 use ipreconnect_lab::dns::{Kind, Misdeed, NameServer};
 use ipreconnect_lab::namespace::{inside, run};
@@ -40,7 +42,8 @@ fn named(targets: &[String]) -> OriginSettings {
 }
 
 fn around(dns: DnsSettings) -> Surroundings {
-    Surroundings::with_names(&Handle::current(), dns, None)
+    let runtime = Handle::current();
+    Surroundings::with_names(&runtime, Names::start(&runtime, dns, None))
 }
 
 fn start(settings: OriginSettings, surroundings: &Surroundings) -> Origin {
@@ -292,7 +295,9 @@ async fn a_start_with_dead_resolvers_finds_the_origin_of_the_last_run() {
     names.set("db.test", &["127.0.0.1"], 60 * SECOND);
     let run = |names: &NameServer| {
         let store: Arc<dyn Store> = Arc::<Shelf>::clone(&shelf);
-        let around = Surroundings::with_names(&Handle::current(), dns(&[names]), Some(store));
+        let runtime = Handle::current();
+        let known = Names::start(&runtime, dns(&[names]), Some(store));
+        let around = Surroundings::with_names(&runtime, known);
         (start(named(std::slice::from_ref(&target)), &around), around)
     };
     let (origin, around) = run(&names);
