@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::io::ErrorKind;
 use std::net::{SocketAddr, UdpSocket};
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU16, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -125,12 +125,14 @@ fn ask(socket: &UdpSocket, question: &[u8]) -> Vec<u8> {
     hear(socket)
 }
 
-/// A port that nobody has.
+/// A port that nobody has, outside the range from which the kernel gives ports to the other tests
+/// (ip(7)).
 fn nobody() -> SocketAddr {
-    UdpSocket::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
+    static NEXT: AtomicU16 = AtomicU16::new(20_000);
+    let mut ports = std::iter::repeat_with(|| NEXT.fetch_add(1, Relaxed)).take(10_000);
+    let at = |port| SocketAddr::from(([127, 0, 0, 1], port));
+    let free = ports.find(|port| UdpSocket::bind(at(*port)).is_ok());
+    at(free.unwrap())
 }
 
 fn totals(scene: &Scene) -> ipreconnect_proxy::Totals {
