@@ -1,7 +1,7 @@
 #![no_main]
 
 #[path = "../../crates/ipreconnect/tests/corpus/checks.rs"]
-#[allow(dead_code, reason = "each target uses one of them")]
+#[expect(dead_code, reason = "each target uses one of them")]
 mod checks;
 
 libfuzzer_sys::fuzz_target!(|input: &[u8]| checks::addresses(input));

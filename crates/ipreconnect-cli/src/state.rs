@@ -5,6 +5,7 @@ use std::io::{self, Read, Seek, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use ipreconnect::Store;
 use rustix::fs::{FlockOperation, flock};
@@ -75,6 +76,7 @@ impl StateDirectory {
     pub(crate) fn store(&self) -> Arc<dyn Store> {
         Arc::new(FileStore {
             directory: self.path.clone(),
+            keys: KEYS,
         })
     }
 
@@ -88,7 +90,12 @@ impl StateDirectory {
 #[derive(Debug)]
 struct FileStore {
     directory: PathBuf,
+    /// Keys of one table; beyond them the one that was written least lately gives way.
+    keys: usize,
 }
+
+/// Who gives out a service's records chooses the names that are kept, and must not fill the disk.
+const KEYS: usize = 4096;
 
 /// A file that is longer was not written here.
 const LONGEST: u64 = 256 * 1024;
@@ -96,6 +103,22 @@ const LONGEST: u64 = 256 * 1024;
 impl FileStore {
     fn path(&self, table: &str, key: &str) -> PathBuf {
         self.directory.join(table).join(file_name(key))
+    }
+
+    fn make_room(&self, table: &Path) -> io::Result<()> {
+        let mut files: Vec<(SystemTime, PathBuf)> = fs::read_dir(table)?
+            .flatten()
+            .filter_map(|file| Some((file.metadata().ok()?.modified().ok()?, file.path())))
+            .collect();
+        if files.len() < self.keys {
+            return Ok(());
+        }
+        files.sort();
+        let surplus = files.len() + 1 - self.keys;
+        for (_, path) in files.into_iter().take(surplus) {
+            fs::remove_file(path)?;
+        }
+        Ok(())
     }
 }
 
@@ -119,6 +142,9 @@ impl Store for FileStore {
             .recursive(true)
             .mode(0o700)
             .create(&directory)?;
+        if !path.exists() {
+            self.make_room(&directory)?;
+        }
         // No key has this name: behind its `%` are no digits.
         let new = directory.join(format!("{}%new", file_name(key)));
         let mut file = OpenOptions::new()

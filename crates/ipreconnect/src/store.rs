@@ -17,6 +17,6 @@ pub trait Store: Send + Sync + fmt::Debug {
     /// Keeps a text in place of the one before, all of it or nothing.
     ///
     /// # Errors
-    /// Whatever is in the way; the library goes on, and tries again with the next change.
+    /// Whatever is in the way; the library goes on, and tries again later.
     fn save(&self, table: &str, key: &str, text: &str) -> io::Result<()>;
 }

@@ -302,7 +302,7 @@ impl Shared {
     }
 
     /// Reads and writes what the store keeps, a few at a time.
-    fn start_disk(&self, disk: &mut JoinSet<Option<(Question, Remembered)>>) {
+    fn start_disk(&self, disk: &mut JoinSet<Disk>) {
         let Some(store) = &self.store else {
             let mut table = self.table();
             table.unread.clear();
@@ -319,8 +319,11 @@ impl Shared {
                     .known(&question)
                     .map_or(Security::Unchecked, |k| k.security);
                 disk.spawn_blocking(move || {
-                    write(&*store, &question, &records, security);
-                    None
+                    if write(&*store, &question, &records, security) {
+                        Disk::Nothing
+                    } else {
+                        Disk::Unkept(question)
+                    }
                 });
             } else {
                 return;
@@ -345,7 +348,10 @@ async fn run(shared: Arc<Shared>) {
                 }
             }
             Some(ended) = disk.join_next() => {
-                if let Ok(Some((question, old))) = ended {
+                if let Ok(Disk::Unkept(question)) = &ended {
+                    shared.table().unkept(clock::now(), question);
+                }
+                if let Ok(Disk::Remembered(question, old)) = ended {
                     let age = clock::since_unix().saturating_sub(Duration::from_secs(old.saved));
                     shared.table().remember(clock::now(), &question, &old, age);
                 }
@@ -355,30 +361,41 @@ async fn run(shared: Arc<Shared>) {
     }
 }
 
-fn read(store: &dyn Store, question: Question) -> Option<(Question, Remembered)> {
+/// What a read or a write of the store brought.
+enum Disk {
+    Nothing,
+    Remembered(Question, Remembered),
+    Unkept(Question),
+}
+
+fn read(store: &dyn Store, question: Question) -> Disk {
     let text = match store.load(TABLE, &question.to_string()) {
-        Ok(text) => text?,
+        Ok(Some(text)) => text,
+        Ok(None) => return Disk::Nothing,
         Err(error) => {
             tracing::warn!(name = %question, %error, "what was known of a name cannot be read");
-            return None;
+            return Disk::Nothing;
         }
     };
     match Remembered::parse(&text) {
-        Ok(old) => Some((question, old)),
+        Ok(old) => Disk::Remembered(question, old),
         Err(error) => {
             tracing::warn!(name = %question, %error, "what was known of a name cannot be understood");
-            None
+            Disk::Nothing
         }
     }
 }
 
-fn write(store: &dyn Store, question: &Question, records: &[Record], security: Security) {
+/// Whether it was kept.
+fn write(store: &dyn Store, question: &Question, records: &[Record], security: Security) -> bool {
     let text = Remembered {
         saved: clock::since_unix().as_secs(),
         security,
         records: records.iter().map(ToString::to_string).collect(),
     };
-    if let Err(error) = store.save(TABLE, &question.to_string(), &text.to_string()) {
+    let saved = store.save(TABLE, &question.to_string(), &text.to_string());
+    if let Err(error) = &saved {
         tracing::warn!(name = %question, %error, "what is known of a name cannot be kept");
     }
+    saved.is_ok()
 }

@@ -16,6 +16,8 @@ use super::lookup::Brought;
 
 /// What is kept on disk is written again after this, so that its age stays small.
 const WRITTEN: Duration = Duration::from_secs(3600);
+/// What could not be written is tried again after this.
+const AGAIN: Duration = Duration::from_secs(60);
 
 #[derive(Debug)]
 pub(super) struct Table {
@@ -37,6 +39,8 @@ struct Entry {
     server: Option<usize>,
     label: Option<Arc<str>>,
     written: Option<(Vec<Record>, Instant)>,
+    /// Until when nothing is written, since the store failed.
+    not_before: Option<Instant>,
     /// The name was proven once, and provably is not signed any more.
     turned_insecure: bool,
 }
@@ -88,6 +92,7 @@ impl Table {
                     server: None,
                     label: None,
                     written: None,
+                    not_before: None,
                     turned_insecure: false,
                 })
             }
@@ -193,6 +198,14 @@ impl Table {
         }
     }
 
+    /// An answer could not be written; one that comes later is.
+    pub(super) fn unkept(&mut self, now: Instant, question: &Question) {
+        if let Some(entry) = self.entries.get_mut(question) {
+            entry.written = None;
+            entry.not_before = Some(now + AGAIN);
+        }
+    }
+
     pub(super) fn known(&self, question: &Question) -> Option<Known> {
         self.entries.get(question).map(Entry::known)
     }
@@ -228,9 +241,13 @@ impl Entry {
         let is_kept = self.written.as_ref().is_some_and(|(written, at)| {
             *written == records && now.saturating_duration_since(*at) < WRITTEN
         });
-        if !is_kept {
+        if !is_kept && self.not_before.is_none_or(|at| now >= at) {
+            self.not_before = None;
             unwritten.insert(question.clone(), self.memory.records().to_vec());
             self.written = Some((records, now));
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

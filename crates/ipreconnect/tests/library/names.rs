@@ -420,6 +420,9 @@ async fn lies_and_garbage_are_told_and_forgotten() {
         names.misbehave(misdeed.clone());
         let origin = start(named(std::slice::from_ref(&target)), &surroundings);
         until(&format!("{misdeed:?} is told"), || cause(&origin).is_some()).await;
+        let question = Question::new("db.test", RecordKind::A);
+        let each = surroundings.names().ask_each(&question).await;
+        assert!(each[0].answer.is_err(), "{misdeed:?}");
         names.behave();
         assert_eq!(who(&origin).await, "blue", "{misdeed:?}");
     }
@@ -503,6 +506,34 @@ async fn the_hosts_file_comes_first_and_localhost_needs_no_server() {
         assert_eq!(who(&origin).await, "blue", "{name}");
     }
     assert_eq!(names.asked_at_all(), 0);
+}
+
+/// The first name's answer comes when another name stands in its place.
+#[tokio::test]
+async fn an_answer_for_a_name_that_was_replaced_is_ignored() {
+    let names = NameServer::start().await.unwrap();
+    let blue = server("blue");
+    let green = beside(&blue, [127, 0, 0, 2], "green");
+    names.set("a.test", &["127.0.0.1"], 60 * SECOND);
+    names.set("b.test", &["127.0.0.2"], 60 * SECOND);
+    names.misbehave(Misdeed::Slow(500 * MS));
+    let target = |name: &str| named(&[format!("{name}:{}", blue.address().port())]);
+    let origin = start(target("a.test"), &around(dns(&[&names])));
+    until("the first is asked for", || {
+        names.asked("a.test", Kind::A) > 0
+    })
+    .await;
+    origin.reconfigure(target("b.test")).await.unwrap();
+    assert_eq!(who(&origin).await, "green");
+    tokio::time::sleep(SECOND).await;
+    let endpoints = origin.status().endpoints;
+    assert!(
+        endpoints
+            .iter()
+            .all(|e| e.address == green.address().into()),
+        "{endpoints:?}"
+    );
+    assert_eq!((endpoints.len(), blue.accepted()), (1, 0));
 }
 
 #[tokio::test]
