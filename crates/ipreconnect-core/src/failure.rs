@@ -69,6 +69,26 @@ pub enum Cause {
     NoResources,
     /// This machine forbids it: a firewall, or the rights of a Unix socket.
     Forbidden,
+    /// What answers does not speak TLS.
+    NoTls,
+    /// The TLS handshake failed: no common version or suite, an alert, a certificate that we lack.
+    TlsFailed,
+    /// The chain of certificates leads to no issuer that is trusted.
+    UnknownIssuer,
+    /// The certificate is for other names.
+    WrongName,
+    /// The certificate's time is over.
+    Expired,
+    /// The certificate's time has not come.
+    NotYetValid,
+    /// The certificate was revoked by its issuer.
+    Revoked,
+    /// The certificate cannot prove anything: malformed, badly signed, too weak, or for another purpose.
+    BadCertificate,
+    /// No key of the chain is one of those that are pinned.
+    WrongPin,
+    /// The key is another one than before, and must not change unasked.
+    KeyChanged,
     /// The handshake above the transport failed.
     Handshake,
     /// Anything else, told by the detail.
@@ -93,6 +113,15 @@ impl Cause {
             | Self::Silent
             | Self::Unreachable
             | Self::Other => Layer::Transport,
+            Self::NoTls | Self::TlsFailed => Layer::Tls,
+            Self::UnknownIssuer
+            | Self::WrongName
+            | Self::Expired
+            | Self::NotYetValid
+            | Self::Revoked
+            | Self::BadCertificate
+            | Self::WrongPin
+            | Self::KeyChanged => Layer::Identity,
             Self::Handshake => Layer::Protocol,
             Self::Frozen => Layer::Application,
         }
@@ -108,6 +137,13 @@ impl Cause {
     #[must_use]
     pub fn is_ours(self) -> bool {
         self.layer() == Layer::LocalNetwork
+    }
+
+    /// Whether a server answered that is not the right one, as far as it can be proven. Nothing is sent
+    /// to it, and trying it again soon is of no use.
+    #[must_use]
+    pub fn is_refusal(self) -> bool {
+        self.layer() == Layer::Identity
     }
 
     /// What happened, in words.
@@ -129,6 +165,16 @@ impl Cause {
             Self::NoLocalPort => "no local port left",
             Self::NoResources => "no descriptors or memory left",
             Self::Forbidden => "forbidden by this machine",
+            Self::NoTls => "the server does not speak TLS",
+            Self::TlsFailed => "TLS handshake failed",
+            Self::UnknownIssuer => "the certificate's issuer is not trusted",
+            Self::WrongName => "the certificate is for another name",
+            Self::Expired => "the certificate has expired",
+            Self::NotYetValid => "the certificate is not valid yet",
+            Self::Revoked => "the certificate is revoked",
+            Self::BadCertificate => "the certificate proves nothing",
+            Self::WrongPin => "the key is none of those pinned",
+            Self::KeyChanged => "the key has changed",
             Self::Handshake => "handshake failed",
             Self::Other => "failed",
         }
@@ -151,6 +197,26 @@ impl Cause {
             Self::NoLocalPort => "too many connections to one destination: see ip_local_port_range",
             Self::NoResources => "raise the limit of open files (LimitNOFILE, ulimit -n)",
             Self::Forbidden => "check the firewall and the rights of the socket's path",
+            Self::NoTls => {
+                "is it the TLS port? if that server has no TLS, leave the origin's `tls` out"
+            }
+            Self::TlsFailed => {
+                "compare versions, and whether the server asks for a client certificate"
+            }
+            Self::UnknownIssuer => "if a CA of your own issued it, name it: tls.ca = \"ca.pem\"",
+            Self::WrongName => {
+                "is it the right server? else set tls.server_name to a name of its certificate"
+            }
+            Self::Expired => "renew the server's certificate, and check this machine's clock",
+            Self::NotYetValid => "check this machine's clock, and the server's certificate",
+            Self::Revoked => "give the server a new certificate and key; the old key may be stolen",
+            Self::BadCertificate => "give the server a sound certificate",
+            Self::WrongPin => {
+                "if its key was changed on purpose, add the new pin; else somebody is in between"
+            }
+            Self::KeyChanged => {
+                "if that was on purpose: `ipreconnect identity accept` with the origin's name"
+            }
             Self::Handshake => "does the server speak that protocol on that port?",
             Self::Other => "see the detail",
         }

@@ -127,6 +127,17 @@ impl Race {
         }
     }
 
+    /// Takes the proof that an entrant is another server than it must be: it is not dialled again in
+    /// this race, and needs no second witness.
+    pub fn refused(&mut self, entrant: usize) {
+        self.failed(entrant);
+        let rank = self.entrants.get(entrant).map(|entrant| entrant.rank);
+        if let Some(group) = &mut self.group {
+            group.queue.retain(|queued| *queued != entrant);
+            group.failed += u32::from(rank == Some(group.rank));
+        }
+    }
+
     /// Says what to do now. After [`Step::Dial`], ask again.
     pub fn step(&mut self, now: Instant) -> Step {
         loop {

@@ -20,6 +20,9 @@ pub enum ProbeKind {
     /// A connection that is half-closed at once: a living process closes it or says something. When
     /// the patience ends it is reported silent and left open.
     HangUp,
+    /// A whole connection, proven as a client's is before its first byte: by the TLS handshake and the
+    /// server's identity.
+    Proof,
 }
 
 /// One order.
@@ -36,6 +39,8 @@ pub enum Action {
         order: Order,
         /// The endpoint.
         endpoint: EndpointId,
+        /// The entry that led to it.
+        entry: EntryId,
         /// Its address.
         address: Address,
         /// How.

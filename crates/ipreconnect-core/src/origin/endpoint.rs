@@ -9,7 +9,7 @@ use crate::address::{Address, EndpointId, EntryId};
 use crate::balance::Standing;
 use crate::detector::Detector;
 use crate::failover::Quiet;
-use crate::failure::Failure;
+use crate::failure::{Cause, Failure, Layer};
 use crate::freeze::Freeze;
 use crate::path::{HANG_FLOOR, PathHistory};
 
@@ -17,6 +17,8 @@ use crate::path::{HANG_FLOOR, PathHistory};
 pub(super) const FAST: Duration = Duration::from_millis(250);
 /// Before a second dial that makes a failure independent of the first.
 pub(super) const AGAIN: Duration = Duration::from_millis(5);
+/// Before another look at an address where another server answers.
+const REFUSED: Duration = Duration::from_secs(1);
 /// Two dials that hung within this time are evidence.
 const HUNG_WINDOW: Duration = Duration::from_secs(1);
 /// So long without a dial that failed on this machine ends the trouble.
@@ -81,6 +83,8 @@ pub(super) struct Endpoint {
     /// What it takes to prove it when it is down.
     pub(super) needs: ProbeKind,
     pub(super) canary: Option<Order>,
+    /// It is another server, as far as can be proven, and is not looked at again before then.
+    pub(super) refused_until: Option<Instant>,
     /// Why its address is no longer in the answer for its name, if it is not.
     pub(super) left: Option<Left>,
     hung: Option<(Instant, u32)>,
@@ -120,6 +124,7 @@ impl Endpoint {
             next_check: Some(now),
             needs: ProbeKind::Handshake,
             canary: None,
+            refused_until: None,
             left: None,
             hung: None,
             by_silence: false,
@@ -224,6 +229,7 @@ impl Endpoint {
         self.proven = Some(now);
         self.failure = None;
         self.needs = ProbeKind::Handshake;
+        self.refused_until = None;
         self.quiet.returned(now);
         self.turn(now, Health::Up);
     }
@@ -235,13 +241,38 @@ impl Endpoint {
         self.hung = None;
         self.disproved = None;
         self.next_check = None;
+        self.note_refusal(now, &failure);
         self.failure = Some(failure);
         self.turn(now, Health::Down);
     }
 
+    /// What failed above the transport is disproved by nothing less.
+    pub(super) fn note_refusal(&mut self, now: Instant, failure: &Failure) {
+        if matches!(failure.layer(), Layer::Tls | Layer::Identity) {
+            self.needs = ProbeKind::Proof;
+        }
+        self.refused_until = failure.cause.is_refusal().then(|| now + REFUSED);
+    }
+
     /// Takes back that it is frozen; what its kernel answers counts again.
     pub(super) fn absolve(&mut self) {
-        self.needs = ProbeKind::Handshake;
+        if self.needs == ProbeKind::HangUp {
+            self.needs = ProbeKind::Handshake;
+        }
+    }
+
+    /// How to look at it: by what it takes to prove it, or by more where that is the check.
+    pub(super) fn probe_kind(&self, settings: &Settings) -> ProbeKind {
+        match (self.needs, settings.check) {
+            (ProbeKind::Handshake, Check::Proof) => ProbeKind::Proof,
+            (needs, _) => needs,
+        }
+    }
+
+    /// Whether what answers there is another server.
+    pub(super) fn is_refused(&self) -> bool {
+        let cause = self.failure.as_ref().map(|failure| failure.cause);
+        self.health == Health::Down && cause.is_some_and(Cause::is_refusal)
     }
 
     /// How long a probe of its present state waits.

@@ -69,11 +69,15 @@ impl Supervisor {
             return;
         };
         match pending.kind {
-            ProbeKind::Handshake => endpoint.path.observe(took),
+            ProbeKind::Handshake | ProbeKind::Proof => endpoint.path.observe(took),
             ProbeKind::HangUp => endpoint.freeze.closed(now, took),
         }
         if endpoint.canary == Some(order) {
             endpoint.canary = None;
+        }
+        if endpoint.needs == ProbeKind::Proof && pending.kind != ProbeKind::Proof {
+            // Whoever answers there has proven nothing.
+            return;
         }
         if endpoint.needs == ProbeKind::HangUp && pending.kind == ProbeKind::Handshake {
             // The kernel of a frozen process answers too; but a verdict is of use only beside another
@@ -117,7 +121,7 @@ impl Supervisor {
             if answered || pending.kind == ProbeKind::Handshake {
                 endpoint.absolve();
             }
-            if answered && endpoint.health == Health::Down {
+            if answered && endpoint.health == Health::Down && !failure.cause.is_refusal() {
                 self.round.answered();
             }
         }
@@ -300,11 +304,22 @@ impl Supervisor {
         }
         if endpoint.health == Health::Down {
             endpoint.detector.reset();
-            if endpoint.needs == ProbeKind::Handshake {
+            if endpoint.needs != ProbeKind::HangUp {
+                let is_news = failure.cause.is_refusal() && !endpoint.is_refused();
+                endpoint.note_refusal(now, &failure);
                 endpoint.failure = Some(failure.clone());
+                if is_news {
+                    let (address, failure) = (endpoint.address.clone(), failure.clone());
+                    out.push(Action::Tell(Notice::EndpointDown { address, failure }));
+                }
                 self.failure = Some(failure);
             }
             self.doubt_name_of(id);
+            return;
+        }
+        if failure.cause.is_refusal() {
+            // One proof is enough, and another try would give the same.
+            self.lose(now, id, failure, out);
             return;
         }
         let answered = failure.cause.is_answered();
@@ -334,7 +349,7 @@ impl Supervisor {
         if first_loss {
             self.round.reset();
         }
-        if failure.cause.is_answered() {
+        if failure.cause.is_answered() && !failure.cause.is_refusal() {
             self.round.answered();
         }
         self.failure = Some(failure);

@@ -14,6 +14,8 @@ pub enum Check {
     Off,
     /// The half-open check.
     HalfOpen,
+    /// A connection that is proven as a client's is.
+    Proof,
 }
 
 /// What happens to established links of an endpoint that is down.

@@ -101,3 +101,23 @@ fn given_up_stays_given_up_until_asked() {
     world.run_for(Duration::from_secs(1));
     assert_eq!(world.leader(), Some(0));
 }
+
+#[test]
+fn an_impostor_is_left_at_once_and_asked_rarely() {
+    for seed in 0..50 {
+        let mut world = World::calm(seed, 1);
+        world.run_for(Duration::from_secs(1));
+        world.set(0, Fault::Impostor);
+        world.arrive(100);
+        world.run_for(Duration::from_secs(2));
+        assert_eq!(world.waiting(), 100, "seed {seed}");
+        let before = world.probes();
+        world.run_for(Duration::from_secs(10));
+        // Once a second at most, and the watchdog now and then, however many clients wait.
+        let probes = world.probes() - before;
+        assert!(probes <= 13, "seed {seed}: {probes} probes");
+        world.set(0, Fault::None);
+        world.run_for(Duration::from_millis(1500));
+        assert_eq!(world.waiting(), 0, "seed {seed}");
+    }
+}

@@ -360,4 +360,5 @@ fn a_returning_endpoint_is_quiet_first() {
     assert_eq!(desk.standings(), [Standing::Good, Standing::Good]);
 }
 
+mod identity;
 mod names;

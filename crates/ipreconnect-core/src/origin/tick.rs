@@ -94,7 +94,8 @@ impl Supervisor {
             if endpoint.due(&self.settings).is_none_or(|due| now < due) {
                 continue;
             }
-            let (kind, patience) = (endpoint.needs, endpoint.patience(&self.settings));
+            let kind = endpoint.probe_kind(&self.settings);
+            let patience = endpoint.patience(&self.settings);
             endpoint.looked(now, spread);
             if underway < CONCURRENT {
                 self.probe(now, id, kind, Purpose::Health, patience, out);
@@ -144,10 +145,13 @@ impl Supervisor {
         let Some(endpoint) = self.endpoints.get(&id) else {
             return;
         };
+        if endpoint.refused_until.is_some_and(|until| now < until) {
+            return;
+        }
         // With a canary out, only its death is of interest: one handshake tells.
         let kind = match endpoint.canary {
             Some(_) => ProbeKind::Handshake,
-            None => endpoint.needs,
+            None => endpoint.probe_kind(&self.settings),
         };
         let patience = endpoint.patience(&self.settings);
         self.probe(now, id, kind, Purpose::Health, patience, out);
@@ -245,10 +249,10 @@ impl Supervisor {
         let Some(endpoint) = self.endpoints.get(&id) else {
             return;
         };
-        let address = endpoint.address.clone();
+        let (entry, address) = (endpoint.entry, endpoint.address.clone());
         let order = self.order();
         let stays = match kind {
-            ProbeKind::Handshake => GRACE,
+            ProbeKind::Handshake | ProbeKind::Proof => GRACE,
             ProbeKind::HangUp => CANARY,
         };
         self.pending.insert(
@@ -263,6 +267,7 @@ impl Supervisor {
         out.push(Action::Probe {
             order,
             endpoint: id,
+            entry,
             address,
             kind,
             patience,

@@ -16,7 +16,13 @@ impl Supervisor {
         let turn = self.watched.checked_rem(self.endpoints.len());
         match turn.and_then(|turn| self.endpoints.keys().nth(turn).copied()) {
             Some(id) => {
-                let (kind, patience) = (ProbeKind::Handshake, self.settings.connect_timeout);
+                let endpoint = self.endpoints.get(&id);
+                // Those found frozen are looked at like the others; a proof is never replaced by less.
+                let kind = match endpoint.map(|endpoint| endpoint.probe_kind(&self.settings)) {
+                    Some(ProbeKind::Proof) => ProbeKind::Proof,
+                    _ => ProbeKind::Handshake,
+                };
+                let patience = self.settings.connect_timeout;
                 self.probe(now, id, kind, Purpose::Watchdog, patience, out);
             }
             None => self.watchdog_answered(now, Found::Unreachable, out),

@@ -158,3 +158,14 @@ proptest! {
         prop_assert_eq!(dials[0], 0);
     }
 }
+
+#[test]
+fn a_server_that_is_another_one_is_not_dialled_twice() {
+    let now = crate::beginning();
+    let mut race = race(&[0, 1], now);
+    assert_eq!(race.step(now), Step::Dial(0));
+    race.refused(0);
+    assert_eq!(race.step(now), Step::Dial(1));
+    race.refused(1);
+    assert_eq!(race.step(now), Step::Lost);
+}

@@ -24,6 +24,8 @@ pub(super) enum Fault {
     Refusing,
     Silent,
     Frozen,
+    /// Another server answers there, which proves nothing.
+    Impostor,
 }
 
 #[derive(Debug)]
@@ -71,9 +73,18 @@ fn address(index: usize) -> Address {
     Address::Tcp(format!("192.0.2.{}:1", index + 1).parse().unwrap())
 }
 
-fn settings(attempts: u32) -> Settings {
+/// Every other history is one of an origin with TLS.
+fn check_of(seed: u64) -> Check {
+    if seed.is_multiple_of(2) {
+        Check::HalfOpen
+    } else {
+        Check::Proof
+    }
+}
+
+fn settings(attempts: u32, check: Check) -> Settings {
     Settings {
-        check: Check::HalfOpen,
+        check,
         interval: 5000 * MS,
         timeout: 500 * MS,
         thresholds: Thresholds {
@@ -126,7 +137,12 @@ impl World {
             seed,
             dice,
             now,
-            supervisor: Supervisor::new(settings(attempts), entries.clone(), seed, now),
+            supervisor: Supervisor::new(
+                settings(attempts, check_of(seed)),
+                entries.clone(),
+                seed,
+                now,
+            ),
             faults: vec![Fault::None; places],
             mute: vec![false; places],
             entries,
@@ -153,8 +169,13 @@ impl World {
         match self.dice.below(13) {
             0..4 => {
                 let index = usize::try_from(self.dice.below(self.faults.len() as u64)).unwrap();
-                let fault = [Fault::None, Fault::Refusing, Fault::Silent, Fault::Frozen]
-                    [usize::try_from(self.dice.below(4)).unwrap()];
+                let fault = [
+                    Fault::None,
+                    Fault::Refusing,
+                    Fault::Silent,
+                    Fault::Frozen,
+                    Fault::Impostor,
+                ][usize::try_from(self.dice.below(5)).unwrap()];
                 self.set(index, fault);
             }
             4 => self.name_works = !self.name_works,
@@ -206,7 +227,7 @@ impl World {
             self.mute[index] = self.dice.below(2) == 0;
         }
         // The kernel of a replaced process resets what it does not know, as keepalive finds out.
-        let resets = fault == Fault::Refusing || replaced;
+        let resets = matches!(fault, Fault::Refusing | Fault::Impostor) || replaced;
         let speaks = fault == Fault::None && !self.mute[index];
         if fault == Fault::Silent || !(resets || speaks) {
             return;
@@ -250,8 +271,12 @@ impl World {
         }
         self.note("reconfigured".into());
         let (entries, mut actions) = (self.entries.clone(), Vec::new());
-        self.supervisor
-            .reconfigure(self.now, settings(0), entries, &mut actions);
+        self.supervisor.reconfigure(
+            self.now,
+            settings(0, check_of(self.seed)),
+            entries,
+            &mut actions,
+        );
         self.carry_out_all(actions);
     }
 
@@ -281,8 +306,12 @@ impl World {
                     },
                 );
             }
-            Fault::Refusing => {
-                let failure = Some(Failure::new(Cause::Refused));
+            Fault::Refusing | Fault::Impostor => {
+                let cause = match self.faults[index] {
+                    Fault::Impostor => Cause::UnknownIssuer,
+                    _ => Cause::Refused,
+                };
+                let failure = Some(Failure::new(cause));
                 self.later(
                     MS,
                     Coming::DialEnds {
@@ -317,6 +346,11 @@ impl World {
             let Some(endpoint) = self.id_of(leader) else {
                 continue;
             };
+            if self.faults[leader] == Fault::Impostor {
+                let failure = Failure::new(Cause::UnknownIssuer);
+                self.hear(Event::DialFailed { endpoint, failure });
+                continue;
+            }
             let mut answers = Answers::default();
             if self.faults[leader] == Fault::None {
                 unanswered.clear();
@@ -528,11 +562,14 @@ impl World {
             fault => fault,
         };
         match (fault, kind) {
-            (Fault::None, _) | (Fault::Frozen, ProbeKind::Handshake) => {
+            (Fault::Impostor, ProbeKind::Proof) => {
+                self.later(MS, Coming::Answer(order, failed(Cause::UnknownIssuer)));
+            }
+            (Fault::None | Fault::Impostor, _) | (Fault::Frozen, ProbeKind::Handshake) => {
                 self.later(MS, Coming::Answer(order, answered));
             }
             (Fault::Refusing, _) => self.later(MS, Coming::Answer(order, failed(Cause::Refused))),
-            (Fault::Silent, _) => {
+            (Fault::Silent, _) | (Fault::Frozen, ProbeKind::Proof) => {
                 self.later(patience, Coming::Answer(order, failed(Cause::TimedOut)));
             }
             (Fault::Frozen, ProbeKind::HangUp) => {
