@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ipreconnect_core::balance::Policy;
-use ipreconnect_core::origin::View;
+use ipreconnect_core::origin::{Check, View};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
@@ -18,6 +18,7 @@ use crate::snapshot::Snapshot;
 use crate::surroundings::Surroundings;
 use crate::target::Target;
 use crate::task::Task;
+use crate::tls::TlsSettings;
 
 /// Facts that may wait for the driver.
 const INBOX: usize = 1024;
@@ -30,6 +31,7 @@ pub struct Builder {
     hold: Option<Duration>,
     balance: Option<Policy>,
     surroundings: Option<Surroundings>,
+    tls: Option<TlsSettings>,
     seed: Option<u64>,
 }
 
@@ -43,6 +45,7 @@ impl Origin {
             hold: None,
             balance: None,
             surroundings: None,
+            tls: None,
             seed: None,
         }
     }
@@ -80,6 +83,14 @@ impl Builder {
     #[must_use]
     pub fn balance(mut self, policy: Policy) -> Self {
         self.balance = Some(policy);
+        self
+    }
+
+    /// Its servers speak TLS, and prove by it who they are, before anything is sent to them. Health is
+    /// checked by the same proof.
+    #[must_use]
+    pub fn tls(mut self, tls: TlsSettings) -> Self {
+        self.tls = Some(tls);
         self
     }
 
@@ -126,6 +137,10 @@ impl Builder {
                 place.priority = 0;
             }
         }
+        if self.tls.is_some() {
+            settings.tls = self.tls;
+            settings.supervisor.check = Check::Proof;
+        }
         let runtime = Handle::current();
         let surroundings = self
             .surroundings
@@ -148,7 +163,9 @@ fn start(
         &std::collections::BTreeMap::new(),
         Arc::default(),
     );
-    let shared = Arc::new(Shared::new(name, settings.clone(), empty, sender, seed));
+    let store = surroundings.names().store();
+    let shared = Shared::new(name, settings.clone(), empty, sender, seed, store);
+    let shared = Arc::new(shared);
     let driver = Driver::new(
         Arc::clone(&shared),
         settings,

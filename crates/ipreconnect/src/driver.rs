@@ -213,6 +213,7 @@ impl Driver {
                 Action::Probe {
                     order,
                     endpoint,
+                    entry,
                     address,
                     kind,
                     patience,
@@ -220,7 +221,9 @@ impl Driver {
                     if kind == ProbeKind::HangUp {
                         self.hang_ups.insert(order, endpoint);
                     }
-                    self.orders.probe(order, address, kind, patience);
+                    let target = (entry, address);
+                    self.orders
+                        .probe(&self.shared, order, target, kind, patience);
                 }
                 Action::Cancel { order } => {
                     self.hang_ups.remove(&order);

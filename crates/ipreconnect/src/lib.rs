@@ -28,6 +28,7 @@ pub mod clock;
 mod dial;
 mod driver;
 mod error;
+mod identity;
 pub mod inspect;
 mod link;
 mod meter;
@@ -46,7 +47,7 @@ mod store;
 mod surroundings;
 mod target;
 mod task;
-mod tls;
+pub mod tls;
 mod waiters;
 mod way;
 

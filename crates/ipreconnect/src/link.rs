@@ -9,16 +9,22 @@ use ipreconnect_core::address::{Address, EndpointId};
 use rustix::net::{RecvFlags, SendFlags, Shutdown};
 
 use crate::socket::Socket;
+use crate::tls::{Received, Session};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::meter::Usage;
 
-/// An open connection to an endpoint of an origin, over TCP or a Unix socket.
+/// An open connection to an endpoint of an origin, over TCP or a Unix socket, and inside TLS where the
+/// origin has it. An end of the connection that TLS was not told of is an error of reading, since
+/// something may be missing.
 ///
 /// Dropping it ends the connection in both directions by an explicit `shutdown(2)`.
 #[derive(Debug)]
 pub struct Link {
     socket: Option<Socket>,
+    tls: Option<Box<Session>>,
+    /// What was decrypted and not yet read.
+    plain: Vec<u8>,
     endpoint: EndpointId,
     address: Address,
     usage: Option<Usage>,
@@ -29,6 +35,8 @@ pub struct Link {
 pub struct Parts {
     /// The connected, non-blocking socket, registered with the runtime it was dialled on.
     pub socket: Socket,
+    /// TLS on it, open and its server proven; all that goes through the socket goes through this.
+    pub tls: Option<Box<Session>>,
     /// The endpoint.
     pub endpoint: EndpointId,
     /// Its address.
@@ -40,12 +48,15 @@ pub struct Parts {
 impl Link {
     pub(crate) fn new(
         socket: Socket,
+        tls: Option<Box<Session>>,
         endpoint: EndpointId,
         address: Address,
         usage: Usage,
     ) -> Self {
         Self {
             socket: Some(socket),
+            tls,
+            plain: Vec::new(),
             endpoint,
             address,
             usage: Some(usage),
@@ -64,7 +75,13 @@ impl Link {
         &self.address
     }
 
-    /// Takes it apart. Whoever does must end the socket by `shutdown(2)` in the end.
+    /// TLS on it, if its origin has it.
+    #[must_use]
+    pub fn tls(&self) -> Option<&Session> {
+        self.tls.as_deref()
+    }
+
+    /// Takes it apart, before anything was read from it. Whoever does must end the socket by `shutdown(2)` in the end.
     ///
     /// # Panics
     /// Never: the parts leave only here, and this takes the link itself.
@@ -75,6 +92,7 @@ impl Link {
         };
         Parts {
             socket,
+            tls: self.tls.take(),
             endpoint: self.endpoint,
             address: self.address.clone(),
             usage,
@@ -88,9 +106,43 @@ impl Link {
     }
 }
 
+/// Plaintext that is written to TLS at once.
+const CHUNK: usize = 16 * 1024;
+
+fn read_plain(
+    tls: &mut Session,
+    plain: &mut Vec<u8>,
+    socket: &Socket,
+    cx: &mut Context<'_>,
+    buf: &mut ReadBuf<'_>,
+) -> Poll<io::Result<()>> {
+    while plain.is_empty() {
+        match ready!(tls.poll_receive(cx, socket, &mut |bytes| plain.extend_from_slice(bytes)))? {
+            Received::Bytes(_) => {
+                // An answer of TLS itself; what is left of it goes with the next flush.
+                let _ = tls.poll_flush(cx, socket)?;
+            }
+            Received::Closed => return Poll::Ready(Ok(())),
+            Received::Truncated => {
+                let why = "the connection ended without TLS's close_notify";
+                let error = io::Error::new(io::ErrorKind::UnexpectedEof, why);
+                return Poll::Ready(Err(error));
+            }
+        }
+    }
+    let count = plain.len().min(buf.remaining());
+    buf.put_slice(plain.get(..count).unwrap_or_default());
+    plain.drain(..count);
+    Poll::Ready(Ok(()))
+}
+
 impl Drop for Link {
     fn drop(&mut self) {
         if let Some(socket) = &self.socket {
+            if let Some(tls) = &mut self.tls {
+                // The peer that does not take it learns by the end of the connection.
+                let _ = tls.close(socket);
+            }
             // A peer that is gone already has nothing left to shut down.
             let _ = rustix::net::shutdown(socket.get_ref(), Shutdown::Both);
         }
@@ -114,7 +166,11 @@ impl AsyncRead for Link {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let socket = self.socket()?;
+        let link = self.get_mut();
+        if let (Some(tls), Some(socket)) = (&mut link.tls, &link.socket) {
+            return read_plain(tls, &mut link.plain, socket, cx, buf);
+        }
+        let socket = link.socket()?;
         loop {
             let mut guard = ready!(socket.poll_read_ready(cx))?;
             let received = guard.try_io(|socket| {
@@ -140,7 +196,14 @@ impl AsyncWrite for Link {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let socket = self.socket()?;
+        let link = self.get_mut();
+        if let (Some(tls), Some(socket)) = (&mut link.tls, &link.socket) {
+            ready!(tls.poll_flush(cx, socket))?;
+            let bytes = bytes.get(..CHUNK).unwrap_or(bytes);
+            tls.send(socket, bytes)?;
+            return Poll::Ready(Ok(bytes.len()));
+        }
+        let socket = link.socket()?;
         loop {
             let mut guard = ready!(socket.poll_write_ready(cx))?;
             let sent = guard.try_io(|socket| {
@@ -158,12 +221,20 @@ impl AsyncWrite for Link {
         }
     }
 
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let link = self.get_mut();
+        match (&mut link.tls, &link.socket) {
+            (Some(tls), Some(socket)) => tls.poll_flush(cx, socket),
+            _ => Poll::Ready(Ok(())),
+        }
     }
 
-    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let socket = self.socket()?;
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let link = self.get_mut();
+        if let (Some(tls), Some(socket)) = (&mut link.tls, &link.socket) {
+            return tls.poll_shutdown(cx, socket);
+        }
+        let socket = link.socket()?;
         match rustix::net::shutdown(socket.get_ref(), Shutdown::Write) {
             Ok(()) | Err(rustix::io::Errno::NOTCONN) => Poll::Ready(Ok(())),
             Err(error) => Poll::Ready(Err(error.into())),

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ipreconnect_core::failure::{Cause, Failure};
+use ipreconnect_core::identity::Sighting;
 use ipreconnect_core::origin::{Event, Health, Phase};
 
 use tokio::sync::watch;
@@ -17,7 +18,7 @@ use crate::meter::Usage;
 use crate::race::{self, Boxed, Course, Runner};
 use crate::reconnecting::Reconnecting;
 use crate::settings::OriginSettings;
-use crate::shared::{Fact, Life, Shared};
+use crate::shared::{Fact, Life, Shared, connector};
 use crate::snapshot::Snapshot;
 use crate::status::Status;
 use crate::task::Task;
@@ -161,7 +162,10 @@ impl Origin {
             let chooser = Chooser::new(settings.balance, clock::stamp(clock::now()));
             self.shared.chooser.store(Arc::new(chooser));
         }
-        self.shared.settings.store(Arc::new(settings.clone()));
+        let before = self.shared.settings.swap(Arc::new(settings.clone()));
+        if before.tls != settings.tls || before.places != settings.places {
+            self.shared.tls.store(connector(&settings));
+        }
         self.order(Fact::Reconfigure(Box::new(settings))).await
     }
 
@@ -181,6 +185,27 @@ impl Origin {
     /// Tells what the carrier of a link saw of it.
     pub fn report(&self, event: Event) {
         self.shared.tell(event);
+    }
+
+    /// What was seen of the identity of its servers; nothing before the first handshake of this
+    /// process, and nothing of an origin without TLS.
+    #[must_use]
+    pub fn identities(&self) -> Vec<Sighting> {
+        self.shared.identities.sightings()
+    }
+
+    /// Accepts every key that was seen of its servers; returns whether that changed anything. What was
+    /// refused for its key is tried again at once.
+    ///
+    /// # Errors
+    /// If what was kept of them cannot be read.
+    pub async fn accept_identity(&self) -> std::io::Result<bool> {
+        let changed = self.shared.identities.accept().await?;
+        if changed {
+            // An origin that has ended needs no attempt.
+            let _ = self.reconnect().await;
+        }
+        Ok(changed)
     }
 
     /// The settings in force.
@@ -235,19 +260,28 @@ impl Origin {
             life: None,
         };
         let order = chooser.order(snapshot, hash);
+        let tls = self.shared.tls.load_full();
         race::run(
             Runner::line_up(snapshot, order).collect(),
             settings.attempt_delay,
             settings.supervisor.connect_timeout,
             &mut field,
             |runner| {
+                let tls = tls.clone();
                 Box::pin(async move {
                     let endpoint = runner.endpoint();
                     let socket = dialer.connect(&endpoint.address).await?;
+                    let tls = match &tls {
+                        Some(connector) => {
+                            let (entry, address) = (endpoint.entry, &endpoint.address);
+                            Some(self.shared.open(connector, &socket, entry, address).await?)
+                        }
+                        None => None,
+                    };
                     let meter = runner.meter().cloned().unwrap_or_default();
                     let usage = Usage::begin(&meter);
                     let address = endpoint.address.clone();
-                    prove(Link::new(socket, endpoint.id, address, usage)).await
+                    prove(Link::new(socket, tls, endpoint.id, address, usage)).await
                 })
             },
         )

@@ -1,17 +1,21 @@
-//! Looking at an endpoint without a client: the half-open check, and the hang-up check.
+//! Looking at an endpoint without a client: the half-open check, the hang-up check, and
+//! the proof.
 
+use std::future::poll_fn;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
 use crate::socket::{Socket, register};
-use ipreconnect_core::address::Address;
+use ipreconnect_core::address::{Address, EntryId};
 use ipreconnect_core::failure::{Cause, Failure};
 use rustix::net::{RecvFlags, Shutdown, recv, shutdown};
 use tokio::io::Interest;
 
 use crate::clock;
 use crate::dial::{Dialer, failure, is_underway, sock_addr};
+use crate::shared::Shared;
+use crate::tls;
 
 /// The half-open check: SYN, SYN-ACK, reset.
 ///
@@ -56,6 +60,50 @@ pub(crate) async fn handshake(
         Ok(Err(failure)) => Err(failure),
         Err(_) => Err(Failure::new(Cause::TimedOut)),
     }
+}
+
+/// A server that refuses our certificate, or the lack of one, says so behind a handshake that was
+/// complete for us (RFC 8446, section 4.4.2.4).
+const LATE_REFUSAL: Duration = Duration::from_millis(50);
+
+/// A whole connection, proven as a client's is before its first byte, and ended in order.
+///
+/// Cancel safety: dropping the future ends the probe.
+pub(crate) async fn proof(
+    shared: &Shared,
+    dialer: Dialer,
+    entry: EntryId,
+    address: &Address,
+    patience: Duration,
+) -> Result<Duration, Failure> {
+    let began = clock::now();
+    let attempt = async {
+        let socket = dialer.connect(address).await?;
+        let connector = shared.tls.load_full();
+        let session = match &connector {
+            Some(connector) => Some(shared.open(connector, &socket, entry, address).await?),
+            None => None,
+        };
+        Ok((socket, session))
+    };
+    let (socket, session) = match tokio::time::timeout(patience, attempt).await {
+        Ok(opened) => opened?,
+        Err(_) => return Err(Failure::new(Cause::TimedOut)),
+    };
+    let took = began.elapsed();
+    let Some(mut session) = session else {
+        return Ok(took);
+    };
+    let late = poll_fn(|cx| session.poll_receive(cx, &socket, &mut |_| {}));
+    if let Ok(Err(error)) = tokio::time::timeout(LATE_REFUSAL, late).await
+        && let Ok(error) = error.downcast::<rustls::Error>()
+    {
+        return Err(tls::failure_of(&error));
+    }
+    // The proof stands, whether the server hears of its end or not.
+    let _ = session.close(&socket);
+    let _ = shutdown(socket.get_ref(), Shutdown::Both);
+    Ok(took)
 }
 
 /// A datagram may be lost, and its refusal too: so long after it, silence means that nobody refused.

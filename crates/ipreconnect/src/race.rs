@@ -125,7 +125,11 @@ pub(crate) async fn run<'a, T>(
                 return Ok(value);
             }
             Ended::Failed(index, failure) => {
-                race.failed(index);
+                if failure.cause.is_refusal() {
+                    race.refused(index);
+                } else {
+                    race.failed(index);
+                }
                 if let Some(runner) = runners.get(index) {
                     course.dial_failed(runner, &failure);
                 }

@@ -10,6 +10,7 @@ use ipreconnect_core::origin::{Check, Entry, EntryAddress, OnDown, OnReturn, Set
 use ipreconnect_core::policy::AddressPolicy;
 
 use crate::target::Target;
+use crate::tls::TlsSettings;
 
 /// One entry of the address list.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,6 +49,8 @@ pub struct OriginSettings {
     pub source: Option<IpAddr>,
     /// Which addresses of names may be dialled.
     pub addresses: AddressPolicy,
+    /// How servers prove who they are; none, if they cannot.
+    pub tls: Option<TlsSettings>,
 }
 
 impl OriginSettings {
@@ -86,6 +89,7 @@ impl OriginSettings {
             },
             source: None,
             addresses: AddressPolicy::default(),
+            tls: None,
         }
     }
 

@@ -2,13 +2,20 @@
 
 use std::sync::Arc;
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
+use ipreconnect_core::address::{Address, EntryId};
+use ipreconnect_core::failure::Failure;
+use ipreconnect_core::names::Security;
 use ipreconnect_core::origin::Event;
 use tokio::sync::{mpsc, watch};
 
 use crate::chooser::Chooser;
+use crate::identity::Identities;
 use crate::settings::OriginSettings;
 use crate::snapshot::Snapshot;
+use crate::socket::Socket;
+use crate::store::Store;
+use crate::tls::{Connector, Session};
 use crate::waiters::Waiters;
 
 /// What reaches a driver from outside.
@@ -27,6 +34,9 @@ pub(crate) struct Shared {
     pub(crate) life: watch::Sender<Life>,
     pub(crate) facts: mpsc::Sender<Fact>,
     pub(crate) chooser: ArcSwap<Chooser>,
+    /// How its servers prove who they are; none, if they cannot.
+    pub(crate) tls: ArcSwapOption<Connector>,
+    pub(crate) identities: Arc<Identities>,
 }
 
 /// What those who watch an origin wake up for.
@@ -45,8 +55,11 @@ impl Shared {
         snapshot: Snapshot,
         facts: mpsc::Sender<Fact>,
         seed: u64,
+        store: Option<Arc<dyn Store>>,
     ) -> Self {
         Self {
+            tls: ArcSwapOption::new(connector(&settings)),
+            identities: Identities::new(&name, store),
             name,
             waiters: Waiters::default(),
             snapshot: ArcSwap::from_pointee(snapshot),
@@ -66,9 +79,37 @@ impl Shared {
         });
     }
 
+    /// Opens TLS on a connected socket: the server verified, and is one that may be used.
+    ///
+    /// Cancel safety: the connection is of no use afterwards.
+    pub(crate) async fn open(
+        &self,
+        connector: &Connector,
+        socket: &Socket,
+        entry: EntryId,
+        address: &Address,
+    ) -> Result<Box<Session>, Failure> {
+        let (session, proof) = connector.handshake(socket, entry).await?;
+        let policy = connector.settings().on_key_change;
+        let snapshot = self.snapshot.load();
+        let mut names = snapshot.names().iter();
+        let name = names.find(|name| *name.name == *proof.entry);
+        let dnssec = name.map_or(Security::Unchecked, |name| name.security);
+        self.identities
+            .admit(&proof, address, dnssec, policy)
+            .await?;
+        Ok(session)
+    }
+
     /// Tells the driver; a fact that finds the inbox full is dropped, since the same kind of fact
     /// fills it.
     pub(crate) fn tell(&self, event: Event) {
         let _ = self.facts.try_send(Fact::Event(event));
     }
+}
+
+/// What makes TLS connections by these settings.
+pub(crate) fn connector(settings: &OriginSettings) -> Option<Arc<Connector>> {
+    let tls = settings.tls.as_ref()?;
+    Some(Arc::new(Connector::new(tls, &settings.places)))
 }

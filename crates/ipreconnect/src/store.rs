@@ -3,7 +3,9 @@
 use std::fmt;
 use std::io;
 
-/// A small store of texts by table and key. The library has none of its own: files, or a database, are
+use ipreconnect_core::identity::Sighting;
+
+/// A small store of texts by table and key, and of identities. The library has none of its own: files, or a database, are
 /// the embedder's.
 ///
 /// It is called from threads that may block, one call at a time for each key.
@@ -19,4 +21,17 @@ pub trait Store: Send + Sync + fmt::Debug {
     /// # Errors
     /// Whatever is in the way; the library goes on, and tries again later.
     fn save(&self, table: &str, key: &str, text: &str) -> io::Result<()>;
+
+    /// What was kept of the identity of an origin's servers; nothing, if nothing was.
+    ///
+    /// # Errors
+    /// Whatever is in the way; an origin that refuses changed keys refuses all while this fails.
+    fn load_sightings(&self, origin: &str) -> io::Result<Vec<Sighting>>;
+
+    /// Keeps the identity of an origin's servers in place of what was kept before, all of it or
+    /// nothing.
+    ///
+    /// # Errors
+    /// Whatever is in the way; the library goes on, and tries again later.
+    fn save_sightings(&self, origin: &str, sightings: &[Sighting]) -> io::Result<()>;
 }

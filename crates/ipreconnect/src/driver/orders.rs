@@ -1,17 +1,19 @@
 //! The orders that take time: probes, each a task that ends with a fact.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
-use ipreconnect_core::address::Address;
+use ipreconnect_core::address::{Address, EntryId};
 use ipreconnect_core::failure::{Cause, Failure};
 use ipreconnect_core::origin::{Event, Order, ProbeKind};
 use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinSet};
 
 use crate::dial::Dialer;
-use crate::probe::{HangUp, handshake, knock};
+use crate::probe::{HangUp, handshake, knock, proof};
 use crate::settings::OriginSettings;
+use crate::shared::Shared;
 
 pub(super) struct Orders {
     tasks: JoinSet<Event>,
@@ -63,11 +65,13 @@ impl Orders {
 
     pub(super) fn probe(
         &mut self,
+        shared: &Arc<Shared>,
         order: Order,
-        address: Address,
+        (entry, address): (EntryId, Address),
         kind: ProbeKind,
         patience: Duration,
     ) {
+        let shared = Arc::clone(shared);
         let dialer = self.dialer;
         let interim = self.interim.clone();
         let handle = self.tasks.spawn(async move {
@@ -79,6 +83,7 @@ impl Orders {
                     }
                 },
                 ProbeKind::HangUp => hang_up(dialer, &address, patience, order, interim).await,
+                ProbeKind::Proof => proof(&shared, dialer, entry, &address, patience).await,
             };
             match answer {
                 Ok(took) => Event::ProbeAnswered { order, took },

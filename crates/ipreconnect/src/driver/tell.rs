@@ -23,6 +23,14 @@ pub(super) fn tell(origin: &str, settings: &OriginSettings, resident: &Resident,
         }
         Notice::EndpointDown { address, failure } => {
             resident.failed(address, failure);
+            if failure.cause.is_refusal() {
+                tracing::error!(
+                    origin, %address, layer = %failure.layer(), cause = %failure,
+                    advice = failure.cause.advice(),
+                    "impersonated? whoever answers there cannot prove to be the right server; nothing is sent to it"
+                );
+                return;
+            }
             tracing::warn!(
                 origin, %address, layer = %failure.layer(), cause = %failure,
                 advice = failure.cause.advice(), "endpoint down"

@@ -106,6 +106,11 @@ impl Names {
         }
     }
 
+    /// Where things are kept between two runs.
+    pub(crate) fn store(&self) -> Option<Arc<dyn Store>> {
+        self.shared.store.clone()
+    }
+
     /// The machine's network is another one, or it slept: no server's failures count any more, and every
     /// name is looked up again at once.
     pub fn begin_again(&self) {

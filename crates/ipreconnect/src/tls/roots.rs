@@ -1,4 +1,4 @@
-//! TLS towards servers: whose certificates count.
+//! The roots of trust, and the configuration of those who need no more than them.
 
 use std::sync::{Arc, OnceLock};
 
@@ -11,10 +11,16 @@ use crate::resolve::Roots;
 ///
 /// Cancel safety: nothing is lost; the reading goes on in its thread.
 pub(crate) async fn with_roots(roots: &Roots) -> Result<ClientConfig, String> {
+    Ok(config(read(roots).await?))
+}
+
+/// The roots themselves, read in the same way.
+///
+/// Cancel safety: as [`with_roots`].
+pub(crate) async fn read(roots: &Roots) -> Result<Arc<RootCertStore>, String> {
     let roots = roots.clone();
     let read = tokio::task::spawn_blocking(move || store(&roots));
-    let store = read.await.map_err(|error| error.to_string())?;
-    Ok(config(store))
+    read.await.map_err(|error| error.to_string())
 }
 
 /// No certificate counts.
@@ -28,9 +34,8 @@ fn config(store: Arc<RootCertStore>) -> ClientConfig {
         .with_no_client_auth()
 }
 
-fn builder() -> ConfigBuilder<ClientConfig, WantsVerifier> {
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let builder = ClientConfig::builder_with_provider(provider);
+pub(super) fn builder() -> ConfigBuilder<ClientConfig, WantsVerifier> {
+    let builder = ClientConfig::builder_with_provider(super::provider());
     match builder.with_safe_default_protocol_versions() {
         Ok(builder) => builder,
         Err(_) => unreachable!("the provider has suites for the default versions"),

@@ -6,4 +6,5 @@ mod names;
 mod network;
 mod scene;
 mod sessions;
+mod tls;
 mod watch;

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use ipreconnect::core::failure::Cause;
+use ipreconnect::core::identity::Sighting;
 use ipreconnect::core::names::{Knowledge, Strategy};
 use ipreconnect::core::origin::Phase;
 use ipreconnect::core::policy::AddressPolicy;
@@ -282,6 +283,14 @@ impl Store for Shelf {
     fn save(&self, table: &str, key: &str, text: &str) -> std::io::Result<()> {
         let key = format!("{table}/{key}");
         self.0.lock().unwrap().insert(key, text.to_owned());
+        Ok(())
+    }
+
+    fn load_sightings(&self, _: &str) -> std::io::Result<Vec<Sighting>> {
+        Ok(Vec::new())
+    }
+
+    fn save_sightings(&self, _: &str, _: &[Sighting]) -> std::io::Result<()> {
         Ok(())
     }
 }
