@@ -9,6 +9,7 @@ use arc_swap::ArcSwap;
 use ipreconnect::Origin;
 
 use crate::counters::{Counters, Totals};
+use crate::door::Door;
 use crate::l4::{ListenerSettings, Route};
 use crate::places::Places;
 use crate::socket::{Group, ListenAddress, OpenError};
@@ -35,7 +36,7 @@ pub struct Gateway {
 
 #[derive(Debug)]
 struct Listener {
-    doors: Vec<Door>,
+    places: Vec<Place>,
     route: Arc<ArcSwap<Route>>,
     /// One for each worker.
     counters: Arc<[Arc<Counters>]>,
@@ -43,7 +44,7 @@ struct Listener {
 
 /// One address of a listener.
 #[derive(Debug)]
-struct Door {
+struct Place {
     id: u64,
     /// As it was asked for: its port may be 0.
     asked: ListenAddress,
@@ -95,10 +96,12 @@ impl Gateway {
         addresses: &[ListenAddress],
         origin: Origin,
         settings: ListenerSettings,
+        door: Door,
     ) -> Result<Vec<ListenAddress>, OpenError> {
+        let route = Route::new(name, origin, settings, door);
         let listener = Listener {
-            doors: Vec::new(),
-            route: Arc::new(ArcSwap::from_pointee(Route::new(name, origin, settings))),
+            places: Vec::new(),
+            route: Arc::new(ArcSwap::from_pointee(route)),
             counters: self.workers.iter().map(|_| Arc::default()).collect(),
         };
         self.listeners.insert(name.to_owned(), listener);
@@ -126,7 +129,7 @@ impl Gateway {
         for (group, asked) in groups.into_iter().zip(addresses) {
             self.next += 1;
             bound.push(group.address.clone());
-            listener.doors.push(Door {
+            listener.places.push(Place {
                 id: self.next,
                 asked: asked.clone(),
                 bound: group.address,
@@ -149,19 +152,19 @@ impl Gateway {
         let Some(listener) = self.listeners.get_mut(name) else {
             return;
         };
-        let (closing, staying) = std::mem::take(&mut listener.doors)
+        let (closing, staying) = std::mem::take(&mut listener.places)
             .into_iter()
-            .partition(|door: &Door| addresses.contains(&door.asked));
-        listener.doors = staying;
+            .partition(|place: &Place| addresses.contains(&place.asked));
+        listener.places = staying;
         self.shut(&closing);
     }
 
-    fn shut(&self, doors: &[Door]) {
-        for door in doors {
+    fn shut(&self, places: &[Place]) {
+        for place in places {
             for worker in &self.workers {
-                worker.command(Command::Close { id: door.id });
+                worker.command(Command::Close { id: place.id });
             }
-            remove_socket_file(&door.bound);
+            remove_socket_file(&place.bound);
         }
     }
 
@@ -195,18 +198,17 @@ impl Gateway {
     }
 
     /// Sends new clients of a listener to another origin, or by other settings. Streams stay.
-    pub fn reroute(&self, name: &str, origin: Origin, settings: ListenerSettings) {
+    pub fn reroute(&self, name: &str, origin: Origin, settings: ListenerSettings, door: Door) {
         if let Some(listener) = self.listeners.get(name) {
-            listener
-                .route
-                .store(Arc::new(Route::new(name, origin, settings)));
+            let route = Route::new(name, origin, settings, door);
+            listener.route.store(Arc::new(route));
         }
     }
 
     /// Stops accepting at one listener: what the kernel has accepted already is still served.
     pub fn close(&mut self, name: &str) {
         if let Some(listener) = self.listeners.remove(name) {
-            self.shut(&listener.doors);
+            self.shut(&listener.places);
         }
     }
 
@@ -238,9 +240,9 @@ impl Gateway {
             .map(|(name, listener)| ListenerStatus {
                 name: name.clone(),
                 addresses: listener
-                    .doors
+                    .places
                     .iter()
-                    .map(|door| door.bound.clone())
+                    .map(|place| place.bound.clone())
                     .collect(),
                 origin: listener.route.load().origin().name().to_owned(),
                 totals: listener

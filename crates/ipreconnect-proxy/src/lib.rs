@@ -6,6 +6,7 @@
 mod accept;
 mod admission;
 mod counters;
+mod door;
 mod gateway;
 pub mod l4;
 mod number;
@@ -14,6 +15,10 @@ mod socket;
 mod worker;
 
 pub use counters::Totals;
+pub use door::{
+    ACME_TLS, Certify, ClientAuth, Door, HostPattern, HostPatternError, MinVersion, Termination,
+    TerminationError, TerminationSettings, Unmatched,
+};
 pub use gateway::{Gateway, GatewaySettings, ListenerStatus};
 pub use l4::{End, HalfClose, ListenerSettings, Timeouts};
 pub use socket::{ListenAddress, OpenError, OpenErrorKind};

@@ -12,6 +12,7 @@ use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, Shutdown, recv, send, shutdown};
 use rustix::pipe::{SpliceFlags, splice};
 
+use super::carrier::{Broken, Progress};
 use super::pace;
 use super::pipes::{PIPE, Pipe};
 
@@ -22,22 +23,6 @@ const BUDGET: u32 = 16;
 
 thread_local! {
     static SHARED: RefCell<Box<[u8]>> = RefCell::new(vec![0; BUFFER].into());
-}
-
-/// Which side failed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Broken {
-    Source,
-    Sink,
-}
-
-/// What one turn of a flow did.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Progress {
-    /// The source has ended, everything was delivered, and the sink was told.
-    Done,
-    /// Its budget is used up; there may be more.
-    More,
 }
 
 /// Carries bytes from one socket to another.

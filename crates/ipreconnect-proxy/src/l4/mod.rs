@@ -4,11 +4,13 @@
 //! carried in both directions, a half-close is passed on as one, and a reset as a reset, so that
 //! nobody takes a torn stream for a complete one.
 
+mod carrier;
 mod flow;
 mod limits;
 mod pace;
 mod pipes;
 mod relay;
+mod sealed;
 mod session;
 mod stream;
 mod turn;
@@ -19,6 +21,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ipreconnect::{Chooser, Origin};
+
+use crate::door::{Door, Entrance};
 
 pub(crate) use session::Session;
 
@@ -79,13 +83,18 @@ pub(crate) struct Route {
     origin: Origin,
     settings: ListenerSettings,
     choosers: Vec<Chooser>,
+    /// What stands before it, if clients are not simply let in.
+    entrance: Option<Box<Entrance>>,
 }
 
 /// Choosers made in advance; workers beyond share.
 const CHOOSERS: u64 = 16;
 
 impl Route {
-    pub(crate) fn new(name: &str, origin: Origin, settings: ListenerSettings) -> Self {
+    pub(crate) fn new(name: &str, origin: Origin, settings: ListenerSettings, door: Door) -> Self {
+        let entrance = Entrance::new(door, |origin| {
+            Self::new(name, origin, settings, Door::default())
+        });
         let policy = origin.settings().balance;
         Self {
             name: name.into(),
@@ -94,11 +103,16 @@ impl Route {
                 .collect(),
             origin,
             settings,
+            entrance,
         }
     }
 
     pub(crate) fn name(&self) -> &str {
         &self.name
+    }
+
+    pub(crate) fn entrance(&self) -> Option<&Entrance> {
+        self.entrance.as_deref()
     }
 
     pub(crate) fn origin(&self) -> &Origin {

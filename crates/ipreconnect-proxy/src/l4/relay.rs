@@ -4,71 +4,74 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use ipreconnect::clock;
 use ipreconnect::core::failure::{Cause, Failure};
 use ipreconnect::core::origin::Event;
+use ipreconnect::sense::tcp::TcpPath;
 use ipreconnect::socket::Socket;
+use rustix::net::Shutdown;
 
-use super::flow::{Broken, Flow, Progress};
+use super::carrier::{Broken, Carrier, Progress};
 use super::stream::Stream;
 use super::watch::{self, Key};
 use super::{End, turn};
 
+/// What was read of a torn stream is delivered for so long before the other side is torn too.
+const LAST_BYTES: Duration = Duration::from_secs(5);
+
 /// Carries a stream until both directions have ended.
-pub(super) struct Relay {
+pub(super) struct Relay<C> {
     stream: Arc<Stream>,
     key: Key,
+    carrier: C,
     up: Direction,
     down: Direction,
     first: Option<End>,
+    /// The origin's TLS ended without a word: what came before is still to be delivered.
+    is_torn: bool,
 }
 
 #[derive(Default)]
 struct Direction {
-    flow: Flow,
     /// Nothing is carried any more.
     done: bool,
     /// It ended in order: its end was passed on.
     finished: bool,
 }
 
-impl Relay {
-    pub(super) fn new(stream: Arc<Stream>, key: Key) -> Self {
+impl<C: Carrier> Relay<C> {
+    pub(super) fn new(stream: Arc<Stream>, key: Key, carrier: C) -> Self {
         Self {
             stream,
             key,
+            carrier,
             up: Direction::default(),
-            down: Direction {
-                flow: Flow::fresh(),
-                ..Direction::default()
-            },
+            down: Direction::default(),
             first: None,
+            is_torn: false,
         }
     }
 
     fn poll_up(&mut self, cx: &mut Context<'_>) -> Poll<Result<Progress, Broken>> {
         let (stream, key) = (&self.stream, self.key);
-        self.up
-            .flow
-            .poll(cx, &stream.client, &stream.origin, |bytes| {
-                let now = clock::now();
-                if stream.asks(now, bytes) {
-                    watch::asked(key, now);
-                }
-            })
+        self.carrier.poll_up(cx, stream, |bytes| {
+            let now = clock::now();
+            if stream.asks(now, bytes) {
+                watch::asked(key, now);
+            }
+        })
     }
 
     fn poll_down(&mut self, cx: &mut Context<'_>) -> Poll<Result<Progress, Broken>> {
         let stream = &self.stream;
-        self.down
-            .flow
-            .poll(cx, &stream.origin, &stream.client, |bytes| {
-                let now = clock::now();
-                let asked = stream.answers(now, bytes);
-                stream.usage.meter().answer(now);
-                watch::answered(stream, asked, now);
-            })
+        self.carrier.poll_down(cx, stream, |bytes| {
+            let now = clock::now();
+            let asked = stream.answers(now, bytes);
+            stream.usage.meter().answer(now);
+            watch::answered(stream, asked, now);
+        })
     }
 
     fn turn(&mut self, cx: &mut Context<'_>) -> Result<Turn, End> {
@@ -80,7 +83,7 @@ impl Relay {
                     self.first.get_or_insert(End::ByClient);
                 }
                 Poll::Ready(Ok(Progress::More)) => more = true,
-                Poll::Ready(Err(Broken::Source)) => return Err(End::ResetByClient),
+                Poll::Ready(Err(Broken::Source | Broken::Torn)) => return Err(End::ResetByClient),
                 // The origin may have said why before it stopped listening.
                 Poll::Ready(Err(Broken::Sink)) => self.up.done = true,
                 Poll::Pending => {}
@@ -94,6 +97,10 @@ impl Relay {
                 }
                 Poll::Ready(Ok(Progress::More)) => more = true,
                 Poll::Ready(Err(Broken::Source)) => return Err(End::ResetByOrigin),
+                Poll::Ready(Err(Broken::Torn)) => {
+                    self.is_torn = true;
+                    return Err(End::ResetByOrigin);
+                }
                 Poll::Ready(Err(Broken::Sink)) => return Err(End::ResetByClient),
                 Poll::Pending => {}
             }
@@ -114,7 +121,11 @@ impl Relay {
             // A torn stream must not look complete to the other side.
             End::ResetByClient | End::Stalled | End::Closed => abort(&self.stream.origin),
             End::ResetByOrigin => {
-                abort(&self.stream.client);
+                if self.is_torn {
+                    tokio::spawn(abort_at_last(Arc::clone(&self.stream)));
+                } else {
+                    abort(&self.stream.client);
+                }
                 self.stream.route.origin().report(Event::LinkLost {
                     endpoint: self.stream.endpoint,
                     failure: Failure::new(Cause::Reset),
@@ -125,8 +136,10 @@ impl Relay {
         if matches!(end, End::Stalled | End::Closed) {
             abort(&self.stream.client);
         }
-        // A FIN went each way already, where both directions ended in order.
-        if !(self.up.finished && self.down.finished) {
+        if end == End::ResetByOrigin && self.is_torn {
+            let _ = rustix::net::shutdown(self.stream.origin.get_ref(), Shutdown::Both);
+            // A FIN went each way already, where both directions ended in order.
+        } else if !(self.up.finished && self.down.finished) {
             self.stream.shut();
         }
         self.stream.counters.ended(end);
@@ -145,7 +158,7 @@ enum Turn {
     Ended,
 }
 
-impl Future for Relay {
+impl<C: Carrier> Future for Relay<C> {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
@@ -161,6 +174,20 @@ impl Future for Relay {
         self.end(end);
         Poll::Ready(())
     }
+}
+
+/// Tears the client's side when it has taken all that came.
+async fn abort_at_last(stream: Arc<Stream>) {
+    const PAUSE: Duration = Duration::from_millis(5);
+    let deadline = clock::now() + LAST_BYTES;
+    let waits = || {
+        TcpPath::of(stream.client.get_ref()).is_ok_and(|path| path.unacked > 0 || path.unsent > 0)
+    };
+    while waits() && clock::now() < deadline {
+        tokio::time::sleep(PAUSE).await;
+    }
+    abort(&stream.client);
+    stream.shut();
 }
 
 /// Ends a TCP connection by a reset, whoever else holds its descriptor: connecting to nowhere

@@ -6,11 +6,14 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use ipreconnect::socket::{Socket, register};
+use ipreconnect::tls::Session as Tls;
 use ipreconnect::{Error, Link};
 use rustix::net::Shutdown;
 use tokio::io::Interest;
 
+use super::carrier::Plain;
 use super::relay::Relay;
+use super::sealed::Sealed;
 use super::stream::Stream;
 use super::{HalfClose, Route, watch};
 use crate::counters::Counters;
@@ -28,10 +31,19 @@ pub(crate) struct Session {
 impl Session {
     /// Finds an endpoint, then hands over to a [`Relay`], in a task of its own so that what was
     /// needed to connect is given back.
-    pub(crate) async fn run(self, client: OwnedFd) {
+    pub(crate) async fn run(mut self, client: OwnedFd) {
         let Ok(client) = register(client) else {
             self.counters.unserved();
             return;
+        };
+        let tls = match self.enter(&client).await {
+            Ok(tls) => tls,
+            Err(why) => {
+                tracing::debug!(listener = self.route.name(), why, "client not let in");
+                self.counters.unserved();
+                end(&client);
+                return;
+            }
         };
         let connected = tokio::select! {
             biased;
@@ -39,7 +51,7 @@ impl Session {
             () = gone(&client, self.route.settings.half_close) => None,
         };
         match connected {
-            Some(Ok(link)) => self.carry(client, link),
+            Some(Ok(link)) => self.carry(client, tls, link),
             Some(Err(error)) => {
                 let cause = error.failure().map(tracing::field::display);
                 tracing::debug!(
@@ -63,16 +75,35 @@ impl Session {
         }
     }
 
-    fn carry(self, client: Socket, link: Link) {
+    /// Passes the door; returns the client's TLS, if that was opened.
+    async fn enter(&mut self, client: &Socket) -> Result<Option<Box<Tls>>, String> {
+        let Some(entrance) = self.route.entrance() else {
+            return Ok(None);
+        };
+        let guest = Box::pin(entrance.enter(client)).await?;
+        if let Some(route) = guest.route {
+            self.route = route;
+        }
+        Ok(guest.tls)
+    }
+
+    fn carry(self, client: Socket, tls: Option<Box<Tls>>, link: Link) {
+        let mut parts = link.into_parts();
+        let (client_tls, origin_tls) = (tls, parts.tls.take());
         let stream = Arc::new(Stream::new(
             client,
-            link,
+            parts,
             self.route,
             self.counters,
             self.seat,
         ));
         let key = watch::enter(&stream);
-        tokio::spawn(Relay::new(stream, key));
+        if client_tls.is_none() && origin_tls.is_none() {
+            tokio::spawn(Relay::new(stream, key, Plain::new()));
+        } else {
+            let carrier = Sealed::new(client_tls, origin_tls);
+            tokio::spawn(Relay::new(stream, key, carrier));
+        }
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use ipreconnect::core::address::{Address, EndpointId};
 use ipreconnect::socket::Socket;
-use ipreconnect::{Link, Usage, clock};
+use ipreconnect::{Parts, Usage, clock};
 use rustix::net::Shutdown;
 
 use super::{End, Route};
@@ -38,12 +38,11 @@ pub(super) struct Stream {
 impl Stream {
     pub(super) fn new(
         client: Socket,
-        link: Link,
+        parts: Parts,
         route: Arc<Route>,
         counters: Arc<Counters>,
         seat: Seat,
     ) -> Self {
-        let parts = link.into_parts();
         counters.began();
         let now = clock::now();
         Self {

@@ -51,7 +51,13 @@ impl Scene {
         let origin = Origin::start("test", settings, &surroundings, &handle);
         let mut gateway = Gateway::start(GatewaySettings { workers: 2, files }).unwrap();
         let bound = gateway
-            .listen("test", &[address], origin.clone(), listener)
+            .listen(
+                "test",
+                &[address],
+                origin.clone(),
+                listener,
+                Door::default(),
+            )
             .unwrap();
         let address = bound[0].ip().expect("an IP address was asked for");
         Self {

@@ -295,7 +295,13 @@ async fn unix_sockets_on_both_sides() {
     let address = ListenAddress::Unix(front.clone());
     scene
         .gateway
-        .listen("unix", &[address], scene.origin.clone(), listener())
+        .listen(
+            "unix",
+            &[address],
+            scene.origin.clone(),
+            listener(),
+            Door::default(),
+        )
         .unwrap();
     scene.up().await;
     let mut client = tokio::net::UnixStream::connect(&front).await.unwrap();
