@@ -7,6 +7,8 @@ use clap::{ArgAction, Args, Parser, Subcommand};
 use clap_complete::Shell;
 use ipreconnect::resolve::DnsServer;
 
+use crate::config::{Environment, Permissions};
+
 /// Keeps an application connected to the servers it cannot work without.
 #[derive(Debug, Parser)]
 #[command(name = "ipreconnect", version, propagate_version = true)]
@@ -24,6 +26,10 @@ pub(crate) struct Arguments {
     /// Answer with JSON (an object with "schema": 1)
     #[arg(long, global = true)]
     pub(crate) json: bool,
+
+    /// Use keys that others on this machine can read
+    #[arg(long, global = true)]
+    pub(crate) insecure_permissions: bool,
 
     /// More lines in the log; twice for all of them
     #[arg(short, long, global = true, action = ArgAction::Count)]
@@ -60,6 +66,12 @@ pub(crate) enum Command {
         after_help = "Examples:\n  ipreconnect probe db.internal:5432\n  ipreconnect probe search            (an origin of the configuration)\n  ipreconnect probe srv:_ldap._tcp.example.com --resolver 9.9.9.9,tls://1.1.1.1#cloudflare-dns.com --dnssec validate\n  ipreconnect probe api.example:443 --cold 20 --warm 20 --slo connect=100ms,resolve=20ms\n\nIt exits with 1 if nothing can be connected to, or a limit is missed."
     )]
     Probe(Probe),
+    /// Show which keys the servers of each origin had, and accept a change
+    #[command(
+        args_conflicts_with_subcommands = true,
+        after_help = "Examples:\n  ipreconnect identity\n  ipreconnect identity payments\n  ipreconnect identity accept payments\n\nIt exits with 1 while a key waits to be accepted, or a server cannot prove who it is."
+    )]
+    Identity(IdentityArguments),
     /// Make the running gateway take its changed configuration
     Reload,
     /// See it work: two built-in origins that are killed, frozen and revived
@@ -105,6 +117,24 @@ pub(crate) struct Run {
     /// Reload when a file of the configuration changes
     #[arg(long)]
     pub(crate) watch: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct IdentityArguments {
+    #[command(subcommand)]
+    pub(crate) action: Option<IdentityAction>,
+
+    /// Only this origin
+    pub(crate) origin: Option<String>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum IdentityAction {
+    /// Accept every key that was seen of an origin's servers
+    Accept {
+        /// The origin
+        origin: String,
+    },
 }
 
 #[derive(Debug, Args)]
@@ -176,4 +206,20 @@ pub(crate) struct Status {
     /// Wait until the required origins are up, or the one named
     #[arg(long)]
     pub(crate) wait: bool,
+}
+
+impl Arguments {
+    /// Who may read the keys.
+    pub(crate) fn permissions(&self) -> Permissions {
+        if self.insecure_permissions {
+            Permissions::Any
+        } else {
+            Permissions::Strict
+        }
+    }
+
+    /// What the configuration depends on besides its text.
+    pub(crate) fn environment(&self) -> Environment {
+        Environment::of_process().with_permissions(self.permissions())
+    }
 }

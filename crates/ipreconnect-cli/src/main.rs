@@ -45,6 +45,7 @@ fn dispatch(arguments: &Arguments) -> Result<Exit, Refusal> {
         Command::Check { path, .. } => Ok(commands::check::check(arguments, path.as_deref())),
         Command::Status(status) => commands::status::status(arguments, status),
         Command::Probe(probe) => commands::probe::probe(arguments, probe),
+        Command::Identity(identity) => commands::identity::identity(arguments, identity),
         Command::Reload => commands::reload::reload(arguments),
         Command::Demo { stay } => {
             let afterwards = if *stay {

@@ -35,9 +35,15 @@ impl Paint {
     /// By what the state means: green is good, red is not.
     pub(crate) fn state(self, text: &str) -> String {
         let code = match text.trim() {
-            "up" | "fresh" => "32",
-            "down" | "gone" => "31;1",
-            "suspect" | "doubtful" | "stale" | "remembered" => "33",
+            "up" | "fresh" | "proven" => "32",
+            "down" | "gone" | "impersonated?" | "refused until it is accepted" => "31;1",
+            "suspect"
+            | "doubtful"
+            | "stale"
+            | "remembered"
+            | "insecure"
+            | "key changed"
+            | "used, and not accepted by anybody" => "33",
             _ => "2",
         };
         self.with(code, text)

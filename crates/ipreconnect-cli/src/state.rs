@@ -8,9 +8,14 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use ipreconnect::Store;
+use ipreconnect::core::identity::Sighting;
 use rustix::fs::{FlockOperation, flock};
 
 use crate::exit::{Exit, Refusal};
+
+mod ledger;
+
+use ledger::Ledger;
 
 /// The state directory, locked for as long as this lives. The kernel drops the lock with the
 /// process, however it ends.
@@ -74,15 +79,43 @@ impl StateDirectory {
 
     /// What the library keeps between two runs, as files in here.
     pub(crate) fn store(&self) -> Arc<dyn Store> {
-        Arc::new(FileStore {
-            directory: self.path.clone(),
-            keys: KEYS,
+        Arc::new(StateStore {
+            files: FileStore {
+                directory: self.path.clone(),
+                keys: KEYS,
+            },
+            ledger: Ledger::at(self.path.join("ledger.db")),
         })
     }
 
     /// Where it is.
     pub(crate) fn path(&self) -> &Path {
         &self.path
+    }
+}
+
+/// Texts as files, identities in the ledger.
+#[derive(Debug)]
+struct StateStore {
+    files: FileStore,
+    ledger: Ledger,
+}
+
+impl Store for StateStore {
+    fn load(&self, table: &str, key: &str) -> io::Result<Option<String>> {
+        self.files.load(table, key)
+    }
+
+    fn save(&self, table: &str, key: &str, text: &str) -> io::Result<()> {
+        self.files.save(table, key, text)
+    }
+
+    fn load_sightings(&self, origin: &str) -> io::Result<Vec<Sighting>> {
+        self.ledger.sightings(origin)
+    }
+
+    fn save_sightings(&self, origin: &str, sightings: &[Sighting]) -> io::Result<()> {
+        self.ledger.keep(origin, sightings)
     }
 }
 
@@ -122,7 +155,7 @@ impl FileStore {
     }
 }
 
-impl Store for FileStore {
+impl FileStore {
     fn load(&self, table: &str, key: &str) -> io::Result<Option<String>> {
         let file = match File::open(self.path(table, key)) {
             Ok(file) => file,

@@ -16,8 +16,8 @@ mod worker;
 
 pub use counters::Totals;
 pub use door::{
-    ACME_TLS, Certify, ClientAuth, Door, HostPattern, HostPatternError, MinVersion, Termination,
-    TerminationError, TerminationSettings, Unmatched,
+    ACME_TLS, Certify, ClientAuth, Door, HostPattern, HostPatternError, MinVersion, Named,
+    Termination, TerminationError, TerminationSettings, Unmatched,
 };
 pub use gateway::{Gateway, GatewaySettings, ListenerStatus};
 pub use l4::{End, HalfClose, ListenerSettings, Timeouts};

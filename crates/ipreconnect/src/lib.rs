@@ -61,7 +61,7 @@ pub use origin::Origin;
 pub use reconnecting::Reconnecting;
 pub use settings::{HoldSettings, OriginSettings, Place};
 pub use snapshot::Snapshot;
-pub use status::{EndpointStatus, Status};
+pub use status::{EndpointStatus, Identity, Status};
 pub use store::Store;
 pub use surroundings::{Signal, Surroundings};
 pub use target::{Target, TargetError, Transport};

@@ -106,6 +106,8 @@ impl Origin {
             &self.shared.name,
             &self.snapshot(),
             self.shared.waiters.len(),
+            self.shared.tls.load().as_deref(),
+            self.shared.identities.is_alarming(),
         )
     }
 
@@ -187,11 +189,14 @@ impl Origin {
         self.shared.tell(event);
     }
 
-    /// What was seen of the identity of its servers; nothing before the first handshake of this
-    /// process, and nothing of an origin without TLS.
-    #[must_use]
-    pub fn identities(&self) -> Vec<Sighting> {
-        self.shared.identities.sightings()
+    /// What was seen of the identity of its servers, by this process and those before; nothing of an
+    /// origin without TLS.
+    ///
+    /// # Errors
+    /// If what was kept of them cannot be read.
+    pub async fn identities(&self) -> std::io::Result<Vec<Sighting>> {
+        self.shared.identities.read().await?;
+        Ok(self.shared.identities.sightings())
     }
 
     /// Accepts every key that was seen of its servers; returns whether that changed anything. What was

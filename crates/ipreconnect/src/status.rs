@@ -1,15 +1,17 @@
 //! The state of an origin as people and programs read it.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use ipreconnect_core::address::Address;
 use ipreconnect_core::balance::Standing;
-use ipreconnect_core::failure::Failure;
-use ipreconnect_core::origin::{Health, Phase};
+use ipreconnect_core::failure::{Cause, Failure};
+use ipreconnect_core::origin::{EndpointView, Health, Phase};
 
 use crate::resolve::NameStatus;
 use crate::snapshot::Snapshot;
+use crate::tls::{Connector, Verification};
 
 /// The state of one origin at one moment.
 #[derive(Clone, Debug)]
@@ -26,10 +28,72 @@ pub struct Status {
     pub given_up: bool,
     /// Clients that wait in the hold.
     pub waiting: u32,
+    /// Whether its servers prove who they are.
+    pub identity: Identity,
     /// Its endpoints, by preference.
     pub endpoints: Vec<EndpointStatus>,
     /// Its names.
     pub names: Vec<NameStatus>,
+}
+
+/// Whether an origin's servers prove who they are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Identity {
+    /// They have no way to: without TLS, a hijacked address cannot be told from the right one.
+    Unproven,
+    /// They have TLS, and nothing of it is verified, by order.
+    Insecure,
+    /// They will have to; none has yet.
+    NotYet,
+    /// They did.
+    Proven,
+    /// One has another key than before, and nobody has accepted it.
+    Changed,
+    /// One failed to: it may be somebody else.
+    Impersonated,
+}
+
+impl Identity {
+    fn of(snapshot: &Snapshot, tls: Option<&Connector>, alarming: bool) -> Self {
+        let Some(tls) = tls else {
+            return Self::Unproven;
+        };
+        let settings = tls.settings();
+        let endpoints = &snapshot.view().endpoints;
+        let refused = |endpoint: &EndpointView| {
+            let failure = endpoint.failure.as_ref();
+            failure.is_some_and(|failure| {
+                failure.cause.is_refusal() && failure.cause != Cause::KeyChanged
+            })
+        };
+        if endpoints.iter().any(refused) {
+            Self::Impersonated
+        } else if alarming {
+            Self::Changed
+        } else if settings.verification == Verification::Off && settings.pins.is_empty() {
+            Self::Insecure
+        } else if endpoints
+            .iter()
+            .any(|endpoint| endpoint.health == Health::Up)
+        {
+            Self::Proven
+        } else {
+            Self::NotYet
+        }
+    }
+}
+
+impl fmt::Display for Identity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Unproven => "unproven",
+            Self::Insecure => "insecure",
+            Self::NotYet => "not yet proven",
+            Self::Proven => "proven",
+            Self::Changed => "key changed",
+            Self::Impersonated => "impersonated?",
+        })
+    }
 }
 
 /// The state of one endpoint at one moment.
@@ -58,7 +122,13 @@ pub struct EndpointStatus {
 }
 
 impl Status {
-    pub(crate) fn of(origin: &Arc<str>, snapshot: &Snapshot, waiting: u32) -> Self {
+    pub(crate) fn of(
+        origin: &Arc<str>,
+        snapshot: &Snapshot,
+        waiting: u32,
+        tls: Option<&Connector>,
+        alarming: bool,
+    ) -> Self {
         let view = snapshot.view();
         Self {
             origin: Arc::clone(origin),
@@ -67,6 +137,7 @@ impl Status {
             failure: view.failure.clone(),
             given_up: view.given_up,
             waiting,
+            identity: Identity::of(snapshot, tls, alarming),
             endpoints: snapshot
                 .endpoints()
                 .map(|(endpoint, meter)| EndpointStatus {

@@ -12,7 +12,7 @@ use axum::{Json, Router};
 use tokio::net::UnixListener;
 use tokio::sync::{mpsc, oneshot};
 
-use super::view::{Listeners, OriginView, Origins, Outcome, Readiness, SCHEMA};
+use super::view::{Identities, Listeners, OriginView, Origins, Outcome, Readiness, SCHEMA};
 use crate::gateway::board::Board;
 
 /// A change that only the main loop can make.
@@ -56,6 +56,8 @@ pub(crate) async fn serve(
         .route("/v1/origins/{name}", get(origin))
         .route("/v1/origins/{name}/reconnect", post(reconnect))
         .route("/v1/origins/{name}/drain", post(drain))
+        .route("/v1/origins/{name}/accept-identity", post(accept_identity))
+        .route("/v1/identities", get(identities))
         .route("/v1/listeners", get(listeners))
         .route("/v1/reload", post(reload))
         .with_state(Desk { board, reloads });
@@ -103,6 +105,29 @@ async fn drain(
     match origin.drain().await {
         Ok(()) => Ok(Json(done(format!("origin {name:?} takes no new work")))),
         Err(_) => Err(unknown(&name)),
+    }
+}
+
+async fn identities(State(desk): State<Desk>) -> Json<Identities> {
+    Json(desk.board.identities().await)
+}
+
+async fn accept_identity(
+    State(desk): State<Desk>,
+    UrlPath(name): UrlPath<String>,
+) -> Result<Json<Outcome>, (StatusCode, Json<Outcome>)> {
+    let origin = desk.board.origin(&name).ok_or_else(|| unknown(&name))?;
+    match origin.accept_identity().await {
+        Ok(true) => Ok(Json(done(format!(
+            "every key that was seen of origin {name:?} is accepted"
+        )))),
+        Ok(false) => Ok(Json(done(format!(
+            "origin {name:?} has no key that waits to be accepted"
+        )))),
+        Err(error) => {
+            let outcome = not_done(format!("the identity ledger cannot be read: {error}"));
+            Err((StatusCode::SERVICE_UNAVAILABLE, Json(outcome)))
+        }
     }
 }
 

@@ -33,12 +33,62 @@ pub(crate) struct OriginView {
     pub(crate) given_up: bool,
     /// Why it is not up.
     pub(crate) failure: Option<FailureView>,
-    /// Whether a server can prove that it is the right one; raw TCP cannot.
+    /// Whether its servers prove who they are: `unproven` (they cannot, without TLS), `insecure`,
+    /// `not yet proven`, `proven`, `key changed` or `impersonated?`.
     pub(crate) identity: String,
     /// By preference.
     pub(crate) endpoints: Vec<EndpointView>,
     /// What is known of its names, in the order of its address list.
     pub(crate) names: Vec<NameView>,
+}
+
+/// What was seen of the identity of every origin's servers.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Identities {
+    /// Always [`SCHEMA`].
+    pub(crate) schema: u32,
+    /// By name.
+    pub(crate) origins: Vec<IdentityView>,
+}
+
+/// What was seen of the identity of one origin's servers.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct IdentityView {
+    /// The origin's name.
+    pub(crate) name: String,
+    /// As in [`OriginView`].
+    pub(crate) identity: String,
+    /// Why what was kept cannot be read, if it cannot.
+    pub(crate) failure: Option<String>,
+    /// By the time they were first seen.
+    pub(crate) sightings: Vec<SightingView>,
+}
+
+/// One key at one address.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct SightingView {
+    /// The entry of the address list that led there.
+    pub(crate) entry: String,
+    /// Where it was seen.
+    pub(crate) address: String,
+    /// The key, as pins are written.
+    pub(crate) key: String,
+    /// Who issued the certificate last seen with it.
+    pub(crate) issuer: String,
+    /// The names of that certificate.
+    pub(crate) names: Vec<String>,
+    /// The end of its time.
+    pub(crate) valid_until: String,
+    /// The version of TLS.
+    pub(crate) tls: String,
+    /// How the address was proven: `unchecked`, `insecure` or `secure`.
+    pub(crate) dnssec: String,
+    /// When it was first seen.
+    pub(crate) first_seen: String,
+    /// When it was last seen, exact to an hour.
+    pub(crate) last_seen: String,
+    /// `accepted`, `alarming` or `refused`.
+    pub(crate) acceptance: String,
 }
 
 /// One name of an origin.

@@ -1,13 +1,13 @@
 //! `check`: is the configuration right, and what does it expose to whom?
 
 use crate::args::Arguments;
-use crate::config::{Colour, Environment, load, show};
+use crate::config::{Colour, load, show};
 use crate::exit::Exit;
 
 /// Loads and shows it.
 pub(crate) fn check(arguments: &Arguments, path: Option<&std::path::Path>) -> Exit {
     let path = path.or(arguments.config.as_deref());
-    match load(path, &Environment::of_process()) {
+    match load(path, &arguments.environment()) {
         Err(mistakes) if arguments.json => {
             let errors = mistakes.lines();
             super::print_json(

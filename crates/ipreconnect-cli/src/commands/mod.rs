@@ -1,6 +1,7 @@
 //! What each command does.
 
 pub(crate) mod check;
+pub(crate) mod identity;
 pub(crate) mod man;
 pub(crate) mod probe;
 pub(crate) mod reload;

@@ -13,7 +13,7 @@ use ipreconnect::{OriginSettings, Target};
 use tokio::runtime::Handle;
 
 use crate::args::{Arguments, Probe};
-use crate::config::{Environment, names_and_origins};
+use crate::config::names_and_origins;
 use crate::exit::{Exit, Refusal};
 use report::{Report, Rounds};
 
@@ -22,7 +22,7 @@ const FIRST_BYTE: Duration = Duration::from_millis(500);
 
 /// Takes the connection apart and shows it. Fine if there is one, and every limit holds.
 pub(crate) fn probe(arguments: &Arguments, probe: &Probe) -> Result<Exit, Refusal> {
-    let environment = Environment::of_process();
+    let environment = arguments.environment();
     let (mut dns, origins) = names_and_origins(arguments.config.as_deref(), &environment)
         .map_err(|mistakes| Refusal::new(Exit::Wrong, mistakes.lines().join("; ")))?;
     if !probe.resolver.is_empty() {

@@ -16,8 +16,9 @@ pub(crate) fn run(arguments: &Arguments, run: &Run) -> Result<Exit, Refusal> {
         run.origin.clone(),
     );
     // A reload reads what was found at the start, and never looks elsewhere.
+    let permissions = arguments.permissions();
     let load = move |place: Option<&Path>| -> Result<Loaded, Mistakes> {
-        let environment = Environment::of_process();
+        let environment = Environment::of_process().with_permissions(permissions);
         if listen.is_empty() {
             load(place.or(given.as_deref()), &environment)
         } else {

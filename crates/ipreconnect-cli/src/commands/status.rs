@@ -9,7 +9,7 @@ use serde::Serialize;
 use crate::admin::client::ask;
 use crate::admin::view::{ListenerView, Listeners, NameView, OriginView, Origins, SCHEMA};
 use crate::args::{Arguments, Status};
-use crate::config::{Environment, admin_socket};
+use crate::config::admin_socket;
 use crate::exit::{Exit, Refusal};
 use crate::paint::Paint;
 
@@ -53,7 +53,7 @@ pub(crate) fn status(arguments: &Arguments, status: &Status) -> Result<Exit, Ref
 
 /// Where the gateway of this configuration can be asked.
 pub(crate) fn socket(arguments: &Arguments) -> Result<PathBuf, Refusal> {
-    admin_socket(arguments.config.as_deref(), &Environment::of_process())
+    admin_socket(arguments.config.as_deref(), &arguments.environment())
         .map_err(|mistakes| Refusal::new(Exit::Wrong, mistakes.lines().join("; ")))
 }
 
@@ -135,7 +135,7 @@ fn show_origin(paint: &Paint, origin: &OriginView) -> String {
         span(origin.for_ms),
         if origin.required { "" } else { ", optional" },
         if origin.given_up { ", given up" } else { "" },
-        origin.identity,
+        paint.state(&origin.identity),
     );
     if let Some(failure) = &origin.failure {
         text.push_str(&format!(

@@ -1,11 +1,14 @@
 //! What a plan exposes to whom, as `check` shows it.
 
 use ipreconnect::core::balance::Policy;
-use ipreconnect::resolve::Dnssec;
-use ipreconnect_proxy::ListenAddress;
+use ipreconnect::core::identity::OnKeyChange;
+use ipreconnect::resolve::{Dnssec, Roots};
+use ipreconnect::tls::{Certificate, Day, TlsSettings, Verification};
+use ipreconnect_proxy::{ClientAuth, ListenAddress, Unmatched};
 use serde::Serialize;
 
-use super::plan::Plan;
+use super::plan::{Plan, RoutePlan};
+use super::tls::ListenTls;
 use crate::admin::view::SCHEMA;
 
 /// A plan as it is shown.
@@ -24,6 +27,29 @@ struct ShownListener {
     name: String,
     addresses: Vec<ShownAddress>,
     origin: String,
+    refuses_others: bool,
+    routes: Vec<ShownRoute>,
+    tls: Option<ShownTls>,
+}
+
+#[derive(Clone, Debug, Serialize)]
+struct ShownRoute {
+    hosts: Vec<String>,
+    origin: String,
+}
+
+#[derive(Clone, Debug, Serialize)]
+struct ShownTls {
+    certificates: Vec<ShownCertificate>,
+    clients: &'static str,
+}
+
+#[derive(Clone, Debug, Serialize)]
+struct ShownCertificate {
+    names: Vec<String>,
+    issuer: String,
+    valid_until: String,
+    key: String,
 }
 
 #[derive(Clone, Debug, Serialize)]
@@ -37,7 +63,7 @@ struct ShownOrigin {
     name: String,
     required: bool,
     balance: &'static str,
-    identity: &'static str,
+    identity: String,
     places: Vec<ShownPlace>,
 }
 
@@ -54,12 +80,19 @@ pub(crate) fn show(plan: &Plan) -> Shown {
         name: name.clone(),
         addresses: listener.addresses.iter().map(show_address).collect(),
         origin: listener.origin.clone(),
+        refuses_others: listener.unmatched == Unmatched::Refused,
+        routes: listener.routes.iter().map(show_route).collect(),
+        tls: listener.tls.as_ref().map(show_tls),
     });
     let origins = plan.origins.iter().map(|(name, origin)| ShownOrigin {
         name: name.clone(),
         required: origin.is_required(),
         balance: balance_word(origin.settings.balance),
-        identity: "unproven",
+        identity: origin
+            .settings
+            .tls
+            .as_ref()
+            .map_or_else(|| UNPROVEN.to_owned(), show_identity),
         places: origin
             .settings
             .places
@@ -82,6 +115,68 @@ pub(crate) fn show(plan: &Plan) -> Shown {
             Dnssec::Require => "require",
         },
         state_dir: plan.gateway.state_dir.display().to_string(),
+    }
+}
+
+const UNPROVEN: &str = "unproven";
+
+/// How servers prove who they are.
+fn show_identity(tls: &TlsSettings) -> String {
+    let mut text = match (tls.verification, tls.pins.len()) {
+        (Verification::Off, 0) => {
+            "INSECURE: whoever is in between can read and change everything".to_owned()
+        }
+        (Verification::Off, _) => "TLS, by its pinned key alone".to_owned(),
+        (Verification::Full, _) => {
+            let by = match tls.roots {
+                Roots::System => "the system's roots",
+                Roots::Only(_) => "an own CA",
+            };
+            let name = tls.server_name.as_ref().map_or_else(
+                || "the name of each address".to_owned(),
+                |name| name.to_str().into_owned(),
+            );
+            format!("TLS, verified for {name} by {by}")
+        }
+    };
+    if let (Verification::Full, pins @ 1..) = (tls.verification, tls.pins.len()) {
+        text.push_str(&format!(", and one of {pins} pins"));
+    }
+    if tls.identity.is_some() {
+        text.push_str("; with a certificate of ours");
+    }
+    match tls.on_key_change {
+        OnKeyChange::Verify => {}
+        OnKeyChange::Alarm => text.push_str("; a changed key is an alarm"),
+        OnKeyChange::Refuse => text.push_str("; a changed key is refused until it is accepted"),
+    }
+    text
+}
+
+fn show_route(route: &RoutePlan) -> ShownRoute {
+    ShownRoute {
+        hosts: route.hosts.iter().map(ToString::to_string).collect(),
+        origin: route.origin.clone(),
+    }
+}
+
+fn show_tls(tls: &ListenTls) -> ShownTls {
+    let read = |pair: &super::material::Pair| Certificate::read(pair.0.cert.first()?).ok();
+    let certificates = tls.pairs.iter().filter_map(read);
+    ShownTls {
+        certificates: certificates
+            .map(|certificate| ShownCertificate {
+                names: certificate.names.to_vec(),
+                issuer: certificate.issuer.to_string(),
+                valid_until: Day(certificate.not_after).to_string(),
+                key: certificate.key.to_string(),
+            })
+            .collect(),
+        clients: match (tls.asks_clients(), tls.client_auth) {
+            (false, _) => "no certificate is asked for",
+            (true, ClientAuth::Required) => "clients must have a certificate",
+            (true, ClientAuth::Optional) => "clients may have a certificate",
+        },
     }
 }
 
@@ -128,7 +223,34 @@ impl Shown {
                     address.address, address.reach
                 ));
             }
-            text.push_str(&format!("  leads to origin {}\n", listener.origin));
+            if let Some(tls) = &listener.tls {
+                for one in &tls.certificates {
+                    text.push_str(&format!(
+                        "  TLS as {}, issued by {}, valid until {}; {}\n",
+                        one.names.join(", "),
+                        one.issuer,
+                        one.valid_until,
+                        tls.clients
+                    ));
+                }
+            }
+            for route in &listener.routes {
+                text.push_str(&format!(
+                    "  {} -> origin {}\n",
+                    route.hosts.join(", "),
+                    route.origin
+                ));
+            }
+            match listener.routes.as_slice() {
+                [] => text.push_str(&format!("  leads to origin {}\n", listener.origin)),
+                _ if listener.refuses_others => {
+                    text.push_str("  refuses everything that no route matches\n");
+                }
+                _ => text.push_str(&format!(
+                    "  everything else -> origin {}\n",
+                    listener.origin
+                )),
+            }
         }
         for origin in &self.origins {
             let required = if origin.required {
@@ -136,8 +258,12 @@ impl Shown {
             } else {
                 "optional"
             };
+            let why = match origin.identity.as_str() {
+                UNPROVEN => " (without TLS nobody can prove who answers)",
+                _ => "",
+            };
             text.push_str(&format!(
-                "origin {}: {required}, {}, {} (without TLS nobody can prove who answers)\n",
+                "origin {}: {required}, {}, {}{why}\n",
                 origin.name, origin.balance, origin.identity
             ));
             for place in &origin.places {

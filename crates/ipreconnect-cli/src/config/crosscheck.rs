@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 
 use ipreconnect::Transport;
-use ipreconnect_proxy::ListenAddress;
+use ipreconnect_proxy::{ListenAddress, Unmatched};
 
 use super::load::{Assembly, Definition, Use};
 use super::mistake::Mistake;
 use super::origin::word;
+use super::plan::ListenPlan;
 use super::section::nearest;
 
 impl Assembly<'_> {
@@ -22,7 +23,11 @@ impl Assembly<'_> {
         }
         for (name, place) in &self.origins {
             let listeners = &self.plan.listeners;
-            if !listeners.values().any(|listener| listener.origin == *name) {
+            let leads = |listener: &ListenPlan| {
+                listener.origin == *name
+                    || listener.routes.iter().any(|route| route.origin == *name)
+            };
+            if !listeners.values().any(leads) {
                 let message = format!("no listener leads to origin `{name}`; it is only watched");
                 let warning = Mistake::new(message).at(&place.source, place.span.clone(), "");
                 self.warnings.push(warning);
@@ -39,7 +44,15 @@ impl Assembly<'_> {
         let Some(listener) = self.plan.listeners.get(&one.listener) else {
             return;
         };
-        let origin = &listener.origin;
+        if listener.unmatched == Unmatched::Served {
+            self.is_there(&listener.origin, &one.origin);
+        }
+        for (origin, place) in &one.routes {
+            self.is_there(origin, place);
+        }
+    }
+
+    fn is_there(&self, origin: &str, place: &Definition) {
         if self.origins.contains_key(origin) {
             return;
         }
@@ -49,7 +62,7 @@ impl Assembly<'_> {
             None => format!("define it: [origin.{origin}] with an address"),
         };
         let message = format!("there is no origin `{origin}`");
-        self.wrong(message, &one.origin, "named here", &hint);
+        self.wrong(message, place, "named here", &hint);
     }
 
     /// A listener carries what its origin speaks.
@@ -82,6 +95,19 @@ impl Assembly<'_> {
                     }
                 }
             }
+        }
+        let speaks_udp = |name: &String| {
+            let origin = self.plan.origins.get(name);
+            origin.is_some_and(|origin| origin.transport == Transport::Udp)
+        };
+        if let Some((origin, place)) = one.routes.iter().find(|(name, _)| speaks_udp(name)) {
+            let message = format!("a route cannot lead to origin `{origin}`, which speaks udp");
+            mistake = Some((message, place));
+        }
+        if let (Some(place), true) = (&one.tls, speaks_udp(name)) {
+            let message =
+                format!("`listen.tls` cannot stand before origin `{name}`, which speaks udp");
+            mistake = Some((message, place));
         }
         if let Some((message, place)) = mistake {
             self.wrong(message, place, "here", "");

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::plan::Plan;
+use super::plan::{ListenPlan, Plan};
 
 /// One change. What is not named here is not touched.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -66,7 +66,9 @@ pub(crate) fn diff(old: &Plan, new: &Plan) -> Vec<Change> {
                 let streams =
                     |plan: &Plan, origin: &str| plan.origins.get(origin).map(|o| o.streams);
                 let rules = streams(old, &plan.origin) != streams(new, &after.origin);
-                if after.origin != plan.origin || rules {
+                let door =
+                    |plan: &ListenPlan| (plan.routes.clone(), plan.unmatched, plan.tls.clone());
+                if after.origin != plan.origin || rules || door(after) != door(plan) {
                     changes.push(Change::ListenerRerouted(name.clone()));
                 }
             }

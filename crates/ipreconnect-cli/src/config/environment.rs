@@ -1,5 +1,7 @@
 //! What a configuration depends on besides its text.
 
+use super::material::Permissions;
+
 /// Looks a variable up.
 type Variable = Box<dyn Fn(&str) -> Option<String>>;
 
@@ -9,6 +11,8 @@ pub(crate) struct Environment {
     pub(crate) variable: Variable,
     /// Cores of this machine.
     pub(crate) cores: usize,
+    /// Who may read the keys.
+    pub(crate) permissions: Permissions,
 }
 
 impl Environment {
@@ -17,6 +21,15 @@ impl Environment {
         Self {
             variable: Box::new(|name| std::env::var(name).ok()),
             cores: std::thread::available_parallelism().map_or(1, usize::from),
+            permissions: Permissions::Strict,
+        }
+    }
+
+    /// The same, with keys that others may read.
+    pub(crate) fn with_permissions(self, permissions: Permissions) -> Self {
+        Self {
+            permissions,
+            ..self
         }
     }
 }

@@ -4,11 +4,14 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
 
 use ipreconnect::Transport;
-use ipreconnect_proxy::ListenAddress;
+use ipreconnect_proxy::{ListenAddress, Unmatched};
+use toml::de::DeValue;
 
+use super::material::Permissions;
 use super::origin::transport;
-use super::plan::ListenPlan;
+use super::plan::{ListenPlan, RoutePlan};
 use super::section::{Field, Section};
+use super::tls;
 
 /// Addresses of one listener.
 const ADDRESSES: usize = 64;
@@ -18,7 +21,12 @@ pub(super) struct Read<'a> {
     pub(super) name: Option<(String, Field<'a>)>,
     pub(super) plan: ListenPlan,
     pub(super) address: Field<'a>,
+    /// Where everything goes; or the first route's.
     pub(super) origin: Field<'a>,
+    /// The origins of its routes.
+    pub(super) routes: Vec<(String, Field<'a>)>,
+    /// Where TLS is opened, if it is.
+    pub(super) tls: Option<Field<'a>>,
     /// What it carries, where that is said; else what its origin speaks.
     pub(super) mode: Option<(Transport, Field<'a>)>,
     /// Addresses that others than this machine can reach.
@@ -26,7 +34,11 @@ pub(super) struct Read<'a> {
 }
 
 /// Reads one listener; relative paths are relative to `base`.
-pub(super) fn read<'a>(section: Section<'a>, base: &Path) -> Option<Read<'a>> {
+pub(super) fn read<'a>(
+    section: Section<'a>,
+    base: &Path,
+    permissions: Permissions,
+) -> Option<Read<'a>> {
     let name = section
         .field("name")
         .and_then(|field| Some((field.text()?, field)));
@@ -39,16 +51,20 @@ pub(super) fn read<'a>(section: Section<'a>, base: &Path) -> Option<Read<'a>> {
         Some((transport(&field, &later)?, field))
     });
     for (key, why) in [
-        ("tls", "this version carries raw TCP and UDP"),
         ("proxy_protocol", "it comes with the access rules"),
         ("netns", "it comes with the management of local ports"),
-        ("route", "routes need HTTP"),
         ("forward", "the forward proxy comes later"),
         ("hba", "PostgreSQL comes later"),
         ("ident", "PostgreSQL comes later"),
     ] {
         section.unbuilt(key, why);
     }
+    let tls_field = section.field("tls");
+    let tls = match &tls_field {
+        Some(field) => Some(tls::of_listener(field, base, permissions)),
+        None => None,
+    };
+    let routes = section.field("route").map(|field| routes(&field));
     let missing = |key: &str, hint: &str| {
         let mistake = super::mistake::Mistake::new(format!("a listener needs `{key}`")).hint(hint);
         let reader = section.reader;
@@ -57,11 +73,17 @@ pub(super) fn read<'a>(section: Section<'a>, base: &Path) -> Option<Read<'a>> {
     if address.is_none() {
         missing("address", "address = \"127.0.0.1:8080\"");
     }
-    if origin.is_none() {
+    if origin.is_none() && routes.is_none() {
         missing("origin", "origin = \"NAME\", for an [origin.NAME]");
     }
     section.finish();
-    let (address, origin) = (address?, origin?);
+    let routes = routes.unwrap_or_default();
+    let unmatched = match origin {
+        Some(_) => Unmatched::Served,
+        None => Unmatched::Refused,
+    };
+    let first = routes.first().map(|(_, field)| field.clone());
+    let (address, origin) = (address?, origin.or(first)?);
     let addresses = addresses(&address, base)?;
     let exposed: Vec<ListenAddress> = addresses
         .iter()
@@ -80,12 +102,73 @@ pub(super) fn read<'a>(section: Section<'a>, base: &Path) -> Option<Read<'a>> {
         plan: ListenPlan {
             addresses,
             origin: origin.text()?,
+            unmatched,
+            routes: routes.iter().map(|(route, _)| route.clone()).collect(),
+            tls: match tls {
+                Some(read) => Some(read?),
+                None => None,
+            },
         },
+        routes: routes
+            .into_iter()
+            .map(|(route, field)| (route.origin, field))
+            .collect(),
+        tls: tls_field,
         address,
         origin,
         mode,
         public: exposed,
     })
+}
+
+/// Routes of one listener.
+const ROUTES: usize = 1024;
+
+/// Reads the routes, each with the place of its origin.
+fn routes<'a>(field: &Field<'a>) -> Vec<(RoutePlan, Field<'a>)> {
+    let fields = field.one_or_many();
+    if fields.len() > ROUTES {
+        field.wrong(&format!("must have at most {ROUTES} routes"), "");
+        return Vec::new();
+    }
+    fields.iter().filter_map(route).collect()
+}
+
+fn route<'a>(field: &Field<'a>) -> Option<(RoutePlan, Field<'a>)> {
+    let DeValue::Table(table) = field.value.get_ref() else {
+        field.wrong("must be a table", "write [[listen.route]]");
+        return None;
+    };
+    let table = Section::new(field.reader, field.name.clone(), table, field.value.span());
+    let host = table.field("host");
+    let origin = table.field("origin");
+    for key in [
+        "path", "method", "header", "split", "mirror", "rewrite", "cache", "requires", "fallback",
+    ] {
+        table.unbuilt(
+            key,
+            "it needs HTTP; `host` is there, for clients that speak TLS",
+        );
+    }
+    table.finish();
+    let (Some(host), Some(origin)) = (host, origin) else {
+        let hint = "host = [\"shop.example\", \"*.shop.example\"], origin = \"NAME\"";
+        field.wrong("needs `host` and `origin`", hint);
+        return None;
+    };
+    let mut hosts = Vec::new();
+    for one in host.one_or_many() {
+        let text = one.text()?;
+        match text.parse() {
+            Ok(pattern) => hosts.push(pattern),
+            Err(error) => one.wrong(&format!("cannot be {text:?}: {error}"), ""),
+        }
+    }
+    let route = RoutePlan {
+        hosts,
+        origin: origin.text()?,
+    };
+    Some((route, origin))
 }
 
 fn is_public(address: &ListenAddress) -> bool {

@@ -128,6 +128,9 @@ pub(super) struct Use {
     pub(super) address: Definition,
     pub(super) origin: Definition,
     pub(super) mode: Option<(Transport, Definition)>,
+    /// Origins of its routes.
+    pub(super) routes: Vec<(String, Definition)>,
+    pub(super) tls: Option<Definition>,
 }
 
 pub(super) struct Assembly<'e> {
@@ -157,6 +160,7 @@ fn assemble<'e>(
             dns: DnsSettings::default(),
             origins: BTreeMap::new(),
             listeners: BTreeMap::new(),
+            permissions: environment.permissions,
         },
         zone: None,
         origins: BTreeMap::new(),
@@ -245,7 +249,7 @@ impl Assembly<'_> {
         if let Some(table) = section.table("origin") {
             for (name, field) in table.names() {
                 if let Some(one) = field.table() {
-                    self.origin(&name, one);
+                    self.origin(&name, one, base);
                 }
             }
         }
@@ -284,7 +288,7 @@ impl Assembly<'_> {
         }
     }
 
-    fn origin(&mut self, name: &str, section: Section<'_>) {
+    fn origin(&mut self, name: &str, section: Section<'_>, base: &Path) {
         let definition = define(&section, &section.span);
         if let Some(first) = self.origins.get(name) {
             let message = format!("origin `{name}` is defined twice");
@@ -292,14 +296,15 @@ impl Assembly<'_> {
             return;
         }
         self.origins.insert(name.to_owned(), definition);
-        if let Some(plan) = origin::read(section, self.zone.as_deref()) {
+        let permissions = self.plan.permissions;
+        if let Some(plan) = origin::read(section, self.zone.as_deref(), base, permissions) {
             self.plan.origins.insert(name.to_owned(), plan);
         }
     }
 
     fn listener(&mut self, section: Section<'_>, base: &Path) {
         let reader = section.reader;
-        let Some(read) = listen::read(section, base) else {
+        let Some(read) = listen::read(section, base, self.plan.permissions) else {
             return;
         };
         let at = |span| Definition {
@@ -331,6 +336,12 @@ impl Assembly<'_> {
             address: at(read.address.span()),
             origin: at(read.origin.span()),
             mode: read.mode.map(|(mode, field)| (mode, at(field.span()))),
+            routes: read
+                .routes
+                .into_iter()
+                .map(|(origin, field)| (origin, at(field.span())))
+                .collect(),
+            tls: read.tls.map(|field| at(field.span())),
         });
         self.listeners.insert(name.clone(), definition);
         self.plan.listeners.insert(name, read.plan);

@@ -13,22 +13,28 @@ mod files;
 mod gateway;
 mod listen;
 mod load;
+mod material;
 mod mistake;
 mod origin;
 mod plan;
 mod reference;
+mod refresh;
 mod section;
 mod stamps;
+mod tls;
 mod value;
 
 pub(crate) use check::show;
 pub(crate) use diff::{Change, diff};
 pub(crate) use environment::Environment;
 pub(crate) use load::{Loaded, admin_socket, from_addresses, load, names_and_origins};
+pub(crate) use material::Permissions;
 pub(crate) use mistake::{Colour, Mistakes};
 pub(crate) use plan::{ListenPlan, LogFormat, LogLevel, LogPlan, OriginPlan, Plan};
 pub(crate) use reference::reference;
+pub(crate) use refresh::{refreshed, stamps_of_keys};
 pub(crate) use stamps::Stamps;
+pub(crate) use tls::ListenTls;
 pub(crate) use value::duration;
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! `[origin.NAME]`.
 
+use std::path::Path;
 use std::time::Duration;
 
 use ipreconnect::core::address::Address;
@@ -10,8 +11,10 @@ use ipreconnect::{HoldSettings, OriginSettings, Place, Target, Transport};
 use ipreconnect_proxy::{HalfClose, ListenerSettings, Timeouts};
 
 use super::dns;
+use super::material::Permissions;
 use super::plan::{OriginPlan, Required};
 use super::section::{Field, Section};
+use super::tls::{self, OriginFiles};
 
 /// Entries of one address list.
 const ENTRIES: usize = 256;
@@ -24,13 +27,20 @@ struct Written {
     target: Target,
     /// As the address itself says it.
     scheme: Option<Transport>,
+    /// Whether the address says that TLS is spoken there.
+    is_tls: bool,
     weight: u32,
     backup: bool,
     zone: Option<String>,
 }
 
 /// Reads one origin; `zone` is the gateway's own.
-pub(crate) fn read(section: Section<'_>, zone: Option<&str>) -> Option<OriginPlan> {
+pub(crate) fn read(
+    section: Section<'_>,
+    zone: Option<&str>,
+    base: &Path,
+    permissions: Permissions,
+) -> Option<OriginPlan> {
     let written = entries(&section);
     let declared = section.field("protocol");
     let declared = declared.and_then(|field| transport(&field, &["http", "h2", "postgres"]));
@@ -44,6 +54,13 @@ pub(crate) fn read(section: Section<'_>, zone: Option<&str>) -> Option<OriginPla
     let mut settings = OriginSettings::new(Vec::new());
     settings.balance = balance;
     let declared_networks = connect(&section, &mut settings);
+    let tls_field = section.field("tls");
+    let files = tls(
+        &section,
+        written.as_deref().unwrap_or_default(),
+        &mut settings,
+        (base, permissions),
+    );
     health(&section, &mut settings, transport);
     reconnect(&section, &mut settings);
     let half_close = hold(&section, &mut settings.hold, transport);
@@ -51,13 +68,13 @@ pub(crate) fn read(section: Section<'_>, zone: Option<&str>) -> Option<OriginPla
     for (key, why) in [
         ("retry", "retries need a protocol with requests"),
         ("pool", "warm connections come with TLS"),
-        ("tls", RAW),
         ("on", "hooks come with the operator's view"),
     ] {
         section.unbuilt(key, why);
     }
     section.finish();
     settings.places = places(written?, balance, zone, transport);
+    fits_tls(tls_field.as_ref(), &settings, transport);
     if let Some(field) = declared_networks {
         literals_are_allowed(&field, &settings);
     }
@@ -66,6 +83,7 @@ pub(crate) fn read(section: Section<'_>, zone: Option<&str>) -> Option<OriginPla
         feature,
         transport,
         settings,
+        tls: files?,
         streams: ListenerSettings {
             timeouts,
             half_close,
@@ -163,10 +181,11 @@ fn entries(section: &Section<'_>) -> Option<Vec<Written>> {
 
 fn entry(field: &Field<'_>) -> Option<Written> {
     if !field.is_table() {
-        let (target, scheme) = target(field)?;
+        let (target, scheme, is_tls) = target(field)?;
         return Some(Written {
             target,
             scheme,
+            is_tls,
             weight: 1,
             backup: false,
             zone: None,
@@ -182,10 +201,11 @@ fn entry(field: &Field<'_>) -> Option<Written> {
         );
         return None;
     };
-    let (target, scheme) = target(to)?;
+    let (target, scheme, is_tls) = target(to)?;
     let written = Written {
         target,
         scheme,
+        is_tls,
         weight: u32::try_from(weight).unwrap_or(1),
         backup: table.boolean("backup").unwrap_or(false),
         zone: table.text("zone"),
@@ -194,9 +214,12 @@ fn entry(field: &Field<'_>) -> Option<Written> {
     Some(written)
 }
 
-/// The address, and the transport if it says one.
-fn target(field: &Field<'_>) -> Option<(Target, Option<Transport>)> {
-    let text = field.text()?;
+/// The address, the transport if it says one, and whether it says TLS.
+fn target(field: &Field<'_>) -> Option<(Target, Option<Transport>, bool)> {
+    let written = field.text()?;
+    let inner = written.strip_prefix("tls://");
+    let is_tls = inner.is_some();
+    let text = inner.map_or_else(|| written.clone(), |rest| format!("tcp://{rest}"));
     let scheme = text.split_once("://").map(|(scheme, _)| scheme);
     let said = match scheme {
         Some("tcp") => Some(Transport::Tcp),
@@ -210,13 +233,61 @@ fn target(field: &Field<'_>) -> Option<(Target, Option<Transport>)> {
         return None;
     }
     match text.parse() {
-        Ok(target @ Target::Service { transport, .. }) => Some((target, Some(transport))),
-        Ok(target) => Some((target, said)),
+        Ok(target @ Target::Service { transport, .. }) => Some((target, Some(transport), is_tls)),
+        Ok(target) => Some((target, said, is_tls)),
         Err(error) => {
             let hint = "addresses look like \"db.internal:5432\", \"10.0.0.7:5432\", \"[2001:db8::7]:5432\", \"unix:/run/x.sock\", \"srv:_db._tcp.internal\"";
-            field.wrong(&format!("cannot be {text:?}: {error}"), hint);
+            field.wrong(&format!("cannot be {written:?}: {error}"), hint);
             None
         }
+    }
+}
+
+/// How its servers prove who they are; returns what that was read from.
+fn tls(
+    section: &Section<'_>,
+    written: &[Written],
+    settings: &mut OriginSettings,
+    (base, permissions): (&Path, Permissions),
+) -> Option<OriginFiles> {
+    let field = section.field("tls");
+    let (some, all) = (
+        written.iter().any(|one| one.is_tls),
+        written.iter().all(|one| one.is_tls),
+    );
+    if some && !all && field.is_none() {
+        if let Some(address) = section.field("address") {
+            let hint = "write tls:// before each, or add a `tls` table";
+            address.wrong("has addresses with TLS and others without", hint);
+        }
+    }
+    let (tls, files) = match &field {
+        Some(field) => tls::of_origin(field, base, permissions)?,
+        None if some => Default::default(),
+        None => return Some(OriginFiles::default()),
+    };
+    settings.tls = Some(tls);
+    settings.supervisor.check = Check::Proof;
+    Some(files)
+}
+
+/// Whether there is a name to verify at each place.
+fn fits_tls(field: Option<&Field<'_>>, settings: &OriginSettings, transport: Transport) {
+    let (Some(field), Some(tls)) = (field, &settings.tls) else {
+        return;
+    };
+    if transport == Transport::Udp {
+        field.wrong("goes with TCP only", "");
+    }
+    let is_unix = |place: &Place| matches!(place.target, Target::Fixed(Address::Unix(_)));
+    if tls.server_name.is_none()
+        && let Some(place) = settings.places.iter().find(|place| is_unix(place))
+    {
+        let why = format!(
+            "needs `server_name`: {} has no name to verify",
+            place.target
+        );
+        field.wrong(&why, "server_name = \"db.internal\"");
     }
 }
 
@@ -355,21 +426,25 @@ fn health(section: &Section<'_>, settings: &mut OriginSettings, transport: Trans
     };
     if let Some(field) = health.field("check") {
         let text = field.text().unwrap_or_default();
-        let later = ["tls", "postgres"].contains(&text.as_str())
-            || ["http:", "send:"].iter().any(|kind| text.starts_with(kind));
+        let later =
+            text == "postgres" || ["http:", "send:"].iter().any(|kind| text.starts_with(kind));
         if later {
             field.unbuilt(
-                "checks that speak come with their protocols; \"auto\" is a half-open TCP check",
+                "checks that speak come with their protocols; \"auto\" is a TLS handshake where TLS is used, else a half-open TCP check",
             );
         } else {
             let words = [
                 ("auto", supervisor.check),
                 ("tcp", Check::HalfOpen),
+                ("tls", Check::Proof),
                 ("off", Check::Off),
             ];
             supervisor.check = field.pick(&text, &words).unwrap_or(supervisor.check);
             if transport == Transport::Udp && text == "tcp" {
                 field.wrong("cannot be \"tcp\" of an origin that speaks udp", "");
+            }
+            if text == "tls" && settings.tls.is_none() {
+                field.wrong("cannot be \"tls\" of an origin without TLS", "tls = {}");
             }
         }
     }

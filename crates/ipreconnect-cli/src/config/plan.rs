@@ -6,7 +6,10 @@ use std::time::Duration;
 
 use ipreconnect::resolve::DnsSettings;
 use ipreconnect::{OriginSettings, Transport};
-use ipreconnect_proxy::{ListenAddress, ListenerSettings};
+use ipreconnect_proxy::{HostPattern, ListenAddress, ListenerSettings, Unmatched};
+
+use super::material::Permissions;
+use super::tls::{ListenTls, OriginFiles};
 
 /// Everything that a gateway is to do.
 #[derive(Clone, Debug, PartialEq)]
@@ -16,6 +19,8 @@ pub(crate) struct Plan {
     pub(crate) dns: DnsSettings,
     pub(crate) origins: BTreeMap<String, OriginPlan>,
     pub(crate) listeners: BTreeMap<String, ListenPlan>,
+    /// Who may read the keys.
+    pub(crate) permissions: Permissions,
 }
 
 /// `[gateway]`.
@@ -45,14 +50,30 @@ pub(crate) struct OriginPlan {
     pub(crate) feature: Option<String>,
     pub(crate) transport: Transport,
     pub(crate) settings: OriginSettings,
+    /// What its TLS was read from.
+    pub(crate) tls: OriginFiles,
     /// What listeners in front of it go by.
     pub(crate) streams: ListenerSettings,
 }
 
 /// `[[listen]]`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct ListenPlan {
     pub(crate) addresses: Vec<ListenAddress>,
+    /// Everything goes there; of a listener with routes, what none of them matches.
+    pub(crate) origin: String,
+    /// What becomes of a client that no route matches.
+    pub(crate) unmatched: Unmatched,
+    /// Origins by the name that the client asks for, in TLS.
+    pub(crate) routes: Vec<RoutePlan>,
+    /// TLS that is opened here.
+    pub(crate) tls: Option<ListenTls>,
+}
+
+/// `[[listen.route]]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct RoutePlan {
+    pub(crate) hosts: Vec<HostPattern>,
     pub(crate) origin: String,
 }
 

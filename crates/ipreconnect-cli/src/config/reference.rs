@@ -133,8 +133,70 @@ pub(super) const PARTS: &[Part] = &[
             ("health", "", "see below"),
             ("reconnect", "", "see below"),
             ("hold", "", "see below"),
+            (
+                "tls",
+                "none",
+                "see below; present means TLS, and an address written `tls://host:port` does too",
+            ),
         ],
-        later: &["retry", "pool", "tls", "on"],
+        later: &["retry", "pool", "on"],
+    },
+    Part {
+        title: "[origin.NAME.tls]",
+        about: "TLS to the origin. Its servers prove who they are on every connection, before the first byte. The files are read again when they change.",
+        keys: &[
+            (
+                "server_name",
+                "the host of each address",
+                "the name that certificates must be valid for; that of `srv:` is the domain that was asked for",
+            ),
+            (
+                "ca",
+                "the system's roots",
+                "a PEM file of the only roots that count",
+            ),
+            (
+                "client_cert",
+                "none",
+                "a PEM file with our own chain, for servers that ask for one",
+            ),
+            (
+                "client_key",
+                "`client_cert`",
+                "a PEM file with its key, readable by its owner alone",
+            ),
+            (
+                "pins",
+                "none",
+                "`sha256/` and the base64 of a public key's hash (SPKI); the chain must have one of them. Pin a key that is kept for emergencies, too",
+            ),
+            (
+                "verify",
+                "`true`",
+                "false verifies nothing but pins, and needs `insecure = true` beside it",
+            ),
+            (
+                "insecure",
+                "`false`",
+                "the second word for `verify = false`",
+            ),
+            (
+                "on_key_change",
+                "`\"verify\"`",
+                "a key that is another one than before, with a valid chain and name: `verify` notes it, `alarm` uses it and tells people until they accept it, `refuse` does not use it before",
+            ),
+            (
+                "alpn",
+                "none",
+                "protocols to offer, the preferred one first",
+            ),
+            (
+                "starttls",
+                "none",
+                "`postgres`: TLS begins after PostgreSQL's SSLRequest",
+            ),
+        ],
+        later: &[],
     },
     Part {
         title: "[origin.NAME.connect]",
@@ -274,21 +336,69 @@ pub(super) const PARTS: &[Part] = &[
                 "`false`",
                 "must be true for an address that is neither loopback nor Unix; until there are access rules, only this machine is served there too",
             ),
-            ("origin", "required", "where everything goes"),
+            (
+                "origin",
+                "required without routes",
+                "where everything goes that no route matches; without it, that is refused",
+            ),
+            ("tls", "none", "see below; a list chooses by SNI"),
+            ("route", "none", "see below; the first match decides"),
             (
                 "mode",
                 "the origin's protocol",
                 "`tcp` or `udp`, as its origin speaks",
             ),
         ],
+        later: &["proxy_protocol", "netns", "forward", "hba", "ident"],
+    },
+    Part {
+        title: "[listen.tls]",
+        about: "TLS that is opened at the door. The files are read again when they change; one that is no good changes nothing. In a list, what is said once holds for all.",
+        keys: &[
+            (
+                "cert",
+                "required",
+                "a PEM file with the chain, its own certificate first",
+            ),
+            (
+                "key",
+                "`cert`",
+                "a PEM file with its key, readable by its owner alone (by root's group too)",
+            ),
+            ("ocsp", "none", "an OCSP response in DER, to be stapled"),
+            (
+                "client_ca",
+                "none",
+                "a PEM file of roots: clients are asked for a certificate that one of them issued",
+            ),
+            (
+                "client_auth",
+                "`\"required\"`",
+                "`required` or `optional`, with `client_ca`",
+            ),
+            ("min_version", "`\"1.2\"`", "`1.2` or `1.3`"),
+            (
+                "alpn",
+                "none",
+                "protocols that are spoken inside, the preferred one first",
+            ),
+        ],
+        later: &[],
+    },
+    Part {
+        title: "[[listen.route]]",
+        about: "By the name that a client asks for in its TLS handshake (SNI). Without `listen.tls` nothing is decrypted: TLS passes through.",
+        keys: &[
+            (
+                "host",
+                "required",
+                "a name, or `*.` before one for everything below it; a list is allowed",
+            ),
+            ("origin", "required", "where it goes"),
+        ],
         later: &[
-            "tls",
-            "proxy_protocol",
-            "netns",
-            "route",
-            "forward",
-            "hba",
-            "ident",
+            "path", "method", "header", "split", "mirror", "rewrite", "cache", "requires",
+            "fallback",
         ],
     },
 ];

@@ -24,7 +24,11 @@ impl Stamps {
     /// Looks at the file, or at every file of the directory. A file behind a link is the file itself,
     /// so that an atomic replacement and a changed link both show.
     pub(crate) fn of(place: &Path) -> Self {
-        let files = files_of(place).unwrap_or_else(|_| vec![place.to_owned()]);
+        Self::of_files(files_of(place).unwrap_or_else(|_| vec![place.to_owned()]))
+    }
+
+    /// Looks at these files, in the same way.
+    pub(crate) fn of_files(files: impl IntoIterator<Item = PathBuf>) -> Self {
         let stamps = files.into_iter().map(|file| {
             let stamp = fs::metadata(&file).ok().map(|found| Stamp {
                 modified: found.modified().ok(),

@@ -14,6 +14,7 @@ use super::*;
 
 mod changes;
 mod mistakes;
+mod tls;
 
 /// An environment of the test's own.
 fn environment() -> Environment {
@@ -25,6 +26,7 @@ fn environment() -> Environment {
             _ => None,
         }),
         cores: 4,
+        permissions: Permissions::Strict,
     }
 }
 

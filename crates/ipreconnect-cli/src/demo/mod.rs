@@ -12,7 +12,7 @@ use ipreconnect::{Origin, OriginSettings, Surroundings, Target};
 use ipreconnect_lab::load::Load;
 use ipreconnect_lab::origin::{Script, ScriptedOrigin};
 use ipreconnect_proxy::{
-    Gateway, GatewaySettings, HalfClose, ListenAddress, ListenerSettings, Timeouts,
+    Door, Gateway, GatewaySettings, HalfClose, ListenAddress, ListenerSettings, Timeouts,
 };
 use tokio::runtime::Handle;
 
@@ -117,7 +117,7 @@ impl Stage {
             half_close: HalfClose::Leaves,
         };
         let bound = gateway
-            .listen("demo", &[free], origin.clone(), settings)
+            .listen("demo", &[free], origin.clone(), settings, Door::default())
             .map_err(std::io::Error::other)?;
         let Some(ListenAddress::Tcp(address)) = bound.first().cloned() else {
             return Err(std::io::ErrorKind::AddrNotAvailable.into());

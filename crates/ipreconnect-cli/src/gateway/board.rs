@@ -5,13 +5,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 
 use ipreconnect::core::balance::Standing;
 use ipreconnect::core::failure::Failure;
+use ipreconnect::core::identity::Sighting;
 use ipreconnect::resolve::NameStatus;
+use ipreconnect::tls::Day;
 use ipreconnect::{EndpointStatus, Origin, Status};
 use ipreconnect_proxy::{Gateway, ListenerStatus};
 
 use crate::admin::view::{
-    EndpointView, FailureView, ListenerView, Listeners, NameView, OriginView, Origins, Readiness,
-    SCHEMA,
+    EndpointView, FailureView, Identities, IdentityView, ListenerView, Listeners, NameView,
+    OriginView, Origins, Readiness, SCHEMA, SightingView,
 };
 
 /// The running origins and the gateway in front of them.
@@ -113,6 +115,31 @@ impl Board {
         }
     }
 
+    /// What was seen of the identity of each origin's servers.
+    pub(crate) async fn identities(&self) -> Identities {
+        let residents: Vec<(String, Origin)> = self
+            .read()
+            .iter()
+            .map(|(name, resident)| (name.clone(), resident.origin.clone()))
+            .collect();
+        let mut origins = Vec::with_capacity(residents.len());
+        for (name, origin) in residents {
+            let found = origin.identities().await;
+            let failure = found.as_ref().err().map(ToString::to_string);
+            let sightings = found.unwrap_or_default();
+            origins.push(IdentityView {
+                name,
+                identity: origin.status().identity.to_string(),
+                failure,
+                sightings: sightings.iter().map(show_sighting).collect(),
+            });
+        }
+        Identities {
+            schema: SCHEMA,
+            origins,
+        }
+    }
+
     fn read(&self) -> RwLockReadGuard<'_, BTreeMap<String, Resident>> {
         self.origins.read().unwrap_or_else(PoisonError::into_inner)
     }
@@ -133,9 +160,25 @@ fn show_origin(resident: &Resident) -> OriginView {
         waiting: status.waiting,
         given_up: status.given_up,
         failure: status.failure.as_ref().map(show_failure),
-        identity: "unproven".to_owned(),
+        identity: status.identity.to_string(),
         endpoints: show_endpoints(&status.endpoints),
         names: status.names.iter().map(show_name).collect(),
+    }
+}
+
+fn show_sighting(sighting: &Sighting) -> SightingView {
+    SightingView {
+        entry: sighting.entry.to_string(),
+        address: sighting.address.to_string(),
+        key: sighting.key.to_string(),
+        issuer: sighting.issuer.to_string(),
+        names: sighting.names.to_vec(),
+        valid_until: Day(sighting.not_after).to_string(),
+        tls: sighting.version.to_string(),
+        dnssec: sighting.dnssec.to_string(),
+        first_seen: Day(sighting.first_seen).to_string(),
+        last_seen: Day(sighting.last_seen).to_string(),
+        acceptance: sighting.acceptance.to_string(),
     }
 }
 

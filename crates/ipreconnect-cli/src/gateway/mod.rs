@@ -2,6 +2,7 @@
 
 pub(crate) mod board;
 mod control;
+mod doors;
 pub(crate) mod serve;
 
 use std::collections::BTreeSet;
@@ -15,12 +16,14 @@ use crate::config::{Change, ListenPlan, OriginPlan, Plan, diff};
 use crate::exit::{Exit, Refusal};
 use board::{Board, Resident};
 use control::Control;
+use doors::Doors;
 
 /// Origins and listeners at work.
 pub(crate) struct Running {
     pub(crate) board: Arc<Board>,
     plan: Plan,
     surroundings: Surroundings,
+    doors: Doors,
     control: Control,
     resolver: Control,
 }
@@ -46,6 +49,7 @@ impl Running {
             Gateway::start(settings).map_err(|error| cannot("start the workers", &error))?;
         let running = Self {
             board: Board::new(gateway),
+            doors: Doors::default(),
             surroundings: Surroundings::with_names(control.handle(), names),
             resolver,
             control,
@@ -55,9 +59,7 @@ impl Running {
             running.start_origin(name, plan);
         }
         for (name, listener) in &running.plan.listeners {
-            running
-                .open(&running.plan, name, listener)
-                .map_err(|error| refuse_open(&error))?;
+            running.open(&running.plan, name, listener)?;
         }
         Ok(running)
     }
@@ -76,9 +78,9 @@ impl Running {
                 self.start_origin(name, plan);
             }
         }
-        if let Err(error) = self.open_new(&new, &changes) {
+        if let Err(refusal) = self.open_new(&new, &changes) {
             self.undo(&changes);
-            return Err(refuse_open(&error));
+            return Err(refusal);
         }
         for change in &changes {
             self.make(&new, change).await;
@@ -88,7 +90,7 @@ impl Running {
     }
 
     /// Opens everything that is new, before anything that exists is changed.
-    fn open_new(&self, new: &Plan, changes: &[Change]) -> Result<(), OpenError> {
+    fn open_new(&self, new: &Plan, changes: &[Change]) -> Result<(), Refusal> {
         let mut opened: Vec<(&String, Vec<ListenAddress>)> = Vec::new();
         for change in changes {
             let result = match change {
@@ -103,7 +105,9 @@ impl Running {
                     let more = self
                         .board
                         .with_gateway(|gateway| gateway.open_more(name, &added));
-                    more.unwrap_or(Ok(Vec::new())).map(|_| (name, added))
+                    let more = more.unwrap_or(Ok(Vec::new()));
+                    more.map(|_| (name, added))
+                        .map_err(|error| refuse_open(&error))
                 }
                 _ => continue,
             };
@@ -189,8 +193,16 @@ impl Running {
         };
         let origin = self.board.origin(&listener.origin);
         if let (Some(origin), Some(plan)) = (origin, new.origins.get(&listener.origin)) {
-            self.board
-                .with_gateway(|gateway| gateway.reroute(name, origin, plan.streams));
+            match self.doors.door(new, name, listener, &self.board) {
+                Ok(door) => {
+                    self.board
+                        .with_gateway(|gateway| gateway.reroute(name, origin, plan.streams, door));
+                }
+                // What would be wrong with it was found before anything was changed.
+                Err(error) => {
+                    tracing::error!(listener = name, %error, "a listener stays as it was")
+                }
+            }
         }
     }
 
@@ -200,16 +212,18 @@ impl Running {
         self.board.put(name, resident(origin, plan));
     }
 
-    fn open(&self, plan: &Plan, name: &str, listener: &ListenPlan) -> Result<(), OpenError> {
+    fn open(&self, plan: &Plan, name: &str, listener: &ListenPlan) -> Result<(), Refusal> {
         let origin = self.board.origin(&listener.origin);
         let (Some(origin), Some(behind)) = (origin, plan.origins.get(&listener.origin)) else {
             // A plan never names an origin that it does not have.
             return Ok(());
         };
+        let door = self.doors.door(plan, name, listener, &self.board)?;
         let opened = self.board.with_gateway(|gateway| {
-            gateway.listen(name, &listener.addresses, origin, behind.streams)
+            gateway.listen(name, &listener.addresses, origin, behind.streams, door)
         });
-        for address in opened.unwrap_or(Ok(Vec::new()))? {
+        let opened = opened.unwrap_or(Ok(Vec::new()));
+        for address in opened.map_err(|error| refuse_open(&error))? {
             tracing::info!(listener = name, %address, origin = listener.origin, "listening");
         }
         Ok(())

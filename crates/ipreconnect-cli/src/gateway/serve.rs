@@ -12,7 +12,7 @@ use super::Running;
 use super::board::Board;
 use crate::admin::server::{self, Reload};
 use crate::admin::view::{Outcome, SCHEMA};
-use crate::config::{Change, Loaded, Mistakes, Plan, Stamps};
+use crate::config::{Change, Loaded, Mistakes, Plan, Stamps, refreshed, stamps_of_keys};
 use crate::exit::{Exit, Refusal};
 use crate::log::Log;
 use crate::state::StateDirectory;
@@ -115,6 +115,10 @@ struct Loop {
     terminate: Signal,
     interrupt: Signal,
     stamps: Stamps,
+    /// The files of certificates and keys, as they were when they were read.
+    keys: Stamps,
+    /// The same, as they were at the last look: a change is taken when it has settled.
+    keys_seen: Stamps,
 }
 
 impl Loop {
@@ -129,6 +133,8 @@ impl Loop {
             terminate: listen(SignalKind::terminate())?,
             interrupt: listen(SignalKind::interrupt())?,
             stamps: stamps(&order.loaded),
+            keys: stamps_of_keys(running.plan()),
+            keys_seen: Stamps::default(),
             running,
             order,
             asked,
@@ -149,7 +155,7 @@ impl Loop {
                     // Who asked may have gone away; the reload stays.
                     let _ = reply.send(outcome);
                 }
-                _ = watch.tick(), if self.order.watch == Watch::Files => self.look().await,
+                _ = watch.tick() => self.look().await,
             }
         }
         tracing::info!("draining: no new clients; a second signal ends at once");
@@ -167,8 +173,36 @@ impl Loop {
     }
 
     async fn look(&mut self) {
-        if stamps(&self.order.loaded) != self.stamps {
+        if self.order.watch == Watch::Files && stamps(&self.order.loaded) != self.stamps {
             self.reload("a changed file").await;
+        }
+        let keys = stamps_of_keys(self.running.plan());
+        if keys != self.keys && keys == self.keys_seen {
+            self.keys = keys.clone();
+            self.read_keys_again().await;
+        }
+        self.keys_seen = keys;
+    }
+
+    /// A certificate or a key was replaced; all else stays as it is.
+    async fn read_keys_again(&mut self) {
+        let (plan, wrong) = refreshed(self.running.plan());
+        for why in wrong {
+            tracing::error!(
+                %why,
+                advice = "put a sound file in its place; it is read again by itself",
+                "a changed certificate or key cannot be used; the one before stays in use"
+            );
+        }
+        match self.running.apply(plan).await {
+            Ok(changes) if changes.is_empty() => {}
+            Ok(changes) => {
+                let lines: Vec<String> = changes.iter().map(ToString::to_string).collect();
+                tracing::info!("certificates or keys were replaced: {}", lines.join(", "));
+            }
+            Err(refusal) => {
+                tracing::error!("changed certificates are not used, those before stay: {refusal}");
+            }
         }
     }
 
@@ -191,6 +225,7 @@ impl Loop {
                     self.order.log.change(log);
                 }
                 self.order.loaded = loaded;
+                self.keys = stamps_of_keys(self.running.plan());
                 let lines: Vec<String> = changes.iter().map(ToString::to_string).collect();
                 let told = if lines.is_empty() {
                     "nothing changed".to_owned()

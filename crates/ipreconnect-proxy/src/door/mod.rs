@@ -19,7 +19,7 @@ use rustix::net::{SendFlags, send};
 pub use certificates::{ACME_TLS, Certify};
 pub use termination::{ClientAuth, MinVersion, Termination, TerminationError, TerminationSettings};
 
-use crate::l4::Route;
+use crate::l4::{ListenerSettings, Route};
 
 /// A client that has not said who it wants within this time is not served.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -101,13 +101,24 @@ pub enum Unmatched {
     Refused,
 }
 
+/// Where clients go that ask for a name.
+#[derive(Clone, Debug)]
+pub struct Named {
+    /// The name.
+    pub pattern: HostPattern,
+    /// The origin.
+    pub origin: Origin,
+    /// What their streams go by.
+    pub settings: ListenerSettings,
+}
+
 /// How clients come in.
 #[derive(Clone, Debug, Default)]
 pub struct Door {
     /// TLS is opened here; without it, it passes through.
     pub tls: Option<Termination>,
     /// Origins by the name that the client asks for; the first match decides.
-    pub names: Vec<(HostPattern, Origin)>,
+    pub names: Vec<Named>,
     /// What becomes of the others.
     pub unmatched: Unmatched,
 }
@@ -130,7 +141,10 @@ pub(crate) struct Guest {
 
 impl Entrance {
     /// `None` if every client is simply let in.
-    pub(crate) fn new(door: Door, route: impl Fn(Origin) -> Route) -> Option<Box<Self>> {
+    pub(crate) fn new(
+        door: Door,
+        route: impl Fn(Origin, ListenerSettings) -> Route,
+    ) -> Option<Box<Self>> {
         if door.tls.is_none() && door.names.is_empty() {
             return None;
         }
@@ -138,7 +152,10 @@ impl Entrance {
         Some(Box::new(Self {
             tls: door.tls,
             names: names
-                .map(|(pattern, origin)| (pattern, Arc::new(route(origin))))
+                .map(|named| {
+                    let route = route(named.origin, named.settings);
+                    (named.pattern, Arc::new(route))
+                })
                 .collect(),
             unmatched: door.unmatched,
         }))

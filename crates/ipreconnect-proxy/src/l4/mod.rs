@@ -92,7 +92,7 @@ const CHOOSERS: u64 = 16;
 
 impl Route {
     pub(crate) fn new(name: &str, origin: Origin, settings: ListenerSettings, door: Door) -> Self {
-        let entrance = Entrance::new(door, |origin| {
+        let entrance = Entrance::new(door, |origin, settings| {
             Self::new(name, origin, settings, Door::default())
         });
         let policy = origin.settings().balance;

@@ -57,6 +57,12 @@ impl ClientIdentity {
         certified(chain, key).map(|pair| Self(Arc::new(pair)))
     }
 
+    /// A pair that [`certified`] made.
+    #[must_use]
+    pub fn from_pair(pair: Arc<CertifiedKey>) -> Self {
+        Self(pair)
+    }
+
     pub(super) fn pair(&self) -> Arc<CertifiedKey> {
         Arc::clone(&self.0)
     }

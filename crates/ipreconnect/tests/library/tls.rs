@@ -12,7 +12,7 @@ use ipreconnect::core::origin::Health;
 use ipreconnect::resolve::{DnsSettings, Names, Roots};
 use ipreconnect::socket::register;
 use ipreconnect::tls::{Certificate, ClientIdentity, Session, TlsSettings, Verification};
-use ipreconnect::{Kind, Link, Origin, Store, Surroundings};
+use ipreconnect::{Identity, Kind, Link, Origin, Store, Surroundings};
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
@@ -471,13 +471,15 @@ async fn an_impostor_on_the_preferred_address_gets_nothing_and_the_backup_serves
     }
     let status = origin.status();
     assert_eq!(status.endpoints[0].health, Health::Down);
+    assert_eq!(status.identity, Identity::Impersonated);
     // It is looked at now and then, never once for each client.
     assert!(impostor.accepted.load(Ordering::SeqCst) < 20);
 
     // The right server is back.
     impostor.change(authority.issue(|_| {}).config());
     let back = origin.watch(|status| status.endpoints[0].health == Health::Up);
-    within(30, back).await.unwrap();
+    let status = within(30, back).await.unwrap();
+    assert_eq!(status.identity, Identity::Proven);
 }
 
 #[tokio::test]
@@ -620,6 +622,8 @@ async fn a_changed_key_is_refused_over_restarts_until_it_is_accepted() {
     assert!(
         origin
             .identities()
+            .await
+            .unwrap()
             .iter()
             .any(|seen| seen.acceptance == Acceptance::Refused)
     );

@@ -213,12 +213,6 @@ fn listeners() {
 fn what_is_not_built_yet_says_so() {
     let later = " | leave it out; a later version brings it";
     only(
-        &origin("tls = {}"),
-        &format!(
-            "3:1: `origin.a.tls` is not built yet: this version carries raw TCP and UDP{later}"
-        ),
-    );
-    only(
         &origin("protocol = \"http\""),
         &format!(
             "3:1: `origin.a.protocol` is not built yet: this version carries raw TCP and UDP, and \"http\" is more than that{later}"
@@ -239,8 +233,12 @@ fn what_is_not_built_yet_says_so() {
         &format!("1:3: `access` is not built yet: until it is, only this machine is served{later}"),
     );
     only(
-        &listen("address = \"127.0.0.1:1\"\ntls = {}"),
-        &format!("6:1: `listen.tls` is not built yet: this version carries raw TCP and UDP{later}"),
+        &listen(
+            "address = \"127.0.0.1:1\"\nroute = [{ host = \"a.example\", path = \"/\", origin = \"a\" }]",
+        ),
+        &format!(
+            "6:32: `listen.route.path` is not built yet: it needs HTTP; `host` is there, for clients that speak TLS{later}"
+        ),
     );
     only(
         &origin("balance = \"hash\"\nhash_on = \"path\""),
@@ -423,6 +421,10 @@ fn the_reference_names_exactly_the_keys_that_are_read() {
         let section = match name.as_str() {
             "listen" => "[origin.x]\naddress = \"h:1\"\n[[listen]]\naddress = \"127.0.0.1:1\"\norigin = \"x\"\n".to_owned(),
             "origin.x" => "[origin.x]\naddress = \"h:1\"\n".to_owned(),
+            name if name.starts_with("listen.") => format!(
+                "[origin.x]\naddress = \"h:1\"\n[[listen]]\naddress = \"127.0.0.1:1\"\norigin = \"x\"\n{}\n",
+                part.title
+            ),
             name if name.starts_with("origin.x.") => format!("[origin.x]\naddress = \"h:1\"\n[{name}]\n"),
             name => format!("[{name}]\n"),
         };
@@ -431,7 +433,8 @@ fn the_reference_names_exactly_the_keys_that_are_read() {
         keys.extend(part.later);
         keys.sort_unstable();
         let expected = format!(" | keys here are: {}", keys.join(", "));
-        assert!(told[0].ends_with(&expected), "{}: {told:?}", part.title);
+        let is_told = told.iter().any(|line| line.ends_with(&expected));
+        assert!(is_told, "{}: {told:?}", part.title);
     }
 }
 
