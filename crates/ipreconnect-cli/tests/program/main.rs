@@ -7,3 +7,4 @@ mod desk;
 mod reload;
 mod resolvers;
 mod servers;
+mod tls;

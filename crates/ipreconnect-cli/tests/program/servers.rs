@@ -182,14 +182,14 @@ fn redis_with_blocking_pops_never_looks_frozen_and_a_stopped_one_does() {
 }
 
 /// A cluster in a directory of its own, run by a user that PostgreSQL accepts.
-struct Postgres {
-    directory: tempfile::TempDir,
+pub(crate) struct Postgres {
+    pub(crate) directory: tempfile::TempDir,
     control: PathBuf,
-    port: u16,
+    pub(crate) port: u16,
 }
 
 impl Postgres {
-    fn new(control: PathBuf) -> Self {
+    pub(crate) fn new(control: PathBuf) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let cluster = Self {
             directory,
@@ -211,11 +211,11 @@ impl Postgres {
         cluster
     }
 
-    fn data(&self) -> String {
+    pub(crate) fn data(&self) -> String {
         self.directory.path().join("data").display().to_string()
     }
 
-    fn start(&self) {
+    pub(crate) fn start(&self) {
         let options = format!(
             "-p {} -c listen_addresses=127.0.0.1 -c unix_socket_directories='' -c fsync=off",
             self.port
@@ -233,7 +233,7 @@ impl Postgres {
         ]);
     }
 
-    fn stop(&self, mode: &str) {
+    pub(crate) fn stop(&self, mode: &str) {
         self.run(&["stop", "-s", "-w", "-D", &self.data(), "-m", mode]);
     }
 
@@ -262,7 +262,7 @@ impl Drop for Postgres {
     }
 }
 
-fn is_root() -> bool {
+pub(crate) fn is_root() -> bool {
     rustix::process::geteuid().is_root()
 }
 
