@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 pub(crate) type Need = (&'static str, &'static str);
 
 /// What the tests with real servers talk to.
-const FOR_TESTS: [Need; 10] = [
+const FOR_TESTS: [Need; 13] = [
     ("nginx", "nginx-light"),
     ("redis-server", "redis-server"),
     ("pg_ctl", "postgresql"),
@@ -18,6 +18,9 @@ const FOR_TESTS: [Need; 10] = [
     ("nft", "nftables"),
     ("ip", "iproute2"),
     ("unshare", "util-linux"),
+    ("openssl", "openssl"),
+    ("curl", "curl"),
+    ("pebble", "pebble"),
 ];
 
 /// Installs what the tests with real servers miss.

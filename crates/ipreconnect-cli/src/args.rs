@@ -72,6 +72,11 @@ pub(crate) enum Command {
         after_help = "Examples:\n  ipreconnect identity\n  ipreconnect identity payments\n  ipreconnect identity accept payments\n\nIt exits with 1 while a key waits to be accepted, or a server cannot prove who it is."
     )]
     Identity(IdentityArguments),
+    /// The local authority that `tls = "internal"` uses
+    Ca {
+        #[command(subcommand)]
+        action: CaAction,
+    },
     /// Make the running gateway take its changed configuration
     Reload,
     /// See it work: two built-in origins that are killed, frozen and revived
@@ -117,6 +122,12 @@ pub(crate) struct Run {
     /// Reload when a file of the configuration changes
     #[arg(long)]
     pub(crate) watch: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum CaAction {
+    /// Print its root certificate, for whoever is to trust it
+    Export,
 }
 
 #[derive(Debug, Args)]

@@ -2,6 +2,7 @@
 
 mod admin;
 mod args;
+mod certify;
 mod commands;
 mod config;
 mod demo;
@@ -15,7 +16,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-use args::{Arguments, Command};
+use args::{Arguments, CaAction, Command};
 use demo::{Afterwards, Format};
 use exit::{Exit, Refusal};
 
@@ -46,6 +47,9 @@ fn dispatch(arguments: &Arguments) -> Result<Exit, Refusal> {
         Command::Status(status) => commands::status::status(arguments, status),
         Command::Probe(probe) => commands::probe::probe(arguments, probe),
         Command::Identity(identity) => commands::identity::identity(arguments, identity),
+        Command::Ca {
+            action: CaAction::Export,
+        } => commands::ca::export(arguments),
         Command::Reload => commands::reload::reload(arguments),
         Command::Demo { stay } => {
             let afterwards = if *stay {

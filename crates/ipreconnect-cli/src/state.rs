@@ -194,7 +194,7 @@ impl FileStore {
 
 /// A key as a file's name: what is neither a letter, a digit, a hyphen, an underscore nor a dot within
 /// is written as `%` and two digits, so that no key leaves the directory.
-fn file_name(key: &str) -> String {
+pub(crate) fn file_name(key: &str) -> String {
     let mut name = String::with_capacity(key.len() + 8);
     for byte in key.bytes() {
         match byte {

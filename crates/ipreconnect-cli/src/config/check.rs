@@ -8,7 +8,7 @@ use ipreconnect_proxy::{ClientAuth, ListenAddress, Unmatched};
 use serde::Serialize;
 
 use super::plan::{Plan, RoutePlan};
-use super::tls::ListenTls;
+use super::tls::{ListenTls, Source};
 use crate::admin::view::SCHEMA;
 
 /// A plan as it is shown.
@@ -40,6 +40,7 @@ struct ShownRoute {
 
 #[derive(Clone, Debug, Serialize)]
 struct ShownTls {
+    source: String,
     certificates: Vec<ShownCertificate>,
     clients: &'static str,
 }
@@ -164,6 +165,15 @@ fn show_tls(tls: &ListenTls) -> ShownTls {
     let read = |pair: &super::material::Pair| Certificate::read(pair.0.cert.first()?).ok();
     let certificates = tls.pairs.iter().filter_map(read);
     ShownTls {
+        source: match &tls.source {
+            Source::Files(_) => "files".to_owned(),
+            Source::Internal(_) => {
+                "made by the local authority; `ipreconnect ca export` prints its root".to_owned()
+            }
+            Source::Acme(plan) => {
+                format!("for {}, from {}", plan.names.join(", "), plan.directory)
+            }
+        },
         certificates: certificates
             .map(|certificate| ShownCertificate {
                 names: certificate.names.to_vec(),
@@ -224,6 +234,12 @@ impl Shown {
                 ));
             }
             if let Some(tls) = &listener.tls {
+                if tls.certificates.is_empty() {
+                    text.push_str(&format!(
+                        "  TLS with a certificate {}; {}\n",
+                        tls.source, tls.clients
+                    ));
+                }
                 for one in &tls.certificates {
                     text.push_str(&format!(
                         "  TLS as {}, issued by {}, valid until {}; {}\n",

@@ -64,6 +64,21 @@ pub(crate) fn admin_socket(
     Ok(read_all(&files, environment).plan.gateway.admin)
 }
 
+/// Where the gateway of the configuration at `path` keeps what it keeps.
+pub(crate) fn state_directory(
+    path: Option<&Path>,
+    environment: &Environment,
+) -> Result<PathBuf, Mistakes> {
+    let files = match path {
+        Some(path) => files_of(path)?,
+        None => match find(environment) {
+            Ok(path) => files_of(&path)?,
+            Err(_) => Vec::new(),
+        },
+    };
+    Ok(read_all(&files, environment).plan.gateway.state_dir)
+}
+
 /// How names are resolved by the configuration at `path`, and its origins, as far as they are right.
 /// Without a configuration it is the defaults.
 pub(crate) fn names_and_origins(

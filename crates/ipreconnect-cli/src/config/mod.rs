@@ -27,14 +27,16 @@ mod value;
 pub(crate) use check::show;
 pub(crate) use diff::{Change, diff};
 pub(crate) use environment::Environment;
-pub(crate) use load::{Loaded, admin_socket, from_addresses, load, names_and_origins};
+pub(crate) use load::{
+    Loaded, admin_socket, from_addresses, load, names_and_origins, state_directory,
+};
 pub(crate) use material::Permissions;
 pub(crate) use mistake::{Colour, Mistakes};
 pub(crate) use plan::{ListenPlan, LogFormat, LogLevel, LogPlan, OriginPlan, Plan};
 pub(crate) use reference::reference;
 pub(crate) use refresh::{refreshed, stamps_of_keys};
 pub(crate) use stamps::Stamps;
-pub(crate) use tls::ListenTls;
+pub(crate) use tls::{AcmePlan, Challenge, ListenTls, Source};
 pub(crate) use value::duration;
 
 #[cfg(test)]

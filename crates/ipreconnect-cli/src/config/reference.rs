@@ -353,7 +353,7 @@ pub(super) const PARTS: &[Part] = &[
     },
     Part {
         title: "[listen.tls]",
-        about: "TLS that is opened at the door. The files are read again when they change; one that is no good changes nothing. In a list, what is said once holds for all.",
+        about: "TLS that is opened at the door. `tls = \"internal\"` alone has a local authority in `state_dir` make certificates for the listener's own names. The files are read again when they change; one that is no good changes nothing. In a list, what is said once holds for all.",
         keys: &[
             (
                 "cert",
@@ -376,11 +376,51 @@ pub(super) const PARTS: &[Part] = &[
                 "`\"required\"`",
                 "`required` or `optional`, with `client_ca`",
             ),
+            (
+                "internal",
+                "none",
+                "instead of `cert`: a local authority in `state_dir` makes certificates for the listener's addresses, the hosts of its routes, and these names",
+            ),
+            ("acme", "none", "instead of `cert`: see below"),
             ("min_version", "`\"1.2\"`", "`1.2` or `1.3`"),
             (
                 "alpn",
                 "none",
                 "protocols that are spoken inside, the preferred one first",
+            ),
+        ],
+        later: &[],
+    },
+    Part {
+        title: "[listen.tls.acme]",
+        about: "Certificates from an ACME server (RFC 8555), renewed at two thirds of their time. Account, certificate and key are kept in `state_dir`.",
+        keys: &[
+            ("names", "required", "the names, without wildcards"),
+            (
+                "directory",
+                "Let's Encrypt",
+                "the server's directory, `https://…`",
+            ),
+            ("contact", "none", "e-mail addresses for the account"),
+            (
+                "terms_agreed",
+                "required",
+                "true says that you agree to the server's terms",
+            ),
+            (
+                "challenge",
+                "`\"tls-alpn-01\"`",
+                "`tls-alpn-01`: proven on this listener, which the server reaches at port 443; `http-01`: at `http`, which it reaches at port 80",
+            ),
+            (
+                "http",
+                "`\"0.0.0.0:80\"`",
+                "with `http-01`: where the proof is given, while one is asked for",
+            ),
+            (
+                "ca",
+                "the system's roots",
+                "a PEM file of the only root that the server's own certificate may lead to",
             ),
         ],
         later: &[],

@@ -1,12 +1,13 @@
 //! `[origin.NAME.tls]` and `tls` of `[[listen]]`.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use ipreconnect::core::identity::{KeyId, OnKeyChange};
 use ipreconnect::resolve::Roots;
 use ipreconnect::tls::{ClientIdentity, Opening, TlsSettings, Verification};
-use ipreconnect_proxy::{ClientAuth, MinVersion};
+use ipreconnect_proxy::{ClientAuth, HostPattern, MinVersion};
 use rustls::pki_types::ServerName;
 
 use super::material::{self, Pair, PairFiles, Permissions};
@@ -57,7 +58,43 @@ impl OriginFiles {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Source {
     Files(Vec<PairFiles>),
+    /// A local authority, for the listener's own names and these.
+    Internal(Vec<String>),
+    /// An ACME server.
+    Acme(AcmePlan),
 }
+
+impl Source {
+    fn files(&self) -> &[PairFiles] {
+        match self {
+            Self::Files(files) => files,
+            Self::Internal(_) | Self::Acme(_) => &[],
+        }
+    }
+}
+
+/// How certificates are had from an ACME server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct AcmePlan {
+    pub(crate) names: Vec<String>,
+    pub(crate) directory: String,
+    pub(crate) contact: Vec<String>,
+    pub(crate) challenge: Challenge,
+    /// The only root that the server's own certificate may lead to.
+    pub(crate) ca: Option<PathBuf>,
+}
+
+/// How a name is proven to be ours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Challenge {
+    /// On the listener itself, which the server reaches at port 443.
+    TlsAlpn,
+    /// At this address, which the server reaches at port 80.
+    Http(SocketAddr),
+}
+
+/// The one whose roots everybody trusts.
+const LETS_ENCRYPT: &str = "https://acme-v02.api.letsencrypt.org/directory";
 
 /// TLS of one listener.
 #[derive(Clone, Debug, PartialEq)]
@@ -75,17 +112,15 @@ pub(crate) struct ListenTls {
 impl ListenTls {
     /// Every file, to be watched.
     pub(crate) fn paths(&self) -> impl Iterator<Item = &Path> {
-        let Source::Files(files) = &self.source;
-        let pairs = files.iter().flat_map(PairFiles::paths);
+        let pairs = self.source.files().iter().flat_map(PairFiles::paths);
         self.client_ca.as_deref().into_iter().chain(pairs)
     }
 
     /// The same, with what the files hold now.
     pub(crate) fn read(&self, permissions: Permissions) -> Result<Self, String> {
         let mut new = self.clone();
-        let Source::Files(files) = &self.source;
-        let pairs: Result<Vec<Pair>, String> =
-            files.iter().map(|files| files.read(permissions)).collect();
+        let files = self.source.files().iter();
+        let pairs: Result<Vec<Pair>, String> = files.map(|files| files.read(permissions)).collect();
         new.pairs = pairs?;
         if let Some(ca) = &self.client_ca {
             let ders = material::certificates(ca)?;
@@ -260,22 +295,33 @@ pub(super) fn of_listener(
     }
     let mut common = Common::default();
     let mut files = Vec::with_capacity(fields.len());
+    let mut made = None;
     for one in &fields {
         if !one.is_table() {
-            one.wrong(
-                "must be a table",
-                "tls = { cert = \"site.pem\", key = \"site.key\" }",
-            );
-            return None;
+            let text = one.text()?;
+            one.pick(&text, &[("internal", ())])?;
+            made = Some(Source::Internal(Vec::new()));
+            continue;
         }
         let table = one.table()?;
-        files.push(pair(one, &table, base));
+        match source(&table, base) {
+            Some(source) => made = Some(source?),
+            None => files.push(pair(one, &table, base)),
+        }
         common.read(&table, base);
         table.finish();
     }
     let files: Option<Vec<PairFiles>> = files.into_iter().collect();
+    let files = files?;
+    if made.is_some() && fields.len() > 1 {
+        field.wrong(
+            "cannot mix certificates that are made with others",
+            "give the others a listener of their own",
+        );
+        return None;
+    }
     let empty = ListenTls {
-        source: Source::Files(files?),
+        source: made.unwrap_or(Source::Files(files)),
         client_ca: common.client_ca,
         client_auth: common.client_auth,
         min_version: common.min_version,
@@ -290,6 +336,88 @@ pub(super) fn of_listener(
             None
         }
     }
+}
+
+/// Where certificates that are made come from; the inner `None` is a mistake.
+#[expect(clippy::option_option, reason = "not asked for, wrong, right")]
+fn source(table: &Section<'_>, base: &Path) -> Option<Option<Source>> {
+    if let Some(field) = table.field("internal") {
+        return Some(names(&field).map(Source::Internal));
+    }
+    let acme = table.field("acme")?;
+    Some(acme_plan(&acme, base).map(Source::Acme))
+}
+
+fn names(field: &Field<'_>) -> Option<Vec<String>> {
+    let mut names = Vec::new();
+    for one in field.one_or_many() {
+        let text = one.text()?;
+        match text.parse::<HostPattern>() {
+            Ok(pattern) => names.push(pattern.to_string()),
+            Err(error) => {
+                one.wrong(&format!("cannot be {text:?}: {error}"), "");
+                return None;
+            }
+        }
+    }
+    Some(names)
+}
+
+fn acme_plan(field: &Field<'_>, base: &Path) -> Option<AcmePlan> {
+    let table = field.table()?;
+    let own = table.field("names");
+    let directory = table.text("directory").unwrap_or(LETS_ENCRYPT.to_owned());
+    let contact = table.field("contact");
+    let contact = contact.map(|field| field.one_or_many()).unwrap_or_default();
+    let contact: Vec<String> = contact.iter().filter_map(Field::text).collect();
+    let words = [("tls-alpn-01", false), ("http-01", true)];
+    let by_http = table.choice("challenge", &words).unwrap_or(false);
+    let http = table.field("http");
+    let ca = table.text("ca");
+    let agreed = table.boolean("terms_agreed");
+    table.finish();
+    let Some(own) = own else {
+        field.wrong("needs `names`", "names = [\"shop.example\"]");
+        return None;
+    };
+    let names = names(&own)?;
+    if names.is_empty() || names.iter().any(|name| name.starts_with("*.")) {
+        let hint = "wildcards are proven by DNS records, which is not built";
+        own.wrong("must have names without wildcards", hint);
+        return None;
+    }
+    if agreed != Some(true) {
+        let hint = "read the terms of the ACME server, then write `terms_agreed = true`";
+        field.wrong("needs `terms_agreed = true`", hint);
+        return None;
+    }
+    if !directory.starts_with("https://") {
+        field.wrong("has a `directory` that does not begin with https://", "");
+        return None;
+    }
+    let challenge = match (by_http, http) {
+        (false, None) => Challenge::TlsAlpn,
+        (false, Some(http)) => {
+            http.wrong("goes with `challenge = \"http-01\"` only", "");
+            return None;
+        }
+        (true, None) => Challenge::Http(SocketAddr::from(([0, 0, 0, 0], 80))),
+        (true, Some(http)) => {
+            let text = http.text()?;
+            let address = text.parse().ok();
+            if address.is_none() {
+                http.wrong(&format!("cannot be {text:?}"), "http = \"0.0.0.0:80\"");
+            }
+            Challenge::Http(address?)
+        }
+    };
+    Some(AcmePlan {
+        names,
+        directory,
+        contact,
+        challenge,
+        ca: ca.map(|ca| base.join(ca)),
+    })
 }
 
 fn pair(field: &Field<'_>, table: &Section<'_>, base: &Path) -> Option<PairFiles> {

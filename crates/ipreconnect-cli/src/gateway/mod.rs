@@ -49,7 +49,7 @@ impl Running {
             Gateway::start(settings).map_err(|error| cannot("start the workers", &error))?;
         let running = Self {
             board: Board::new(gateway),
-            doors: Doors::default(),
+            doors: Doors::new(plan.gateway.state_dir.clone()),
             surroundings: Surroundings::with_names(control.handle(), names),
             resolver,
             control,
@@ -163,6 +163,7 @@ impl Running {
             }
             Change::ListenerRemoved(name) => {
                 self.board.with_gateway(|gateway| gateway.close(name));
+                self.doors.forget(name);
             }
             Change::DnsChanged => self.surroundings.names().reconfigure(new.dns.clone()),
             Change::OriginAdded(_)
@@ -193,7 +194,10 @@ impl Running {
         };
         let origin = self.board.origin(&listener.origin);
         if let (Some(origin), Some(plan)) = (origin, new.origins.get(&listener.origin)) {
-            match self.doors.door(new, name, listener, &self.board) {
+            match self
+                .doors
+                .door(new, name, listener, &self.board, self.resolver.handle())
+            {
                 Ok(door) => {
                     self.board
                         .with_gateway(|gateway| gateway.reroute(name, origin, plan.streams, door));
@@ -218,7 +222,10 @@ impl Running {
             // A plan never names an origin that it does not have.
             return Ok(());
         };
-        let door = self.doors.door(plan, name, listener, &self.board)?;
+        let runtime = self.resolver.handle();
+        let door = self
+            .doors
+            .door(plan, name, listener, &self.board, runtime)?;
         let opened = self.board.with_gateway(|gateway| {
             gateway.listen(name, &listener.addresses, origin, behind.streams, door)
         });
