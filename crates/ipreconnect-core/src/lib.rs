@@ -22,6 +22,7 @@ pub mod origin;
 pub mod path;
 pub mod policy;
 pub mod race;
+pub mod warm;
 pub mod watchdog;
 
 /// Where the time of a test begins; all that follows is virtual.

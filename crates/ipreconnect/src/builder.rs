@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 use crate::clock;
 use crate::driver::Driver;
 use crate::error::{Error, Kind};
-use crate::origin::Origin;
+use crate::origin::{Origin, Tasks};
 use crate::settings::OriginSettings;
 use crate::shared::Shared;
 use crate::snapshot::Snapshot;
@@ -19,6 +19,7 @@ use crate::surroundings::Surroundings;
 use crate::target::Target;
 use crate::task::Task;
 use crate::tls::TlsSettings;
+use crate::warm;
 
 /// Facts that may wait for the driver.
 const INBOX: usize = 1024;
@@ -32,6 +33,7 @@ pub struct Builder {
     balance: Option<Policy>,
     surroundings: Option<Surroundings>,
     tls: Option<TlsSettings>,
+    warm: usize,
     seed: Option<u64>,
 }
 
@@ -46,6 +48,7 @@ impl Origin {
             balance: None,
             surroundings: None,
             tls: None,
+            warm: 0,
             seed: None,
         }
     }
@@ -94,6 +97,14 @@ impl Builder {
         self
     }
 
+    /// Keeps so many connections ready on the preferred endpoint, and as many on the first backup; none
+    /// unless set. Who connects takes one of them.
+    #[must_use]
+    pub fn warm(mut self, connections: usize) -> Self {
+        self.warm = connections;
+        self
+    }
+
     /// Shares the watch on the machine's network with other origins.
     #[must_use]
     pub fn surroundings(mut self, surroundings: &Surroundings) -> Self {
@@ -137,6 +148,7 @@ impl Builder {
                 place.priority = 0;
             }
         }
+        settings.warm.connections = self.warm;
         if self.tls.is_some() {
             settings.tls = self.tls;
             settings.supervisor.check = Check::Proof;
@@ -173,8 +185,15 @@ fn start(
         surroundings.enter(),
         seed,
     );
-    let driver = Arc::new(Task::spawn(runtime, "origin driver", driver.run()));
-    Origin { shared, driver }
+    let keeper = warm::keep(Arc::clone(&shared));
+    let tasks = Tasks {
+        driver: Task::spawn(runtime, "origin driver", driver.run()),
+        _keeper: Task::spawn(runtime, "warm connections", keeper),
+    };
+    Origin {
+        shared,
+        tasks: Arc::new(tasks),
+    }
 }
 
 /// The standard library's own source of randomness, as it seeds hash maps.

@@ -49,6 +49,7 @@ mod target;
 mod task;
 pub mod tls;
 mod waiters;
+mod warm;
 mod way;
 
 pub use builder::Builder;
@@ -59,7 +60,7 @@ pub use link::{Link, Parts};
 pub use meter::{Meter, Usage, closings};
 pub use origin::Origin;
 pub use reconnecting::Reconnecting;
-pub use settings::{HoldSettings, OriginSettings, Place};
+pub use settings::{HoldSettings, OriginSettings, Place, WarmSettings};
 pub use snapshot::Snapshot;
 pub use status::{EndpointStatus, Identity, Status};
 pub use store::Store;

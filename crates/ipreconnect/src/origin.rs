@@ -1,11 +1,12 @@
 //! One origin: connect to it, watch it, wait for it.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use ipreconnect_core::failure::{Cause, Failure};
 use ipreconnect_core::identity::Sighting;
-use ipreconnect_core::origin::{Event, Health, Phase};
+use ipreconnect_core::origin::{EndpointView, Event, Health, Phase};
 
 use tokio::sync::watch;
 
@@ -20,9 +21,12 @@ use crate::reconnecting::Reconnecting;
 use crate::settings::OriginSettings;
 use crate::shared::{Fact, Life, Shared, connector};
 use crate::snapshot::Snapshot;
+use crate::socket::Socket;
 use crate::status::Status;
 use crate::task::Task;
+use crate::tls::Connector;
 use crate::waiters::{Refused, Ticket, Word};
+use crate::warm::Opened;
 
 /// Proves a connection before it is used: returns what it made of it, or why it cannot be.
 pub(crate) type Prove<'a, T> = dyn Fn(Link) -> Boxed<'a, Result<T, Failure>> + Send + Sync + 'a;
@@ -31,8 +35,16 @@ pub(crate) type Prove<'a, T> = dyn Fn(Link) -> Boxed<'a, Result<T, Failure>> + S
 #[derive(Clone, Debug)]
 pub struct Origin {
     pub(crate) shared: Arc<Shared>,
-    /// Ends the driver with the last clone of the origin.
-    pub(crate) driver: Arc<Task>,
+    /// Ends with the last clone of the origin.
+    pub(crate) tasks: Arc<Tasks>,
+}
+
+/// What works for an origin.
+#[derive(Debug)]
+pub(crate) struct Tasks {
+    pub(crate) driver: Task,
+    /// Keeps connections ready; ends by itself when the origin is closed.
+    pub(crate) _keeper: Task,
 }
 
 impl Origin {
@@ -108,6 +120,7 @@ impl Origin {
             self.shared.waiters.len(),
             self.shared.tls.load().as_deref(),
             self.shared.identities.is_alarming(),
+            &self.shared.warm,
         )
     }
 
@@ -168,6 +181,7 @@ impl Origin {
         if before.tls != settings.tls || before.places != settings.places {
             self.shared.tls.store(connector(&settings));
         }
+        self.shared.warm.changed.notify_one();
         self.order(Fact::Reconfigure(Box::new(settings))).await
     }
 
@@ -181,7 +195,7 @@ impl Origin {
     pub fn close(&self) {
         self.shared.waiters.close();
         self.shared.life.send_replace(Life::Closed);
-        self.driver.abort_handle().abort();
+        self.tasks.driver.abort_handle().abort();
     }
 
     /// Tells what the carrier of a link saw of it.
@@ -257,12 +271,14 @@ impl Origin {
         let dialer = Dialer {
             source: settings.source,
         };
+        let warm_took = AtomicU64::new(0);
         let mut field = Field {
             shared: &self.shared,
             chooser,
             hash,
             seen: Arc::clone(snapshot),
             life: None,
+            warm_took: &warm_took,
         };
         let order = chooser.order(snapshot, hash);
         let tls = self.shared.tls.load_full();
@@ -272,16 +288,29 @@ impl Origin {
             settings.supervisor.connect_timeout,
             &mut field,
             |runner| {
-                let tls = tls.clone();
+                let (tls, warm_took) = (tls.clone(), &warm_took);
                 Box::pin(async move {
                     let endpoint = runner.endpoint();
-                    let socket = dialer.connect(&endpoint.address).await?;
-                    let tls = match &tls {
-                        Some(connector) => {
-                            let (entry, address) = (endpoint.entry, &endpoint.address);
-                            Some(self.shared.open(connector, &socket, entry, address).await?)
+                    let (entry, address) = (endpoint.entry, &endpoint.address);
+                    let (socket, tls) = match self.warm(endpoint, tls.as_ref()).await {
+                        Some((socket, opened)) => {
+                            let took = u64::try_from(opened.took.as_micros());
+                            warm_took.store(took.unwrap_or(u64::MAX).max(1), Relaxed);
+                            (socket, opened.tls)
                         }
-                        None => None,
+                        None => {
+                            warm_took.store(0, Relaxed);
+                            let socket = dialer.connect(address).await?;
+                            let session = match &tls {
+                                Some(connector) => {
+                                    let opened =
+                                        self.shared.open(connector, &socket, entry, address);
+                                    Some(opened.await?.0)
+                                }
+                                None => None,
+                            };
+                            (socket, session)
+                        }
                     };
                     let meter = runner.meter().cloned().unwrap_or_default();
                     let usage = Usage::begin(&meter);
@@ -291,6 +320,27 @@ impl Origin {
             },
         )
         .await
+    }
+
+    /// A connection that was kept ready and still is what it has to be.
+    async fn warm(
+        &self,
+        endpoint: &EndpointView,
+        connector: Option<&Arc<Connector>>,
+    ) -> Option<(Socket, Opened)> {
+        if self.shared.settings.load().warm.connections == 0 {
+            return None;
+        }
+        let (socket, opened) = self.shared.warm.take(endpoint.id, connector)?;
+        if let (Some(connector), Some(proof)) = (connector, opened.proof()) {
+            let admitted = self.shared.admit(connector, proof, &endpoint.address);
+            if admitted.await.is_err() {
+                // A fresh one tells why.
+                let _ = rustix::net::shutdown(socket.get_ref(), rustix::net::Shutdown::Both);
+                return None;
+            }
+        }
+        Some((socket, opened))
     }
 
     /// Waits for the driver's word, or for the end of patience.
@@ -348,6 +398,8 @@ struct Field<'a> {
     seen: Arc<Snapshot>,
     /// Most races end before anybody waits for arrivals.
     life: Option<watch::Receiver<Life>>,
+    /// Microseconds that the connection had taken, if it was one that was kept ready; else 0.
+    warm_took: &'a AtomicU64,
 }
 
 impl Course for Field<'_> {
@@ -371,6 +423,11 @@ impl Course for Field<'_> {
 
     fn proven(&self, runner: &Runner, took: Duration) {
         let endpoint = runner.endpoint();
+        // One that was ready took nothing now, and says nothing of the path now.
+        let took = match self.warm_took.load(Relaxed) {
+            0 => took,
+            micros => Duration::from_micros(micros),
+        };
         // What is known already need not be told again and again.
         if let Some(meter) = runner.meter() {
             let now = clock::now();

@@ -81,7 +81,7 @@ pub(crate) async fn proof(
         let socket = dialer.connect(address).await?;
         let connector = shared.tls.load_full();
         let session = match &connector {
-            Some(connector) => Some(shared.open(connector, &socket, entry, address).await?),
+            Some(connector) => Some(shared.open(connector, &socket, entry, address).await?.0),
             None => None,
         };
         Ok((socket, session))

@@ -32,6 +32,15 @@ pub struct HoldSettings {
     pub clients: usize,
 }
 
+/// Connections that are kept ready, on the preferred endpoint and on the first backup.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WarmSettings {
+    /// How many for each of the two.
+    pub connections: usize,
+    /// How long one is kept; less, where the origin was seen to close it before.
+    pub idle: Duration,
+}
+
 /// Settings of one [`Origin`](crate::Origin).
 #[derive(Clone, Debug, PartialEq)]
 pub struct OriginSettings {
@@ -51,6 +60,8 @@ pub struct OriginSettings {
     pub addresses: AddressPolicy,
     /// How servers prove who they are; none, if they cannot.
     pub tls: Option<TlsSettings>,
+    /// Connections that are kept ready.
+    pub warm: WarmSettings,
 }
 
 impl OriginSettings {
@@ -90,6 +101,10 @@ impl OriginSettings {
             source: None,
             addresses: AddressPolicy::default(),
             tls: None,
+            warm: WarmSettings {
+                connections: 0,
+                idle: Duration::from_secs(60),
+            },
         }
     }
 

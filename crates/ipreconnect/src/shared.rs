@@ -15,8 +15,9 @@ use crate::settings::OriginSettings;
 use crate::snapshot::Snapshot;
 use crate::socket::Socket;
 use crate::store::Store;
-use crate::tls::{Connector, Session};
+use crate::tls::{Connector, Proof, Session};
 use crate::waiters::Waiters;
+use crate::warm::Warm;
 
 /// What reaches a driver from outside.
 #[derive(Debug)]
@@ -37,6 +38,7 @@ pub(crate) struct Shared {
     /// How its servers prove who they are; none, if they cannot.
     pub(crate) tls: ArcSwapOption<Connector>,
     pub(crate) identities: Arc<Identities>,
+    pub(crate) warm: Arc<Warm>,
 }
 
 /// What those who watch an origin wake up for.
@@ -60,6 +62,7 @@ impl Shared {
         Self {
             tls: ArcSwapOption::new(connector(&settings)),
             identities: Identities::new(&name, store),
+            warm: Arc::default(),
             name,
             waiters: Waiters::default(),
             snapshot: ArcSwap::from_pointee(snapshot),
@@ -88,17 +91,27 @@ impl Shared {
         socket: &Socket,
         entry: EntryId,
         address: &Address,
-    ) -> Result<Box<Session>, Failure> {
+    ) -> Result<(Box<Session>, Proof), Failure> {
         let (session, proof) = connector.handshake(socket, entry).await?;
+        self.admit(connector, &proof, address).await?;
+        Ok((session, proof))
+    }
+
+    /// Whether a server that verified may be used, by all that is known of the origin's servers.
+    ///
+    /// Cancel safety: nothing is lost.
+    pub(crate) async fn admit(
+        &self,
+        connector: &Connector,
+        proof: &Proof,
+        address: &Address,
+    ) -> Result<(), Failure> {
         let policy = connector.settings().on_key_change;
         let snapshot = self.snapshot.load();
         let mut names = snapshot.names().iter();
         let name = names.find(|name| *name.name == *proof.entry);
         let dnssec = name.map_or(Security::Unchecked, |name| name.security);
-        self.identities
-            .admit(&proof, address, dnssec, policy)
-            .await?;
-        Ok(session)
+        self.identities.admit(proof, address, dnssec, policy).await
     }
 
     /// Tells the driver; a fact that finds the inbox full is dropped, since the same kind of fact

@@ -12,6 +12,7 @@ use ipreconnect_core::origin::{EndpointView, Health, Phase};
 use crate::resolve::NameStatus;
 use crate::snapshot::Snapshot;
 use crate::tls::{Connector, Verification};
+use crate::warm::Warm;
 
 /// The state of one origin at one moment.
 #[derive(Clone, Debug)]
@@ -113,6 +114,8 @@ pub struct EndpointStatus {
     pub failure: Option<Failure>,
     /// The smoothed time to connect.
     pub latency: Option<Duration>,
+    /// Connections that are ready for whoever comes next.
+    pub warm: usize,
     /// Links open now.
     pub open: u32,
     /// Links opened since it is known.
@@ -128,6 +131,7 @@ impl Status {
         waiting: u32,
         tls: Option<&Connector>,
         alarming: bool,
+        warm: &Warm,
     ) -> Self {
         let view = snapshot.view();
         Self {
@@ -152,6 +156,7 @@ impl Status {
                         Address::Udp(_) => None,
                         Address::Tcp(_) | Address::Unix(_) => endpoint.latency,
                     },
+                    warm: warm.count(endpoint.id),
                     open: meter.open(),
                     served: meter.served(),
                     failed_here: meter.failed_here(),

@@ -129,6 +129,8 @@ pub(crate) struct EndpointView {
     pub(crate) takes_work: bool,
     /// The smoothed time to connect, in microseconds.
     pub(crate) connect_us: Option<u64>,
+    /// Connections that are ready for whoever comes next.
+    pub(crate) warm: usize,
     /// Links open now.
     pub(crate) open: u32,
     /// Links opened so far.

@@ -162,8 +162,12 @@ fn show_origin(paint: &Paint, origin: &OriginView) -> String {
         let connect = endpoint.connect_us.map_or_else(String::new, |micros| {
             format!("  connects in {}", millis(micros))
         });
+        let warm = match endpoint.warm {
+            0 => String::new(),
+            count => format!(", {count} ready"),
+        };
         text.push_str(&format!(
-            "  {} {:<28} {:<10} {:<7} for {:<8} {} open, {} served{connect}\n",
+            "  {} {:<28} {:<10} {:<7} for {:<8} {} open, {} served{warm}{connect}\n",
             if endpoint.takes_work { "▶" } else { " " },
             endpoint.address,
             role,

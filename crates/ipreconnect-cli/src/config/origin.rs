@@ -63,11 +63,11 @@ pub(crate) fn read(
     );
     health(&section, &mut settings, transport);
     reconnect(&section, &mut settings);
+    pool(&section, &mut settings, transport);
     let half_close = hold(&section, &mut settings.hold, transport);
     let timeouts = timeouts(&section, transport);
     for (key, why) in [
         ("retry", "retries need a protocol with requests"),
-        ("pool", "warm connections come with TLS"),
         ("on", "hooks come with the operator's view"),
     ] {
         section.unbuilt(key, why);
@@ -512,6 +512,24 @@ fn reconnect(section: &Section<'_>, settings: &mut OriginSettings) {
             place.unwrap_or(&field).wrong(&why, "");
         }
     }
+}
+
+/// Connections of one endpoint that are kept ready.
+const WARM: u64 = 1000;
+
+fn pool(section: &Section<'_>, settings: &mut OriginSettings, transport: Transport) {
+    let Some(table) = section.table("pool") else {
+        return;
+    };
+    not_of_udp(&table, "warm", transport);
+    if let Some(count) = table.integer("warm", 0..=WARM) {
+        settings.warm.connections = usize::try_from(count).unwrap_or_default();
+    }
+    if let Some(idle) = table.duration("idle") {
+        settings.warm.idle = idle;
+    }
+    table.unbuilt("max", "a limit for each endpoint comes with HTTP");
+    table.finish();
 }
 
 fn hold(section: &Section<'_>, hold: &mut HoldSettings, transport: Transport) -> HalfClose {

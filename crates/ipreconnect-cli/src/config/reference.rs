@@ -133,13 +133,31 @@ pub(super) const PARTS: &[Part] = &[
             ("health", "", "see below"),
             ("reconnect", "", "see below"),
             ("hold", "", "see below"),
+            ("pool", "", "see below"),
             (
                 "tls",
                 "none",
                 "see below; present means TLS, and an address written `tls://host:port` does too",
             ),
         ],
-        later: &["retry", "pool", "on"],
+        later: &["retry", "on"],
+    },
+    Part {
+        title: "[origin.NAME.pool]",
+        about: "Connections that are kept ready: dialled, inside TLS where the origin has it, and proven. Who comes takes one of them.",
+        keys: &[
+            (
+                "warm",
+                "`0`",
+                "how many, on the preferred endpoint, and as many on the first backup. Some servers count or close connections that say nothing",
+            ),
+            (
+                "idle",
+                "`\"60s\"`",
+                "how long one is kept; less, where the origin was seen to close it before",
+            ),
+        ],
+        later: &["max"],
     },
     Part {
         title: "[origin.NAME.tls]",

@@ -9,6 +9,7 @@ use ipreconnect::resolve::Roots;
 use ipreconnect::tls::{ClientIdentity, Opening, TlsSettings, Verification};
 use ipreconnect_proxy::{ClientAuth, HostPattern, MinVersion};
 use rustls::pki_types::ServerName;
+use toml::de::DeValue;
 
 use super::material::{self, Pair, PairFiles, Permissions};
 use super::section::{Field, Section};
@@ -298,6 +299,11 @@ pub(super) fn of_listener(
     let mut made = None;
     for one in &fields {
         if !one.is_table() {
+            if !matches!(one.value.get_ref(), DeValue::String(_)) {
+                let hint = "tls = { cert = \"site.pem\", key = \"site.key\" }";
+                one.wrong("must be a table, or \"internal\"", hint);
+                return None;
+            }
             let text = one.text()?;
             one.pick(&text, &[("internal", ())])?;
             made = Some(Source::Internal(Vec::new()));

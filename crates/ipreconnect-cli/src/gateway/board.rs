@@ -216,6 +216,7 @@ fn show_endpoints(endpoints: &[EndpointStatus]) -> Vec<EndpointView> {
             connect_us: endpoint
                 .latency
                 .map(|latency| u64::try_from(latency.as_micros()).unwrap_or(u64::MAX)),
+            warm: endpoint.warm,
             open: endpoint.open,
             served: endpoint.served,
             failed_here: endpoint.failed_here,

@@ -616,7 +616,7 @@ fn what_is_no_handshake_ends_in_time_and_hinders_nobody() {
         closed = slow.write_all(&[byte]).is_err();
         slow.set_read_timeout(Some(Duration::from_millis(1000)))
             .unwrap();
-        closed |= matches!(slow.read(&mut [0; 64]), Ok(_));
+        closed |= slow.read(&mut [0; 64]).is_ok();
         if closed {
             break;
         }

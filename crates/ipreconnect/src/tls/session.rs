@@ -182,6 +182,15 @@ impl Session {
         self.state().handshake_kind() == Some(HandshakeKind::Resumed)
     }
 
+    /// Keeps plaintext that came already for whoever reads first.
+    pub(crate) fn keep_early(&mut self, bytes: Vec<u8>) {
+        if self.early.is_empty() {
+            self.early = bytes;
+        } else {
+            self.early.extend(bytes);
+        }
+    }
+
     /// Makes the handshake.
     ///
     /// # Errors

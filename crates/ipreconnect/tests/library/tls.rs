@@ -8,11 +8,11 @@ use std::time::Duration;
 
 use ipreconnect::core::failure::Cause;
 use ipreconnect::core::identity::{Acceptance, KeyId, OnKeyChange, Sighting};
-use ipreconnect::core::origin::Health;
+use ipreconnect::core::origin::{Check, Health};
 use ipreconnect::resolve::{DnsSettings, Names, Roots};
 use ipreconnect::socket::register;
 use ipreconnect::tls::{Certificate, ClientIdentity, Session, TlsSettings, Verification};
-use ipreconnect::{Identity, Kind, Link, Origin, Store, Surroundings};
+use ipreconnect::{Identity, Kind, Link, Origin, OriginSettings, Store, Surroundings, Target};
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
@@ -103,6 +103,8 @@ struct Server {
     config: Arc<Mutex<Arc<ServerConfig>>>,
     accepted: Arc<AtomicUsize>,
     resumed: Arc<AtomicUsize>,
+    /// After how long an idle connection is closed.
+    idle: Arc<Mutex<Duration>>,
     task: JoinHandle<()>,
 }
 
@@ -119,17 +121,15 @@ impl Server {
         let config = Arc::new(Mutex::new(Arc::new(config)));
         let (accepted, resumed) = (Arc::<AtomicUsize>::default(), Arc::<AtomicUsize>::default());
         let (shared, taken, again) = (Arc::clone(&config), accepted.clone(), resumed.clone());
+        let idle = Arc::new(Mutex::new(Duration::from_secs(3600)));
+        let limit = Arc::clone(&idle);
         let task = tokio::spawn(async move {
             loop {
                 let (stream, _) = listener.accept().await.unwrap();
                 taken.fetch_add(1, Ordering::SeqCst);
                 let config = Arc::clone(&shared.lock().unwrap());
-                tokio::spawn(serve(
-                    name,
-                    config,
-                    stream.into_std().unwrap(),
-                    again.clone(),
-                ));
+                let (stream, idle) = (stream.into_std().unwrap(), *limit.lock().unwrap());
+                tokio::spawn(serve(name, config, stream, again.clone(), idle));
             }
         });
         Self {
@@ -137,6 +137,7 @@ impl Server {
             config,
             accepted,
             resumed,
+            idle,
             task,
         }
     }
@@ -151,6 +152,7 @@ async fn serve(
     config: Arc<ServerConfig>,
     stream: std::net::TcpStream,
     resumed: Arc<AtomicUsize>,
+    idle: Duration,
 ) {
     let socket = register(stream.into()).unwrap();
     let mut session = Session::server(config).unwrap();
@@ -653,4 +655,134 @@ async fn a_changed_key_is_refused_over_restarts_until_it_is_accepted() {
                 .all(|one| one.acceptance == Acceptance::Accepted)
         })
         .await;
+}
+
+/// An origin that keeps some connections ready, and is seldom looked at otherwise.
+fn warm(addresses: &[SocketAddr], tls: Option<TlsSettings>, connections: usize) -> Origin {
+    let targets = addresses.iter().map(|address| Target::from(*address));
+    let mut settings = OriginSettings::new(targets);
+    settings.warm.connections = connections;
+    settings.supervisor.interval = Duration::from_secs(600);
+    if tls.is_some() {
+        settings.supervisor.check = Check::Proof;
+    }
+    settings.tls = tls;
+    let handle = Handle::current();
+    Origin::start("warm", settings, &Surroundings::watch(&handle), &handle)
+}
+
+async fn ready(origin: &Origin, counts: &[usize]) {
+    let wait = async {
+        loop {
+            let endpoints = origin.status().endpoints;
+            let found: Vec<usize> = endpoints.iter().map(|endpoint| endpoint.warm).collect();
+            if found == counts {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    within(10, wait).await;
+}
+
+#[tokio::test]
+async fn connections_are_ready_on_the_preferred_endpoint_and_the_first_backup() {
+    let authority = Authority::new("Test CA");
+    let mut servers = Vec::new();
+    for name in ["blue", "green", "red"] {
+        servers.push(Server::start(name, authority.issue(|_| {}).config()).await);
+    }
+    let addresses: Vec<SocketAddr> = servers.iter().map(|server| server.address).collect();
+    let origin = warm(&addresses, Some(authority.trusted()), 3);
+    ready(&origin, &[3, 3, 0]).await;
+
+    let before = servers[0].accepted.load(Ordering::SeqCst);
+    let mut links = Vec::new();
+    for _ in 0..3 {
+        links.push(within(10, origin.connect()).await.unwrap());
+    }
+    for link in &mut links {
+        assert_eq!(ask(link).await.unwrap(), "blue");
+    }
+    // They were replaced, and not made when they were asked for.
+    ready(&origin, &[3, 3, 0]).await;
+    assert_eq!(servers[0].accepted.load(Ordering::SeqCst), before + 3);
+    assert_eq!(origin.status().endpoints[0].open, 3);
+
+    // The backup's are there when the preferred endpoint dies.
+    let before = servers[1].accepted.load(Ordering::SeqCst);
+    drop(servers.remove(0));
+    let mut link = within(10, origin.connect()).await.unwrap();
+    while ask(&mut link).await.is_err() {
+        link = within(10, origin.connect()).await.unwrap();
+    }
+    assert!(servers[0].accepted.load(Ordering::SeqCst) <= before + 6);
+    origin.close();
+    ready(&origin, &[0, 0, 0]).await;
+}
+
+#[tokio::test]
+async fn raw_connections_are_kept_ready_too_and_an_end_is_noticed() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let origin = warm(&[listener.local_addr().unwrap()], None, 2);
+    let mut accepted = Vec::new();
+    while accepted.len() < 2 {
+        let (mut stream, _) = within(10, listener.accept()).await.unwrap();
+        // A server that speaks first.
+        stream.write_all(b"hello\n").await.unwrap();
+        accepted.push(stream);
+    }
+    ready(&origin, &[2]).await;
+    // Both are closed; nobody is given one of them.
+    accepted.clear();
+    let server = tokio::spawn(async move {
+        let mut kept = Vec::new();
+        loop {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            stream.write_all(b"again\n").await.unwrap();
+            kept.push(stream);
+        }
+    });
+    for _ in 0..10 {
+        let mut link = within(10, origin.connect()).await.unwrap();
+        let mut greeting = [0; 6];
+        within(5, link.read_exact(&mut greeting)).await.unwrap();
+        assert_eq!(&greeting, b"again\n");
+    }
+    server.abort();
+}
+
+#[tokio::test]
+async fn the_limit_of_an_origin_is_learned_and_nobody_gets_what_it_closes() {
+    let authority = Authority::new("Test CA");
+    let server = Server::start("blue", authority.issue(|_| {}).config()).await;
+    *server.idle.lock().unwrap() = Duration::from_millis(1300);
+    let origin = warm(&[server.address], Some(authority.trusted()), 1);
+    ready(&origin, &[1]).await;
+    let end = std::time::Instant::now() + Duration::from_secs(8);
+    let mut asked = 0;
+    while std::time::Instant::now() < end {
+        tokio::time::sleep(Duration::from_millis(400)).await;
+        let mut link = within(10, origin.connect()).await.unwrap();
+        assert_eq!(ask(&mut link).await.unwrap(), "blue");
+        asked += 1;
+    }
+    assert!(asked > 5);
+}
+
+#[tokio::test]
+async fn what_was_ready_by_other_settings_is_used_by_nobody() {
+    let authority = Authority::new("Test CA");
+    let server = Server::start("blue", authority.issue(|_| {}).config()).await;
+    let origin = warm(&[server.address], Some(authority.trusted()), 2);
+    ready(&origin, &[2]).await;
+    let mut settings = (*origin.settings()).clone();
+    settings.hold.patience = Duration::from_millis(300);
+    settings.tls = Some(TlsSettings {
+        pins: [KeyId([7; 32])].into(),
+        ..authority.trusted()
+    });
+    origin.reconfigure(settings).await.unwrap();
+    let error = within(10, origin.connect()).await.unwrap_err();
+    assert_eq!(error.failure().unwrap().cause, Cause::WrongPin);
 }
