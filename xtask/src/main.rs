@@ -17,6 +17,8 @@ cargo xtask bench recovery [--rounds N] [--only NAME]... [--current-peers]
                              builds of the peers instead of the system's
 cargo xtask bench l4 [--rounds N] [--only NAME]... [--current-peers]
                              what it costs to carry raw TCP and UDP; NAME is a task or a proxy
+cargo xtask bench tls [--rounds N] [--only NAME]... [--current-peers]
+                             what TLS costs at the door, and what it takes to the first byte
 cargo xtask fuzz [--seconds N] [TARGET]...
                              the fuzz targets, a minute each unless told
 cargo xtask help             this";
@@ -35,7 +37,18 @@ fn main() -> ExitCode {
         ["bench-round", order] => bench::round::run(order),
         ["bench-l4-round", order] => bench::l4::round(order),
         ["l4-origin", "--port", port, "--burst", burst] => bench::l4::server::run(port, burst),
-        ["origin", "--address", address, "--name", name] => bench::origin::run(address, name),
+        ["origin", "--address", address, "--name", name] => bench::origin::run(address, name, None),
+        [
+            "origin",
+            "--address",
+            address,
+            "--name",
+            name,
+            "--tls",
+            papers,
+        ] => bench::origin::run(address, name, Some(papers)),
+        ["bench", "tls", arguments @ ..] => bench::tls(arguments),
+        ["bench-tls-round", order] => bench::tls::round(order),
         [] | ["help" | "--help" | "-h"] => {
             println!("{HELP}");
             ExitCode::SUCCESS

@@ -67,9 +67,10 @@ impl Fault {
     /// It is complete when this returns.
     pub(crate) fn strike(&mut self) -> io::Result<()> {
         match self.scenario {
-            Scenario::CrashWithBackup | Scenario::CrashAndReturn | Scenario::ResolverSilent => {
-                self.origin.kill()
-            }
+            Scenario::CrashWithBackup
+            | Scenario::TlsCrashWithBackup
+            | Scenario::CrashAndReturn
+            | Scenario::ResolverSilent => self.origin.kill(),
             Scenario::NameMoves => {
                 self.move_name();
                 Ok(())
@@ -93,6 +94,7 @@ impl Fault {
             }
             Scenario::Frozen => self.origin.go_on(),
             Scenario::CrashWithBackup
+            | Scenario::TlsCrashWithBackup
             | Scenario::SilentOnInput
             | Scenario::SilentOnOutput
             | Scenario::NameMoves

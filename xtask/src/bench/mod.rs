@@ -8,6 +8,7 @@ pub(crate) mod l4;
 mod machine;
 mod namespace;
 pub(crate) mod origin;
+mod papers;
 mod peers;
 mod process;
 mod proxy;
@@ -15,6 +16,7 @@ mod recovery;
 pub(crate) mod round;
 mod scenario;
 mod sight;
+pub(crate) mod tls;
 mod wish;
 
 use std::process::ExitCode;
@@ -22,6 +24,11 @@ use std::process::ExitCode;
 /// `cargo xtask bench recovery`.
 pub(crate) fn recovery(arguments: &[&str]) -> ExitCode {
     frame::measure::<scenario::Scenario>(arguments)
+}
+
+/// `cargo xtask bench tls`.
+pub(crate) fn tls(arguments: &[&str]) -> ExitCode {
+    frame::measure::<tls::Task>(arguments)
 }
 
 /// `cargo xtask bench l4`.

@@ -2,10 +2,14 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::process::ExitCode;
 
-use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
-use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWrite, AsyncWriteExt, BufReader};
+use tokio::net::{TcpListener, TcpSocket};
+use tokio_rustls::TlsAcceptor;
+
+use super::papers;
 
 /// What an origin prints when it listens.
 pub(crate) const READY: &str = "ready";
@@ -15,7 +19,8 @@ pub(crate) const READY: &str = "ready";
 pub(super) const BACKLOG: u32 = 32_768;
 
 /// Answers `NAME line` to the line of each connection, and closes it; for ever.
-pub(crate) fn run(address: &str, name: &str) -> ExitCode {
+/// Inside TLS, if the papers for it are in a directory.
+pub(crate) fn run(address: &str, name: &str, papers: Option<&str>) -> ExitCode {
     let Ok(address) = address.parse() else {
         eprintln!("error: {address} is no address");
         return ExitCode::from(2);
@@ -23,7 +28,15 @@ pub(crate) fn run(address: &str, name: &str) -> ExitCode {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build();
-    match runtime.and_then(|runtime| runtime.block_on(serve(address, name))) {
+    let acceptor = match papers.map(|papers| papers::server(Path::new(papers))) {
+        Some(Ok(config)) => Some(TlsAcceptor::from(config)),
+        Some(Err(error)) => {
+            eprintln!("error: the papers of the origin on {address}: {error}");
+            return ExitCode::FAILURE;
+        }
+        None => None,
+    };
+    match runtime.and_then(|runtime| runtime.block_on(serve(address, name, acceptor))) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: the origin on {address} ended: {error}");
@@ -32,15 +45,20 @@ pub(crate) fn run(address: &str, name: &str) -> ExitCode {
     }
 }
 
-async fn serve(address: SocketAddr, name: &str) -> io::Result<()> {
+async fn serve(address: SocketAddr, name: &str, acceptor: Option<TlsAcceptor>) -> io::Result<()> {
     let listener = listen(address)?;
     println!("{READY}");
     let name: std::sync::Arc<str> = name.into();
     loop {
         let (stream, _) = listener.accept().await?;
-        let name = std::sync::Arc::clone(&name);
+        let (name, acceptor) = (std::sync::Arc::clone(&name), acceptor.clone());
         // What becomes of one client is that client's affair.
-        tokio::spawn(async move { answer(stream, &name).await });
+        tokio::spawn(async move {
+            match acceptor {
+                Some(acceptor) => answer(acceptor.accept(stream).await?, &name).await,
+                None => answer(stream, &name).await,
+            }
+        });
     }
 }
 
@@ -51,7 +69,7 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     socket.listen(BACKLOG)
 }
 
-async fn answer(stream: TcpStream, name: &str) -> io::Result<()> {
+async fn answer(stream: impl AsyncRead + AsyncWrite + Unpin, name: &str) -> io::Result<()> {
     let mut stream = BufReader::new(stream);
     let mut line = String::new();
     if stream.read_line(&mut line).await? > 0 {

@@ -29,6 +29,21 @@ impl Process {
         Self::server(&["origin", "--address", &address.to_string(), "--name", name])
     }
 
+    /// An origin inside TLS, by the papers in a directory; it listens when this returns.
+    pub(crate) fn tls_origin(port: u16, name: &str, papers: &Path) -> io::Result<Self> {
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port)).to_string();
+        let papers = papers.display().to_string();
+        Self::server(&[
+            "origin",
+            "--address",
+            &address,
+            "--name",
+            name,
+            "--tls",
+            &papers,
+        ])
+    }
+
     /// A server of this program's own; it listens when this returns.
     pub(crate) fn server(arguments: &[&str]) -> io::Result<Self> {
         let mut child = Command::new(std::env::current_exe()?)

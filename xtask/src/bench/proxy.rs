@@ -9,6 +9,7 @@ use std::process::Command;
 use serde::{Deserialize, Serialize};
 
 use super::fault::NAME;
+use super::papers::HOST;
 
 /// The private namespace of a round has these ports for itself.
 pub(crate) const PROXY_PORT: u16 = 9000;
@@ -66,12 +67,24 @@ pub(crate) struct World {
     pub(crate) backup: Backup,
     /// Where the origin's name is asked for, if it is known by a name.
     pub(crate) resolver: Option<SocketAddr>,
+    /// The port of the preferred origin.
+    pub(crate) port: u16,
+    /// Whether the origins speak TLS, and are to be verified.
+    pub(crate) origin_tls: bool,
+    /// The papers that the proxy shows to clients inside TLS, if that is spoken to them.
+    pub(crate) door: Option<&'static str>,
+    /// Connections that ipreconnect keeps ready.
+    pub(crate) warm: u32,
 }
 
 impl World {
-    const ALONE: Self = Self {
+    pub(crate) const ALONE: Self = Self {
         backup: Backup::Absent,
         resolver: None,
+        port: PREFERRED_PORT,
+        origin_tls: false,
+        door: None,
+        warm: 0,
     };
 
     /// The preferred origin's host.
@@ -93,6 +106,11 @@ impl Program {
     /// The same for one origin, with what makes it carry bytes at the least cost.
     pub(crate) fn carrier(&self, directory: &Path) -> io::Result<Command> {
         self.started_by(World::ALONE, Tuning::Bytes, directory)
+    }
+
+    /// The same for connections inside TLS; the papers are in the directory.
+    pub(crate) fn tls_carrier(&self, world: World, directory: &Path) -> io::Result<Command> {
+        self.started_by(world, Tuning::Bytes, directory)
     }
 
     /// The same for datagrams.
@@ -125,7 +143,7 @@ impl Program {
                 command.args(["run", "--config"]).arg(config);
             }
             Proxy::Haproxy => {
-                let config = write("haproxy.cfg", haproxy(world, tuning))?;
+                let config = write("haproxy.cfg", haproxy(world, tuning, directory))?;
                 command.args(["-db", "-f"]).arg(config);
             }
             Proxy::Nginx => {
@@ -133,7 +151,7 @@ impl Program {
                 command.arg("-p").arg(directory).arg("-c").arg(config);
             }
             Proxy::Envoy => {
-                let config = write("envoy.yaml", envoy(world, tuning))?;
+                let config = write("envoy.yaml", envoy(world, tuning, directory))?;
                 command
                     .args([
                         "--concurrency",
@@ -185,21 +203,33 @@ fn ipreconnect(world: World, tuning: Tuning, directory: &Path) -> String {
         Backup::Absent => String::new(),
     };
     let state = directory.join("state");
+    let at = directory.display();
+    let mut origin = networks.to_owned();
+    if world.origin_tls {
+        origin += &format!("tls = {{ ca = \"{at}/ca.pem\", server_name = \"{HOST}\" }}\n");
+    }
+    if world.warm > 0 {
+        origin += &format!("pool.warm = {}\n", world.warm);
+    }
+    let door = world.door.map_or_else(String::new, |papers| {
+        format!("tls = {{ cert = \"{at}/{papers}.pem\", key = \"{at}/{papers}.key\" }}\n")
+    });
+    let port = world.port;
     format!(
         "[gateway]\n\
          state_dir = \"{}\"\n{workers}\n\
          {dns}[origin.bench]\n\
-         address = [\"{scheme}{host}:{PREFERRED_PORT}\"{backup}]\n{networks}\n\
+         address = [\"{scheme}{host}:{port}\"{backup}]\n{origin}\n\
          [[listen]]\n\
          address = \"127.0.0.1:{PROXY_PORT}\"\n\
-         origin = \"bench\"\n",
+         origin = \"bench\"\n{door}",
         state.display()
     )
 }
 
 /// Errors of connections hasten the checks. A server without a backup is not checked: one that is
 /// marked down would turn clients away at once, where retries may still reach it.
-fn haproxy(world: World, tuning: Tuning) -> String {
+fn haproxy(world: World, tuning: Tuning, directory: &Path) -> String {
     // Pipes for splicing need descriptors too.
     let (buffers, splice) = match tuning {
         Tuning::None | Tuning::Datagrams => ("    maxconn 8192\n", ""),
@@ -214,6 +244,16 @@ fn haproxy(world: World, tuning: Tuning) -> String {
              timeout retry 500ms\n    hold valid 1s\n"
         )
     });
+    let (at, port) = (directory.display(), world.port);
+    let to = match world.origin_tls {
+        true => {
+            format!(" ssl verify required ca-file {at}/ca.pem sni str({HOST}) verifyhost {HOST}")
+        }
+        false => String::new(),
+    };
+    let from = world
+        .door
+        .map_or_else(String::new, |papers| format!(" ssl crt {at}/{papers}.both"));
     let servers = match world.backup {
         Backup::Absent if world.resolver.is_some() => format!(
             "    server a {NAME}:{PREFERRED_PORT} resolvers dns resolve-prefer ipv4 init-addr none\n"
@@ -221,16 +261,16 @@ fn haproxy(world: World, tuning: Tuning) -> String {
         Backup::Present => format!(
             "    default-server check inter 500ms fastinter 100ms fall 2 rise 2 observe layer4 \
              error-limit 1 on-error fastinter\n    \
-             server a 127.0.0.1:{PREFERRED_PORT}\n    server b 127.0.0.1:{BACKUP_PORT} backup\n"
+             server a 127.0.0.1:{port}{to}\n    server b 127.0.0.1:{BACKUP_PORT}{to} backup\n"
         ),
-        Backup::Absent => format!("    server a 127.0.0.1:{PREFERRED_PORT}\n"),
+        Backup::Absent => format!("    server a 127.0.0.1:{port}{to}\n"),
     };
     format!(
         "global\n    nbthread 1\n{buffers}{resolvers}\
          defaults\n    mode tcp\n    timeout connect 500ms\n    timeout check 500ms\n    \
          timeout client 10m\n    timeout server 10m\n    timeout queue 10s\n    \
          retries 10\n    option redispatch 1\n    backlog 4096\n{splice}\
-         listen bench\n    bind 127.0.0.1:{PROXY_PORT}\n{servers}"
+         listen bench\n    bind 127.0.0.1:{PROXY_PORT}{from}\n{servers}"
     )
 }
 
@@ -278,26 +318,44 @@ fn nginx(world: World, tuning: Tuning, program: &Program, directory: &Path) -> S
         Backup::Absent => String::new(),
     };
     let pid = directory.join("nginx.pid");
+    let (at, port) = (directory.display(), world.port);
+    let to = match world.origin_tls {
+        true => format!(
+            " proxy_ssl on; proxy_ssl_verify on; proxy_ssl_trusted_certificate {at}/ca.pem; \
+             proxy_ssl_name {HOST}; proxy_ssl_server_name on; proxy_ssl_protocols TLSv1.2 TLSv1.3;"
+        ),
+        false => String::new(),
+    };
+    let (ssl, from) = match world.door {
+        Some(papers) => (
+            " ssl",
+            format!(
+                " ssl_certificate {at}/{papers}.pem; ssl_certificate_key {at}/{papers}.key; \
+                 ssl_protocols TLSv1.2 TLSv1.3; ssl_session_cache shared:bench:10m;"
+            ),
+        ),
+        None => ("", String::new()),
+    };
     format!(
         "{load}daemon off;\nuser root;\nworker_processes 1;\nworker_rlimit_nofile 20000;\n\
          error_log stderr error;\npid {};\n\
          events {{ worker_connections 16384; }}\n\
          stream {{\n{resolver}{map}  \
          upstream bench {{\n    {zone}\n    \
-         server {upstream}:{PREFERRED_PORT} max_fails=1 fail_timeout=1s{resolve};\n    {backup}\n  }}\n  \
-         server {{\n    listen 127.0.0.1:{PROXY_PORT}{udp}{backlog};\n    proxy_pass {pass};\n    \
-         proxy_timeout 10m; {options}\n  }}\n}}\n",
+         server {upstream}:{port} max_fails=1 fail_timeout=1s{resolve};\n    {backup}\n  }}\n  \
+         server {{\n    listen 127.0.0.1:{PROXY_PORT}{udp}{ssl}{backlog};\n    proxy_pass {pass};\n    \
+         proxy_timeout 10m; {options}{to}{from}\n  }}\n}}\n",
         pid.display()
     )
 }
 
-fn envoy(world: World, tuning: Tuning) -> String {
+fn envoy(world: World, tuning: Tuning, directory: &Path) -> String {
     let buffers = match tuning {
         Tuning::None | Tuning::Datagrams => "",
         Tuning::Bytes => "per_connection_buffer_limit_bytes: 65536",
     };
     let listener = match tuning {
-        Tuning::None | Tuning::Bytes => envoy_streams(buffers),
+        Tuning::None | Tuning::Bytes => envoy_streams(buffers, world.door, directory),
         Tuning::Datagrams => envoy_datagrams(),
     };
     let endpoint = |priority: u8, host: &str, port: u16| {
@@ -316,7 +374,26 @@ fn envoy(world: World, tuning: Tuning) -> String {
         }
         Tuning::Datagrams => "",
     };
-    let mut endpoints = endpoint(0, world.host(), PREFERRED_PORT);
+    let at = directory.display();
+    let to = match world.origin_tls {
+        true => format!(
+            "    transport_socket:
+      name: envoy.transport_sockets.tls
+      typed_config:
+        \"@type\": type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext
+        sni: {HOST}
+        max_session_keys: 64
+        common_tls_context:
+          tls_params: {{ tls_maximum_protocol_version: TLSv1_3 }}
+          validation_context:
+            trusted_ca: {{ filename: {at}/ca.pem }}
+            match_typed_subject_alt_names:
+            - {{ san_type: DNS, matcher: {{ exact: {HOST} }} }}
+"
+        ),
+        false => String::new(),
+    };
+    let mut endpoints = endpoint(0, world.host(), world.port);
     if world.backup == Backup::Present {
         endpoints += &endpoint(1, "127.0.0.1", BACKUP_PORT);
     }
@@ -326,7 +403,7 @@ fn envoy(world: World, tuning: Tuning) -> String {
   - name: bench
 {discovery}    connect_timeout: 0.5s
     {buffers}
-{checks}    outlier_detection:
+{checks}{to}    outlier_detection:
       split_external_local_origin_errors: true
       consecutive_local_origin_failure: 2
       interval: 0.5s
@@ -362,7 +439,21 @@ fn envoy_names(resolver: SocketAddr) -> String {
     )
 }
 
-fn envoy_streams(buffers: &str) -> String {
+fn envoy_streams(buffers: &str, door: Option<&str>, directory: &Path) -> String {
+    let at = directory.display();
+    let from = door.map_or_else(String::new, |papers| {
+        format!(
+            "      transport_socket:
+        name: envoy.transport_sockets.tls
+        typed_config:
+          \"@type\": type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext
+          common_tls_context:
+            tls_params: {{ tls_maximum_protocol_version: TLSv1_3 }}
+            tls_certificates:
+            - {{ certificate_chain: {{ filename: {at}/{papers}.pem }}, private_key: {{ filename: {at}/{papers}.key }} }}
+"
+        )
+    });
     format!(
         "  listeners:
   - name: bench
@@ -378,7 +469,7 @@ fn envoy_streams(buffers: &str) -> String {
           cluster: bench
           max_connect_attempts: 20
           backoff_options: {{ base_interval: 0.05s, max_interval: 0.25s }}
-"
+{from}"
     )
 }
 

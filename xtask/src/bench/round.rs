@@ -16,6 +16,7 @@ use super::cpu::Cores;
 use super::fault::{Fault, MOVES_TO, NAME, TTL};
 use super::frame::{Outcome, report};
 use super::namespace::prepare_namespace;
+use super::papers;
 use super::process::{self, Process};
 use super::proxy::{BACKUP_PORT, Backup, PREFERRED_PORT, PROXY_PORT, Program, World};
 use super::scenario::{FAULT_AT, Scenario};
@@ -51,9 +52,14 @@ fn carry_out(order: &Order) -> io::Result<Sight> {
     let directory = tempfile::tempdir()?;
     let log = directory.path().join("output");
 
-    let preferred = Process::origin(PREFERRED_PORT, PREFERRED)?;
+    papers::write(directory.path())?;
+    let origin = |port, name| match order.scenario.has_tls() {
+        true => Process::tls_origin(port, name, directory.path()),
+        false => Process::origin(port, name),
+    };
+    let preferred = origin(PREFERRED_PORT, PREFERRED)?;
     let (backup, _second) = match order.scenario.has_backup() {
-        true => (Backup::Present, Some(Process::origin(BACKUP_PORT, "b")?)),
+        true => (Backup::Present, Some(origin(BACKUP_PORT, "b")?)),
         false => (Backup::Absent, None),
     };
     let moved = SocketAddr::from((MOVES_TO, PREFERRED_PORT));
@@ -75,6 +81,8 @@ fn carry_out(order: &Order) -> io::Result<Sight> {
         let world = World {
             backup,
             resolver: names.as_ref().map(NameServer::address),
+            origin_tls: order.scenario.has_tls(),
+            ..World::ALONE
         };
         let mut command = order.program.command(world, directory.path())?;
         let mut proxy = cores.as_proxy(|| Process::proxy(&mut command, &log))?;

@@ -14,6 +14,7 @@ pub(crate) const FAULT_AT: Duration = Duration::from_secs(2);
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Scenario {
     CrashWithBackup,
+    TlsCrashWithBackup,
     CrashAndReturn,
     SilentOnInput,
     SilentOnOutput,
@@ -26,6 +27,7 @@ pub(crate) enum Scenario {
 impl Subject for Scenario {
     const ALL: &'static [Self] = &[
         Self::CrashWithBackup,
+        Self::TlsCrashWithBackup,
         Self::CrashAndReturn,
         Self::SilentOnInput,
         Self::SilentOnOutput,
@@ -38,6 +40,7 @@ impl Subject for Scenario {
     fn name(self) -> &'static str {
         match self {
             Self::CrashWithBackup => "crash-with-backup",
+            Self::TlsCrashWithBackup => "tls-crash-with-backup",
             Self::CrashAndReturn => "crash-and-return",
             Self::SilentOnInput => "silent-on-input",
             Self::SilentOnOutput => "silent-on-output",
@@ -53,6 +56,7 @@ impl Scenario {
     pub(crate) fn title(self) -> &'static str {
         match self {
             Scenario::CrashWithBackup => "Crash, with a backup",
+            Scenario::TlsCrashWithBackup => "Crash, with a backup, both inside TLS",
             Scenario::CrashAndReturn => "Crash, back after 2 s, no backup",
             Scenario::SilentOnInput => "Silent path (dropped on input), with a backup",
             Scenario::SilentOnOutput => "Silent path (dropped on output), with a backup",
@@ -68,6 +72,10 @@ impl Scenario {
         match self {
             Scenario::CrashWithBackup => {
                 "After 2 s the preferred origin is killed (SIGKILL) and stays away. The run lasts 8 s."
+            }
+            Scenario::TlsCrashWithBackup => {
+                "The same with origins that speak TLS, verified by the proxies against a CA of their own, sessions \
+                 resumed where the proxy can. Clients speak plain TCP to the proxy."
             }
             Scenario::CrashAndReturn => {
                 "After 2 s the only origin is killed (SIGKILL); 2 s later a new process listens on its port. \
@@ -108,6 +116,9 @@ impl Scenario {
             Scenario::CrashWithBackup => {
                 "nothing lost after the fault, longest stall at most 50 ms"
             }
+            Scenario::TlsCrashWithBackup => {
+                "nothing lost after the fault, longest stall at most 60 ms"
+            }
             Scenario::CrashAndReturn => {
                 "nothing lost after the fault, longest stall at most the outage and 50 ms"
             }
@@ -127,6 +138,11 @@ impl Scenario {
 
     pub(crate) fn has_backup(self) -> bool {
         self != Scenario::CrashAndReturn && !self.has_name()
+    }
+
+    /// Whether the origins speak TLS.
+    pub(crate) fn has_tls(self) -> bool {
+        self == Scenario::TlsCrashWithBackup
     }
 
     /// Whether the origin is known by a name.

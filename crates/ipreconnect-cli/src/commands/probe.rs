@@ -6,9 +6,9 @@ mod report;
 use std::time::Duration;
 
 use ipreconnect::core::address::Address;
-use ipreconnect::core::failure::Failure;
-use ipreconnect::inspect::{self, Cost, Inspection, Terms};
+use ipreconnect::inspect::{self, Inspection, Terms, Warmed};
 use ipreconnect::resolve::{DnsSettings, Dnssec, Names};
+use ipreconnect::tls::TlsSettings;
 use ipreconnect::{OriginSettings, Target};
 use tokio::runtime::Handle;
 
@@ -39,7 +39,12 @@ pub(crate) fn probe(arguments: &Arguments, probe: &Probe) -> Result<Exit, Refusa
     }
     let settings = match origins.get(&probe.address) {
         Some(plan) => plan.settings.clone(),
-        None => OriginSettings::new([target(&probe.address)?]),
+        None => {
+            let plain = probe.address.strip_prefix("tls://");
+            let mut settings = OriginSettings::new([target(plain.unwrap_or(&probe.address))?]);
+            settings.tls = plain.map(|_| TlsSettings::default());
+            settings
+        }
     };
     let reports = super::block_on(async {
         let names = Names::start(&Handle::current(), dns, None);
@@ -66,7 +71,7 @@ pub(crate) fn probe(arguments: &Arguments, probe: &Probe) -> Result<Exit, Refusa
 fn target(text: &str) -> Result<Target, Refusal> {
     text.parse().map_err(|error| {
         Refusal::new(Exit::Wrong, format!("cannot probe {text:?}: {error}")).hint(
-            "write host:port, ip:port, unix:/path, srv:_service._tcp.domain, or the name of an origin of the configuration",
+            "write host:port, tls://host:port, ip:port, unix:/path, srv:_service._tcp.domain, or the name of an origin of the configuration",
         )
     })
 }
@@ -82,6 +87,7 @@ async fn take_apart(
         timeout: settings.supervisor.connect_timeout,
         attempt_delay: settings.attempt_delay,
         first_byte: FIRST_BYTE,
+        tls: settings.tls.clone(),
     };
     let inspection = inspect::inspect(names, target, &terms).await;
     let mut report = Report::new(target.to_string(), &inspection, &probe.slo);
@@ -89,7 +95,8 @@ async fn take_apart(
         report.cold = Some(cold(names, target, &terms, probe.cold).await);
     }
     if let (1.., Some(address)) = (probe.warm, winner(&inspection)) {
-        report.warm = Some(warm(&address, &terms, probe.warm).await);
+        let warmed = Warmed::new(target, &address, &terms);
+        report.warm = Some(warm(&warmed, probe.warm).await);
     }
     report.judge(&probe.slo);
     report
@@ -107,14 +114,12 @@ async fn cold(names: &Names, target: &Target, terms: &Terms, rounds: u32) -> Rou
     told.measured()
 }
 
-async fn warm(address: &Address, terms: &Terms, rounds: u32) -> Rounds {
+async fn warm(warmed: &Warmed, rounds: u32) -> Rounds {
+    // The session that is resumed is that of a connection before.
+    let _ = warmed.connect().await;
     let mut told = Rounds::default();
     for _ in 0..rounds {
-        let connect: Result<Duration, Failure> = inspect::warm(address, terms).await;
-        told.add(connect.map(|connect| Cost {
-            resolve: Duration::ZERO,
-            connect,
-        }));
+        told.add(warmed.connect().await);
     }
     told.measured()
 }

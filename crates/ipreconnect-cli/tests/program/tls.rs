@@ -127,6 +127,60 @@ fn openssl_is_verified_spoken_to_and_resumed() {
 }
 
 #[test]
+fn a_probe_shows_who_answers_and_what_a_resumed_session_saves() {
+    let test = "a_probe_shows_who_answers_and_what_a_resumed_session_saves";
+    if needed(test, "openssl").is_none() {
+        return;
+    }
+    let papers = Papers::new();
+    papers.issue("site", &["db.test"]);
+    papers.issue("other", &["other.test"]);
+    let address = free_address();
+    let _server = papers.openssl("site", address, &[]);
+    let desk = Desk::with(&papers.origin(&[address], ""));
+    let output = desk.command(&["probe", "a", "--cold", "3", "--warm", "3", "--json"]);
+    assert!(output.status.success());
+    let shown: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let probe = &shown["probes"][0];
+    let tls = &probe["tls"];
+    assert!(
+        tls["version"].as_str().unwrap().starts_with("TLS 1.3"),
+        "{tls}"
+    );
+    assert_eq!(tls["certificate"]["names"][0], "db.test");
+    assert!(tls["resumed_us"].is_u64(), "{tls}");
+    assert_eq!(probe["first_byte"]["who"], "client");
+    for rounds in ["cold", "warm"] {
+        assert!(
+            probe[rounds]["tls_us"]["median"].as_u64().unwrap() > 0,
+            "{probe}"
+        );
+        assert_eq!(probe[rounds]["failed"], 0, "{probe}");
+    }
+    // What it shows is what can be pinned.
+    let pin = format!("pins = [{}]", tls["certificate"]["key"]);
+    desk.write(&papers.origin(&[address], &pin));
+    let output = desk.command(&["probe", "a"]);
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success(), "{text}");
+    for word in [
+        "full handshake",
+        "resumed handshake",
+        "issued by CN=Test CA",
+        "pin sha256/",
+    ] {
+        assert!(text.contains(word), "{word}: {text}");
+    }
+    let elsewhere = free_address();
+    let _other = papers.openssl("other", elsewhere, &[]);
+    desk.write(&papers.origin(&[elsewhere], ""));
+    let output = desk.command(&["probe", "a"]);
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text.contains("expected one for db.test"), "{text}");
+}
+
+#[test]
 fn what_openssl_shows_wrongly_is_told_with_what_to_do() {
     let test = "what_openssl_shows_wrongly_is_told_with_what_to_do";
     if needed(test, "openssl").is_none() {

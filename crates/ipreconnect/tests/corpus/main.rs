@@ -24,3 +24,18 @@ fn what_is_kept_of_names() {
 fn addresses_as_they_are_written() {
     replay("addresses", checks::addresses);
 }
+
+#[test]
+fn the_first_bytes_of_clients() {
+    replay("hello", checks::hello);
+}
+
+#[test]
+fn certificates_of_strangers() {
+    replay("certificate", checks::certificate);
+}
+
+#[test]
+fn handshakes_with_anybody() {
+    replay("session", checks::session);
+}

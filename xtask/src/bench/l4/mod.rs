@@ -8,5 +8,7 @@ mod table;
 mod task;
 mod usage;
 
+pub(super) use play::costing;
 pub(crate) use play::run as round;
 pub(crate) use task::Task;
+pub(super) use usage::Tree;

@@ -102,7 +102,10 @@ async fn serves(proxy: &mut Process, task: Task) -> bool {
 }
 
 /// The processor time of what `work` makes the proxy do.
-async fn costing<T>(tree: &Tree, work: impl Future<Output = T>) -> io::Result<(f64, T)> {
+pub(in crate::bench) async fn costing<T>(
+    tree: &Tree,
+    work: impl Future<Output = T>,
+) -> io::Result<(f64, T)> {
     let before = tree.cpu()?;
     let outcome = work.await;
     let used = tree.cpu()?.saturating_sub(before);

@@ -10,11 +10,11 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use crate::bench::origin::{BACKLOG, READY};
 
 /// Send without end.
-pub(super) const POUR: u8 = b'P';
+pub(in crate::bench) const POUR: u8 = b'P';
 /// Send every byte back.
 pub(super) const ECHO: u8 = b'E';
 /// Send one line, and close.
-pub(super) const LINE: u8 = b'L';
+pub(in crate::bench) const LINE: u8 = b'L';
 
 /// What is poured in one write.
 const PIECE: usize = 256 * 1024;

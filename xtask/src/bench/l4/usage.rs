@@ -6,17 +6,17 @@ use std::io;
 use std::time::Duration;
 
 /// A proxy and everything it started.
-pub(super) struct Tree {
+pub(in crate::bench) struct Tree {
     root: u32,
 }
 
 impl Tree {
-    pub(super) fn of(root: u32) -> Self {
+    pub(in crate::bench) fn of(root: u32) -> Self {
         Self { root }
     }
 
     /// Processor time of all threads so far (`/proc/PID/task/TID/schedstat`, in nanoseconds).
-    pub(super) fn cpu(&self) -> io::Result<Duration> {
+    pub(in crate::bench) fn cpu(&self) -> io::Result<Duration> {
         let mut total = Duration::ZERO;
         for pid in self.members()? {
             for task in fs::read_dir(format!("/proc/{pid}/task"))? {
@@ -29,7 +29,7 @@ impl Tree {
     }
 
     /// Private resident memory in bytes (`/proc/PID/smaps_rollup`).
-    pub(super) fn memory(&self) -> io::Result<u64> {
+    pub(in crate::bench) fn memory(&self) -> io::Result<u64> {
         let mut kibibytes = 0;
         for pid in self.members()? {
             let text = fs::read_to_string(format!("/proc/{pid}/smaps_rollup"))?;

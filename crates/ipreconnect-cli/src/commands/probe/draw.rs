@@ -1,6 +1,6 @@
 //! What a probe found, as people read it: rows with bars.
 
-use super::report::{Report, Rounds, Spread};
+use super::report::{Report, Rounds, Spread, Tls};
 use crate::paint::Paint;
 
 /// The widest bar, in characters.
@@ -22,6 +22,7 @@ pub(super) fn draw(report: &Report) -> String {
     let parts = [
         ("resolvers", resolvers(report)),
         ("addresses", addresses(report)),
+        ("tls", tls(report)),
         ("first byte", first_byte(report)),
     ];
     let rows = || parts.iter().flat_map(|(_, rows)| rows);
@@ -53,6 +54,9 @@ pub(super) fn draw(report: &Report) -> String {
                 paint.with(colour, &bar(row.took, longest)),
             ));
         }
+    }
+    if let Some(tls) = &report.tls {
+        text.push_str(&certificate(&paint, tls));
     }
     for why in &report.denied {
         text.push_str(&format!("  not dialled: {why}\n"));
@@ -155,6 +159,56 @@ fn addresses(report: &Report) -> Vec<Row> {
     rows.collect()
 }
 
+fn tls(report: &Report) -> Vec<Row> {
+    let Some(tls) = &report.tls else {
+        return Vec::new();
+    };
+    let (what, how) = match &tls.failure {
+        Some(_) => ("handshake".to_owned(), "failed".to_owned()),
+        None => ("full handshake".to_owned(), tls.version.clone()),
+    };
+    let mut rows = vec![Row {
+        mark: " ",
+        what,
+        how,
+        took: tls.took_us,
+        is_good: tls.failure.is_none(),
+    }];
+    rows.extend(tls.resumed_us.map(|took| Row {
+        mark: " ",
+        what: "resumed handshake".to_owned(),
+        how: "of another connection".to_owned(),
+        took,
+        is_good: true,
+    }));
+    rows
+}
+
+/// Who answered, or why that is not known.
+fn certificate(paint: &Paint, tls: &Tls) -> String {
+    let mut text = String::new();
+    if let Some(failure) = &tls.failure {
+        text.push_str(&format!("  {}\n", paint.with("31;1", failure)));
+    }
+    if let Some(advice) = tls.advice {
+        text.push_str(&format!("  {advice}\n"));
+    }
+    if let Some(shown) = &tls.certificate {
+        text.push_str(&format!(
+            "  certificate for {}\n  issued by {}, valid {} to {}\n  pin {}\n",
+            shown.names.join(", "),
+            shown.issuer,
+            shown.valid_from,
+            shown.valid_until,
+            shown.key
+        ));
+    }
+    if let Some(alpn) = &tls.alpn {
+        text.push_str(&format!("  inside: {alpn}\n"));
+    }
+    text
+}
+
 fn first_byte(report: &Report) -> Vec<Row> {
     let rows = report.first_byte.iter().map(|first| {
         let (what, how, is_good) = match first.who {
@@ -201,12 +255,15 @@ fn table(paint: &Paint, title: &str, rounds: &Rounds) -> String {
             )
         )
     );
-    let mut rows: Vec<(&str, Spread)> = vec![("connect", rounds.connect_us)];
+    let mut lines: Vec<(&str, Spread)> = vec![("connect", rounds.connect_us)];
+    lines.extend(rounds.tls_us.map(|spread| ("TLS", spread)));
     if title == "cold" {
-        rows.insert(0, ("resolve", rounds.resolve_us));
-        rows.push(("total", rounds.total_us));
+        lines.insert(0, ("resolve", rounds.resolve_us));
     }
-    for (what, spread) in rows {
+    if lines.len() > 1 {
+        lines.push(("total", rounds.total_us));
+    }
+    for (what, spread) in lines {
         let [least, median, p90, most] =
             [spread.least, spread.median, spread.p90, spread.most].map(millis);
         text.push_str(&format!(

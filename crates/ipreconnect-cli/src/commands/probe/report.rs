@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use ipreconnect::core::failure::{Cause, Failure};
-use ipreconnect::inspect::{Cost, FirstByte, Inspection};
+use ipreconnect::inspect::{Cost, FirstByte, Inspection, Shaken};
 use ipreconnect::resolve::{Record, ServerAnswer};
+use ipreconnect::tls::Day;
 use serde::Serialize;
 
 use crate::admin::view::SCHEMA;
@@ -33,6 +34,7 @@ pub(super) struct Report {
     pub(super) resolve_failure: Option<String>,
     pub(super) denied: Vec<String>,
     pub(super) addresses: Vec<Dialled>,
+    pub(super) tls: Option<Tls>,
     pub(super) first_byte: Option<First>,
     pub(super) total_us: Option<u64>,
     pub(super) cold: Option<Rounds>,
@@ -62,6 +64,30 @@ pub(super) struct Dialled {
     pub(super) failure: Option<String>,
 }
 
+/// TLS, and who answered.
+#[derive(Debug, Serialize)]
+pub(super) struct Tls {
+    pub(super) took_us: u64,
+    /// The handshake of a second connection, if it resumed the session of the first.
+    pub(super) resumed_us: Option<u64>,
+    pub(super) version: String,
+    pub(super) alpn: Option<String>,
+    pub(super) certificate: Option<Shown>,
+    pub(super) failure: Option<String>,
+    pub(super) advice: Option<&'static str>,
+}
+
+/// What a server showed of itself.
+#[derive(Debug, Serialize)]
+pub(super) struct Shown {
+    pub(super) names: Vec<String>,
+    pub(super) issuer: String,
+    pub(super) valid_from: String,
+    pub(super) valid_until: String,
+    /// As `pins` takes it.
+    pub(super) key: String,
+}
+
 /// Who speaks first.
 #[derive(Debug, Serialize)]
 pub(super) struct First {
@@ -75,6 +101,8 @@ pub(super) struct First {
 pub(super) struct Rounds {
     pub(super) resolve_us: Spread,
     pub(super) connect_us: Spread,
+    /// None without TLS.
+    pub(super) tls_us: Option<Spread>,
     pub(super) total_us: Spread,
     pub(super) failed: u32,
     pub(super) failure: Option<String>,
@@ -117,7 +145,11 @@ impl Report {
                 Some(FirstByte::Server(after)) => after,
                 _ => Duration::ZERO,
             };
-            micros(inspection.resolve.unwrap_or_default() + winner.took + spoke)
+            let tls = inspection
+                .tls
+                .as_ref()
+                .map_or(Duration::ZERO, |tls| tls.took);
+            micros(inspection.resolve.unwrap_or_default() + winner.took + tls + spoke)
         });
         Self {
             target,
@@ -135,6 +167,7 @@ impl Report {
                     failure: dialled.failure.as_ref().map(ToString::to_string),
                 })
                 .collect(),
+            tls: inspection.tls.as_ref().map(tls),
             first_byte: first,
             total_us: total,
             cold: None,
@@ -179,7 +212,8 @@ impl Report {
     /// Whether there is a connection, and every limit holds.
     pub(super) fn is_fine(&self) -> bool {
         let connected = self.addresses.iter().any(|address| address.won);
-        connected && self.slo.iter().all(|limit| limit.holds)
+        let verified = self.tls.as_ref().is_none_or(|tls| tls.failure.is_none());
+        connected && verified && self.slo.iter().all(|limit| limit.holds)
     }
 }
 
@@ -198,7 +232,9 @@ impl Rounds {
     pub(super) fn measured(mut self) -> Self {
         let of = |part: fn(&Cost) -> Duration| spread(self.costs.iter().map(part));
         let (resolve, connect) = (of(|cost| cost.resolve), of(|cost| cost.connect));
-        let total = of(|cost| cost.resolve + cost.connect);
+        let total = of(|cost| cost.resolve + cost.connect + cost.tls.unwrap_or_default());
+        let is_tls = self.costs.iter().any(|cost| cost.tls.is_some());
+        self.tls_us = is_tls.then(|| of(|cost| cost.tls.unwrap_or_default()));
         (self.resolve_us, self.connect_us, self.total_us) = (resolve, connect, total);
         self
     }
@@ -251,6 +287,24 @@ fn words(failure: &Failure) -> String {
             words.unwrap_or(detail).to_owned()
         }
         (cause, _) => cause.words().to_owned(),
+    }
+}
+
+fn tls(tls: &Shaken) -> Tls {
+    Tls {
+        took_us: micros(tls.took),
+        resumed_us: tls.resumed.map(micros),
+        version: tls.version.clone(),
+        alpn: tls.alpn.clone(),
+        certificate: tls.certificate.as_ref().map(|certificate| Shown {
+            names: certificate.names.to_vec(),
+            issuer: certificate.issuer.to_string(),
+            valid_from: Day(certificate.not_before).to_string(),
+            valid_until: Day(certificate.not_after).to_string(),
+            key: certificate.key.to_string(),
+        }),
+        failure: tls.failure.as_ref().map(ToString::to_string),
+        advice: tls.failure.as_ref().map(|failure| failure.cause.advice()),
     }
 }
 
