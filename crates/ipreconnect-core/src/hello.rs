@@ -7,6 +7,7 @@ pub const LONGEST: usize = 16 * 1024;
 const HANDSHAKE: u8 = 22;
 const CLIENT_HELLO: u8 = 1;
 const SERVER_NAME: u16 = 0;
+const PROTOCOLS: u16 = 16;
 const HOST_NAME: u8 = 0;
 /// The longest fragment of a record (RFC 8446, section 5.1).
 const FRAGMENT: usize = 1 << 14;
@@ -16,8 +17,8 @@ const NAME: usize = 253;
 /// What the first bytes of a connection are.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Hello {
-    /// A whole ClientHello, with the name it asks for, in lower case.
-    Tls(Option<String>),
+    /// A whole ClientHello.
+    Tls(ClientHello),
     /// The beginning of one.
     More,
     /// A ClientHello that is broken, or too long.
@@ -26,14 +27,20 @@ pub enum Hello {
     NotTls,
 }
 
+/// What a client wants.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ClientHello {
+    /// The name it asks for (SNI), in lower case.
+    pub name: Option<String>,
+    /// The protocols it offers (ALPN), the preferred one first.
+    pub protocols: Vec<Vec<u8>>,
+}
+
 /// Reads the first bytes of a connection.
 #[must_use]
 pub fn read(bytes: &[u8]) -> Hello {
     match message(bytes) {
-        Ok(message) => match name(&message) {
-            Some(name) => Hello::Tls(name),
-            None => Hello::Broken,
-        },
+        Ok(message) => client_hello(&message).map_or(Hello::Broken, Hello::Tls),
         Err(other) if other == Hello::More && bytes.len() >= LONGEST => Hello::Broken,
         Err(other) => other,
     }
@@ -86,9 +93,9 @@ fn message(bytes: &[u8]) -> Result<Vec<u8>, Hello> {
     }
 }
 
-/// The name inside a ClientHello; `None` if the message is broken.
-#[expect(clippy::option_option, reason = "broken, without a name, with one")]
-fn name(body: &[u8]) -> Option<Option<String>> {
+/// What is inside a ClientHello; `None` if the message is broken.
+fn client_hello(body: &[u8]) -> Option<ClientHello> {
+    let mut found = ClientHello::default();
     let mut fields = Fields(body);
     // legacy_version and random.
     fields.take(2 + 32)?;
@@ -100,24 +107,48 @@ fn name(body: &[u8]) -> Option<Option<String>> {
     }
     if fields.0.is_empty() {
         // Before TLS 1.3 there may be no extensions at all.
-        return Some(None);
+        return Some(found);
     }
     let mut extensions = Fields(fields.long()?);
     if !fields.0.is_empty() {
         return None;
     }
-    let mut found = None;
+    let mut seen = [false; 2];
     while !extensions.0.is_empty() {
         let kind = extensions.number()?;
         let value = extensions.long()?;
-        if kind == SERVER_NAME {
-            if found.is_some() {
-                return None;
+        let first = |seen: &mut bool| (!std::mem::replace(seen, true)).then_some(());
+        match kind {
+            SERVER_NAME => {
+                first(&mut seen[0])?;
+                found.name = Some(host_name(value)?);
             }
-            found = Some(host_name(value)?);
+            PROTOCOLS => {
+                first(&mut seen[1])?;
+                found.protocols = protocols(value)?;
+            }
+            _ => {}
         }
     }
     Some(found)
+}
+
+/// A list of protocols (RFC 7301, section 3.1).
+fn protocols(list: &[u8]) -> Option<Vec<Vec<u8>>> {
+    let mut fields = Fields(list);
+    let mut names = Fields(fields.long()?);
+    if !fields.0.is_empty() || names.0.is_empty() {
+        return None;
+    }
+    let mut protocols = Vec::new();
+    while !names.0.is_empty() {
+        let name = names.short()?;
+        if name.is_empty() {
+            return None;
+        }
+        protocols.push(name.to_vec());
+    }
+    Some(protocols)
 }
 
 /// The one host name of a list of names.

@@ -1,7 +1,7 @@
 //! The identity ledger of one origin: what its servers showed of themselves, judged and kept.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
@@ -13,6 +13,17 @@ use ipreconnect_core::names::Security;
 use crate::clock;
 use crate::store::Store;
 use crate::tls::Proof;
+
+/// Nobody writes any more, whatever became of who did: a runtime may end at any time.
+struct Writing(Option<Weak<Identities>>);
+
+impl Drop for Writing {
+    fn drop(&mut self) {
+        if let Some(identities) = self.0.as_ref().and_then(Weak::upgrade) {
+            identities.writing.store(false, Ordering::SeqCst);
+        }
+    }
+}
 
 /// What could not be written is tried again after this.
 const AGAIN: Duration = Duration::from_secs(60);
@@ -211,34 +222,39 @@ impl Identities {
             return;
         }
         let own = Arc::downgrade(self);
-        tokio::spawn(async move {
-            while let Some(identities) = own.upgrade() {
-                identities.dirty.store(false, Ordering::SeqCst);
-                let (origin, sightings) = (Arc::clone(&identities.origin), identities.sightings());
-                let store = Arc::clone(&store);
-                let write =
-                    tokio::task::spawn_blocking(move || store.save_sightings(&origin, &sightings));
-                let written = write.await.unwrap_or_else(|error| Err(error.into()));
-                if let Err(error) = &written {
-                    tracing::warn!(
-                        origin = %identities.origin, %error,
-                        "the identity ledger cannot be written; it is tried again"
-                    );
-                    drop(identities);
-                    tokio::time::sleep(AGAIN).await;
-                    continue;
-                }
-                identities.writing.store(false, Ordering::SeqCst);
-                let more = identities.dirty.load(Ordering::SeqCst)
-                    && !identities.writing.swap(true, Ordering::SeqCst);
-                if !more {
-                    return;
-                }
-            }
-        });
+        let writing = Writing(Some(Weak::clone(&own)));
+        tokio::spawn(write(own, store, writing));
     }
 
     fn history(&self) -> MutexGuard<'_, Option<History>> {
         self.history.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Writes until nothing has changed meanwhile.
+async fn write(own: Weak<Identities>, store: Arc<dyn Store>, mut writing: Writing) {
+    while let Some(identities) = own.upgrade() {
+        identities.dirty.store(false, Ordering::SeqCst);
+        let (origin, sightings) = (Arc::clone(&identities.origin), identities.sightings());
+        let store = Arc::clone(&store);
+        let work = tokio::task::spawn_blocking(move || store.save_sightings(&origin, &sightings));
+        let written = work.await.unwrap_or_else(|error| Err(error.into()));
+        if let Err(error) = &written {
+            tracing::warn!(
+                origin = %identities.origin, %error,
+                "the identity ledger cannot be written; it is tried again"
+            );
+            drop(identities);
+            tokio::time::sleep(AGAIN).await;
+            continue;
+        }
+        identities.writing.store(false, Ordering::SeqCst);
+        let more = identities.dirty.load(Ordering::SeqCst)
+            && !identities.writing.swap(true, Ordering::SeqCst);
+        if !more {
+            // Somebody else may write by now.
+            writing.0 = None;
+            return;
+        }
     }
 }

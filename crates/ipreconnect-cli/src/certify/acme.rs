@@ -66,6 +66,10 @@ impl Certify for Acme {
         (now < held.not_after).then(|| Arc::clone(&held.pair))
     }
 
+    fn is_challenged(&self) -> bool {
+        !self.proofs().is_empty()
+    }
+
     fn challenge(&self, name: &str) -> Option<Arc<CertifiedKey>> {
         self.proofs()
             .get(&name.to_ascii_lowercase())

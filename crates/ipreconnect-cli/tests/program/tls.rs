@@ -348,10 +348,11 @@ fn a_rotated_key_is_noted_and_where_it_must_not_change_it_is_refused_until_accep
     server.kill();
     papers.issue("site", &["db.test"]);
     let _server = papers.openssl("site", address, &[]);
-    desk.wait_for_phase("a", "down");
-    assert_eq!(desk.origin("a")["identity"], "key changed");
-    let failure = desk.origin("a")["failure"].to_string();
-    assert!(failure.contains("identity accept"), "{failure}");
+    until("the change is refused", || {
+        let origin = desk.origin("a");
+        origin["identity"] == "key changed"
+            && origin["failure"].to_string().contains("identity accept")
+    });
     // A restart forgets nothing.
     desk.signal("TERM");
     desk.ended();
@@ -758,6 +759,9 @@ fn a_local_authority_serves_whoever_trusts_its_root() {
         let told = s_client(&papers, front, &[option, name]);
         assert!(told.contains("inside hello"), "{name}: {told}");
     }
+    // A client that offers protocols is none the worse for it.
+    let told = s_client(&papers, front, &["-alpn", "h2,http/1.1"]);
+    assert!(told.contains("inside hello"), "{told}");
     // The root stays over a restart: who trusts it need not be asked again.
     desk.signal("TERM");
     desk.ended();

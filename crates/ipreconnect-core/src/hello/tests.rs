@@ -44,7 +44,10 @@ fn records(message: &[u8], size: usize) -> Vec<u8> {
 #[test]
 fn the_name_is_read_however_the_hello_is_cut() {
     let message = named("Shop.Example.");
-    let wanted = Hello::Tls(Some("shop.example".to_owned()));
+    let wanted = Hello::Tls(ClientHello {
+        name: Some("shop.example".to_owned()),
+        protocols: Vec::new(),
+    });
     for size in [1, 2, 3, 7, 50, 4000] {
         let bytes = records(&message, size);
         assert_eq!(read(&bytes), wanted, "records of {size} bytes");
@@ -56,7 +59,27 @@ fn the_name_is_read_however_the_hello_is_cut() {
 
 #[test]
 fn a_hello_without_a_name_is_one() {
-    assert_eq!(read(&records(&hello(&[]), 4000)), Hello::Tls(None));
+    let wanted = Hello::Tls(ClientHello::default());
+    assert_eq!(read(&records(&hello(&[]), 4000)), wanted);
+}
+
+#[test]
+fn the_protocols_that_are_offered_are_read() {
+    let offered = |list: &[u8]| read(&records(&hello(&[(PROTOCOLS, list.to_vec())]), 4000));
+    let wanted = Hello::Tls(ClientHello {
+        name: None,
+        protocols: vec![b"h2".to_vec(), b"http/1.1".to_vec()],
+    });
+    assert_eq!(offered(b"\0\x0c\x02h2\x08http/1.1"), wanted);
+    for broken in [
+        &b""[..],
+        b"\0\0",
+        b"\0\x01\0",
+        b"\0\x03\x05h2",
+        b"\0\x04\x02h2",
+    ] {
+        assert_eq!(offered(broken), Hello::Broken, "{broken:?}");
+    }
 }
 
 #[test]
@@ -88,7 +111,7 @@ fn what_is_broken_is_not_waited_for() {
         records(&hello(&[one.clone(), one]), 4000)
     };
     assert_eq!(read(&twice), Hello::Broken);
-    let trickled = records(&vec![CLIENT_HELLO; 1], 1);
+    let trickled = records(&[CLIENT_HELLO], 1);
     assert_eq!(read(&trickled), Hello::More);
 }
 
@@ -107,7 +130,7 @@ proptest! {
         if let Some(byte) = bytes.get_mut(at) {
             *byte = to;
         }
-        if let Hello::Tls(Some(name)) = read(&bytes) {
+        if let Hello::Tls(ClientHello { name: Some(name), .. }) = read(&bytes) {
             prop_assert!(name.len() <= NAME);
         }
     }

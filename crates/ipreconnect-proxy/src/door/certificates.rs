@@ -17,6 +17,11 @@ pub trait Certify: Send + Sync + fmt::Debug {
     /// The certificate to show to a client that asks for that name, or for none.
     fn certificate(&self, name: Option<&str>) -> Option<Arc<CertifiedKey>>;
 
+    /// Whether a challenge is open now.
+    fn is_challenged(&self) -> bool {
+        false
+    }
+
     /// The certificate that answers an ACME server's TLS-ALPN-01 challenge for that name.
     fn challenge(&self, name: &str) -> Option<Arc<CertifiedKey>>;
 }

@@ -186,7 +186,7 @@ impl Entrance {
 
     async fn choose(&self, client: &Socket) -> Result<Option<Arc<Route>>, String> {
         let name = match peek::hello(client).await {
-            Hello::Tls(name) => name,
+            Hello::Tls(hello) => hello.name,
             Hello::Broken => return Err("its ClientHello is broken or too long".to_owned()),
             Hello::More => return Err("it left before its ClientHello was complete".to_owned()),
             Hello::NotTls => None,

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use ipreconnect::core::hello::Hello;
 use ipreconnect::socket::Socket;
 use ipreconnect::tls::{Session, Trouble, provider};
 use rustls::crypto::aws_lc_rs::Ticketer;
@@ -14,6 +15,7 @@ use rustls::version::{TLS12, TLS13};
 use rustls::{RootCertStore, ServerConfig};
 
 use super::certificates::{ACME_TLS, Certificates, Certify, Fixed};
+use super::peek;
 
 /// Whether clients must have a certificate.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -57,6 +59,8 @@ pub struct TerminationSettings {
 #[derive(Clone, Debug)]
 pub struct Termination {
     config: Arc<ServerConfig>,
+    /// For ACME servers that look for a proof: they alone speak that protocol.
+    challenge: Option<(Arc<dyn Certify>, Arc<ServerConfig>)>,
     client_roots: Arc<[Vec<u8>]>,
     client_auth: ClientAuth,
 }
@@ -91,10 +95,6 @@ impl Termination {
             MinVersion::Tls12 => &[&TLS13, &TLS12],
             MinVersion::Tls13 => &[&TLS13],
         };
-        let mut alpn = settings.alpn;
-        if settings.made.is_some() {
-            alpn.push(ACME_TLS.to_vec());
-        }
         let builder = ServerConfig::builder_with_provider(provider())
             .with_protocol_versions(versions)
             .map_err(|error| wrong(&error))?;
@@ -104,12 +104,18 @@ impl Termination {
             let verifier = verifier(&settings.client_roots, settings.client_auth)?;
             builder.with_client_cert_verifier(verifier)
         };
+        let made = settings.made.clone();
         let certificates = match settings.made {
             Some(made) => Certificates::Made(made),
             None => Certificates::Fixed(Fixed::new(settings.pairs)),
         };
         let mut config = builder.with_cert_resolver(Arc::new(certificates));
-        config.alpn_protocols = alpn;
+        let challenge = made.map(|made| {
+            let mut config = config.clone();
+            config.alpn_protocols = vec![ACME_TLS.to_vec()];
+            (made, Arc::new(config))
+        });
+        config.alpn_protocols = settings.alpn;
         // A ticket holds what was known of a client: where another rule holds, it must be of no use.
         let same = |before: &&Self| {
             *before.client_roots == *settings.client_roots
@@ -121,16 +127,29 @@ impl Termination {
         };
         Ok(Self {
             config: Arc::new(config),
+            challenge,
             client_roots: settings.client_roots.into(),
             client_auth: settings.client_auth,
         })
+    }
+
+    /// By what a client is to be spoken to. While no challenge is open, nothing is looked at.
+    async fn config_for(&self, client: &Socket) -> Arc<ServerConfig> {
+        if let Some((made, config)) = &self.challenge
+            && made.is_challenged()
+            && let Hello::Tls(hello) = peek::hello(client).await
+            && hello.protocols.iter().any(|offered| offered == ACME_TLS)
+        {
+            return Arc::clone(config);
+        }
+        Arc::clone(&self.config)
     }
 
     /// Makes the handshake with a client.
     ///
     /// Cancel safety: the connection is of no use afterwards.
     pub(super) async fn open(&self, client: &Socket) -> Result<Box<Session>, String> {
-        let session = Session::server(Arc::clone(&self.config));
+        let session = Session::server(self.config_for(client).await);
         let mut session = Box::new(session.map_err(|error| error.to_string())?);
         match session.handshake(client).await {
             // It was the answer to an ACME server, which wants no more than that.

@@ -54,13 +54,13 @@ pub(crate) fn addresses(input: &[u8]) {
 /// The first bytes of a client: read as rustls reads them, where it takes them, and never read one way
 /// when they are cut and another way when they are whole.
 pub(crate) fn hello(input: &[u8]) {
-    let Hello::Tls(name) = hello::read(input) else {
+    let Hello::Tls(whole) = hello::read(input) else {
         return;
     };
     for end in 0..input.len().min(512) {
         match hello::read(&input[..end]) {
             Hello::More => {}
-            Hello::Tls(cut) => assert_eq!(cut, name, "{end} bytes are read otherwise"),
+            Hello::Tls(cut) => assert_eq!(cut, whole, "{end} bytes are read otherwise"),
             other => panic!("{end} bytes of a hello are {other:?}"),
         }
     }
@@ -70,7 +70,7 @@ pub(crate) fn hello(input: &[u8]) {
         match acceptor.accept() {
             Ok(Some(accepted)) => {
                 let read = accepted.client_hello().server_name().map(str::to_owned);
-                if let (Some(read), Some(name)) = (read, name) {
+                if let (Some(read), Some(name)) = (read, whole.name) {
                     let read = read.strip_suffix('.').unwrap_or(&read);
                     assert_eq!(read.to_ascii_lowercase(), name);
                 }
