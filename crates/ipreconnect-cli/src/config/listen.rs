@@ -60,10 +60,9 @@ pub(super) fn read<'a>(
         section.unbuilt(key, why);
     }
     let tls_field = section.field("tls");
-    let tls = match &tls_field {
-        Some(field) => Some(tls::of_listener(field, base, permissions)),
-        None => None,
-    };
+    let tls = tls_field
+        .as_ref()
+        .map(|field| tls::of_listener(field, base, permissions));
     let routes = section.field("route").map(|field| routes(&field));
     let missing = |key: &str, hint: &str| {
         let mistake = super::mistake::Mistake::new(format!("a listener needs `{key}`")).hint(hint);

@@ -255,11 +255,13 @@ fn tls(
         written.iter().any(|one| one.is_tls),
         written.iter().all(|one| one.is_tls),
     );
-    if some && !all && field.is_none() {
-        if let Some(address) = section.field("address") {
-            let hint = "write tls:// before each, or add a `tls` table";
-            address.wrong("has addresses with TLS and others without", hint);
-        }
+    if some
+        && !all
+        && field.is_none()
+        && let Some(address) = section.field("address")
+    {
+        let hint = "write tls:// before each, or add a `tls` table";
+        address.wrong("has addresses with TLS and others without", hint);
     }
     let (tls, files) = match &field {
         Some(field) => tls::of_origin(field, base, permissions)?,

@@ -204,7 +204,7 @@ impl Running {
                 }
                 // What would be wrong with it was found before anything was changed.
                 Err(error) => {
-                    tracing::error!(listener = name, %error, "a listener stays as it was")
+                    tracing::error!(listener = name, %error, "a listener stays as it was");
                 }
             }
         }

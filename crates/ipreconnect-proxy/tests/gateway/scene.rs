@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use ipreconnect::{Origin, OriginSettings, Surroundings, Target};
 use ipreconnect_proxy::{
-    Gateway, GatewaySettings, HalfClose, ListenAddress, ListenerSettings, Timeouts,
+    Door, Gateway, GatewaySettings, HalfClose, ListenAddress, ListenerSettings, Timeouts,
 };
 use tokio::runtime::{Handle, Runtime};
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::scene::{Scene, listener, settings, until, within};
 use ipreconnect_lab::origin::{Script, ScriptedOrigin};
-use ipreconnect_proxy::{HalfClose, ListenerSettings, Timeouts};
+use ipreconnect_proxy::{Door, HalfClose, ListenerSettings, Timeouts};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
