@@ -141,10 +141,13 @@ pub(crate) struct IdentityArguments {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum IdentityAction {
-    /// Accept every key that was seen of an origin's servers
+    /// Accept every key that was seen of an origin's servers, or one of them
     Accept {
         /// The origin
         origin: String,
+
+        /// Only this key, as `identity` shows it: sha256/…
+        key: Option<String>,
     },
 }
 

@@ -305,14 +305,17 @@ impl History {
         (Seen::Rotated { from: last.key }, acceptance)
     }
 
-    /// A person accepts every key that was seen; returns whether that changed anything.
-    pub fn accept(&mut self) -> bool {
-        let mut changed = false;
+    /// A person accepts one key, or every one that was seen; returns what was not accepted before.
+    pub fn accept(&mut self, only: Option<KeyId>) -> Vec<Sighting> {
+        let mut accepted = Vec::new();
         for sighting in &mut self.0 {
-            changed |= sighting.acceptance != Acceptance::Accepted;
-            sighting.acceptance = Acceptance::Accepted;
+            let is_meant = only.is_none_or(|key| sighting.key == key);
+            if is_meant && sighting.acceptance != Acceptance::Accepted {
+                sighting.acceptance = Acceptance::Accepted;
+                accepted.push(sighting.clone());
+            }
         }
-        changed
+        accepted
     }
 
     /// Whether a key waits to be accepted.

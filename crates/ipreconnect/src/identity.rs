@@ -7,7 +7,9 @@ use std::time::Duration;
 use arc_swap::ArcSwapOption;
 use ipreconnect_core::address::Address;
 use ipreconnect_core::failure::{Cause, Failure};
-use ipreconnect_core::identity::{Acceptance, History, OnKeyChange, Presented, Seen, Sighting};
+use ipreconnect_core::identity::{
+    Acceptance, History, KeyId, OnKeyChange, Presented, Seen, Sighting,
+};
 use ipreconnect_core::names::Security;
 
 use crate::clock;
@@ -172,20 +174,23 @@ impl Identities {
             .is_some_and(|history| history.is_alarming())
     }
 
-    /// A person accepts every key that was seen; returns whether that changed anything.
-    pub(crate) async fn accept(self: &Arc<Self>) -> std::io::Result<bool> {
+    /// A person accepts one key, or every one that was seen; returns what was not accepted before.
+    pub(crate) async fn accept(
+        self: &Arc<Self>,
+        only: Option<KeyId>,
+    ) -> std::io::Result<Vec<Sighting>> {
         self.read().await?;
-        let changed = {
+        let accepted = {
             let mut history = self.history();
             let history = history.get_or_insert_default();
-            let changed = history.accept();
+            let accepted = history.accept(only);
             self.published.store(Some(Arc::new(history.clone())));
-            changed
+            accepted
         };
-        if changed {
+        if !accepted.is_empty() {
             self.keep();
         }
-        Ok(changed)
+        Ok(accepted)
     }
 
     /// Reads what was kept, once; after an error, at the next time again.

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use ipreconnect_core::failure::{Cause, Failure};
-use ipreconnect_core::identity::Sighting;
+use ipreconnect_core::identity::{KeyId, Sighting};
 use ipreconnect_core::origin::{EndpointView, Event, Health, Phase};
 
 use tokio::sync::watch;
@@ -213,18 +213,18 @@ impl Origin {
         Ok(self.shared.identities.sightings())
     }
 
-    /// Accepts every key that was seen of its servers; returns whether that changed anything. What was
-    /// refused for its key is tried again at once.
+    /// Accepts one key that was seen of its servers, or every one; returns what was not accepted
+    /// before. What was refused for its key is tried again at once.
     ///
     /// # Errors
     /// If what was kept of them cannot be read.
-    pub async fn accept_identity(&self) -> std::io::Result<bool> {
-        let changed = self.shared.identities.accept().await?;
-        if changed {
+    pub async fn accept_identity(&self, only: Option<KeyId>) -> std::io::Result<Vec<Sighting>> {
+        let accepted = self.shared.identities.accept(only).await?;
+        if !accepted.is_empty() {
             // An origin that has ended needs no attempt.
             let _ = self.reconnect().await;
         }
-        Ok(changed)
+        Ok(accepted)
     }
 
     /// The settings in force.

@@ -286,14 +286,45 @@ fn wanted(endpoints: &[EndpointView]) -> Vec<&EndpointView> {
 /// Keeps the floor of one origin, for as long as it lives.
 pub(crate) async fn keep(shared: Arc<Shared>) {
     let mut life = shared.life.subscribe();
-    let mut making: JoinSet<(EndpointId, bool)> = JoinSet::new();
-    let mut underway: BTreeMap<EndpointId, usize> = BTreeMap::new();
-    let mut not_before: BTreeMap<EndpointId, Instant> = BTreeMap::new();
+    let mut floor = Floor::default();
     loop {
         if *life.borrow_and_update() == Life::Closed {
             shared.warm.keep_only(&[], None);
             return;
         }
+        floor.fill(&shared);
+        let due = floor.not_before.values().min().copied();
+        tokio::select! {
+            changed = life.changed() => if changed.is_err() { return },
+            () = shared.warm.changed.notified() => {}
+            Some(ended) = floor.making.join_next() => {
+                if let Ok((endpoint, made)) = ended {
+                    floor.ended(endpoint, made);
+                }
+            }
+            () = sleep(due) => {}
+        }
+    }
+}
+
+/// What is under way to keep the floor.
+#[derive(Default)]
+struct Floor {
+    making: JoinSet<(EndpointId, Made)>,
+    underway: BTreeMap<EndpointId, usize>,
+    /// What failed is not tried again before then.
+    not_before: BTreeMap<EndpointId, Instant>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Made {
+    Yes,
+    No,
+}
+
+impl Floor {
+    /// Begins to make what is missing, and ends what is not wanted any more.
+    fn fill(&mut self, shared: &Arc<Shared>) {
         let settings = shared.settings.load_full();
         let connector = shared.tls.load_full();
         let snapshot = shared.snapshot.load_full();
@@ -304,56 +335,59 @@ pub(crate) async fn keep(shared: Arc<Shared>) {
         let ids: Vec<EndpointId> = targets.iter().map(|endpoint| endpoint.id).collect();
         shared.warm.keep_only(&ids, connector.as_ref());
         let now = clock::now();
-        not_before.retain(|_, at| *at > now);
+        self.not_before.retain(|_, at| *at > now);
         for endpoint in targets {
-            let id = endpoint.id;
-            let under = underway.get(&id).copied().unwrap_or_default();
+            let underway = self.underway.get(&endpoint.id).copied().unwrap_or_default();
             let missing = settings
                 .warm
                 .connections
-                .saturating_sub(shared.warm.count(id) + under)
-                .min(CONCURRENT.saturating_sub(under));
-            if missing == 0 || not_before.contains_key(&id) {
+                .saturating_sub(shared.warm.count(endpoint.id) + underway)
+                .min(CONCURRENT.saturating_sub(underway));
+            if missing == 0 || self.not_before.contains_key(&endpoint.id) {
                 continue;
             }
-            *underway.entry(id).or_default() += missing;
+            *self.underway.entry(endpoint.id).or_default() += missing;
             for _ in 0..missing {
-                let (shared, endpoint) = (Arc::clone(&shared), endpoint.clone());
-                let (connector, settings) = (connector.clone(), Arc::clone(&settings));
-                making.spawn(async move {
-                    let patience = settings.supervisor.connect_timeout;
-                    let dialer = Dialer {
-                        source: settings.source,
-                    };
-                    let made = make(&shared, dialer, &endpoint, connector);
-                    let Ok(Ok((socket, opened))) = tokio::time::timeout(patience, made).await
-                    else {
-                        return (endpoint.id, false);
-                    };
-                    shared
-                        .warm
-                        .put(endpoint.id, socket, opened, settings.warm.idle);
-                    (endpoint.id, true)
-                });
+                let work = one_more(Arc::clone(shared), endpoint.clone(), connector.clone());
+                self.making.spawn(work);
             }
         }
-        let due = not_before.values().min().copied();
-        tokio::select! {
-            changed = life.changed() => if changed.is_err() { return },
-            () = shared.warm.changed.notified() => {}
-            Some(ended) = making.join_next() => {
-                if let Ok((id, well)) = ended {
-                    if let Some(count) = underway.get_mut(&id) {
-                        *count = count.saturating_sub(1);
-                    }
-                    if !well {
-                        // What is wrong with the endpoint is found by its heartbeat, and by clients.
-                        not_before.insert(id, clock::now() + PAUSE);
-                    }
-                }
+    }
+
+    fn ended(&mut self, endpoint: EndpointId, made: Made) {
+        if let Some(count) = self.underway.get_mut(&endpoint) {
+            *count = count.saturating_sub(1);
+            if *count == 0 {
+                self.underway.remove(&endpoint);
             }
-            () = sleep(due) => {}
         }
+        if made == Made::No {
+            // What is wrong with the endpoint is found by its heartbeat, and by clients.
+            self.not_before.insert(endpoint, clock::now() + PAUSE);
+        }
+    }
+}
+
+/// Makes one, and puts it where it is found.
+async fn one_more(
+    shared: Arc<Shared>,
+    endpoint: EndpointView,
+    connector: Option<Arc<Connector>>,
+) -> (EndpointId, Made) {
+    let settings = shared.settings.load_full();
+    let dialer = Dialer {
+        source: settings.source,
+    };
+    let made = make(&shared, dialer, &endpoint, connector);
+    let patience = settings.supervisor.connect_timeout;
+    match tokio::time::timeout(patience, made).await {
+        Ok(Ok((socket, opened))) => {
+            shared
+                .warm
+                .put(endpoint.id, socket, opened, settings.warm.idle);
+            (endpoint.id, Made::Yes)
+        }
+        Ok(Err(_)) | Err(_) => (endpoint.id, Made::No),
     }
 }
 

@@ -3,10 +3,11 @@
 use std::path::Path;
 use std::time::Duration;
 
-use http_body_util::{BodyExt, Empty, Limited};
+use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Bytes;
 use hyper::{Method, Request, StatusCode};
 use hyper_util::rt::TokioIo;
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
 
@@ -26,7 +27,22 @@ pub(crate) async fn ask<T: DeserializeOwned>(
     method: Method,
     path: &str,
 ) -> Result<(StatusCode, T), Refusal> {
-    match tokio::time::timeout(PATIENCE, exchange(socket, method, path)).await {
+    tell(socket, method, path, &()).await
+}
+
+/// The same, with something to say.
+///
+/// # Errors
+/// As [`ask`].
+pub(crate) async fn tell<T: DeserializeOwned>(
+    socket: &Path,
+    method: Method,
+    path: &str,
+    said: &impl Serialize,
+) -> Result<(StatusCode, T), Refusal> {
+    let said = serde_json::to_vec(said)
+        .map_err(|error| Refusal::new(Exit::Wrong, "cannot say that").because(&error))?;
+    match tokio::time::timeout(PATIENCE, exchange(socket, method, path, said)).await {
         Ok(answer) => answer,
         Err(_) => Err(unreachable(socket, "it does not answer")),
     }
@@ -36,6 +52,7 @@ async fn exchange<T: DeserializeOwned>(
     socket: &Path,
     method: Method,
     path: &str,
+    said: Vec<u8>,
 ) -> Result<(StatusCode, T), Refusal> {
     let broken = |error: hyper::Error| unreachable(socket, &error.to_string());
     let stream = UnixStream::connect(socket)
@@ -49,7 +66,8 @@ async fn exchange<T: DeserializeOwned>(
         .method(method)
         .uri(path)
         .header("host", "localhost")
-        .body(Empty::<Bytes>::new())
+        .header("content-type", "application/json")
+        .body(Full::new(Bytes::from(said)))
         .map_err(|error| unreachable(socket, &error.to_string()))?;
     let answer = sender.send_request(request).await.map_err(broken)?;
     let status = answer.status();

@@ -12,7 +12,11 @@ use axum::{Json, Router};
 use tokio::net::UnixListener;
 use tokio::sync::{mpsc, oneshot};
 
-use super::view::{Identities, Listeners, OriginView, Origins, Outcome, Readiness, SCHEMA};
+use ipreconnect::core::identity::KeyId;
+
+use super::view::{
+    Acceptance, Identities, Listeners, OriginView, Origins, Outcome, Readiness, SCHEMA,
+};
 use crate::gateway::board::Board;
 
 /// A change that only the main loop can make.
@@ -115,15 +119,33 @@ async fn identities(State(desk): State<Desk>) -> Json<Identities> {
 async fn accept_identity(
     State(desk): State<Desk>,
     UrlPath(name): UrlPath<String>,
+    Json(wish): Json<Acceptance>,
 ) -> Result<Json<Outcome>, (StatusCode, Json<Outcome>)> {
     let origin = desk.board.origin(&name).ok_or_else(|| unknown(&name))?;
-    match origin.accept_identity().await {
-        Ok(true) => Ok(Json(done(format!(
-            "every key that was seen of origin {name:?} is accepted"
+    let key = match wish.key.map(|key| key.parse::<KeyId>()).transpose() {
+        Ok(key) => key,
+        Err(error) => {
+            let outcome = not_done(format!("this is no key: {error}"));
+            return Err((StatusCode::UNPROCESSABLE_ENTITY, Json(outcome)));
+        }
+    };
+    let accepted = origin.accept_identity(key).await;
+    match accepted {
+        Ok(accepted) if accepted.is_empty() => Ok(Json(done(format!(
+            "origin {name:?} has no such key that waits to be accepted"
         )))),
-        Ok(false) => Ok(Json(done(format!(
-            "origin {name:?} has no key that waits to be accepted"
-        )))),
+        Ok(accepted) => Ok(Json(Outcome {
+            messages: accepted
+                .iter()
+                .map(|one| {
+                    format!(
+                        "accepted {} at {}, issued by {}",
+                        one.key, one.address, one.issuer
+                    )
+                })
+                .collect(),
+            ..done(String::new())
+        })),
         Err(error) => {
             let outcome = not_done(format!("the identity ledger cannot be read: {error}"));
             Err((StatusCode::SERVICE_UNAVAILABLE, Json(outcome)))

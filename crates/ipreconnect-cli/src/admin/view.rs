@@ -42,6 +42,13 @@ pub(crate) struct OriginView {
     pub(crate) names: Vec<NameView>,
 }
 
+/// Which key is to be accepted.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Acceptance {
+    /// As pins are written; every key that was seen, if there is none.
+    pub(crate) key: Option<String>,
+}
+
 /// What was seen of the identity of every origin's servers.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Identities {

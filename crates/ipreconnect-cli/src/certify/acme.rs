@@ -13,7 +13,7 @@ use axum::http::StatusCode;
 use axum::routing::get;
 use instant_acme::{
     Account, AccountCredentials, AuthorizationStatus, ChallengeType, Identifier, NewAccount,
-    NewOrder, OrderStatus, RetryPolicy,
+    NewOrder, Order, OrderStatus, RetryPolicy,
 };
 use ipreconnect::tls::{Certificate, certified, provider};
 use ipreconnect_proxy::Certify;
@@ -133,8 +133,6 @@ impl Acme {
 
     async fn order(&self) -> Result<Held, String> {
         let account = self.account().await?;
-        let told =
-            |what: &'static str| move |error: instant_acme::Error| format!("{what}: {error}");
         let names: Vec<Identifier> = self
             .plan
             .names
@@ -146,54 +144,15 @@ impl Acme {
             .new_order(&NewOrder::new(&names))
             .await
             .map_err(told("the order"))?;
-        let mut answers: BTreeMap<String, String> = BTreeMap::new();
-        let kind = match self.plan.challenge {
-            Challenge::TlsAlpn => ChallengeType::TlsAlpn01,
-            Challenge::Http(_) => ChallengeType::Http01,
-        };
-        // All answers stand before the server is told to look for one of them.
-        let mut open = 0;
-        let mut authorizations = order.authorizations();
-        while let Some(authorization) = authorizations.next().await {
-            let mut authorization = authorization.map_err(told("an authorization"))?;
-            if authorization.status == AuthorizationStatus::Valid {
-                continue;
-            }
-            let mut challenge = authorization
-                .challenge(kind.clone())
-                .ok_or_else(|| format!("the server offers no challenge of the kind {kind:?}"))?;
-            let name = challenge.identifier().to_string();
-            let answer = challenge.key_authorization();
-            match self.plan.challenge {
-                Challenge::TlsAlpn => {
-                    let proof = proof(&name, answer.digest().as_ref())?;
-                    self.proofs_mut().insert(name, Arc::new(proof));
-                }
-                Challenge::Http(_) => {
-                    answers.insert(challenge.token.clone(), answer.as_str().to_owned());
-                }
-            }
-            open += 1;
-            if let Challenge::TlsAlpn = self.plan.challenge {
-                challenge.set_ready().await.map_err(told("a challenge"))?;
-            }
-        }
+        // Every proof stands before the server is told to look for one of them.
+        let answers = self.prepare(&mut order).await?;
         let responder = match self.plan.challenge {
-            Challenge::Http(address) if open > 0 => Some(respond(address, answers).await?),
+            Challenge::Http(address) if !answers.is_empty() => {
+                Some(respond(address, answers).await?)
+            }
             _ => None,
         };
-        if responder.is_some() {
-            let mut authorizations = order.authorizations();
-            while let Some(authorization) = authorizations.next().await {
-                let mut authorization = authorization.map_err(told("an authorization"))?;
-                if authorization.status == AuthorizationStatus::Valid {
-                    continue;
-                }
-                if let Some(mut challenge) = authorization.challenge(kind.clone()) {
-                    challenge.set_ready().await.map_err(told("a challenge"))?;
-                }
-            }
-        }
+        self.set_ready(&mut order).await?;
         let retries = RetryPolicy::default();
         let status = order
             .poll_ready(&retries)
@@ -222,12 +181,61 @@ impl Acme {
         Ok(held)
     }
 
+    fn kind(&self) -> ChallengeType {
+        match self.plan.challenge {
+            Challenge::TlsAlpn => ChallengeType::TlsAlpn01,
+            Challenge::Http(_) => ChallengeType::Http01,
+        }
+    }
+
+    /// Puts the proofs up that are shown inside TLS; returns those that are told by HTTP, by token.
+    async fn prepare(&self, order: &mut Order) -> Result<BTreeMap<String, String>, String> {
+        let mut answers = BTreeMap::new();
+        let mut authorizations = order.authorizations();
+        while let Some(authorization) = authorizations.next().await {
+            let mut authorization = authorization.map_err(told("an authorization"))?;
+            if authorization.status == AuthorizationStatus::Valid {
+                continue;
+            }
+            let kind = self.kind();
+            let challenge = authorization
+                .challenge(kind.clone())
+                .ok_or_else(|| format!("the server offers no challenge of the kind {kind:?}"))?;
+            let name = challenge.identifier().to_string();
+            let answer = challenge.key_authorization();
+            match self.plan.challenge {
+                Challenge::TlsAlpn => {
+                    let proof = proof(&name, answer.digest().as_ref())?;
+                    self.proofs_mut().insert(name, Arc::new(proof));
+                }
+                Challenge::Http(_) => {
+                    answers.insert(challenge.token.clone(), answer.as_str().to_owned());
+                }
+            }
+        }
+        Ok(answers)
+    }
+
+    /// Tells the server to look for the proofs.
+    async fn set_ready(&self, order: &mut Order) -> Result<(), String> {
+        let mut authorizations = order.authorizations();
+        while let Some(authorization) = authorizations.next().await {
+            let mut authorization = authorization.map_err(told("an authorization"))?;
+            if authorization.status == AuthorizationStatus::Valid {
+                continue;
+            }
+            if let Some(mut challenge) = authorization.challenge(self.kind()) {
+                challenge.set_ready().await.map_err(told("a challenge"))?;
+            }
+        }
+        Ok(())
+    }
+
     /// The account with this server: the one there is, or a new one.
     async fn account(&self) -> Result<Account, String> {
-        let told = |error: instant_acme::Error| format!("the account: {error}");
         let builder = || match &self.plan.ca {
-            Some(ca) => Account::builder_with_root(ca).map_err(told),
-            None => Account::builder().map_err(told),
+            Some(ca) => Account::builder_with_root(ca).map_err(told("the account")),
+            None => Account::builder().map_err(told("the account")),
         };
         let id: String = file_id(&self.plan.directory);
         let path = self.directory.join(format!("account-{id}.json"));
@@ -250,7 +258,7 @@ impl Acme {
             only_return_existing: false,
         };
         let made = builder()?.create(&wanted, self.plan.directory.clone(), None);
-        let (account, credentials) = made.await.map_err(told)?;
+        let (account, credentials) = made.await.map_err(told("the account"))?;
         let text = serde_json::to_string(&credentials).map_err(|error| error.to_string())?;
         if let Err(error) = super::write(&path, &text) {
             tracing::warn!(path = %path.display(), %error, "an ACME account cannot be kept");
@@ -273,6 +281,11 @@ impl Acme {
     fn proofs_mut(&self) -> std::sync::RwLockWriteGuard<'_, BTreeMap<String, Arc<CertifiedKey>>> {
         self.proofs.write().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// An error, with what was being done.
+fn told(what: &'static str) -> impl Fn(instant_acme::Error) -> String {
+    move |error| format!("{what}: {error}")
 }
 
 /// A server's directory as part of a file's name.

@@ -3,8 +3,8 @@
 use hyper::Method;
 
 use super::status::socket;
-use crate::admin::client::ask;
-use crate::admin::view::{Identities, IdentityView, Outcome, SightingView};
+use crate::admin::client::{ask, tell};
+use crate::admin::view::{Acceptance, Identities, IdentityView, Outcome, SightingView};
 use crate::args::{Arguments, IdentityAction, IdentityArguments};
 use crate::exit::{Exit, Refusal};
 use crate::paint::Paint;
@@ -15,9 +15,10 @@ pub(crate) fn identity(
     identity: &IdentityArguments,
 ) -> Result<Exit, Refusal> {
     let socket = socket(arguments)?;
-    if let Some(IdentityAction::Accept { origin }) = &identity.action {
+    if let Some(IdentityAction::Accept { origin, key }) = &identity.action {
         let path = format!("/v1/origins/{}/accept-identity", escaped(origin));
-        let answer = super::block_on(ask::<Outcome>(&socket, Method::POST, &path));
+        let wish = Acceptance { key: key.clone() };
+        let answer = super::block_on(tell::<Outcome>(&socket, Method::POST, &path, &wish));
         let (_, outcome) = answer?;
         if arguments.json {
             super::print_json(&outcome);

@@ -358,13 +358,27 @@ fn a_rotated_key_is_noted_and_where_it_must_not_change_it_is_refused_until_accep
     desk.ended();
     desk.start();
     desk.wait_for_phase("a", "down");
+    let none = format!("sha256/{}=", "A".repeat(43));
+    let output = desk.command(&["identity", "accept", "a", &none]);
+    assert!(String::from_utf8_lossy(&output.stdout).contains("no such key"));
+    assert_eq!(
+        desk.command(&["identity", "accept", "a", "x"])
+            .status
+            .code(),
+        Some(1)
+    );
     let output = desk.command(&["identity", "accept", "a"]);
     assert!(output.status.success());
+    let told = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(
+        told.contains("accepted sha256/") && told.contains("CN=Test CA"),
+        "{told}"
+    );
     desk.wait_for_phase("a", "up");
     assert!(page(desk.address("a")).contains("Secure Renegotiation"));
     assert_eq!(desk.command(&["identity"]).status.code(), Some(0));
     let again = desk.command(&["identity", "accept", "a"]);
-    assert!(String::from_utf8_lossy(&again.stdout).contains("no key that waits"));
+    assert!(String::from_utf8_lossy(&again.stdout).contains("no such key that waits"));
 }
 
 #[test]
@@ -778,7 +792,8 @@ struct Pebble {
 }
 
 impl Pebble {
-    fn start(papers: &Papers, program: &Path, http: u16, tls: u16) -> Self {
+    /// Its certificates are valid for so many seconds.
+    fn start(papers: &Papers, program: &Path, (http, tls): (u16, u16), validity: u32) -> Self {
         papers.issue("pebble", &["127.0.0.1", "localhost"]);
         let (listen, management) = (free_address(), free_address());
         let config = serde_json::json!({ "pebble": {
@@ -788,6 +803,7 @@ impl Pebble {
             "privateKey": papers.at("pebble.key"),
             "httpPort": http,
             "tlsPort": tls,
+            "certificateValidityPeriod": validity,
         }});
         papers.put("pebble.json", &config.to_string(), 0o644);
         let server = Server::start(
@@ -815,7 +831,8 @@ fn an_acme_server_gives_a_certificate_for_a_proof_on_either_way() {
     for challenge in ["tls-alpn-01", "http-01"] {
         let papers = Papers::new();
         let (front, http) = (free_address(), free_address());
-        let server = Pebble::start(&papers, &pebble, http.port(), front.port());
+        let ports = (http.port(), front.port());
+        let server = Pebble::start(&papers, &pebble, ports, 86_400);
         let more = match challenge {
             "http-01" => format!("http = \"{http}\"\n"),
             _ => String::new(),
@@ -849,4 +866,154 @@ fn an_acme_server_gives_a_certificate_for_a_proof_on_either_way() {
         let mode = std::fs::metadata(key).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
     }
+}
+
+/// As on a machine that slept: nobody looks at the clock before somebody connects.
+#[test]
+fn a_certificate_of_an_acme_server_is_renewed_when_it_is_asked_for_in_its_last_third() {
+    let test = "a_certificate_of_an_acme_server_is_renewed_when_it_is_asked_for_in_its_last_third";
+    let (Some(pebble), Some(_)) = (needed(test, "pebble"), needed(test, "openssl")) else {
+        return;
+    };
+    let papers = Papers::new();
+    let front = free_address();
+    let server = Pebble::start(&papers, &pebble, (1, front.port()), 12);
+    let origin = line_server("inside");
+    let desk = Desk::run(&format!(
+        "[origin.a]\naddress = \"{origin}\"\n[[listen]]\naddress = \"{front}\"\norigin = \"a\"\n\
+         [listen.tls.acme]\nnames = [\"localhost\"]\ndirectory = \"{}\"\nca = \"{}\"\nterms_agreed = true\n",
+        server.directory,
+        papers.at("ca.pem")
+    ));
+    let obtained = || desk.log().matches("certificate obtained").count();
+    until("the first certificate is there", || obtained() == 1);
+    until("another one is there", || {
+        unverified(front, &["-servername", "localhost"]);
+        obtained() >= 2
+    });
+    let told = unverified(front, &["-servername", "localhost"]);
+    assert!(told.contains("inside hello"), "{told}");
+}
+
+/// What testers of TLS look for at a server.
+#[test]
+fn nothing_weak_is_spoken_at_the_door() {
+    let test = "nothing_weak_is_spoken_at_the_door";
+    if needed(test, "openssl").is_none() {
+        return;
+    }
+    let papers = Papers::new();
+    papers.issue("site", &["site.test"]);
+    let tls = format!(
+        "{{ cert = \"{}\", key = \"{}\" }}",
+        papers.at("site.pem"),
+        papers.at("site.key")
+    );
+    let (_desk, front) = terminated(&tls);
+    let level = "-cipher";
+    for version in ["-tls1", "-tls1_1"] {
+        let told = s_client(&papers, front, &[version, level, "ALL:@SECLEVEL=0"]);
+        assert!(!told.contains("inside hello"), "{version}: {told}");
+    }
+    for weak in [
+        "kRSA",
+        "aNULL",
+        "eNULL",
+        "3DES",
+        "CAMELLIA",
+        "SEED",
+        "AES128-SHA",
+        "ECDHE-ECDSA-AES128-SHA",
+        "ECDHE-ECDSA-AES256-SHA384",
+        "DHE",
+        "PSK",
+    ] {
+        let suites = format!("{weak}:@SECLEVEL=0");
+        let told = s_client(&papers, front, &["-tls1_2", level, &suites]);
+        assert!(!told.contains("inside hello"), "{weak}: {told}");
+    }
+    for strong in [
+        "ECDHE-ECDSA-AES128-GCM-SHA256",
+        "ECDHE-ECDSA-AES256-GCM-SHA384",
+        "ECDHE-ECDSA-CHACHA20-POLY1305",
+    ] {
+        let told = s_client(&papers, front, &["-tls1_2", level, strong]);
+        assert!(told.contains("inside hello"), "{strong}: {told}");
+        for word in [
+            "Compression: NONE",
+            "Secure Renegotiation IS supported",
+            "Extended master secret: yes",
+        ] {
+            assert!(told.contains(word), "{strong}: {word}: {told}");
+        }
+    }
+    // A renegotiation that a client asks for ends the connection.
+    let mut child = Command::new("openssl")
+        .args(["s_client", "-tls1_2", "-connect", &front.to_string()])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut input = child.stdin.take().unwrap();
+    input.write_all(b"R\n").unwrap();
+    let mut text = String::new();
+    child
+        .stdout
+        .take()
+        .unwrap()
+        .read_to_string(&mut text)
+        .unwrap();
+    child.wait().unwrap();
+    assert!(!text.contains("inside"), "{text}");
+}
+
+#[test]
+fn nginx_with_tls_is_restarted_and_clients_only_wait() {
+    let test = "nginx_with_tls_is_restarted_and_clients_only_wait";
+    let Some(program) = needed(test, "nginx") else {
+        return;
+    };
+    let papers = Papers::new();
+    papers.issue("site", &["db.test"]);
+    let address = free_address();
+    let at = papers.directory.path().display();
+    papers.put(
+        "nginx.conf",
+        &format!(
+            "daemon off; master_process off; pid {at}/nginx.pid; error_log {at}/error.log;\n\
+             events {{}}\nhttp {{ access_log off; client_body_temp_path {at}/b; proxy_temp_path {at}/p; \
+             fastcgi_temp_path {at}/f; uwsgi_temp_path {at}/u; scgi_temp_path {at}/s;\n\
+             server {{ listen {address} ssl; ssl_certificate {at}/site.pem; ssl_certificate_key {at}/site.key; \
+             ssl_protocols TLSv1.2 TLSv1.3; location / {{ return 200 \"$ssl_protocol $ssl_session_reused\\n\"; }} }} }}\n"
+        ),
+        0o644,
+    );
+    let start = || {
+        let server = Server::start(
+            Command::new(&program)
+                .arg("-c")
+                .arg(papers.path("nginx.conf")),
+        );
+        listens(address);
+        server
+    };
+    let server = start();
+    let desk = Desk::run(&papers.origin(&[address], "\n[origin.a.pool]\nwarm = 2"));
+    desk.wait_for_phase("a", "up");
+    let front = desk.address("a");
+    assert!(page(front).contains("TLSv1.3"));
+    until("two are ready", || {
+        desk.origin("a")["endpoints"][0]["warm"] == 2
+    });
+    server.kill();
+    let waiting: Vec<_> = (0..10)
+        .map(|_| std::thread::spawn(move || page(front)))
+        .collect();
+    desk.wait_for_held("a", 10);
+    let _server = start();
+    for client in waiting {
+        assert!(client.join().unwrap().contains("TLSv1.3"));
+    }
+    until("a session is resumed", || page(front).contains("TLSv1.3 r"));
 }

@@ -65,8 +65,10 @@ fn a_refused_key_stays_refused_until_a_person_accepts_it() {
         assert!(!history.knows(&other, DAY));
     }
     assert!(history.is_alarming());
-    assert!(history.accept());
-    assert!(!history.accept());
+    assert_eq!(history.accept(Some(KeyId([7; 32]))), []);
+    assert!(history.is_alarming());
+    assert_eq!(history.accept(Some(other.key)).len(), 1);
+    assert_eq!(history.accept(None), []);
     assert_eq!(
         history.see(&other, OnKeyChange::Refuse, DAY + 9).seen,
         Seen::Known

@@ -12,8 +12,8 @@ use rustix::net::{RecvFlags, SendFlags, Shutdown, recv, send, shutdown};
 use super::carrier::{Broken, Carrier, Progress};
 use super::stream::Stream;
 
-/// The worker's shared buffer: two records of TLS.
-const BUFFER: usize = 32 * 1024;
+/// The worker's shared buffer: four records of TLS.
+const BUFFER: usize = 64 * 1024;
 /// Receipts in one turn, before other connections have theirs.
 const BUDGET: u32 = 16;
 

@@ -16,6 +16,8 @@ use x509_cert::ext::pkix::name::GeneralName;
 const RSA: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.1.1");
 /// Names of one certificate that are shown and kept.
 const NAMES: usize = 64;
+/// Names that are shown where one is refused.
+const SHOWN: usize = 5;
 /// Characters of one name that are shown and kept.
 const LONGEST: usize = 256;
 
@@ -84,11 +86,14 @@ pub(super) fn key_id(spki: &[u8]) -> KeyId {
 /// As it is shown where it is refused.
 impl fmt::Display for Certificate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let names = if self.names.is_empty() {
-            "no name".to_owned()
-        } else {
-            self.names.join(", ")
+        let mut names = match self.names.get(..SHOWN) {
+            None if self.names.is_empty() => "no name".to_owned(),
+            None => self.names.join(", "),
+            Some(first) => first.join(", "),
         };
+        if let Some(more @ 1..) = self.names.len().checked_sub(SHOWN) {
+            names.push_str(&format!(" and {more} more"));
+        }
         write!(
             f,
             "a certificate for {names}; issuer {}; valid {} to {}; key {}",

@@ -3,6 +3,7 @@
 mod certificate;
 mod connector;
 mod postgres;
+mod records;
 mod roots;
 mod session;
 mod settings;

@@ -4,8 +4,10 @@ use std::fmt;
 use std::sync::Arc;
 
 use ipreconnect_core::identity::{KeyId, OnKeyChange};
+use rustls::crypto::aws_lc_rs::sign::any_supported_type;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::sign::CertifiedKey;
+use zeroize::Zeroize;
 
 use crate::resolve::Roots;
 
@@ -68,18 +70,18 @@ impl ClientIdentity {
     }
 }
 
-/// A chain and its key, for either side.
+/// A chain and its key, for either side. The key that is handed in is wiped from memory.
 ///
 /// # Errors
 /// If the key cannot be used, or is not the certificate's.
 pub fn certified(
     chain: Vec<CertificateDer<'static>>,
-    key: PrivateKeyDer<'static>,
+    mut key: PrivateKeyDer<'static>,
 ) -> Result<CertifiedKey, KeyError> {
-    let key = super::provider()
-        .key_provider
-        .load_private_key(key)
-        .map_err(|error| KeyError(format!("the key cannot be used: {error}")))?;
+    let loaded = any_supported_type(&key);
+    // The library keeps the key for itself, and wipes it when it is done with.
+    key.zeroize();
+    let key = loaded.map_err(|error| KeyError(format!("the key cannot be used: {error}")))?;
     let pair = CertifiedKey::new(chain, key);
     match pair.keys_match() {
         Ok(()) => Ok(pair),

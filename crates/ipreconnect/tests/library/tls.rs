@@ -239,6 +239,8 @@ async fn a_verified_server_is_spoken_to_and_its_session_is_resumed() {
         let mut link = within(10, origin.connect()).await.unwrap();
         assert_eq!(within(5, ask(&mut link)).await.unwrap(), "blue");
         assert_eq!(link.tls().unwrap().version(), "TLS 1.3");
+        let suite = link.tls().unwrap().suite().unwrap();
+        assert!(suite.ends_with("X25519MLKEM768"), "{suite}");
     }
     assert!(server.resumed.load(Ordering::SeqCst) >= 4);
 }
@@ -649,7 +651,7 @@ async fn a_changed_key_is_refused_over_restarts_until_it_is_accepted() {
     );
     shelf.is_broken.store(false, Ordering::SeqCst);
 
-    assert!(origin.accept_identity().await.unwrap());
+    assert_eq!(origin.accept_identity(None).await.unwrap().len(), 1);
     within(10, origin.watch(ipreconnect::Status::is_up))
         .await
         .unwrap();
