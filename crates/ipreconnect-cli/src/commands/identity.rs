@@ -87,6 +87,13 @@ fn text(paint: &Paint, origin: &IdentityView) -> String {
         "unproven" => text.push_str(
             "  its servers cannot prove who they are: a hijacked address could not be told apart; TLS would\n",
         ),
+        "impersonated?" => text.push_str(&format!(
+            "  a server could not prove who it is, and gets nothing: `ipreconnect status {}` says which, and why\n",
+            origin.name
+        )),
+        "insecure" => text.push_str(
+            "  nothing of its certificates is verified: whoever is in between can read everything\n",
+        ),
         "key changed" => text.push_str(&format!(
             "  if the change was made on purpose: ipreconnect identity accept {}\n",
             origin.name

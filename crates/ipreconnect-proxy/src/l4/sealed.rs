@@ -10,10 +10,13 @@ use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, Shutdown, recv, send, shutdown};
 
 use super::carrier::{Broken, Carrier, Progress};
+use super::pace;
 use super::stream::Stream;
 
 /// The worker's shared buffer: four records of TLS.
 const BUFFER: usize = 64 * 1024;
+/// Whoever says so much at once sends in bulk: a whole record.
+const BULK: usize = 16 * 1024;
 /// Receipts in one turn, before other connections have theirs.
 const BUDGET: u32 = 16;
 
@@ -36,6 +39,8 @@ struct Half {
     sent: usize,
     /// It said all that it has to say.
     ended: bool,
+    /// Whether it sends without pacing where that is of no use.
+    unpaced: bool,
     /// Its readiness may have been used up while the client was held.
     is_fresh: bool,
 }
@@ -71,6 +76,9 @@ impl Half {
     /// Hands plaintext to this side. What its socket does not take is kept, and bounded by flushing
     /// before more is read.
     fn put(&mut self, socket: &Socket, bytes: &[u8]) -> io::Result<()> {
+        if bytes.len() >= BULK && !std::mem::replace(&mut self.unpaced, true) {
+            pace::lift(socket);
+        }
         if let Some(tls) = &mut self.tls {
             return tls.send(socket, bytes);
         }

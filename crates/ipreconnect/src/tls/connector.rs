@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Instant;
 
 use arc_swap::ArcSwapOption;
 use ipreconnect_core::address::{Address, EntryId};
@@ -10,7 +11,7 @@ use rustls::client::Resumption;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::sign::SingleCertAndKey;
 use rustls::{CertificateError, ClientConfig, Error};
-use tokio::sync::OnceCell;
+use tokio::sync::Mutex;
 
 use super::certificate::{Certificate, Day};
 use super::session::{Session, Trouble};
@@ -19,6 +20,7 @@ use super::trust::{Refusal, Trust};
 use super::{postgres, roots};
 use crate::clock;
 use crate::dial;
+use crate::resolve::Roots;
 use crate::settings::Place;
 use crate::socket::Socket;
 use crate::target::Target;
@@ -30,10 +32,18 @@ const SESSIONS: usize = 64;
 pub(crate) struct Connector {
     settings: TlsSettings,
     entries: Vec<Entry>,
-    /// One for each entry. The roots are read when they are first needed, since that may take a while.
-    configs: OnceCell<Vec<Arc<ClientConfig>>>,
+    /// The roots are read when they are first needed, since that may take a while.
+    configs: ArcSwapOption<Configs>,
+    /// One makes them for all.
+    making: Mutex<()>,
     /// The certificate seen last, so that the same one need not be read again.
     latest: ArcSwapOption<(CertificateDer<'static>, Arc<Certificate>)>,
+}
+
+struct Configs {
+    made: Instant,
+    /// One for each entry.
+    all: Vec<Arc<ClientConfig>>,
 }
 
 struct Entry {
@@ -67,7 +77,8 @@ impl Connector {
         Self {
             settings: settings.clone(),
             entries: entries.collect(),
-            configs: OnceCell::new(),
+            configs: ArcSwapOption::empty(),
+            making: Mutex::new(()),
             latest: ArcSwapOption::empty(),
         }
     }
@@ -86,7 +97,7 @@ impl Connector {
     ) -> Result<(Box<Session>, Proof), Failure> {
         let index = entry.0 as usize;
         let configs = self.configs().await?;
-        let (Some(place), Some(config)) = (self.entries.get(index), configs.get(index)) else {
+        let (Some(place), Some(config)) = (self.entries.get(index), configs.all.get(index)) else {
             // It left the address list a moment ago.
             return Err(Failure::new(Cause::Closed));
         };
@@ -100,7 +111,9 @@ impl Connector {
         let mut session = Session::client(Arc::clone(config), name)
             .map_err(|error| Failure::with_detail(Cause::TlsFailed, error.to_string()))?;
         if let Err(trouble) = session.handshake(socket).await {
-            return Err(failure(trouble));
+            let failure = failure(trouble);
+            self.doubt_roots(&failure, &configs);
+            return Err(failure);
         }
         let proof = self.prove(&session, place)?;
         Ok((Box::new(session), proof))
@@ -149,9 +162,32 @@ impl Connector {
         Ok(certificate)
     }
 
-    async fn configs(&self) -> Result<&Vec<Arc<ClientConfig>>, Failure> {
-        let made = self.configs.get_or_try_init(|| self.make()).await;
-        made.map_err(|error| Failure::with_detail(Cause::TlsFailed, error))
+    /// An issuer that nobody knows may be one that the system knows by now.
+    fn doubt_roots(&self, failure: &Failure, configs: &Configs) {
+        if failure.cause == Cause::UnknownIssuer
+            && self.settings.roots == Roots::System
+            && configs.made.elapsed() >= roots::READ_AGAIN
+        {
+            self.configs.store(None);
+        }
+    }
+
+    async fn configs(&self) -> Result<Arc<Configs>, Failure> {
+        if let Some(configs) = self.configs.load_full() {
+            return Ok(configs);
+        }
+        let _turn = self.making.lock().await;
+        if let Some(configs) = self.configs.load_full() {
+            return Ok(configs);
+        }
+        let made = self.make().await;
+        let all = made.map_err(|error| Failure::with_detail(Cause::TlsFailed, error))?;
+        let configs = Arc::new(Configs {
+            made: clock::now(),
+            all,
+        });
+        self.configs.store(Some(Arc::clone(&configs)));
+        Ok(configs)
     }
 
     async fn make(&self) -> Result<Vec<Arc<ClientConfig>>, String> {

@@ -1,13 +1,15 @@
 //! The roots of trust, and the configuration of those who need no more than them.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use rustls::{ClientConfig, ConfigBuilder, RootCertStore, WantsVerifier};
 
+use crate::clock;
 use crate::resolve::Roots;
 
 /// Certificates that are issued by `roots` count. They are read on a thread that may wait for the disk;
-/// those of the system once a process.
+/// those of the system once a minute at most.
 ///
 /// Cancel safety: nothing is lost; the reading goes on in its thread.
 pub(crate) async fn with_roots(roots: &Roots) -> Result<ClientConfig, String> {
@@ -42,20 +44,31 @@ pub(super) fn builder() -> ConfigBuilder<ClientConfig, WantsVerifier> {
     }
 }
 
+/// What was read of the system's roots is read again after this: a machine gets new ones while
+/// programs run.
+pub(super) const READ_AGAIN: Duration = Duration::from_secs(60);
+
 fn store(roots: &Roots) -> Arc<RootCertStore> {
-    static SYSTEM: OnceLock<Arc<RootCertStore>> = OnceLock::new();
     let certificates = match roots {
-        Roots::System => {
-            let system = SYSTEM.get_or_init(|| {
-                let mut store = RootCertStore::empty();
-                store.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-                Arc::new(store)
-            });
-            return Arc::clone(system);
-        }
+        Roots::System => return system(),
         Roots::Only(certificates) => certificates.iter().map(|der| der.clone().into()),
     };
     let mut store = RootCertStore::empty();
     store.add_parsable_certificates(certificates);
     Arc::new(store)
+}
+
+fn system() -> Arc<RootCertStore> {
+    static SYSTEM: Mutex<Option<(Instant, Arc<RootCertStore>)>> = Mutex::new(None);
+    let mut read = SYSTEM.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some((at, store)) = &*read
+        && at.elapsed() < READ_AGAIN
+    {
+        return Arc::clone(store);
+    }
+    let mut store = RootCertStore::empty();
+    store.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    let store = Arc::new(store);
+    *read = Some((clock::now(), Arc::clone(&store)));
+    store
 }
