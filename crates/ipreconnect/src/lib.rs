@@ -7,6 +7,9 @@
 //! Names are looked up by the operating system, or as [`Surroundings::with_names`] is told; what is known
 //! of them serves on while no resolver answers.
 //!
+//! Servers that speak TLS prove who they are on every connection, before anything is sent to them: see
+//! [`Builder::tls`] and [`tls::TlsSettings`].
+//!
 //! ```no_run
 //! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
 //! let orders = ipreconnect::Origin::builder("orders-db")

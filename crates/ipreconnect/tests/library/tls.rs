@@ -797,3 +797,36 @@ async fn what_was_ready_by_other_settings_is_used_by_nobody() {
     let error = within(10, origin.connect()).await.unwrap_err();
     assert_eq!(error.failure().unwrap().cause, Cause::WrongPin);
 }
+
+#[tokio::test]
+async fn the_same_key_at_a_new_address_has_moved_and_is_let_in() {
+    let authority = Authority::new("Test CA");
+    let pair = authority.issue(|_| {});
+    let old = Server::start("old", pair.config()).await;
+    let new = Server::start("new", pair.config()).await;
+    let shelf = Arc::new(Shelf::default());
+    let tls = TlsSettings {
+        on_key_change: OnKeyChange::Refuse,
+        ..authority.trusted()
+    };
+    for server in [&old, &new] {
+        let store: Arc<dyn Store> = Arc::<Shelf>::clone(&shelf);
+        let patience = Duration::from_secs(1);
+        let origin = origin_with(&[server.address], tls.clone(), Some(store), patience);
+        within(10, origin.connect()).await.unwrap();
+        let key = pair.key_id();
+        let address = server.address.to_string();
+        shelf
+            .until(|seen| {
+                seen.iter()
+                    .any(|one| one.key == key && *one.address == *address)
+            })
+            .await;
+    }
+    let seen = shelf.sightings.lock().unwrap().clone();
+    assert_eq!(seen.len(), 2);
+    assert!(
+        seen.iter()
+            .all(|one| one.acceptance == Acceptance::Accepted)
+    );
+}
