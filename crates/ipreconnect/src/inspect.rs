@@ -1,11 +1,10 @@
 //! One connection taken apart: what each resolver says, how each address answers, who speaks first.
 
-use std::future::poll_fn;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::pin;
 use std::time::{Duration, Instant};
 
-use ipreconnect_core::address::{Address, EntryId, interleave};
+use ipreconnect_core::address::{Address, interleave};
 use ipreconnect_core::failure::{Cause, Failure};
 use ipreconnect_core::policy::{AddressPolicy, Via};
 use tokio::io::Interest;
@@ -14,15 +13,12 @@ use tokio::task::JoinSet;
 use crate::clock;
 use crate::dial::Dialer;
 use crate::resolve::{Names, Question, Record, RecordKind, ServerAnswer};
-use crate::settings::Place;
 use crate::socket::Socket;
 use crate::target::Target;
-use crate::tls::{Certificate, Connector, Received, Session, TlsSettings};
+use crate::tls::{Connector, TlsSettings};
 
 /// Addresses that are dialled at most.
 const ADDRESSES: usize = 64;
-/// How long the tickets to resume a session are waited for.
-const TICKETS: Duration = Duration::from_millis(50);
 /// How long the second family is waited for when the first has answered.
 const OTHER_FAMILY: Duration = Duration::from_millis(300);
 
@@ -72,23 +68,6 @@ pub enum FirstByte {
     Client(Duration),
     /// Nobody: the server closed or reset it after so long.
     Closed(Duration),
-}
-
-/// TLS on the winner's connection.
-#[derive(Clone, Debug)]
-pub struct Shaken {
-    /// Until the handshake was complete and the server verified, or failed to.
-    pub took: Duration,
-    /// Why it failed, if it did.
-    pub failure: Option<Failure>,
-    /// The version, the suite and the group.
-    pub version: String,
-    /// The protocol that was agreed upon (ALPN).
-    pub alpn: Option<String>,
-    /// What the server showed of itself.
-    pub certificate: Option<Certificate>,
-    /// The handshake of a second connection, if it resumed the session of the first.
-    pub resumed: Option<Duration>,
 }
 
 /// A connection taken apart.
@@ -157,23 +136,12 @@ pub async fn inspect(names: &Names, target: &Target, terms: &Terms) -> Inspectio
                 .map(|at| sockets.swap_remove(at)),
             places.get(winner),
         ) {
-            match shaker(target, terms) {
-                Some(connector) => {
-                    let (shaken, session) = shake(&connector, &socket, terms.timeout).await;
-                    if let Some(mut session) = session {
-                        first_byte = Some(listen_inside(&mut session, &socket, terms).await);
-                        // What is not taken is not needed.
-                        let _ = session.close(&socket);
-                    }
-                    let resumed = match places.get(winner) {
-                        Some(address) if shaken.failure.is_none() => {
-                            again(&connector, address, terms).await
-                        }
-                        _ => None,
-                    };
-                    tls = Some(Shaken { resumed, ..shaken });
+            match (shaker(target, terms), places.get(winner)) {
+                (Some(connector), Some(address)) => {
+                    let (shaken, first) = tls::inspect(&connector, &socket, address, terms).await;
+                    (tls, first_byte) = (Some(shaken), first);
                 }
-                None => first_byte = Some(listen(&socket, terms.first_byte).await),
+                _ => first_byte = Some(listen(&socket, terms.first_byte).await),
             }
         }
     }
@@ -186,83 +154,6 @@ pub async fn inspect(names: &Names, target: &Target, terms: &Terms) -> Inspectio
         tls,
         first_byte,
     }
-}
-
-/// What makes the handshakes of a probe.
-fn shaker(target: &Target, terms: &Terms) -> Option<Connector> {
-    let place = Place {
-        target: target.clone(),
-        priority: 0,
-        weight: 1,
-    };
-    let tls = terms.tls.as_ref()?;
-    Some(Connector::new(tls, std::slice::from_ref(&place)))
-}
-
-/// One handshake on a connected socket.
-async fn shake(
-    connector: &Connector,
-    socket: &Socket,
-    patience: Duration,
-) -> (Shaken, Option<Box<Session>>) {
-    let began = clock::now();
-    let handshake = connector.handshake(socket, EntryId(0));
-    let made = tokio::time::timeout(patience, handshake).await;
-    let made = made.unwrap_or_else(|_| Err(Failure::new(Cause::TimedOut)));
-    let mut shaken = Shaken {
-        took: began.elapsed(),
-        failure: None,
-        version: String::new(),
-        alpn: None,
-        certificate: None,
-        resumed: None,
-    };
-    match made {
-        Ok((session, proof)) => {
-            let suite = session.suite().unwrap_or_default();
-            shaken.version = format!("{}, {suite}", session.version());
-            let alpn = session.alpn();
-            shaken.alpn = alpn.map(|alpn| String::from_utf8_lossy(alpn).into_owned());
-            shaken.certificate = Some((*proof.certificate).clone());
-            (shaken, Some(session))
-        }
-        Err(failure) => {
-            shaken.failure = Some(failure);
-            (shaken, None)
-        }
-    }
-}
-
-/// The handshake of another connection, if it resumes the session of the one before.
-async fn again(connector: &Connector, address: &Address, terms: &Terms) -> Option<Duration> {
-    let dial = Dialer::default();
-    let dialled = tokio::time::timeout(terms.timeout, dial.connect(address)).await;
-    let socket = dialled.ok()?.ok()?;
-    let (shaken, session) = shake(connector, &socket, terms.timeout).await;
-    session
-        .is_some_and(|session| session.is_resumed())
-        .then_some(shaken.took)
-}
-
-/// Waits for the server to speak first inside TLS. Its tickets are no words.
-async fn listen_inside(session: &mut Session, socket: &Socket, terms: &Terms) -> FirstByte {
-    let began = clock::now();
-    let spoke = async {
-        loop {
-            let mut said = 0;
-            let received =
-                poll_fn(|cx| session.poll_receive(cx, socket, &mut |bytes| said += bytes.len()));
-            match received.await {
-                Ok(Received::Bytes(_)) if said == 0 => {}
-                Ok(Received::Bytes(_)) => return true,
-                Ok(Received::Closed | Received::Truncated) | Err(_) => return false,
-            }
-        }
-    };
-    heard(
-        tokio::time::timeout(terms.first_byte, spoke).await.ok(),
-        began,
-    )
 }
 
 /// One connection as a client without any memory would make it: looked up, dialled, closed.
@@ -290,21 +181,6 @@ pub async fn cold(names: &Names, target: &Target, terms: &Terms) -> Result<Cost,
         cost.tls = Some(shaken(&connector, &socket, terms).await?);
     }
     Ok(cost)
-}
-
-async fn shaken(
-    connector: &Connector,
-    socket: &Socket,
-    terms: &Terms,
-) -> Result<Duration, Failure> {
-    let (shaken, session) = shake(connector, socket, terms.timeout).await;
-    if let Some(mut session) = session {
-        // The tickets to resume it come behind the handshake.
-        let tickets = poll_fn(|cx| session.poll_receive(cx, socket, &mut |_| {}));
-        let _ = tokio::time::timeout(TICKETS, tickets).await;
-        let _ = session.close(socket);
-    }
-    shaken.failure.map_or(Ok(shaken.took), Err)
 }
 
 /// Connections to an address that is known already, with sessions that are resumed.
@@ -590,6 +466,11 @@ fn heard(spoke: Option<bool>, began: Instant) -> FirstByte {
         None => FirstByte::Client(after),
     }
 }
+
+mod tls;
+
+pub use tls::Shaken;
+use tls::{shaken, shaker};
 
 #[cfg(test)]
 mod tests;

@@ -226,47 +226,7 @@ impl Shown {
     pub(crate) fn text(&self) -> String {
         let mut text = String::new();
         for listener in &self.listeners {
-            text.push_str(&format!("listener {}\n", listener.name));
-            for address in &listener.addresses {
-                text.push_str(&format!(
-                    "  {:<28} open to {}\n",
-                    address.address, address.reach
-                ));
-            }
-            if let Some(tls) = &listener.tls {
-                if tls.certificates.is_empty() {
-                    text.push_str(&format!(
-                        "  TLS with a certificate {}; {}\n",
-                        tls.source, tls.clients
-                    ));
-                }
-                for one in &tls.certificates {
-                    text.push_str(&format!(
-                        "  TLS as {}, issued by {}, valid until {}; {}\n",
-                        one.names.join(", "),
-                        one.issuer,
-                        one.valid_until,
-                        tls.clients
-                    ));
-                }
-            }
-            for route in &listener.routes {
-                text.push_str(&format!(
-                    "  {} -> origin {}\n",
-                    route.hosts.join(", "),
-                    route.origin
-                ));
-            }
-            match listener.routes.as_slice() {
-                [] => text.push_str(&format!("  leads to origin {}\n", listener.origin)),
-                _ if listener.refuses_others => {
-                    text.push_str("  refuses everything that no route matches\n");
-                }
-                _ => text.push_str(&format!(
-                    "  everything else -> origin {}\n",
-                    listener.origin
-                )),
-            }
+            text.push_str(&listener.text());
         }
         for origin in &self.origins {
             let required = if origin.required {
@@ -300,6 +260,52 @@ impl Shown {
         };
         let resolvers = self.resolvers.join(", then ");
         text.push_str(&format!("names are resolved by {resolvers}, {dnssec}\n"));
+        text
+    }
+}
+
+impl ShownListener {
+    /// For people.
+    fn text(&self) -> String {
+        let mut text = String::new();
+        text.push_str(&format!("listener {}\n", self.name));
+        for address in &self.addresses {
+            text.push_str(&format!(
+                "  {:<28} open to {}\n",
+                address.address, address.reach
+            ));
+        }
+        if let Some(tls) = &self.tls {
+            if tls.certificates.is_empty() {
+                text.push_str(&format!(
+                    "  TLS with a certificate {}; {}\n",
+                    tls.source, tls.clients
+                ));
+            }
+            for one in &tls.certificates {
+                text.push_str(&format!(
+                    "  TLS as {}, issued by {}, valid until {}; {}\n",
+                    one.names.join(", "),
+                    one.issuer,
+                    one.valid_until,
+                    tls.clients
+                ));
+            }
+        }
+        for route in &self.routes {
+            text.push_str(&format!(
+                "  {} -> origin {}\n",
+                route.hosts.join(", "),
+                route.origin
+            ));
+        }
+        match self.routes.as_slice() {
+            [] => text.push_str(&format!("  leads to origin {}\n", self.origin)),
+            _ if self.refuses_others => {
+                text.push_str("  refuses everything that no route matches\n");
+            }
+            _ => text.push_str(&format!("  everything else -> origin {}\n", self.origin)),
+        }
         text
     }
 }

@@ -84,18 +84,7 @@ pub(super) fn read<'a>(
     let first = routes.first().map(|(_, field)| field.clone());
     let (address, origin) = (address?, origin.or(first)?);
     let addresses = addresses(&address, base)?;
-    let exposed: Vec<ListenAddress> = addresses
-        .iter()
-        .filter(|one| is_public(one))
-        .cloned()
-        .collect();
-    if !exposed.is_empty() && !public {
-        let shown: Vec<String> = exposed.iter().map(ToString::to_string).collect();
-        address.wrong(
-            &format!("has an address that is not loopback: {}", shown.join(", ")),
-            "add `public = true` to this listener if that is meant",
-        );
-    }
+    let exposed = exposed(&address, &addresses, public);
     Some(Read {
         name,
         plan: ListenPlan {
@@ -118,6 +107,23 @@ pub(super) fn read<'a>(
         mode,
         public: exposed,
     })
+}
+
+/// Addresses that others than this machine can reach; that must be meant.
+fn exposed(field: &Field<'_>, addresses: &[ListenAddress], public: bool) -> Vec<ListenAddress> {
+    let exposed: Vec<ListenAddress> = addresses
+        .iter()
+        .filter(|one| is_public(one))
+        .cloned()
+        .collect();
+    if !exposed.is_empty() && !public {
+        let shown: Vec<String> = exposed.iter().map(ToString::to_string).collect();
+        field.wrong(
+            &format!("has an address that is not loopback: {}", shown.join(", ")),
+            "add `public = true` to this listener if that is meant",
+        );
+    }
+    exposed
 }
 
 /// Routes of one listener.

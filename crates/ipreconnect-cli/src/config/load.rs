@@ -54,14 +54,7 @@ pub(crate) fn admin_socket(
     path: Option<&Path>,
     environment: &Environment,
 ) -> Result<PathBuf, Mistakes> {
-    let files = match path {
-        Some(path) => files_of(path)?,
-        None => match find(environment) {
-            Ok(path) => files_of(&path)?,
-            Err(_) => Vec::new(),
-        },
-    };
-    Ok(read_all(&files, environment).plan.gateway.admin)
+    Ok(as_far_as_right(path, environment)?.gateway.admin)
 }
 
 /// Where the gateway of the configuration at `path` keeps what it keeps.
@@ -69,14 +62,7 @@ pub(crate) fn state_directory(
     path: Option<&Path>,
     environment: &Environment,
 ) -> Result<PathBuf, Mistakes> {
-    let files = match path {
-        Some(path) => files_of(path)?,
-        None => match find(environment) {
-            Ok(path) => files_of(&path)?,
-            Err(_) => Vec::new(),
-        },
-    };
-    Ok(read_all(&files, environment).plan.gateway.state_dir)
+    Ok(as_far_as_right(path, environment)?.gateway.state_dir)
 }
 
 /// How names are resolved by the configuration at `path`, and its origins, as far as they are right.
@@ -85,6 +71,12 @@ pub(crate) fn names_and_origins(
     path: Option<&Path>,
     environment: &Environment,
 ) -> Result<(DnsSettings, BTreeMap<String, OriginPlan>), Mistakes> {
+    let plan = as_far_as_right(path, environment)?;
+    Ok((plan.dns, plan.origins))
+}
+
+/// The plan of the configuration at `path`, as far as that is right; without one, the defaults.
+fn as_far_as_right(path: Option<&Path>, environment: &Environment) -> Result<Plan, Mistakes> {
     let files = match path {
         Some(path) => files_of(path)?,
         None => match find(environment) {
@@ -92,8 +84,7 @@ pub(crate) fn names_and_origins(
             Err(_) => Vec::new(),
         },
     };
-    let plan = read_all(&files, environment).plan;
-    Ok((plan.dns, plan.origins))
+    Ok(read_all(&files, environment).plan)
 }
 
 fn read_all<'e>(files: &[PathBuf], environment: &'e Environment) -> Assembly<'e> {

@@ -58,6 +58,16 @@ impl Papers {
         self.put(&format!("{file}.pem"), &certificate.pem(), 0o644);
     }
 
+    /// A pair as a listener names it.
+    fn pair(&self, file: &str, more: &str) -> String {
+        let at = |ending: &str| self.at(&format!("{file}.{ending}"));
+        format!(
+            "{{ cert = \"{}\", key = \"{}\"{more} }}",
+            at("pem"),
+            at("key")
+        )
+    }
+
     /// Replaces a file by another one, as careful tools do.
     fn put(&self, name: &str, text: &str, mode: u32) {
         let new = self.path("new");
@@ -513,18 +523,15 @@ fn openssl_as_a_client_is_let_in_by_name_version_and_certificate() {
     papers.issue("shop", &["shop.test", "*.shop.test"]);
     papers.issue("me", &["me.test"]);
     papers.put("staple", "no response at all", 0o644);
-    let pair = |file: &str, more: &str| {
-        let (cert, key) = (
-            papers.at(&format!("{file}.pem")),
-            papers.at(&format!("{file}.key")),
-        );
-        format!("{{ cert = \"{cert}\", key = \"{key}\"{more} }}")
-    };
     let staple = format!(
         ", ocsp = \"{}\", alpn = [\"h2\", \"http/1.1\"]",
         papers.at("staple")
     );
-    let both = format!("[{}, {}]", pair("site", &staple), pair("shop", ""));
+    let both = format!(
+        "[{}, {}]",
+        papers.pair("site", &staple),
+        papers.pair("shop", "")
+    );
     let (_desk, front) = terminated(&both);
     for asked in ["site.test", "shop.test", "a.shop.test"] {
         let told = s_client(
@@ -560,7 +567,7 @@ fn openssl_as_a_client_is_let_in_by_name_version_and_certificate() {
     assert!(!told.contains("inside hello"), "{told}");
 
     let ca = papers.at("ca.pem");
-    let strict = pair(
+    let strict = papers.pair(
         "site",
         &format!(", client_ca = \"{ca}\", min_version = \"1.3\""),
     );
@@ -583,11 +590,7 @@ fn a_certificate_that_is_replaced_is_shown_and_garbage_is_not() {
     }
     let papers = Papers::new();
     papers.issue("site", &["old.test"]);
-    let tls = format!(
-        "{{ cert = \"{}\", key = \"{}\" }}",
-        papers.at("site.pem"),
-        papers.at("site.key")
-    );
+    let tls = papers.pair("site", "");
     let (desk, front) = terminated(&tls);
     let shows = |name: &str| {
         let told = s_client(&papers, front, &["-verify_hostname", name]);
@@ -649,11 +652,7 @@ fn what_is_no_handshake_ends_in_time_and_hinders_nobody() {
     }
     let papers = Papers::new();
     papers.issue("site", &["site.test"]);
-    let tls = format!(
-        "{{ cert = \"{}\", key = \"{}\" }}",
-        papers.at("site.pem"),
-        papers.at("site.key")
-    );
+    let tls = papers.pair("site", "");
     let (desk, front) = terminated(&tls);
     let serves = || s_client(&papers, front, &[]).contains("inside hello");
 
@@ -904,11 +903,7 @@ fn nothing_weak_is_spoken_at_the_door() {
     }
     let papers = Papers::new();
     papers.issue("site", &["site.test"]);
-    let tls = format!(
-        "{{ cert = \"{}\", key = \"{}\" }}",
-        papers.at("site.pem"),
-        papers.at("site.key")
-    );
+    let tls = papers.pair("site", "");
     let (_desk, front) = terminated(&tls);
     let level = "-cipher";
     for version in ["-tls1", "-tls1_1"] {
