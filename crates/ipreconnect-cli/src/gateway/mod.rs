@@ -91,6 +91,7 @@ impl Running {
 
     /// Opens everything that is new, before anything that exists is changed.
     fn open_new(&self, new: &Plan, changes: &[Change]) -> Result<(), Refusal> {
+        self.make_doors(new, changes)?;
         let mut opened: Vec<(&String, Vec<ListenAddress>)> = Vec::new();
         for change in changes {
             let result = match change {
@@ -121,6 +122,20 @@ impl Running {
                     });
                     return Err(error);
                 }
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes the doors of listeners that stay, so that what cannot be made is known before anything is
+    /// changed.
+    fn make_doors(&self, new: &Plan, changes: &[Change]) -> Result<(), Refusal> {
+        for change in changes {
+            if let Change::ListenerRerouted(name) | Change::ListenerMoved(name) = change
+                && let Some(listener) = new.listeners.get(name)
+            {
+                let runtime = self.resolver.handle();
+                self.doors.door(new, name, listener, &self.board, runtime)?;
             }
         }
         Ok(())

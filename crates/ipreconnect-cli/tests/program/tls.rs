@@ -784,6 +784,37 @@ fn a_local_authority_serves_whoever_trusts_its_root() {
     assert!(told.contains("inside hello"), "{told}");
 }
 
+/// All of a reload, or nothing.
+#[test]
+fn a_reload_whose_certificates_cannot_be_made_changes_nothing() {
+    let test = "a_reload_whose_certificates_cannot_be_made_changes_nothing";
+    if needed(test, "openssl").is_none() {
+        return;
+    }
+    let (one, two) = (line_server("one"), line_server("inside"));
+    let text = |origin: SocketAddr, tls: &str| {
+        format!(
+            "[origin.a]\naddress = \"{origin}\"\n[[listen]]\naddress = \"127.0.0.1:auto\"\norigin = \"a\"\n{tls}\n"
+        )
+    };
+    let desk = Desk::run(&text(one, ""));
+    desk.wait_for_phase("a", "up");
+    let front = desk.address("a");
+    std::fs::create_dir_all(desk.path("state/ca")).unwrap();
+    std::fs::write(desk.path("state/ca/root.key"), "garbage").unwrap();
+    desk.write(&text(two, "tls = \"internal\""));
+    let output = desk.command(&["reload"]);
+    assert_eq!(output.status.code(), Some(2));
+    let told = String::from_utf8_lossy(&output.stderr).into_owned()
+        + &String::from_utf8_lossy(&output.stdout);
+    assert!(told.contains("root.key"), "{told}");
+    assert_eq!(ask(&mut dial(front), "hello"), "one hello");
+    std::fs::remove_file(desk.path("state/ca/root.key")).unwrap();
+    assert!(desk.command(&["reload"]).status.success());
+    let told = unverified(front, &[]);
+    assert!(told.contains("inside hello"), "{told}");
+}
+
 /// Debian's `pebble`, which looks for proofs at the ports it is told.
 struct Pebble {
     _server: Server,
