@@ -63,7 +63,10 @@ impl Doors {
         runtime: &Handle,
     ) -> Result<Option<Arc<dyn Certify>>, Refusal> {
         let names = match source {
-            Source::Files(_) => return Ok(None),
+            Source::Files(_) => {
+                self.stop_making(name);
+                return Ok(None);
+            }
             Source::Internal(more) => names_of(listener, more),
             Source::Acme(plan) => plan.names.clone(),
         };
@@ -111,6 +114,10 @@ impl Doors {
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
         terminations.remove(name);
+        self.stop_making(name);
+    }
+
+    fn stop_making(&self, name: &str) {
         let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
         made.remove(name);
     }
@@ -142,7 +149,10 @@ impl Doors {
                 let made = self.made(name, listener, &tls.source, runtime)?;
                 Some(self.termination(name, tls, made)?)
             }
-            None => None,
+            None => {
+                self.stop_making(name);
+                None
+            }
         };
         Ok(Door {
             tls,
