@@ -24,7 +24,7 @@ use crate::snapshot::Snapshot;
 use crate::socket::Socket;
 use crate::status::Status;
 use crate::task::Task;
-use crate::tls::Connector;
+use crate::tls::{Connector, Session};
 use crate::waiters::{Refused, Ticket, Word};
 use crate::warm::Opened;
 
@@ -282,6 +282,7 @@ impl Origin {
         };
         let order = chooser.order(snapshot, hash);
         let tls = self.shared.tls.load_full();
+        let is_plain = tls.is_none() && settings.warm.connections == 0;
         race::run(
             Runner::line_up(snapshot, order).collect(),
             settings.attempt_delay,
@@ -291,26 +292,12 @@ impl Origin {
                 let (tls, warm_took) = (tls.clone(), &warm_took);
                 Box::pin(async move {
                     let endpoint = runner.endpoint();
-                    let (entry, address) = (endpoint.entry, &endpoint.address);
-                    let (socket, tls) = match self.warm(endpoint, tls.as_ref()).await {
-                        Some((socket, opened)) => {
-                            let took = u64::try_from(opened.took.as_micros());
-                            warm_took.store(took.unwrap_or(u64::MAX).max(1), Relaxed);
-                            (socket, opened.tls)
-                        }
-                        None => {
-                            warm_took.store(0, Relaxed);
-                            let socket = dialer.connect(address).await?;
-                            let session = match &tls {
-                                Some(connector) => {
-                                    let opened =
-                                        self.shared.open(connector, &socket, entry, address);
-                                    Some(opened.await?.0)
-                                }
-                                None => None,
-                            };
-                            (socket, session)
-                        }
+                    let (socket, tls) = if is_plain {
+                        (dialer.connect(&endpoint.address).await?, None)
+                    } else {
+                        // Most dials need no room for all that a handshake needs.
+                        let opened = self.open(endpoint, tls.as_ref(), dialer, warm_took);
+                        Box::pin(opened).await?
                     };
                     let meter = runner.meter().cloned().unwrap_or_default();
                     let usage = Usage::begin(&meter);
@@ -320,6 +307,33 @@ impl Origin {
             },
         )
         .await
+    }
+
+    /// A connection that is ready, or a fresh one, with TLS on it if the origin has it. Tells how long
+    /// one that was ready had taken.
+    async fn open(
+        &self,
+        endpoint: &EndpointView,
+        connector: Option<&Arc<Connector>>,
+        dialer: Dialer,
+        warm_took: &AtomicU64,
+    ) -> Result<(Socket, Option<Box<Session>>), Failure> {
+        if let Some((socket, opened)) = self.warm(endpoint, connector).await {
+            let took = u64::try_from(opened.took.as_micros());
+            warm_took.store(took.unwrap_or(u64::MAX).max(1), Relaxed);
+            return Ok((socket, opened.tls));
+        }
+        warm_took.store(0, Relaxed);
+        let socket = dialer.connect(&endpoint.address).await?;
+        let session = match connector {
+            Some(connector) => {
+                let (entry, address) = (endpoint.entry, &endpoint.address);
+                let opened = self.shared.open(connector, &socket, entry, address);
+                Some(opened.await?.0)
+            }
+            None => None,
+        };
+        Ok((socket, session))
     }
 
     /// A connection that was kept ready and still is what it has to be.
