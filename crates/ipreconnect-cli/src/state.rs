@@ -180,16 +180,21 @@ impl FileStore {
         }
         // No key has this name: behind its `%` are no digits.
         let new = directory.join(format!("{}%new", file_name(key)));
-        let mut file = OpenOptions::new()
-            .create(true)
-            .truncate(true)
-            .write(true)
-            .mode(0o600)
-            .open(&new)?;
-        file.write_all(text.as_bytes())?;
-        file.sync_all()?;
-        fs::rename(&new, &path)
+        replace(&path, &new, text)
     }
+}
+
+/// Writes a file that its owner alone can read, under another name first: all of it or nothing.
+pub(crate) fn replace(path: &Path, new: &Path, text: &str) -> io::Result<()> {
+    let mut file = OpenOptions::new()
+        .create(true)
+        .truncate(true)
+        .write(true)
+        .mode(0o600)
+        .open(new)?;
+    file.write_all(text.as_bytes())?;
+    file.sync_all()?;
+    fs::rename(new, path)
 }
 
 /// A key as a file's name: what is neither a letter, a digit, a hyphen, an underscore nor a dot within

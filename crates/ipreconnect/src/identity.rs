@@ -27,6 +27,8 @@ impl Drop for Writing {
     }
 }
 
+/// Names of one certificate that are kept.
+const NAMES: usize = 64;
 /// What could not be written is tried again after this.
 const AGAIN: Duration = Duration::from_secs(60);
 
@@ -72,7 +74,10 @@ impl Identities {
             address: address.clone(),
             key: certificate.key,
             issuer: Arc::clone(&certificate.issuer),
-            names: Arc::clone(&certificate.names),
+            names: match certificate.names.get(..NAMES) {
+                Some(first) => first.into(),
+                None => Arc::clone(&certificate.names),
+            },
             not_after: certificate.not_after,
             version: proof.version,
             dnssec,

@@ -3,11 +3,13 @@
 pub(crate) mod acme;
 pub(crate) mod internal;
 
-use std::fs::{self, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::fs;
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use crate::state::replace;
 
 /// Seconds since 1970, by the wall clock: a machine that slept must not show what expired meanwhile.
 fn now() -> u64 {
@@ -29,14 +31,5 @@ fn write(path: &Path, text: &str) -> io::Result<()> {
         .recursive(true)
         .mode(0o700)
         .create(directory)?;
-    let new = path.with_extension("new");
-    let mut file = OpenOptions::new()
-        .create(true)
-        .truncate(true)
-        .write(true)
-        .mode(0o600)
-        .open(&new)?;
-    file.write_all(text.as_bytes())?;
-    file.sync_all()?;
-    fs::rename(new, path)
+    replace(path, &path.with_extension("new"), text)
 }

@@ -541,6 +541,18 @@ fn openssl_as_a_client_is_let_in_by_name_version_and_certificate() {
         );
         assert!(told.contains("inside hello"), "{asked}: {told}");
     }
+    // A session that was had at the door is resumed there.
+    let kept = papers.at("session");
+    for (option, word) in [
+        ("-sess_out", "New, TLSv1.3"),
+        ("-sess_in", "Reused, TLSv1.3"),
+    ] {
+        let told = s_client(&papers, front, &["-servername", "shop.test", option, &kept]);
+        assert!(
+            told.contains(word) && told.contains("inside hello"),
+            "{option}: {told}"
+        );
+    }
     // A name that nobody has gets the first one.
     let told = s_client(
         &papers,
@@ -580,6 +592,26 @@ fn openssl_as_a_client_is_let_in_by_name_version_and_certificate() {
     let told = s_client(&papers, front, &["-tls1_2", "-cert", &cert, "-key", &key]);
     assert!(told.contains("protocol version"), "{told}");
     assert_eq!(desk.status()["listeners"]["listeners"][0]["unserved"], 2);
+}
+
+#[test]
+fn every_name_of_a_certificate_counts_however_many_there_are() {
+    let test = "every_name_of_a_certificate_counts_however_many_there_are";
+    if needed(test, "openssl").is_none() {
+        return;
+    }
+    let papers = Papers::new();
+    papers.issue("site", &["site.test"]);
+    let many: Vec<String> = (0..100).map(|number| format!("n{number}.test")).collect();
+    let many: Vec<&str> = many.iter().map(String::as_str).collect();
+    papers.issue("many", &many);
+    let both = format!("[{}, {}]", papers.pair("site", ""), papers.pair("many", ""));
+    let (_desk, front) = terminated(&both);
+    for asked in ["n0.test", "n99.test"] {
+        let arguments = ["-servername", asked, "-verify_hostname", asked];
+        let told = s_client(&papers, front, &arguments);
+        assert!(told.contains("inside hello"), "{asked}: {told}");
+    }
 }
 
 #[test]

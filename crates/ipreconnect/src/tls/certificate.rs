@@ -14,8 +14,6 @@ use x509_cert::ext::pkix::name::GeneralName;
 
 /// RSA, as keys name it (RFC 3279, section 2.3.1).
 const RSA: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.1.1");
-/// Names of one certificate that are shown and kept.
-const NAMES: usize = 64;
 /// Names that are shown where one is refused.
 const SHOWN: usize = 5;
 /// Characters of one name that are shown and kept.
@@ -143,7 +141,7 @@ fn names(parsed: &Parsed) -> Vec<String> {
         },
         _ => None,
     };
-    found.0.iter().filter_map(name).take(NAMES).collect()
+    found.0.iter().filter_map(name).collect()
 }
 
 /// What a stranger wrote, fit for a line of a log.
