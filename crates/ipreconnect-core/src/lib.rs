@@ -15,6 +15,7 @@ pub mod failure;
 pub mod freeze;
 pub mod hello;
 pub mod hold;
+pub mod http;
 pub mod identity;
 pub mod locality;
 pub mod names;

@@ -1,0 +1,21 @@
+//! HTTP/1.1 as it may stand on the wire, in one strict reading (RFC 9112), and what may be sent twice.
+//!
+//! Two programs that read the same bytes differently can be played off against each other (request
+//! smuggling). So everything that has more than one reading is refused: a bare LF, a folded line, a
+//! space before the colon, two lengths, a length beside a transfer coding.
+
+mod chunked;
+mod field;
+mod method;
+mod replay;
+mod request;
+mod response;
+mod text;
+
+pub use chunked::{ChunkError, Chunked, TRAILERS};
+pub use field::{FIELDS, Field, Known, Span};
+pub use method::Method;
+pub use replay::{Key, Outcome, Replay, replay};
+pub use request::{Body, Host, Parsed, RequestError, RequestHead, Version};
+pub use response::{ResponseBody, ResponseError, ResponseHead};
+pub use text::{is_token, list};

@@ -1,0 +1,64 @@
+//! The small grammar: tokens, lists, numbers.
+
+/// Whether a text is a token (RFC 9110, section 5.6.2).
+#[must_use]
+pub fn is_token(text: &[u8]) -> bool {
+    !text.is_empty() && text.iter().all(|byte| is_token_byte(*byte))
+}
+
+pub(super) fn is_token_byte(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric()
+        || matches!(
+            byte,
+            b'!' | b'#'
+                | b'$'
+                | b'%'
+                | b'&'
+                | b'\''
+                | b'*'
+                | b'+'
+                | b'-'
+                | b'.'
+                | b'^'
+                | b'_'
+                | b'`'
+                | b'|'
+                | b'~'
+        )
+}
+
+/// The elements of a list of tokens (RFC 9110, section 5.6.1); empty ones are passed over.
+pub fn list(text: &[u8]) -> impl Iterator<Item = &[u8]> {
+    text.split(|byte| *byte == b',')
+        .map(<[u8]>::trim_ascii)
+        .filter(|element| !element.is_empty())
+}
+
+/// A number of digits and nothing else.
+pub(super) fn decimal(text: &[u8]) -> Option<u64> {
+    if text.is_empty() || text.len() > 19 || !text.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    std::str::from_utf8(text).ok()?.parse().ok()
+}
+
+/// Why lines are none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct BareLineFeed;
+
+/// Where a head ends, behind its empty line; `None` while that has not come.
+///
+/// A line that ends with LF alone is no line: others may take it for one.
+pub(super) fn end_of_head(bytes: &[u8]) -> Result<Option<usize>, BareLineFeed> {
+    let mut line = 0;
+    for at in memchr::memchr_iter(b'\n', bytes) {
+        if at == 0 || bytes.get(at - 1) != Some(&b'\r') {
+            return Err(BareLineFeed);
+        }
+        if at - 1 == line {
+            return Ok(Some(at + 1));
+        }
+        line = at + 1;
+    }
+    Ok(None)
+}
