@@ -263,10 +263,8 @@ impl RequestHead {
                         return Err(RequestError::ContentLength);
                     }
                 }
-                Known::TransferEncoding => {
-                    if coding.replace(value).is_some() {
-                        return Err(RequestError::TransferEncoding);
-                    }
+                Known::TransferEncoding if coding.replace(value).is_some() => {
+                    return Err(RequestError::TransferEncoding);
                 }
                 Known::Host if host.replace(field.value).is_some() => {
                     return Err(RequestError::Host);

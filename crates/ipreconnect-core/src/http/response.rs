@@ -146,10 +146,8 @@ impl ResponseHead {
                         return Err(ResponseError::Length);
                     }
                 }
-                Known::TransferEncoding => {
-                    if coding.replace(value).is_some() {
-                        return Err(ResponseError::UnknownCoding);
-                    }
+                Known::TransferEncoding if coding.replace(value).is_some() => {
+                    return Err(ResponseError::UnknownCoding);
                 }
                 Known::KeepAlive => self.keeps_for = keeps_for(value).or(self.keeps_for),
                 _ => {}
