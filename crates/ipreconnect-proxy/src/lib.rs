@@ -12,6 +12,7 @@ pub mod l4;
 mod number;
 mod places;
 mod socket;
+mod watch;
 mod worker;
 
 pub use counters::Totals;

@@ -15,9 +15,10 @@ use tokio::sync::oneshot;
 use crate::accept::Acceptor;
 use crate::counters::Counters;
 use crate::l4::udp::Datagrams;
-use crate::l4::{Route, Session, watch};
+use crate::l4::{Route, Session};
 use crate::number;
 use crate::places::Places;
+use crate::watch;
 
 /// What streams get to end in order, once they are told to.
 const LAST_WORDS: Duration = Duration::from_millis(50);

@@ -1,15 +1,12 @@
 //! The time limits of streams: nothing moves for the idle time, or bytes wait for the stall time.
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ipreconnect::sense::tcp::{PathState, TcpPath};
 
 use super::End;
 use super::stream::Stream;
-
-/// Between two looks over all streams.
-const PAUSE: Duration = Duration::from_secs(5);
+use crate::watch::Watched;
 
 /// When a new stream may reach a limit; `None` if that is too far away to be told.
 pub(super) fn first(stream: &Stream) -> Option<Instant> {
@@ -17,15 +14,8 @@ pub(super) fn first(stream: &Stream) -> Option<Instant> {
     stream.opened.checked_add(timeouts.idle.min(timeouts.stall))
 }
 
-/// Ends what has reached a limit; returns when the next stream may.
-pub(super) fn enforce(streams: &[Arc<Stream>], now: Instant) -> Option<Instant> {
-    let next = streams.iter().filter_map(|stream| judge(stream, now)).min();
-    // Streams that are due one after the other are looked at together.
-    next.map(|next| next.max(now + PAUSE))
-}
-
 /// Ends the stream if it has reached a limit; else returns when it may.
-fn judge(stream: &Stream, now: Instant) -> Option<Instant> {
+pub(super) fn enforce(stream: &Stream, now: Instant) -> Option<Instant> {
     let timeouts = stream.route.timeouts();
     let moved = stream.moved().unwrap_or(stream.opened);
     let still = now.saturating_duration_since(moved);

@@ -15,7 +15,6 @@ mod session;
 mod stream;
 mod turn;
 pub(crate) mod udp;
-pub(crate) mod watch;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -15,8 +15,8 @@ use rustix::net::Shutdown;
 
 use super::carrier::{Broken, Carrier, Progress};
 use super::stream::Stream;
-use super::watch::{self, Key};
 use super::{End, turn};
+use crate::watch::{self, Key};
 
 /// What was read of a torn stream is delivered for so long before the other side is torn too.
 const LAST_BYTES: Duration = Duration::from_secs(5);
@@ -70,7 +70,7 @@ impl<C: Carrier> Relay<C> {
             let now = clock::now();
             let asked = stream.answers(now, bytes);
             stream.usage.meter().answer(now);
-            watch::answered(stream, asked, now);
+            watch::answered(&**stream, asked, now);
         })
     }
 

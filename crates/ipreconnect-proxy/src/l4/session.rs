@@ -15,10 +15,11 @@ use super::carrier::Plain;
 use super::relay::Relay;
 use super::sealed::Sealed;
 use super::stream::Stream;
-use super::{HalfClose, Route, watch};
+use super::{HalfClose, Route};
 use crate::counters::Counters;
 use crate::number;
 use crate::places::Seat;
+use crate::watch;
 
 /// A client that was taken in.
 pub(crate) struct Session {
@@ -97,7 +98,8 @@ impl Session {
             self.counters,
             self.seat,
         ));
-        let key = watch::enter(&stream);
+        let watched = Arc::clone(&stream);
+        let key = watch::enter(watched);
         if client_tls.is_none() && origin_tls.is_none() {
             tokio::spawn(Relay::new(stream, key, Plain::new()));
         } else {

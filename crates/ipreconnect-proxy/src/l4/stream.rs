@@ -5,13 +5,15 @@ use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed};
 use std::time::Instant;
 
 use ipreconnect::core::address::{Address, EndpointId};
+use ipreconnect::sense::tcp::TcpPath;
 use ipreconnect::socket::Socket;
-use ipreconnect::{Parts, Usage, clock};
+use ipreconnect::{Meter, Origin, Parts, Usage, clock};
 use rustix::net::Shutdown;
 
-use super::{End, Route};
+use super::{End, Route, limits};
 use crate::counters::Counters;
 use crate::places::Seat;
+use crate::watch::Watched;
 
 /// Shared by the task that carries it and by the worker's watch; both run on one thread, so that
 /// the atomics cost nothing.
@@ -87,35 +89,9 @@ impl Stream {
         clock::instant(asked)
     }
 
-    /// When the request that is still unanswered began.
-    pub(super) fn asked(&self) -> Option<Instant> {
-        clock::instant(self.asked.load(Relaxed))
-    }
-
-    /// When the last byte was sent to the origin.
-    pub(super) fn sent(&self) -> Option<Instant> {
-        clock::instant(self.sent.load(Relaxed))
-    }
-
     /// When the last byte moved.
     pub(super) fn moved(&self) -> Option<Instant> {
         clock::instant(self.moved.load(Relaxed))
-    }
-
-    /// This process was stopped: what waited meanwhile waited for us.
-    pub(super) fn excuse(&self, now: Instant) {
-        let stamp = clock::stamp(now);
-        if self.asked.load(Relaxed) != 0 {
-            self.asked.store(stamp, Relaxed);
-            self.sent.store(stamp, Relaxed);
-        }
-        self.moved.store(stamp, Relaxed);
-    }
-
-    /// Ends the stream from outside its task, which notices by its sockets.
-    pub(super) fn condemn(&self, end: End) {
-        self.verdict.store(code(end), Relaxed);
-        self.shut();
     }
 
     /// Why it was ended from outside, if it was.
@@ -130,6 +106,61 @@ impl Stream {
         // A side that is gone already has nothing left to shut down.
         let _ = rustix::net::shutdown(self.client.get_ref(), Shutdown::Both);
         let _ = rustix::net::shutdown(self.origin.get_ref(), Shutdown::Both);
+    }
+}
+
+impl Watched for Stream {
+    fn origin(&self) -> &Origin {
+        self.route.origin()
+    }
+
+    fn endpoint(&self) -> EndpointId {
+        self.endpoint
+    }
+
+    fn meter(&self) -> &Meter {
+        self.usage.meter()
+    }
+
+    fn opened(&self) -> Instant {
+        self.opened
+    }
+
+    fn asked(&self) -> Option<Instant> {
+        clock::instant(self.asked.load(Relaxed))
+    }
+
+    fn sent(&self) -> Option<Instant> {
+        clock::instant(self.sent.load(Relaxed))
+    }
+
+    fn path(&self) -> Option<TcpPath> {
+        if !self.is_tcp {
+            return None;
+        }
+        TcpPath::of(self.origin.get_ref()).ok()
+    }
+
+    fn excuse(&self, now: Instant) {
+        let stamp = clock::stamp(now);
+        if self.asked.load(Relaxed) != 0 {
+            self.asked.store(stamp, Relaxed);
+            self.sent.store(stamp, Relaxed);
+        }
+        self.moved.store(stamp, Relaxed);
+    }
+
+    fn condemn(&self, end: End) {
+        self.verdict.store(code(end), Relaxed);
+        self.shut();
+    }
+
+    fn first_limit(&self) -> Option<Instant> {
+        limits::first(self)
+    }
+
+    fn enforce(&self, now: Instant) -> Option<Instant> {
+        limits::enforce(self, now)
     }
 }
 

@@ -1,4 +1,5 @@
-//! The worker's watch over its streams: who waits for an answer, whose path is silent, who is idle.
+//! The worker's watch over its connections to origins, streams for short: who waits for an answer, whose
+//! path is silent, who is idle.
 //!
 //! Streams that wait are looked at in the order in which they asked; nobody looks at streams that
 //! wait for nothing until one of them may have reached a limit. What is seen goes to the origin's
@@ -9,17 +10,16 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use ipreconnect::Origin;
 use ipreconnect::clock;
 use ipreconnect::core::address::EndpointId;
 use ipreconnect::core::freeze::{Answers, WITNESSES};
 use ipreconnect::core::origin::Event;
 use ipreconnect::core::path::HANG_FLOOR;
 use ipreconnect::sense::tcp::{PathState, TcpPath};
+use ipreconnect::{Meter, Origin};
 use tokio::sync::Notify;
 
-use super::stream::Stream;
-use super::{End, limits};
+use crate::l4::End;
 use crate::number;
 
 /// Between two looks while anybody waits.
@@ -33,10 +33,38 @@ const PATIENT_FIRST: Duration = Duration::from_millis(100);
 const PATIENT_LAST: Duration = Duration::from_secs(16);
 /// Looks in one turn.
 const LOOKS: usize = 512;
+/// Between two looks for limits that were reached.
+const LIMITS: Duration = Duration::from_secs(5);
+
+/// A connection to an endpoint that is watched.
+pub(crate) trait Watched: Send + Sync {
+    /// Its origin.
+    fn origin(&self) -> &Origin;
+    /// The endpoint.
+    fn endpoint(&self) -> EndpointId;
+    /// What is counted of that.
+    fn meter(&self) -> &Meter;
+    /// When it was opened.
+    fn opened(&self) -> Instant;
+    /// When the request that is still unanswered began.
+    fn asked(&self) -> Option<Instant>;
+    /// When the last byte was sent to the endpoint.
+    fn sent(&self) -> Option<Instant>;
+    /// What the kernel knows of its path; `None` if it has none that could fall silent.
+    fn path(&self) -> Option<TcpPath>;
+    /// This process was stopped: what waited meanwhile waited for us.
+    fn excuse(&self, now: Instant);
+    /// Ends it from outside its task, which notices.
+    fn condemn(&self, end: End);
+    /// When it may reach a limit of its own; `None` if that is too far away to be told.
+    fn first_limit(&self) -> Option<Instant>;
+    /// Ends it if it has reached a limit; else says when it may.
+    fn enforce(&self, now: Instant) -> Option<Instant>;
+}
 
 /// The place of a stream in its worker's watch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Key {
+pub(crate) struct Key {
     index: usize,
     generation: u32,
 }
@@ -55,7 +83,7 @@ struct Watch {
 #[derive(Default)]
 struct Slot {
     generation: u32,
-    stream: Option<Arc<Stream>>,
+    stream: Option<Arc<dyn Watched>>,
 }
 
 #[derive(Clone, Copy)]
@@ -80,7 +108,7 @@ thread_local! {
 }
 
 /// Begins to watch a stream.
-pub(super) fn enter(stream: &Arc<Stream>) -> Key {
+pub(crate) fn enter(stream: Arc<dyn Watched>) -> Key {
     BELL.with(|bell| bell.notify_one());
     WATCH.with_borrow_mut(|watch| {
         let index = watch.free.pop().unwrap_or_else(|| {
@@ -90,8 +118,8 @@ pub(super) fn enter(stream: &Arc<Stream>) -> Key {
         let Some(slot) = watch.slots.get_mut(index) else {
             unreachable!("the slot was just made")
         };
-        slot.stream = Some(Arc::clone(stream));
-        watch.limit = earliest(watch.limit, limits::first(stream));
+        watch.limit = earliest(watch.limit, stream.first_limit());
+        slot.stream = Some(stream);
         Key {
             index,
             generation: slot.generation,
@@ -100,7 +128,7 @@ pub(super) fn enter(stream: &Arc<Stream>) -> Key {
 }
 
 /// Ends the watch over a stream.
-pub(super) fn leave(key: Key) {
+pub(crate) fn leave(key: Key) {
     let stream = WATCH.with_borrow_mut(|watch| {
         let slot = watch.slots.get_mut(key.index)?;
         slot.generation = slot.generation.wrapping_add(1);
@@ -111,7 +139,7 @@ pub(super) fn leave(key: Key) {
 }
 
 /// A request began.
-pub(super) fn asked(key: Key, now: Instant) {
+pub(crate) fn asked(key: Key, now: Instant) {
     WATCH.with_borrow_mut(|watch| {
         if watch.waiting.is_empty() {
             BELL.with(|bell| bell.notify_one());
@@ -125,7 +153,7 @@ pub(super) fn asked(key: Key, now: Instant) {
 }
 
 /// Bytes came from the origin, and with them the answer to a request, if one was open.
-pub(super) fn answered(stream: &Arc<Stream>, asked: Option<Instant>, now: Instant) {
+pub(crate) fn answered(stream: &dyn Watched, asked: Option<Instant>, now: Instant) {
     WATCH.with_borrow_mut(|watch| {
         let seen = watch.seen_of(stream);
         seen.dirty = true;
@@ -142,7 +170,7 @@ pub(super) fn answered(stream: &Arc<Stream>, asked: Option<Instant>, now: Instan
 /// Closes every stream whose endpoint was told to close its links.
 fn close_condemned() {
     for stream in all() {
-        if stream.usage.meter().is_closing(stream.opened) {
+        if stream.meter().is_closing(stream.opened()) {
             stream.condemn(End::Closed);
         }
     }
@@ -183,7 +211,10 @@ pub(crate) async fn sweep() {
             close_condemned();
         }
         if WATCH.with_borrow(|watch| watch.limit.is_some_and(|limit| limit <= now)) {
-            let next = limits::enforce(&all(), now);
+            let streams = all();
+            let next = streams.iter().filter_map(|one| one.enforce(now)).min();
+            // Streams that are due one after the other are looked at together.
+            let next = next.map(|next| next.max(now + LIMITS));
             WATCH.with_borrow_mut(|watch| watch.limit = next);
         }
         if busy {
@@ -204,7 +235,7 @@ fn earliest(one: Option<Instant>, other: Option<Instant>) -> Option<Instant> {
     one.into_iter().chain(other).min()
 }
 
-fn all() -> Vec<Arc<Stream>> {
+fn all() -> Vec<Arc<dyn Watched>> {
     WATCH.with_borrow(|watch| {
         let streams = watch.slots.iter().filter_map(|slot| slot.stream.as_ref());
         streams.map(Arc::clone).collect()
@@ -232,20 +263,20 @@ fn excuse(now: Instant) {
 /// One turn: who waits too long, and what is there to report.
 fn look(now: Instant) {
     let silent = WATCH.with_borrow_mut(|watch| {
-        let mut silent: BTreeMap<(usize, EndpointId), Arc<Stream>> = BTreeMap::new();
+        let mut silent: BTreeMap<(usize, EndpointId), Arc<dyn Watched>> = BTreeMap::new();
         for waiting in watch.due(now) {
             let Some(stream) = watch.still(waiting) else {
                 continue;
             };
-            if watch.judge(now, waiting, &stream) == Some(PathState::Silent) {
-                silent.insert(identity(&stream), stream);
+            if watch.judge(now, waiting, &*stream) == PathState::Silent {
+                silent.insert(identity(&*stream), stream);
             }
         }
         silent
     });
     for stream in silent.values() {
-        stream.route.origin().report(Event::PathSilent {
-            endpoint: stream.endpoint,
+        stream.origin().report(Event::PathSilent {
+            endpoint: stream.endpoint(),
         });
     }
     for (origin, endpoint, answers) in WATCH.with_borrow_mut(Watch::reports) {
@@ -257,8 +288,8 @@ fn look(now: Instant) {
     }
 }
 
-fn identity(stream: &Stream) -> (usize, EndpointId) {
-    (stream.route.origin().identity(), stream.endpoint)
+fn identity(stream: &dyn Watched) -> (usize, EndpointId) {
+    (stream.origin().identity(), stream.endpoint())
 }
 
 impl Watch {
@@ -294,7 +325,7 @@ impl Watch {
     }
 
     /// The stream, if it still waits for the answer to that request.
-    fn still(&self, waiting: Waiting) -> Option<Arc<Stream>> {
+    fn still(&self, waiting: Waiting) -> Option<Arc<dyn Watched>> {
         let slot = self.slots.get(waiting.key.index)?;
         let stream = slot.stream.as_ref()?;
         let same = slot.generation == waiting.key.generation
@@ -303,17 +334,12 @@ impl Watch {
     }
 
     /// Judges one that waits, and says when to look again.
-    fn judge(&mut self, now: Instant, waiting: Waiting, stream: &Arc<Stream>) -> Option<PathState> {
+    fn judge(&mut self, now: Instant, waiting: Waiting, stream: &dyn Watched) -> PathState {
         let age = now.saturating_duration_since(waiting.asked);
-        let state = if stream.is_tcp {
-            TcpPath::of(stream.origin.get_ref())
-                .ok()
-                .map(|path| path.state(age, HANG_FLOOR))
-        } else {
-            Some(PathState::Acknowledged)
-        };
-        if state == Some(PathState::Acknowledged) {
-            let heard = stream.usage.meter().answered();
+        let path = stream.path();
+        let state = path.map_or(PathState::Acknowledged, |path| path.state(age, HANG_FLOOR));
+        if state == PathState::Acknowledged {
+            let heard = stream.meter().answered();
             let seen = self.seen_of(stream);
             // Whatever the process did since, it has had this request and lets it wait.
             let is_witness = stream.sent() > heard;
@@ -334,12 +360,12 @@ impl Watch {
         state
     }
 
-    fn seen_of(&mut self, stream: &Arc<Stream>) -> &mut Seen {
+    fn seen_of(&mut self, stream: &dyn Watched) -> &mut Seen {
         self.seen.entry(identity(stream)).or_insert_with(|| Seen {
             answers: Answers::default(),
             witnesses: Vec::new(),
-            origin: stream.route.origin().clone(),
-            endpoint: stream.endpoint,
+            origin: stream.origin().clone(),
+            endpoint: stream.endpoint(),
             dirty: false,
         })
     }
@@ -360,7 +386,7 @@ impl Watch {
                     .filter(|stream| stream.asked().is_some())
                     .and_then(|stream| {
                         let sent = stream.sent()?;
-                        (Some(sent) > stream.usage.meter().answered()).then_some(sent)
+                        (Some(sent) > stream.meter().answered()).then_some(sent)
                     });
                 match (sent, places.next()) {
                     (Some(sent), Some(place)) => {
