@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 use ipreconnect::Origin;
 
+use crate::Plane;
 use crate::counters::{Counters, Totals};
 use crate::door::Door;
 use crate::l4::{ListenerSettings, Route};
@@ -97,8 +98,9 @@ impl Gateway {
         origin: Origin,
         settings: ListenerSettings,
         door: Door,
+        plane: Plane,
     ) -> Result<Vec<ListenAddress>, OpenError> {
-        let route = Route::new(name, origin, settings, door);
+        let route = Route::new(name, origin, settings, door, plane);
         let listener = Listener {
             places: Vec::new(),
             route: Arc::new(ArcSwap::from_pointee(route)),
@@ -198,9 +200,16 @@ impl Gateway {
     }
 
     /// Sends new clients of a listener to another origin, or by other settings. Streams stay.
-    pub fn reroute(&self, name: &str, origin: Origin, settings: ListenerSettings, door: Door) {
+    pub fn reroute(
+        &self,
+        name: &str,
+        origin: Origin,
+        settings: ListenerSettings,
+        door: Door,
+        plane: Plane,
+    ) {
         if let Some(listener) = self.listeners.get(name) {
-            let route = Route::new(name, origin, settings, door);
+            let route = Route::new(name, origin, settings, door, plane);
             listener.route.store(Arc::new(route));
         }
     }
@@ -257,6 +266,9 @@ impl Gateway {
     /// clients were cut.
     pub async fn drain(mut self, grace: Duration) -> usize {
         self.close_all();
+        for worker in &self.workers {
+            worker.command(Command::Drain);
+        }
         let deadline = Instant::now() + grace;
         while self.clients() > 0 && Instant::now() < deadline {
             tokio::time::sleep(Duration::from_millis(10)).await;

@@ -1,17 +1,20 @@
 //! The planes of ipreconnect: listeners, workers, and the proxies behind them.
 //!
 //! A [`Gateway`] has one thread per worker, each with a runtime and a listening socket of its own.
-//! What comes in is carried by a plane; today there is one, [`l4`]: raw TCP, Unix streams, and UDP.
+//! What comes in is carried by a plane; [`l4`] carries raw TCP, Unix
+//! streams and UDP; the other one speaks HTTP.
 
 mod accept;
 mod admission;
 mod counters;
 mod door;
 mod gateway;
+mod http;
 pub mod l4;
 mod number;
 mod places;
 mod socket;
+mod turn;
 mod watch;
 mod worker;
 
@@ -21,5 +24,16 @@ pub use door::{
     Termination, TerminationError, TerminationSettings, Unmatched,
 };
 pub use gateway::{Gateway, GatewaySettings, ListenerStatus};
+pub use http::{AskedHost, Hedge, HttpLimits, HttpPlan, HttpSettings};
 pub use l4::{End, HalfClose, ListenerSettings, Timeouts};
 pub use socket::{ListenAddress, OpenError, OpenErrorKind};
+
+/// What carries the clients of a listener.
+#[derive(Clone, Debug, Default)]
+pub enum Plane {
+    /// Bytes, or datagrams, as they are.
+    #[default]
+    Stream,
+    /// Requests.
+    Http(HttpPlan),
+}

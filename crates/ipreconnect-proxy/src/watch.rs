@@ -60,6 +60,8 @@ pub(crate) trait Watched: Send + Sync {
     fn first_limit(&self) -> Option<Instant>;
     /// Ends it if it has reached a limit; else says when it may.
     fn enforce(&self, now: Instant) -> Option<Instant>;
+    /// What is known of its origin has changed.
+    fn hear(&self) {}
 }
 
 /// The place of a stream in its worker's watch.
@@ -172,6 +174,15 @@ fn close_condemned() {
     for stream in all() {
         if stream.meter().is_closing(stream.opened()) {
             stream.condemn(End::Closed);
+        }
+    }
+}
+
+/// Tells those who wait for an answer of an origin that what is known of it has changed.
+pub(crate) fn tell(origin: &Origin) {
+    for stream in all() {
+        if stream.asked().is_some() && stream.origin().identity() == origin.identity() {
+            stream.hear();
         }
     }
 }

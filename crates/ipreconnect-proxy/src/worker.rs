@@ -14,6 +14,7 @@ use tokio::sync::oneshot;
 
 use crate::accept::Acceptor;
 use crate::counters::Counters;
+use crate::http;
 use crate::l4::udp::Datagrams;
 use crate::l4::{Route, Session};
 use crate::number;
@@ -41,6 +42,8 @@ pub(crate) enum Command {
         session: Session,
         client: OwnedFd,
     },
+    /// Requests that are under way are the last ones.
+    Drain,
     End,
 }
 
@@ -143,7 +146,9 @@ async fn run(mut inbox: mpsc::UnboundedReceiver<Command>, places: Arc<Places>) {
             }
             Command::Close { id } => drop(open.remove(&id)),
             Command::Serve { session, client } => drop(tokio::spawn(session.run(client))),
+            Command::Drain => http::drain(),
             Command::End => {
+                http::pool::clear();
                 watch::drain();
                 tokio::time::sleep(LAST_WORDS).await;
                 return;

@@ -3,6 +3,7 @@
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use ipreconnect_core::address::EndpointId;
 use ipreconnect_core::balance::{Balance, Candidate, Policy};
 
 use crate::clock;
@@ -16,38 +17,82 @@ const SLOW_START: Duration = Duration::from_secs(10);
 /// Each worker has its own, so that its lock is never contended and no two workers throw the same
 /// dice.
 #[derive(Debug)]
-pub struct Chooser(Mutex<Balance>);
+pub struct Chooser {
+    policy: Policy,
+    scratch: Mutex<Scratch>,
+}
+
+/// What is used again from one choice to the next.
+#[derive(Debug)]
+struct Scratch {
+    balance: Balance,
+    candidates: Vec<Candidate>,
+    order: Vec<usize>,
+}
 
 impl Chooser {
     /// A chooser by `policy`, whose dice are determined by `seed`.
     #[must_use]
     pub fn new(policy: Policy, seed: u64) -> Self {
-        Self(Mutex::new(Balance::new(policy, seed, SLOW_START)))
+        Self {
+            policy,
+            scratch: Mutex::new(Scratch {
+                balance: Balance::new(policy, seed, SLOW_START),
+                candidates: Vec::new(),
+                order: Vec::new(),
+            }),
+        }
+    }
+
+    /// The endpoint for one request. `open` says how much is under way at each, and `hash` is what
+    /// [`Policy::Hash`] goes by.
+    #[must_use]
+    pub fn first(
+        &self,
+        snapshot: &Snapshot,
+        hash: Option<u64>,
+        open: impl Fn(EndpointId) -> u32,
+    ) -> Option<EndpointId> {
+        let view = snapshot.view();
+        let by_weight = view.endpoints.iter().any(|endpoint| endpoint.by_weight);
+        if self.policy == Policy::Failover && !by_weight {
+            return view.leader().map(|endpoint| endpoint.id);
+        }
+        let mut scratch = self.scratch.lock().unwrap_or_else(PoisonError::into_inner);
+        scratch.arrange(snapshot, hash, open);
+        let first = *scratch.order.first()?;
+        view.endpoints.get(first).map(|endpoint| endpoint.id)
     }
 
     /// The endpoints worth dialling, in order, as indices. `hash` is what [`Policy::Hash`] goes by.
     pub(crate) fn order(&self, snapshot: &Snapshot, hash: Option<u64>) -> Vec<usize> {
-        let endpoints = &snapshot.view().endpoints;
-        let candidates: Vec<Candidate> = endpoints
-            .iter()
-            .map(|endpoint| Candidate {
-                key: endpoint.id.0,
-                priority: endpoint.priority,
-                weight: endpoint.weight,
-                open: snapshot.meter(endpoint.id).map_or(0, |meter| meter.open()),
-                latency: endpoint.latency,
-                usable: endpoint.standing,
-                returned: endpoint.returned,
-                by_weight: endpoint.by_weight,
-            })
-            .collect();
-        let mut order = Vec::with_capacity(candidates.len());
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).order(
-            clock::now(),
-            &candidates,
-            hash,
-            &mut order,
-        );
-        order
+        let mut scratch = self.scratch.lock().unwrap_or_else(PoisonError::into_inner);
+        let open = |endpoint| snapshot.meter(endpoint).map_or(0, |meter| meter.open());
+        scratch.arrange(snapshot, hash, open);
+        scratch.order.clone()
+    }
+}
+
+impl Scratch {
+    fn arrange(
+        &mut self,
+        snapshot: &Snapshot,
+        hash: Option<u64>,
+        open: impl Fn(EndpointId) -> u32,
+    ) {
+        let endpoints = snapshot.view().endpoints.iter();
+        self.candidates.clear();
+        self.candidates.extend(endpoints.map(|endpoint| Candidate {
+            key: endpoint.id.0,
+            priority: endpoint.priority,
+            weight: endpoint.weight,
+            open: open(endpoint.id),
+            latency: endpoint.latency,
+            usable: endpoint.standing,
+            returned: endpoint.returned,
+            by_weight: endpoint.by_weight,
+        }));
+        self.balance
+            .order(clock::now(), &self.candidates, hash, &mut self.order);
     }
 }

@@ -61,7 +61,7 @@ pub use error::{Error, Kind, Retry};
 pub use ipreconnect_core as core;
 pub use link::{Link, Parts};
 pub use meter::{Meter, Usage, closings};
-pub use origin::Origin;
+pub use origin::{Changes, Origin};
 pub use reconnecting::Reconnecting;
 pub use settings::{HoldSettings, OriginSettings, Place, WarmSettings};
 pub use snapshot::Snapshot;

@@ -39,6 +39,24 @@ pub struct Origin {
     pub(crate) tasks: Arc<Tasks>,
 }
 
+/// The changes of what is known of an origin. Does not keep the origin alive.
+#[derive(Debug)]
+pub struct Changes {
+    life: watch::Receiver<Life>,
+}
+
+impl Changes {
+    /// Waits for the next one; `None` when the origin has ended. Changes that follow each other closely
+    /// are one.
+    ///
+    /// # Cancel safety
+    /// Nothing is lost.
+    pub async fn next(&mut self) -> Option<()> {
+        self.life.changed().await.ok()?;
+        (*self.life.borrow_and_update() != Life::Closed).then_some(())
+    }
+}
+
 /// What works for an origin.
 #[derive(Debug)]
 pub(crate) struct Tasks {
@@ -128,6 +146,19 @@ impl Origin {
     #[must_use]
     pub fn snapshot(&self) -> Arc<Snapshot> {
         self.shared.snapshot.load_full()
+    }
+
+    /// Looks at the published state for a moment, without taking hold of it.
+    pub fn look<T>(&self, with: impl FnOnce(&Snapshot) -> T) -> T {
+        with(&self.shared.snapshot.load())
+    }
+
+    /// What becomes known from now on.
+    #[must_use]
+    pub fn changes(&self) -> Changes {
+        Changes {
+            life: self.shared.life.subscribe(),
+        }
     }
 
     /// Waits until the status is one that `is_good` accepts, and returns it.

@@ -2,13 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use ipreconnect::Transport;
 use ipreconnect_proxy::{ListenAddress, Unmatched};
 
 use super::load::{Assembly, Definition, Use};
 use super::mistake::Mistake;
-use super::origin::word;
-use super::plan::ListenPlan;
+use super::plan::{ListenPlan, Protocol};
 use super::section::nearest;
 
 impl Assembly<'_> {
@@ -75,15 +73,17 @@ impl Assembly<'_> {
         };
         let name = &listener.origin;
         let mut mistake = None;
-        if let Some((mode, place)) = &one.mode
-            && *mode != origin.transport
-        {
-            let (mode, speaks) = (word(*mode), word(origin.transport));
-            let message =
-                format!("`listen.mode` cannot be {mode:?}: origin `{name}` speaks {speaks}");
-            mistake = Some((message, place));
+        listener.mode = origin.protocol;
+        if let Some((mode, place)) = &one.mode {
+            listener.mode = *mode;
+            if mode.transport() != origin.protocol.transport() {
+                let (mode, speaks) = (mode.word(), origin.protocol.word());
+                let message =
+                    format!("`listen.mode` cannot be {mode:?}: origin `{name}` speaks {speaks}");
+                mistake = Some((message, place));
+            }
         }
-        if origin.transport == Transport::Udp {
+        if origin.protocol == Protocol::Udp {
             for address in &mut listener.addresses {
                 match address {
                     ListenAddress::Tcp(ip) => *address = ListenAddress::Udp(*ip),
@@ -98,7 +98,7 @@ impl Assembly<'_> {
         }
         let speaks_udp = |name: &String| {
             let origin = self.plan.origins.get(name);
-            origin.is_some_and(|origin| origin.transport == Transport::Udp)
+            origin.is_some_and(|origin| origin.protocol == Protocol::Udp)
         };
         if let Some((origin, place)) = one.routes.iter().find(|(name, _)| speaks_udp(name)) {
             let message = format!("a route cannot lead to origin `{origin}`, which speaks udp");

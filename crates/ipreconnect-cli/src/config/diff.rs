@@ -63,11 +63,20 @@ pub(crate) fn diff(old: &Plan, new: &Plan) -> Vec<Change> {
                 changes.push(Change::ListenerMoved(name.clone()));
             }
             Some(after) => {
-                let streams =
-                    |plan: &Plan, origin: &str| plan.origins.get(origin).map(|o| o.streams);
+                let streams = |plan: &Plan, origin: &str| {
+                    plan.origins
+                        .get(origin)
+                        .map(|o| (o.streams, o.http.clone()))
+                };
                 let rules = streams(old, &plan.origin) != streams(new, &after.origin);
-                let door =
-                    |plan: &ListenPlan| (plan.routes.clone(), plan.unmatched, plan.tls.clone());
+                let door = |plan: &ListenPlan| {
+                    (
+                        plan.routes.clone(),
+                        plan.unmatched,
+                        plan.tls.clone(),
+                        plan.mode,
+                    )
+                };
                 if after.origin != plan.origin || rules || door(after) != door(plan) {
                     changes.push(Change::ListenerRerouted(name.clone()));
                 }

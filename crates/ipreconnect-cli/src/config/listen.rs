@@ -3,13 +3,12 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
 
-use ipreconnect::Transport;
 use ipreconnect_proxy::{ListenAddress, Unmatched};
 use toml::de::DeValue;
 
 use super::material::Permissions;
-use super::origin::transport;
-use super::plan::{ListenPlan, RoutePlan};
+use super::origin::protocol;
+use super::plan::{ListenPlan, Protocol, RoutePlan};
 use super::section::{Field, Section};
 use super::tls;
 
@@ -28,7 +27,7 @@ pub(super) struct Read<'a> {
     /// Where TLS is opened, if it is.
     pub(super) tls: Option<Field<'a>>,
     /// What it carries, where that is said; else what its origin speaks.
-    pub(super) mode: Option<(Transport, Field<'a>)>,
+    pub(super) mode: Option<(Protocol, Field<'a>)>,
     /// Addresses that others than this machine can reach.
     pub(super) public: Vec<ListenAddress>,
 }
@@ -47,8 +46,8 @@ pub(super) fn read<'a>(
     let allowed = section.field("public");
     let public = allowed.as_ref().and_then(Field::boolean).unwrap_or(false);
     let mode = section.field("mode").and_then(|field| {
-        let later = ["http", "forward", "postgres", "tunnel"];
-        Some((transport(&field, &later)?, field))
+        let later = ["h2", "forward", "postgres", "tunnel"];
+        Some((protocol(&field, &later)?, field))
     });
     for (key, why) in [
         ("proxy_protocol", "it comes with the access rules"),
@@ -92,6 +91,7 @@ pub(super) fn read<'a>(
             origin: origin.text()?,
             unmatched,
             routes: routes.iter().map(|(route, _)| route.clone()).collect(),
+            mode: Protocol::default(),
             tls: match tls {
                 Some(read) => Some(read?),
                 None => None,

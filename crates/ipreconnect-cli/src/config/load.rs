@@ -6,14 +6,13 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use ipreconnect::Transport;
 use ipreconnect::resolve::DnsSettings;
 use toml::de::{DeTable, DeValue};
 
 use super::environment::Environment;
 use super::files::{base_of, files_of, find, read};
 use super::mistake::{Colour, Mistake, Mistakes, Severity, Source};
-use super::plan::{ListenPlan, OriginPlan, Plan, Required};
+use super::plan::{ListenPlan, OriginPlan, Plan, Protocol, Required};
 use super::section::{Reader, Section};
 use super::{dns, gateway, listen, origin};
 
@@ -133,7 +132,7 @@ pub(super) struct Use {
     pub(super) listener: String,
     pub(super) address: Definition,
     pub(super) origin: Definition,
-    pub(super) mode: Option<(Transport, Definition)>,
+    pub(super) mode: Option<(Protocol, Definition)>,
     /// Origins of its routes.
     pub(super) routes: Vec<(String, Definition)>,
     pub(super) tls: Option<Definition>,

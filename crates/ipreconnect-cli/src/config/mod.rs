@@ -11,6 +11,7 @@ mod environment;
 mod expand;
 mod files;
 mod gateway;
+mod http;
 mod listen;
 mod load;
 mod material;
@@ -32,7 +33,7 @@ pub(crate) use load::{
 };
 pub(crate) use material::Permissions;
 pub(crate) use mistake::{Colour, Mistakes};
-pub(crate) use plan::{ListenPlan, LogFormat, LogLevel, LogPlan, OriginPlan, Plan};
+pub(crate) use plan::{ListenPlan, LogFormat, LogLevel, LogPlan, OriginPlan, Plan, Protocol};
 pub(crate) use reference::reference;
 pub(crate) use refresh::{refreshed, stamps_of_keys};
 pub(crate) use stamps::Stamps;

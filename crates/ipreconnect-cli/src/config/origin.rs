@@ -8,17 +8,17 @@ use ipreconnect::core::backoff::{BackoffError, BackoffSettings, Jitter};
 use ipreconnect::core::balance::Policy;
 use ipreconnect::core::origin::{Check, OnDown, OnReturn};
 use ipreconnect::{HoldSettings, OriginSettings, Place, Target, Transport};
-use ipreconnect_proxy::{HalfClose, ListenerSettings, Timeouts};
+use ipreconnect_proxy::{HalfClose, HttpSettings, ListenerSettings, Timeouts};
 
-use super::dns;
 use super::material::Permissions;
-use super::plan::{OriginPlan, Required};
+use super::plan::{OriginPlan, Protocol, Required};
 use super::section::{Field, Section};
 use super::tls::{self, OriginFiles};
+use super::{dns, http};
 
 /// Entries of one address list.
 const ENTRIES: usize = 256;
-const RAW: &str = "this version carries raw TCP and UDP";
+const SPOKEN: &str = "this version speaks tcp, udp and http";
 /// How long a UDP session may be silent: a client that comes back later has a new one.
 const UDP_IDLE: Duration = Duration::from_secs(60);
 
@@ -26,9 +26,11 @@ const UDP_IDLE: Duration = Duration::from_secs(60);
 struct Written {
     target: Target,
     /// As the address itself says it.
-    scheme: Option<Transport>,
+    scheme: Option<Protocol>,
     /// Whether the address says that TLS is spoken there.
     is_tls: bool,
+    /// Whether the port is the one of its scheme.
+    is_default_port: bool,
     weight: u32,
     backup: bool,
     zone: Option<String>,
@@ -43,8 +45,9 @@ pub(crate) fn read(
 ) -> Option<OriginPlan> {
     let written = entries(&section);
     let declared = section.field("protocol");
-    let declared = declared.and_then(|field| transport(&field, &["http", "h2", "postgres"]));
-    let transport = common_transport(&section, declared, written.as_deref().unwrap_or_default());
+    let declared = declared.and_then(|field| protocol(&field, &["h2", "postgres"]));
+    let protocol = common_protocol(&section, declared, written.as_deref().unwrap_or_default());
+    let transport = protocol.transport();
     let balance = balance(&section);
     let required = match section.boolean("required") {
         Some(false) => Required::No,
@@ -63,15 +66,17 @@ pub(crate) fn read(
     );
     health(&section, &mut settings, transport);
     reconnect(&section, &mut settings);
-    pool(&section, &mut settings, transport);
+    pool(&section, &mut settings, protocol);
     let half_close = hold(&section, &mut settings.hold, transport);
-    let timeouts = timeouts(&section, transport);
-    for (key, why) in [
-        ("retry", "retries need a protocol with requests"),
-        ("on", "hooks come with the operator's view"),
-    ] {
-        section.unbuilt(key, why);
-    }
+    let mut requests = HttpSettings::default();
+    let timeouts = timeouts(&section, &mut requests, protocol);
+    http::retry(&section, &mut requests, protocol);
+    requests.idle = timeouts.idle;
+    requests.pool_idle = settings.warm.idle;
+    let own = own_host(written.as_deref().unwrap_or_default(), &settings);
+    let is_tls = settings.tls.is_some();
+    http::host(&section, &mut requests, protocol, own, is_tls);
+    section.unbuilt("on", "hooks come with the operator's view");
     section.finish();
     settings.places = places(written?, balance, zone, transport);
     fits_tls(tls_field.as_ref(), &settings, transport);
@@ -81,63 +86,86 @@ pub(crate) fn read(
     Some(OriginPlan {
         required,
         feature,
-        transport,
+        protocol,
         settings,
         tls: files?,
         streams: ListenerSettings {
             timeouts,
             half_close,
         },
+        http: requests,
     })
 }
 
-/// Takes `tcp` or `udp`, and tells that the other words are for later.
-pub(super) fn transport(field: &Field<'_>, later: &[&str]) -> Option<Transport> {
-    let text = field.text()?;
-    if later.contains(&text.as_str()) {
-        field.unbuilt(&format!("{RAW}, and {text:?} is more than that"));
-        return None;
+/// The host that an origin is asked for by its own name: the name that its certificate is for, or the one
+/// of its addresses, if they have one in common.
+fn own_host(written: &[Written], settings: &OriginSettings) -> Option<String> {
+    let named = settings
+        .tls
+        .as_ref()
+        .and_then(|tls| tls.server_name.as_ref());
+    if let Some(name) = named {
+        return Some(name.to_str().into_owned());
     }
-    field.pick(&text, &[("tcp", Transport::Tcp), ("udp", Transport::Udp)])
+    let host = |one: &Written| match (&one.target, one.is_default_port) {
+        (Target::Name { host, .. }, true) => Some(host.clone()),
+        (Target::Name { host, port, .. }, false) => Some(format!("{host}:{port}")),
+        (Target::Fixed(address), false) => Some(address.to_string()),
+        (Target::Fixed(Address::Tcp(address)), true) => Some(match address.ip() {
+            std::net::IpAddr::V4(ip) => ip.to_string(),
+            std::net::IpAddr::V6(ip) => format!("[{ip}]"),
+        }),
+        _ => None,
+    };
+    let first = host(written.first()?)?;
+    let is_common = written.iter().all(|one| host(one).as_ref() == Some(&first));
+    is_common.then_some(first)
 }
 
-/// The one transport of an origin: as it is declared, or as its addresses say.
-fn common_transport(
+/// Takes a protocol, and tells that some words are for later.
+pub(super) fn protocol(field: &Field<'_>, later: &[&str]) -> Option<Protocol> {
+    let text = field.text()?;
+    if later.contains(&text.as_str()) {
+        field.unbuilt(&format!("{SPOKEN}, and {text:?} is another one"));
+        return None;
+    }
+    let words = [Protocol::Tcp, Protocol::Udp, Protocol::Http].map(|one| (one.word(), one));
+    field.pick(&text, &words)
+}
+
+/// The one protocol of an origin: as it is declared, or as its addresses say.
+fn common_protocol(
     section: &Section<'_>,
-    declared: Option<Transport>,
+    declared: Option<Protocol>,
     written: &[Written],
-) -> Transport {
+) -> Protocol {
     let said = written.iter().find_map(|one| one.scheme);
-    let transport = declared.or(said).unwrap_or_default();
+    let protocol = declared.or(said).unwrap_or_default();
     let address = section.field("address");
     for one in written {
-        let odd = one.scheme.is_some_and(|scheme| scheme != transport);
+        // `tcp://` says how it is reached, which is how HTTP is reached, too.
+        let fits = |scheme: Protocol| {
+            scheme == protocol || (scheme == Protocol::Tcp && protocol == Protocol::Http)
+        };
+        let odd = one.scheme.is_some_and(|scheme| !fits(scheme));
         if let (true, Some(address)) = (odd, &address) {
             let hint = "an origin speaks one protocol; make another origin for the other";
             let why = format!(
                 "cannot have {} in an origin that speaks {}",
                 one.target,
-                word(transport)
+                protocol.word()
             );
             address.wrong(&why, hint);
         }
         let is_unix = one.target.transport().is_none();
-        if let (true, Transport::Udp, Some(address)) = (is_unix, transport, &address) {
+        if let (true, Protocol::Udp, Some(address)) = (is_unix, protocol, &address) {
             address.wrong(
                 &format!("cannot have {}: UDP has no Unix sockets", one.target),
                 "",
             );
         }
     }
-    transport
-}
-
-/// As the configuration says it.
-pub(super) fn word(transport: Transport) -> &'static str {
-    match transport {
-        Transport::Tcp => "tcp",
-        Transport::Udp => "udp",
-    }
+    protocol
 }
 
 /// Tells that a key says nothing of UDP.
@@ -181,11 +209,12 @@ fn entries(section: &Section<'_>) -> Option<Vec<Written>> {
 
 fn entry(field: &Field<'_>) -> Option<Written> {
     if !field.is_table() {
-        let (target, scheme, is_tls) = target(field)?;
+        let place = place(field)?;
         return Some(Written {
-            target,
-            scheme,
-            is_tls,
+            target: place.target,
+            scheme: place.scheme,
+            is_tls: place.is_tls,
+            is_default_port: place.is_default_port,
             weight: 1,
             backup: false,
             zone: None,
@@ -201,11 +230,12 @@ fn entry(field: &Field<'_>) -> Option<Written> {
         );
         return None;
     };
-    let (target, scheme, is_tls) = target(to)?;
+    let place = place(to)?;
     let written = Written {
-        target,
-        scheme,
-        is_tls,
+        target: place.target,
+        scheme: place.scheme,
+        is_tls: place.is_tls,
+        is_default_port: place.is_default_port,
         weight: u32::try_from(weight).unwrap_or(1),
         backup: table.boolean("backup").unwrap_or(false),
         zone: table.text("zone"),
@@ -214,29 +244,81 @@ fn entry(field: &Field<'_>) -> Option<Written> {
     Some(written)
 }
 
-/// The address, the transport if it says one, and whether it says TLS.
-fn target(field: &Field<'_>) -> Option<(Target, Option<Transport>, bool)> {
+/// What one address says.
+struct Said {
+    target: Target,
+    scheme: Option<Protocol>,
+    is_tls: bool,
+    is_default_port: bool,
+}
+
+/// Reads one address.
+fn place(field: &Field<'_>) -> Option<Said> {
     let written = field.text()?;
-    let inner = written.strip_prefix("tls://");
-    let is_tls = inner.is_some();
-    let text = inner.map_or_else(|| written.clone(), |rest| format!("tcp://{rest}"));
-    let scheme = text.split_once("://").map(|(scheme, _)| scheme);
-    let said = match scheme {
-        Some("tcp") => Some(Transport::Tcp),
-        Some("udp") => Some(Transport::Udp),
-        _ => None,
+    let (scheme, rest) = match written.split_once("://") {
+        Some((scheme, rest)) => (Some(scheme), rest),
+        None => (None, written.as_str()),
     };
-    if let Some(scheme) = scheme.filter(|_| said.is_none()) {
-        field.unbuilt(&format!(
-            "{RAW}, and {scheme:?} is more than that; write host:port"
-        ));
-        return None;
-    }
-    match text.parse() {
-        Ok(target @ Target::Service { transport, .. }) => Some((target, Some(transport), is_tls)),
-        Ok(target) => Some((target, said, is_tls)),
+    let (protocol, is_tls, port) = match scheme {
+        None => (None, false, None),
+        Some("tcp") => (Some(Protocol::Tcp), false, None),
+        Some("udp") => (Some(Protocol::Udp), false, None),
+        Some("tls") => (None, true, None),
+        Some("http") => (Some(Protocol::Http), false, Some(80)),
+        Some("https") => (Some(Protocol::Http), true, Some(443)),
+        Some(scheme @ ("h2" | "h2c" | "grpc" | "postgres" | "postgresql")) => {
+            field.unbuilt(&format!("{SPOKEN}, and {scheme:?} is another one"));
+            return None;
+        }
+        Some(scheme) => {
+            let hint = "tcp://, udp://, tls://, http:// or https://, or none of them";
+            field.wrong(&format!("has a scheme that is not known: {scheme:?}"), hint);
+            return None;
+        }
+    };
+    let rest = match (port, rest.split_once('/')) {
+        (Some(_), Some((host, ""))) => host,
+        (Some(_), Some((_, path))) if !rest.starts_with("unix:") => {
+            let why = format!("cannot have a path: {:?}", format!("/{path}"));
+            field.wrong(&why, "a path is for [[listen.route]] and its `rewrite`");
+            return None;
+        }
+        _ => rest,
+    };
+    let has_port = rest
+        .rsplit_once(':')
+        .is_some_and(|(_, port)| !port.ends_with(']'));
+    let is_service = rest.starts_with("srv:");
+    let text = match port {
+        Some(port) if !has_port && !is_service => format!("{rest}:{port}"),
+        _ => rest.to_owned(),
+    };
+    let own_port = port.map(|port| format!(":{port}"));
+    let is_default_port = own_port.is_some_and(|port| text.ends_with(&port));
+    let prefix = if protocol == Some(Protocol::Udp) {
+        "udp://"
+    } else {
+        "tcp://"
+    };
+    match format!("{prefix}{text}").parse() {
+        Ok(target) => {
+            let service = match &target {
+                Target::Service {
+                    transport: Transport::Udp,
+                    ..
+                } => Some(Protocol::Udp),
+                Target::Service { .. } => Some(Protocol::Tcp),
+                _ => None,
+            };
+            Some(Said {
+                target,
+                scheme: protocol.or(service),
+                is_tls,
+                is_default_port,
+            })
+        }
         Err(error) => {
-            let hint = "addresses look like \"db.internal:5432\", \"10.0.0.7:5432\", \"[2001:db8::7]:5432\", \"unix:/run/x.sock\", \"srv:_db._tcp.internal\"";
+            let hint = "addresses look like \"db.internal:5432\", \"https://api.example\", \"10.0.0.7:5432\", \"[2001:db8::7]:5432\", \"unix:/run/x.sock\", \"srv:_db._tcp.internal\"";
             field.wrong(&format!("cannot be {written:?}: {error}"), hint);
             None
         }
@@ -397,7 +479,8 @@ fn connect<'a>(section: &Section<'a>, settings: &mut OriginSettings) -> Option<F
     allow_ips
 }
 
-fn timeouts(section: &Section<'_>, transport: Transport) -> Timeouts {
+fn timeouts(section: &Section<'_>, requests: &mut HttpSettings, protocol: Protocol) -> Timeouts {
+    let transport = protocol.transport();
     let mut timeouts = Timeouts {
         idle: match transport {
             Transport::Tcp => Duration::from_secs(3600),
@@ -409,10 +492,9 @@ fn timeouts(section: &Section<'_>, transport: Transport) -> Timeouts {
         timeouts.idle = table.duration("idle").unwrap_or(timeouts.idle);
         not_of_udp(&table, "stall", transport);
         timeouts.stall = table.duration("stall").unwrap_or(timeouts.stall);
-        table.unbuilt(
-            "first_byte",
-            "a raw TCP client may wait for as long as it likes",
-        );
+        if let Some(patience) = http::first_byte(&table, protocol) {
+            requests.first_byte = patience;
+        }
         table.finish();
     }
     timeouts
@@ -519,7 +601,11 @@ fn reconnect(section: &Section<'_>, settings: &mut OriginSettings) {
 /// Connections of one endpoint that are kept ready.
 const WARM: u64 = 1000;
 
-fn pool(section: &Section<'_>, settings: &mut OriginSettings, transport: Transport) {
+fn pool(section: &Section<'_>, settings: &mut OriginSettings, protocol: Protocol) {
+    if protocol == Protocol::Http {
+        settings.warm.connections = http::WARM;
+    }
+    let transport = protocol.transport();
     let Some(table) = section.table("pool") else {
         return;
     };
@@ -530,7 +616,7 @@ fn pool(section: &Section<'_>, settings: &mut OriginSettings, transport: Transpo
     if let Some(idle) = table.duration("idle") {
         settings.warm.idle = idle;
     }
-    table.unbuilt("max", "a limit for each endpoint comes with HTTP");
+    table.unbuilt("max", "requests wait for a connection in a later version");
     table.finish();
 }
 
@@ -544,10 +630,7 @@ fn hold(section: &Section<'_>, hold: &mut HoldSettings, transport: Transport) ->
     if let Some(clients) = table.integer("clients", 0..=1_000_000) {
         hold.clients = usize::try_from(clients).unwrap_or(hold.clients);
     }
-    table.unbuilt(
-        "bytes",
-        "it bounds HTTP bodies; nothing is read from a held raw client",
-    );
+    table.unbuilt("bytes", "what waits has at most 64 KiB of its body read");
     not_of_udp(&table, "half_close", transport);
     let half_close = match table.boolean("half_close") {
         Some(true) => HalfClose::Waits,

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use ipreconnect::resolve::DnsSettings;
 use ipreconnect::{OriginSettings, Transport};
-use ipreconnect_proxy::{HostPattern, ListenAddress, ListenerSettings, Unmatched};
+use ipreconnect_proxy::{HostPattern, HttpSettings, ListenAddress, ListenerSettings, Unmatched};
 
 use super::material::Permissions;
 use super::tls::{ListenTls, OriginFiles};
@@ -42,18 +42,51 @@ pub(crate) enum Required {
     No,
 }
 
+/// What is spoken.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Protocol {
+    /// Bytes of any kind.
+    #[default]
+    Tcp,
+    /// Datagrams.
+    Udp,
+    /// HTTP/1.1.
+    Http,
+}
+
+impl Protocol {
+    /// What carries it.
+    pub(crate) fn transport(self) -> Transport {
+        match self {
+            Self::Tcp | Self::Http => Transport::Tcp,
+            Self::Udp => Transport::Udp,
+        }
+    }
+
+    /// As the configuration says it.
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Self::Tcp => "tcp",
+            Self::Udp => "udp",
+            Self::Http => "http",
+        }
+    }
+}
+
 /// `[origin.NAME]`.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct OriginPlan {
     pub(crate) required: Required,
     /// What an application should switch off while it is down.
     pub(crate) feature: Option<String>,
-    pub(crate) transport: Transport,
+    pub(crate) protocol: Protocol,
     pub(crate) settings: OriginSettings,
     /// What its TLS was read from.
     pub(crate) tls: OriginFiles,
     /// What listeners in front of it go by.
     pub(crate) streams: ListenerSettings,
+    /// What requests to it go by.
+    pub(crate) http: HttpSettings,
 }
 
 /// `[[listen]]`.
@@ -66,6 +99,8 @@ pub(crate) struct ListenPlan {
     pub(crate) unmatched: Unmatched,
     /// Origins by the name that the client asks for, in TLS.
     pub(crate) routes: Vec<RoutePlan>,
+    /// What its clients speak.
+    pub(crate) mode: Protocol,
     /// TLS that is opened here.
     pub(crate) tls: Option<ListenTls>,
 }

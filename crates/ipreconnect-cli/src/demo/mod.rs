@@ -12,7 +12,7 @@ use ipreconnect::{Origin, OriginSettings, Surroundings, Target};
 use ipreconnect_lab::load::Load;
 use ipreconnect_lab::origin::{Script, ScriptedOrigin};
 use ipreconnect_proxy::{
-    Door, Gateway, GatewaySettings, HalfClose, ListenAddress, ListenerSettings, Timeouts,
+    Door, Gateway, GatewaySettings, HalfClose, ListenAddress, ListenerSettings, Plane, Timeouts,
 };
 use tokio::runtime::Handle;
 
@@ -117,7 +117,14 @@ impl Stage {
             half_close: HalfClose::Leaves,
         };
         let bound = gateway
-            .listen("demo", &[free], origin.clone(), settings, Door::default())
+            .listen(
+                "demo",
+                &[free],
+                origin.clone(),
+                settings,
+                Door::default(),
+                Plane::Stream,
+            )
             .map_err(std::io::Error::other)?;
         let Some(ListenAddress::Tcp(address)) = bound.first().cloned() else {
             return Err(std::io::ErrorKind::AddrNotAvailable.into());

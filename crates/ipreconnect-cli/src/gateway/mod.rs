@@ -10,9 +10,11 @@ use std::sync::Arc;
 
 use ipreconnect::resolve::Names;
 use ipreconnect::{Origin, Store, Surroundings};
-use ipreconnect_proxy::{Gateway, GatewaySettings, ListenAddress, OpenError};
+use ipreconnect_proxy::{
+    Gateway, GatewaySettings, HttpLimits, HttpPlan, ListenAddress, OpenError, Plane,
+};
 
-use crate::config::{Change, ListenPlan, OriginPlan, Plan, diff};
+use crate::config::{Change, ListenPlan, OriginPlan, Plan, Protocol, diff};
 use crate::exit::{Exit, Refusal};
 use board::{Board, Resident};
 use control::Control;
@@ -214,8 +216,10 @@ impl Running {
                 .door(new, name, listener, &self.board, self.resolver.handle())
             {
                 Ok(door) => {
-                    self.board
-                        .with_gateway(|gateway| gateway.reroute(name, origin, plan.streams, door));
+                    let plane = plane(listener, plan);
+                    self.board.with_gateway(|gateway| {
+                        gateway.reroute(name, origin, plan.streams, door, plane);
+                    });
                 }
                 // What would be wrong with it was found before anything was changed.
                 Err(error) => {
@@ -241,8 +245,16 @@ impl Running {
         let door = self
             .doors
             .door(plan, name, listener, &self.board, runtime)?;
+        let plane = plane(listener, behind);
         let opened = self.board.with_gateway(|gateway| {
-            gateway.listen(name, &listener.addresses, origin, behind.streams, door)
+            gateway.listen(
+                name,
+                &listener.addresses,
+                origin,
+                behind.streams,
+                door,
+                plane,
+            )
         });
         let opened = opened.unwrap_or(Ok(Vec::new()));
         for address in opened.map_err(|error| refuse_open(&error))? {
@@ -260,6 +272,17 @@ impl Running {
         self.control.end();
         self.resolver.end();
         cut
+    }
+}
+
+/// What carries the clients of a listener.
+fn plane(listener: &ListenPlan, behind: &OriginPlan) -> Plane {
+    match listener.mode {
+        Protocol::Tcp | Protocol::Udp => Plane::Stream,
+        Protocol::Http => Plane::Http(HttpPlan {
+            settings: behind.http.clone(),
+            limits: HttpLimits::default(),
+        }),
     }
 }
 

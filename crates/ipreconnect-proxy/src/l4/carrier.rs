@@ -47,10 +47,16 @@ pub(super) struct Plain {
 }
 
 impl Plain {
-    pub(super) fn new() -> Self {
+    /// With what has come already, for the origin and for the client.
+    pub(super) fn new(up: Vec<u8>, down: Vec<u8>) -> Self {
+        let is_fresh = down.is_empty();
         Self {
-            up: Flow::default(),
-            down: Flow::fresh(),
+            up: Flow::after(up),
+            down: if is_fresh {
+                Flow::fresh()
+            } else {
+                Flow::after(down)
+            },
         }
     }
 }

@@ -53,6 +53,18 @@ impl Flow {
         flow
     }
 
+    /// The flow of a source that has said something already.
+    pub(super) fn after(early: Vec<u8>) -> Self {
+        let mut flow = Self::default();
+        if !early.is_empty() {
+            flow.rest = Some(Box::new(Rest {
+                bytes: early.into(),
+                sent: 0,
+            }));
+        }
+        flow
+    }
+
     /// Carries what can be carried; `moved` hears of every arrival.
     pub(super) fn poll(
         &mut self,

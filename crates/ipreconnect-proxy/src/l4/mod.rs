@@ -13,7 +13,6 @@ mod relay;
 mod sealed;
 mod session;
 mod stream;
-mod turn;
 pub(crate) mod udp;
 
 use std::sync::Arc;
@@ -21,9 +20,11 @@ use std::time::Duration;
 
 use ipreconnect::{Chooser, Origin};
 
+use crate::Plane;
 use crate::door::{Door, Entrance};
+use crate::http::Site;
 
-pub(crate) use session::Session;
+pub(crate) use session::{Carried, Session, carry};
 
 /// How long a stream may be silent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,16 +85,28 @@ pub(crate) struct Route {
     choosers: Vec<Chooser>,
     /// What stands before it, if clients are not simply let in.
     entrance: Option<Box<Entrance>>,
+    /// How it speaks HTTP, if it does.
+    site: Option<Arc<Site>>,
 }
 
 /// Choosers made in advance; workers beyond share.
 const CHOOSERS: u64 = 16;
 
 impl Route {
-    pub(crate) fn new(name: &str, origin: Origin, settings: ListenerSettings, door: Door) -> Self {
+    pub(crate) fn new(
+        name: &str,
+        origin: Origin,
+        settings: ListenerSettings,
+        door: Door,
+        plane: Plane,
+    ) -> Self {
         let entrance = Entrance::new(door, |origin, settings| {
-            Self::new(name, origin, settings, Door::default())
+            Self::new(name, origin, settings, Door::default(), Plane::Stream)
         });
+        let site = match plane {
+            Plane::Stream => None,
+            Plane::Http(plan) => Some(Arc::new(Site::new(&origin, plan))),
+        };
         let policy = origin.settings().balance;
         Self {
             name: name.into(),
@@ -103,11 +116,20 @@ impl Route {
             origin,
             settings,
             entrance,
+            site,
         }
     }
 
     pub(crate) fn name(&self) -> &str {
         &self.name
+    }
+
+    pub(crate) fn site(&self) -> Option<&Arc<Site>> {
+        self.site.as_ref()
+    }
+
+    pub(crate) fn half_close(&self) -> HalfClose {
+        self.settings.half_close
     }
 
     pub(crate) fn entrance(&self) -> Option<&Entrance> {

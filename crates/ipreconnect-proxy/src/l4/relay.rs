@@ -13,9 +13,10 @@ use ipreconnect::sense::tcp::TcpPath;
 use ipreconnect::socket::Socket;
 use rustix::net::Shutdown;
 
+use super::End;
 use super::carrier::{Broken, Carrier, Progress};
 use super::stream::Stream;
-use super::{End, turn};
+use crate::turn;
 use crate::watch::{self, Key};
 
 /// What was read of a torn stream is delivered for so long before the other side is torn too.

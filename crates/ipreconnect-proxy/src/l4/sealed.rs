@@ -76,6 +76,9 @@ impl Half {
     /// Hands plaintext to this side. What its socket does not take is kept, and bounded by flushing
     /// before more is read.
     fn put(&mut self, socket: &Socket, bytes: &[u8]) -> io::Result<()> {
+        if bytes.is_empty() {
+            return Ok(());
+        }
         if bytes.len() >= BULK && !std::mem::replace(&mut self.unpaced, true) {
             pace::lift(socket);
         }
@@ -153,11 +156,20 @@ fn take(socket: &Socket, deliver: &mut dyn FnMut(&[u8])) -> Result<Received, Err
 }
 
 impl Sealed {
-    pub(super) fn new(client: Option<Box<Session>>, origin: Option<Box<Session>>) -> Self {
-        Self {
+    /// Each side with what has come for it already.
+    pub(super) fn new(
+        (client, for_client): (Option<Box<Session>>, Vec<u8>),
+        (origin, for_origin): (Option<Box<Session>>, Vec<u8>),
+        stream: &Stream,
+    ) -> Self {
+        let mut sealed = Self {
             client: Half::new(client),
             origin: Half::new(origin),
-        }
+        };
+        // What is wrong with a side is found when it is read from.
+        let _ = sealed.client.put(&stream.client, &for_client);
+        let _ = sealed.origin.put(&stream.origin, &for_origin);
+        sealed
     }
 }
 

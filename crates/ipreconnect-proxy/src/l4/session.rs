@@ -5,9 +5,10 @@ use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
+use ipreconnect::core::address::{Address, EndpointId};
 use ipreconnect::socket::{Socket, register};
 use ipreconnect::tls::Session as Tls;
-use ipreconnect::{Error, Link};
+use ipreconnect::{Error, Link, Usage};
 use rustix::net::Shutdown;
 use tokio::io::Interest;
 
@@ -17,6 +18,7 @@ use super::sealed::Sealed;
 use super::stream::Stream;
 use super::{HalfClose, Route};
 use crate::counters::Counters;
+use crate::http;
 use crate::number;
 use crate::places::Seat;
 use crate::watch;
@@ -46,6 +48,11 @@ impl Session {
                 return;
             }
         };
+        if let Some(site) = self.route.site() {
+            let site = Arc::clone(site);
+            http::serve(self, site, client, tls).await;
+            return;
+        }
         let connected = tokio::select! {
             biased;
             connected = Box::pin(self.connect()) => Some(connected),
@@ -89,23 +96,61 @@ impl Session {
     }
 
     fn carry(self, client: Socket, tls: Option<Box<Tls>>, link: Link) {
-        let mut parts = link.into_parts();
-        let (client_tls, origin_tls) = (tls, parts.tls.take());
-        let stream = Arc::new(Stream::new(
+        let parts = link.into_parts();
+        let is_tcp = matches!(parts.address, Address::Tcp(_));
+        let carried = Carried {
             client,
-            parts,
-            self.route,
-            self.counters,
-            self.seat,
-        ));
-        let watched = Arc::clone(&stream);
-        let key = watch::enter(watched);
-        if client_tls.is_none() && origin_tls.is_none() {
-            tokio::spawn(Relay::new(stream, key, Plain::new()));
-        } else {
-            let carrier = Sealed::new(client_tls, origin_tls);
-            tokio::spawn(Relay::new(stream, key, carrier));
-        }
+            client_tls: tls,
+            origin: parts.socket,
+            origin_tls: parts.tls,
+            endpoint: parts.endpoint,
+            is_tcp,
+            usage: parts.usage,
+            early_up: Vec::new(),
+            early_down: Vec::new(),
+        };
+        carry(carried, self);
+    }
+}
+
+/// Both sides of a stream, and what has come already.
+pub(crate) struct Carried {
+    pub(crate) client: Socket,
+    pub(crate) client_tls: Option<Box<Tls>>,
+    pub(crate) origin: Socket,
+    pub(crate) origin_tls: Option<Box<Tls>>,
+    pub(crate) endpoint: EndpointId,
+    pub(crate) is_tcp: bool,
+    pub(crate) usage: Usage,
+    /// For the origin.
+    pub(crate) early_up: Vec<u8>,
+    /// For the client.
+    pub(crate) early_down: Vec<u8>,
+}
+
+/// Carries a stream, in a task of its own.
+pub(crate) fn carry(carried: Carried, session: Session) {
+    let Carried {
+        client_tls,
+        origin_tls,
+        early_up,
+        early_down,
+        ..
+    } = carried;
+    let stream = Arc::new(Stream::new(
+        (carried.client, carried.origin),
+        (carried.endpoint, carried.is_tcp, carried.usage),
+        session.route,
+        session.counters,
+        session.seat,
+    ));
+    let watched = Arc::clone(&stream);
+    let key = watch::enter(watched);
+    if client_tls.is_none() && origin_tls.is_none() {
+        tokio::spawn(Relay::new(stream, key, Plain::new(early_up, early_down)));
+    } else {
+        let carrier = Sealed::new((client_tls, early_down), (origin_tls, early_up), &stream);
+        tokio::spawn(Relay::new(stream, key, carrier));
     }
 }
 

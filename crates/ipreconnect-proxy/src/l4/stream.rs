@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed};
 use std::time::Instant;
 
-use ipreconnect::core::address::{Address, EndpointId};
+use ipreconnect::core::address::EndpointId;
 use ipreconnect::sense::tcp::TcpPath;
 use ipreconnect::socket::Socket;
-use ipreconnect::{Meter, Origin, Parts, Usage, clock};
+use ipreconnect::{Meter, Origin, Usage, clock};
 use rustix::net::Shutdown;
 
 use super::{End, Route, limits};
@@ -39,8 +39,8 @@ pub(super) struct Stream {
 
 impl Stream {
     pub(super) fn new(
-        client: Socket,
-        parts: Parts,
+        (client, origin): (Socket, Socket),
+        (endpoint, is_tcp, usage): (EndpointId, bool, Usage),
         route: Arc<Route>,
         counters: Arc<Counters>,
         seat: Seat,
@@ -49,10 +49,10 @@ impl Stream {
         let now = clock::now();
         Self {
             client,
-            origin: parts.socket,
-            endpoint: parts.endpoint,
-            is_tcp: matches!(parts.address, Address::Tcp(_)),
-            usage: parts.usage,
+            origin,
+            endpoint,
+            is_tcp,
+            usage,
             route,
             counters,
             opened: now,

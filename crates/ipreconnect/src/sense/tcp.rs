@@ -31,7 +31,14 @@ pub struct TcpPath {
     pub segment: u32,
     /// Bytes sent, retransmissions included.
     pub bytes_sent: u64,
+    /// Bytes that were sent again.
+    pub bytes_retransmitted: u64,
+    /// Whether both sides may still send.
+    pub is_established: bool,
 }
+
+/// `TCP_ESTABLISHED` (`net/tcp_states.h`).
+const ESTABLISHED: u8 = 1;
 
 /// What a path's state says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,8 +85,16 @@ impl TcpPath {
             round_trip: Duration::from_micros(word(68).unwrap_or(0).into()),
             unsent: word(144).unwrap_or(0),
             bytes_sent: long(200),
+            bytes_retransmitted: long(208),
+            is_established: info.first() == Some(&ESTABLISHED),
             send_window: word(228),
         }
+    }
+
+    /// How much of what was written left this machine at least once.
+    #[must_use]
+    pub fn transmitted(&self) -> u64 {
+        self.bytes_sent.saturating_sub(self.bytes_retransmitted)
     }
 
     /// Judges the path, of which bytes wait for `age`, against `allowed`.

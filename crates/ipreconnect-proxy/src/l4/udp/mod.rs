@@ -35,11 +35,12 @@ use tokio::sync::oneshot;
 use tokio::time::{Interval, MissedTickBehavior};
 
 use super::session::hash;
-use super::{End, Route, turn};
+use super::{End, Route};
 use crate::admission::is_this_machine;
 use crate::counters::Counters;
 use crate::number;
 use crate::places::Places;
+use crate::turn;
 use batch::{Batch, Received, SLOTS, Senders};
 use groups::{Groups, Slots};
 use session::{Burst, Session};

@@ -8,7 +8,7 @@ use std::task::Context;
 ///
 /// Waking the task at once would do the former only: a worker whose streams always have more to do
 /// would look at its sockets once in 61 turns.
-pub(super) fn later(cx: &mut Context<'_>) {
+pub(crate) fn later(cx: &mut Context<'_>) {
     // Its first poll is never ready, and keeps the waker for after the look.
     let _ = pin!(tokio::task::yield_now()).poll(cx);
 }

@@ -1,0 +1,195 @@
+//! Answers of our own: what went wrong, for people, and in `Proxy-Status` for programs (RFC 9209).
+
+use ipreconnect::core::failure::{Cause, Failure, Layer};
+use ipreconnect::core::http::RequestError;
+use ipreconnect::{Error, Kind};
+
+use super::render::Onward;
+
+/// Why a request is not answered by its origin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Trouble {
+    /// The request cannot be read.
+    Request(RequestError),
+    /// Its head is too long.
+    TooLong,
+    /// Its head did not come in time.
+    Slow,
+    /// The body is broken.
+    Body,
+    /// No endpoint is there.
+    Nobody(Away),
+    /// The connection was lost, and the request may not be sent again.
+    Lost(Fate),
+    /// What the origin says is no HTTP.
+    Nonsense,
+    /// The origin took too long.
+    Late,
+}
+
+/// Why no endpoint is there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Away {
+    /// None could be reached.
+    Down,
+    /// Too many wait already.
+    Full,
+    /// It takes no new work.
+    Draining,
+    /// It could not prove who it is.
+    Unproven,
+    /// Its name leads nowhere.
+    Nameless,
+}
+
+/// What became of a request whose connection was lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fate {
+    /// It was not processed.
+    NotProcessed,
+    /// It may have been.
+    Unknown,
+}
+
+impl Trouble {
+    /// By the error of the origin.
+    pub(super) fn of(error: &Error) -> Self {
+        let failure = error.failure();
+        Self::Nobody(match (error.kind(), failure) {
+            (Kind::HoldFull, _) => Away::Full,
+            (Kind::Draining | Kind::Closed, _) => Away::Draining,
+            (_, Some(failure)) if is_unproven(failure) => Away::Unproven,
+            (_, Some(failure)) if failure.layer() == Layer::Dns => Away::Nameless,
+            _ => Away::Down,
+        })
+    }
+
+    pub(super) fn status(self) -> u16 {
+        match self {
+            Self::Request(error) => error.status(),
+            Self::TooLong => 431,
+            Self::Slow => 408,
+            Self::Body => 400,
+            Self::Nobody(Away::Unproven) | Self::Lost(_) | Self::Nonsense => 502,
+            Self::Nobody(_) => 503,
+            Self::Late => 504,
+        }
+    }
+
+    /// The error type (RFC 9209, section 2.3), and what there is to add.
+    fn proxy_status(self) -> Option<(&'static str, &'static str)> {
+        Some(match self {
+            Self::Request(_) | Self::TooLong | Self::Body => ("http_request_error", ""),
+            Self::Slow => return None,
+            Self::Nobody(Away::Down) => ("destination_unavailable", ""),
+            Self::Nobody(Away::Full) => ("connection_limit_reached", "too many requests wait"),
+            Self::Nobody(Away::Draining) => ("destination_unavailable", "taken out of service"),
+            Self::Nobody(Away::Unproven) => ("tls_certificate_error", ""),
+            Self::Nobody(Away::Nameless) => ("dns_error", ""),
+            Self::Lost(Fate::NotProcessed) => ("connection_terminated", "not processed"),
+            Self::Lost(Fate::Unknown) => ("connection_terminated", "outcome unknown"),
+            Self::Nonsense => ("http_protocol_error", "outcome unknown"),
+            Self::Late => ("http_response_timeout", "outcome unknown"),
+        })
+    }
+
+    /// For people.
+    fn words(self) -> String {
+        let words = match self {
+            Self::Request(error) => return format!("The request was refused: {error}."),
+            Self::TooLong => "The request was refused: its head is too long.",
+            Self::Slow => "The request did not arrive in time.",
+            Self::Body => "The request was refused: its body is broken.",
+            Self::Nobody(Away::Down | Away::Nameless) => {
+                "The server behind this address cannot be reached at the moment. The request was not processed; please try again."
+            }
+            Self::Nobody(Away::Full) => {
+                "Too many requests wait for the server behind this address. This one was not processed; please try again."
+            }
+            Self::Nobody(Away::Draining) => {
+                "The server behind this address is taken out of service. The request was not processed; please try again."
+            }
+            Self::Nobody(Away::Unproven) => {
+                "What answers behind this address cannot prove that it is the right server. The request was not sent."
+            }
+            Self::Lost(Fate::NotProcessed) => {
+                "The connection to the server was lost. The request was not processed; please try again."
+            }
+            Self::Lost(Fate::Unknown) => {
+                "The connection to the server was lost before its answer. Nobody knows whether the request was processed; look before you send it again."
+            }
+            Self::Nonsense => {
+                "The server's answer cannot be understood. The request may have been processed."
+            }
+            Self::Late => "The server did not answer in time. The request may have been processed.",
+        };
+        words.to_owned()
+    }
+
+    /// Seconds after which another try makes sense.
+    fn retry_after(self) -> Option<u32> {
+        match self {
+            Self::Nobody(Away::Unproven) => None,
+            Self::Nobody(_) => Some(1),
+            _ => None,
+        }
+    }
+
+    /// Writes the whole answer.
+    pub(super) fn render(self, out: &mut Vec<u8>, onward: Onward, is_head: bool) {
+        let status = self.status();
+        let words = format!("{} {}\n\n{}\n", status, reason(status), self.words());
+        let mut head = format!(
+            "HTTP/1.1 {status} {}\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: {}\r\nCache-Control: no-store\r\n",
+            reason(status),
+            words.len()
+        );
+        if let Some((error, detail)) = self.proxy_status() {
+            head.push_str("Proxy-Status: ipreconnect; error=");
+            head.push_str(error);
+            if !detail.is_empty() {
+                head.push_str("; details=\"");
+                head.push_str(detail);
+                head.push('"');
+            }
+            head.push_str("\r\n");
+        }
+        if status == 405 {
+            head.push_str("Allow: GET, HEAD, POST, PUT, DELETE, OPTIONS, PATCH\r\n");
+        }
+        if let Some(seconds) = self.retry_after() {
+            head.push_str(&format!("Retry-After: {seconds}\r\n"));
+        }
+        head.push_str(match onward {
+            Onward::Kept => "",
+            Onward::KeptAloud => "Connection: keep-alive\r\n",
+            Onward::Closed => "Connection: close\r\n",
+        });
+        head.push_str("\r\n");
+        out.extend_from_slice(head.as_bytes());
+        if !is_head {
+            out.extend_from_slice(words.as_bytes());
+        }
+    }
+}
+
+fn is_unproven(failure: &Failure) -> bool {
+    matches!(failure.layer(), Layer::Tls | Layer::Identity) || failure.cause == Cause::Handshake
+}
+
+/// The words of a status (RFC 9110, section 15).
+pub(super) fn reason(status: u16) -> &'static str {
+    match status {
+        400 => "Bad Request",
+        405 => "Method Not Allowed",
+        408 => "Request Timeout",
+        417 => "Expectation Failed",
+        431 => "Request Header Fields Too Large",
+        501 => "Not Implemented",
+        502 => "Bad Gateway",
+        503 => "Service Unavailable",
+        504 => "Gateway Timeout",
+        505 => "HTTP Version Not Supported",
+        _ => "Error",
+    }
+}

@@ -1,0 +1,369 @@
+//! A client that speaks HTTP/1: one request after the other.
+
+use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use atomic_waker::AtomicWaker;
+use ipreconnect::clock;
+use ipreconnect::core::http::{Method, Parsed, RequestHead};
+use ipreconnect::socket::Socket;
+use ipreconnect::tls::Session as Tls;
+
+use super::answer::Trouble;
+use super::body::Reader;
+use super::exchange::{Ended, Exchange};
+use super::render::Onward;
+use super::timer::Timer;
+use super::window::Window;
+use super::wire::{Half, Wire};
+use super::{HEAD, HttpLimits, Site, buffer};
+use crate::l4::{End, HalfClose, Session};
+
+/// Bytes of a request that is refused which are read, so that the answer is not lost to a reset.
+const LINGER: usize = 256 * 1024;
+
+thread_local! {
+    static DRAINING: Cell<bool> = const { Cell::new(false) };
+    /// Clients of this worker, to be woken when it drains.
+    static CLIENTS: RefCell<Vec<Option<Arc<AtomicWaker>>>> = const { RefCell::new(Vec::new()) };
+    static FREE: RefCell<Vec<usize>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Whether this worker takes no more requests.
+pub(super) fn is_draining() -> bool {
+    DRAINING.get()
+}
+
+/// Lets every client finish the request that is under way, and no other one.
+pub(crate) fn drain() {
+    DRAINING.set(true);
+    CLIENTS.with_borrow(|clients| {
+        for waker in clients.iter().flatten() {
+            waker.wake();
+        }
+    });
+}
+
+/// A client among those of its worker, until dropped.
+struct Place {
+    at: usize,
+    waker: Arc<AtomicWaker>,
+}
+
+impl Place {
+    fn take() -> Self {
+        let waker = Arc::new(AtomicWaker::new());
+        let free = FREE.with_borrow_mut(Vec::pop);
+        let at = CLIENTS.with_borrow_mut(|clients| {
+            let at = free.unwrap_or(clients.len());
+            match clients.get_mut(at) {
+                Some(place) => *place = Some(Arc::clone(&waker)),
+                None => clients.push(Some(Arc::clone(&waker))),
+            }
+            at
+        });
+        Self { at, waker }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        CLIENTS.with_borrow_mut(|clients| {
+            if let Some(place) = clients.get_mut(self.at) {
+                *place = None;
+            }
+        });
+        FREE.with_borrow_mut(|free| free.push(self.at));
+    }
+}
+
+/// Who the client is, and how it came in.
+pub(super) struct Guest {
+    session: Session,
+    site: Arc<Site>,
+    from: Box<str>,
+    is_sealed: bool,
+}
+
+impl Guest {
+    pub(super) fn name(&self) -> &str {
+        self.session.route.name()
+    }
+
+    /// Its address; empty if it has none.
+    pub(super) fn from(&self) -> &str {
+        &self.from
+    }
+
+    pub(super) fn scheme(&self) -> &'static str {
+        if self.is_sealed { "https" } else { "http" }
+    }
+
+    pub(super) fn limits(&self) -> &HttpLimits {
+        &self.site.limits
+    }
+
+    pub(super) fn half(&self) -> Half {
+        match self.session.route.half_close() {
+            HalfClose::Leaves => Half::Gone,
+            HalfClose::Waits => Half::Listens,
+        }
+    }
+
+    pub(super) fn hash(&self) -> Option<u64> {
+        let from = self.session.from?;
+        let mut hasher = DefaultHasher::new();
+        from.hash(&mut hasher);
+        Some(hasher.finish())
+    }
+
+    pub(super) fn counts_down(&self, bytes: usize) {
+        self.session.counters.carried_to_client(bytes);
+    }
+
+    pub(super) fn into_session(self) -> Session {
+        self.session
+    }
+}
+
+/// One connection of a client.
+pub(super) struct Client {
+    pub(super) wire: Wire,
+    /// The head of the request, and what has come behind it.
+    pub(super) input: Vec<u8>,
+    /// How much of it is done with.
+    pub(super) at: usize,
+    pub(super) timer: Timer,
+}
+
+/// What waiting for a request came to.
+enum Next {
+    Request,
+    /// There is none, and there will be none.
+    None,
+    Refused(Trouble),
+}
+
+/// Serves a client for as long as it has requests.
+pub(crate) async fn serve(
+    session: Session,
+    site: Arc<Site>,
+    socket: Socket,
+    tls: Option<Box<Tls>>,
+) {
+    let limits = site.limits;
+    let guest = Guest {
+        from: session
+            .from
+            .map(|from| from.to_string().into())
+            .unwrap_or_default(),
+        is_sealed: tls.is_some(),
+        session,
+        site,
+    };
+    let place = Place::take();
+    let mut client = Client {
+        wire: Wire::new(Arc::new(socket), tls),
+        input: Vec::new(),
+        at: 0,
+        timer: Timer::new(clock::now(), limits.idle),
+    };
+    guest.session.counters.began();
+    loop {
+        let mut head = buffer::request();
+        let next = client.next(&mut head, &limits, &place).await;
+        let ended = match next {
+            Next::Request => {
+                guest.session.counters.carried_to_origin(head.length);
+                let exchange = Exchange::new(&mut client, &guest, &guest.site, &head);
+                Some(exchange.run().await)
+            }
+            Next::Refused(trouble) => {
+                let onward = Onward::Closed;
+                Some(client.answer(trouble, onward, Method::Get).await)
+            }
+            Next::None => None,
+        };
+        buffer::give_request(head);
+        match ended {
+            Some(Ended::Onward) => client.rest(&limits),
+            Some(Ended::Tunnel(tunnel)) => {
+                guest.session.counters.ended(End::ByClient);
+                tunnel.carry(client, guest);
+                return;
+            }
+            Some(Ended::Close) => {
+                client.linger().await;
+                break;
+            }
+            None => break,
+        }
+    }
+    buffer::give_bytes(std::mem::take(&mut client.input));
+    guest.session.counters.ended(End::ByClient);
+}
+
+impl Client {
+    /// The exchange is over; what the client has said beyond it stays.
+    fn rest(&mut self, limits: &HttpLimits) {
+        if self.at >= self.input.len() {
+            buffer::give_bytes(std::mem::take(&mut self.input));
+        } else {
+            self.input.drain(..self.at);
+        }
+        self.at = 0;
+        self.timer.set(clock::now(), limits.idle);
+    }
+
+    /// Waits for the head of a request.
+    async fn next(&mut self, head: &mut RequestHead, limits: &HttpLimits, place: &Place) -> Next {
+        loop {
+            if !self.input.is_empty() {
+                let skipped = self.skip_empty_lines();
+                match head.parse(self.input.get(skipped..).unwrap_or_default()) {
+                    Ok(Parsed::Whole) => {
+                        if skipped > 0 {
+                            self.input.drain(..skipped);
+                        }
+                        self.at = head.length;
+                        return Next::Request;
+                    }
+                    Ok(Parsed::Partial) if self.input.len() > HEAD => {
+                        return Next::Refused(Trouble::TooLong);
+                    }
+                    Ok(Parsed::Partial) => {}
+                    Err(error) => return Next::Refused(Trouble::Request(error)),
+                }
+            }
+            let is_first = self.input.is_empty();
+            let more = poll_fn(|cx| self.poll_head(cx, place)).await;
+            match more {
+                More::Came if is_first => self.timer.set(clock::now(), limits.head),
+                More::Came => {}
+                More::Ended => return Next::None,
+                More::Late if is_first => return Next::None,
+                More::Late => return Next::Refused(Trouble::Slow),
+            }
+        }
+    }
+
+    /// Empty lines before a request are none of it (RFC 9112, section 2.2).
+    fn skip_empty_lines(&self) -> usize {
+        let mut rest = self.input.as_slice();
+        while let Some(more) = rest.strip_prefix(b"\r\n") {
+            rest = more;
+        }
+        self.input.len() - rest.len()
+    }
+
+    fn poll_head(&mut self, cx: &mut Context<'_>, place: &Place) -> Poll<More> {
+        if self.wire.is_blocked() && self.wire.poll_flush(cx).is_pending() {
+            return self.timer.poll(cx).map(|()| More::Ended);
+        }
+        let input = &mut self.input;
+        let taken = self.wire.poll_take(cx, |bytes| {
+            if input.capacity() == 0 && !bytes.is_empty() {
+                *input = buffer::bytes();
+            }
+            input.extend_from_slice(bytes);
+            bytes.len()
+        });
+        match taken {
+            Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(More::Ended),
+            Poll::Ready(Ok(_)) => return Poll::Ready(More::Came),
+            Poll::Pending => {}
+        }
+        if self.input.is_empty() {
+            place.waker.register(cx.waker());
+            if is_draining() {
+                return Poll::Ready(More::Ended);
+            }
+        }
+        self.timer.poll(cx).map(|()| More::Late)
+    }
+
+    /// Takes more of a body; false if the client has gone.
+    pub(super) fn poll_more(
+        &mut self,
+        cx: &mut Context<'_>,
+        reader: &mut Reader,
+        window: &mut Window,
+    ) -> Poll<Result<bool, ()>> {
+        let input = &mut self.input;
+        let taken = self.wire.poll_take(cx, |bytes| {
+            if bytes.is_empty() {
+                return Ok(false);
+            }
+            let used = reader.read(bytes, |_| {}).map_err(|_| ())?;
+            window.push(bytes.get(..used).unwrap_or_default());
+            input.extend_from_slice(bytes.get(used..).unwrap_or_default());
+            Ok(true)
+        });
+        match taken {
+            Poll::Ready(Ok(taken)) => Poll::Ready(taken),
+            Poll::Ready(Err(_)) => Poll::Ready(Ok(false)),
+            Poll::Pending => Poll::Pending,
+        }
+    }
+
+    /// Answers in place of an origin.
+    pub(super) async fn answer(
+        &mut self,
+        trouble: Trouble,
+        onward: Onward,
+        method: Method,
+    ) -> Ended {
+        let mut out = buffer::bytes();
+        trouble.render(&mut out, onward, method == Method::Head);
+        let sent = self.wire.write(&out);
+        buffer::give_bytes(out);
+        if sent.is_err() {
+            return Ended::Close;
+        }
+        let flushed = poll_fn(|cx| match self.wire.poll_flush(cx) {
+            Poll::Pending => self.timer.poll(cx).map(|()| false),
+            Poll::Ready(flushed) => Poll::Ready(flushed.is_ok()),
+        });
+        match (flushed.await, onward) {
+            (true, Onward::Kept | Onward::KeptAloud) => Ended::Onward,
+            _ => Ended::Close,
+        }
+    }
+
+    /// Says that nothing more comes, and reads for a moment what the client still sends: closing the
+    /// connection before would reset it, and what was said last would be lost with it.
+    async fn linger(&mut self) {
+        const PATIENCE: std::time::Duration = std::time::Duration::from_secs(2);
+        self.timer.set(clock::now(), PATIENCE);
+        let mut is_told = false;
+        let mut read = 0;
+        poll_fn(|cx| {
+            if !is_told {
+                match self.wire.poll_finish(cx) {
+                    Poll::Ready(Ok(())) => is_told = true,
+                    Poll::Ready(Err(_)) => return Poll::Ready(()),
+                    Poll::Pending => return self.timer.poll(cx),
+                }
+            }
+            while read < LINGER {
+                match self.wire.poll_take(cx, <[u8]>::len) {
+                    Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(()),
+                    Poll::Ready(Ok(count)) => read += count,
+                    Poll::Pending => return self.timer.poll(cx),
+                }
+            }
+            Poll::Ready(())
+        })
+        .await;
+    }
+}
+
+/// What came of a client.
+enum More {
+    Came,
+    Ended,
+    Late,
+}

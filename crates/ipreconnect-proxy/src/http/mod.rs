@@ -1,0 +1,169 @@
+//! HTTP: requests, from clients to endpoints and back, none of them lost that need not be.
+//!
+//! A request is sent again where it may be: it is idempotent, or it was provably not processed. While no
+//! endpoint is up it waits. What may not be sent again is told truthfully.
+
+mod answer;
+mod body;
+mod buffer;
+mod client;
+mod exchange;
+mod line;
+pub(crate) mod pool;
+mod render;
+mod timer;
+mod trial;
+mod tunnel;
+mod window;
+mod wire;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use ipreconnect::{Chooser, Origin};
+
+use crate::number;
+
+pub(crate) use client::{drain, serve};
+
+/// The longest head of a request that is read.
+const HEAD: usize = 64 * 1024;
+
+/// Whether an idempotent request gets a second try elsewhere before the first has failed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Hedge {
+    /// Never.
+    Off,
+    /// When its endpoint is in doubt.
+    #[default]
+    Suspect,
+}
+
+/// The host that the origin is asked for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum AskedHost {
+    /// The one that the client named.
+    #[default]
+    Client,
+    /// This one.
+    Fixed(Box<str>),
+}
+
+/// What requests to an origin go by.
+#[derive(Clone, Debug, PartialEq)]
+pub struct HttpSettings {
+    /// How often one request may be sent.
+    pub attempts: u32,
+    /// The share of live traffic that may be retries, beside ten a second.
+    pub budget: f64,
+    /// Second tries.
+    pub hedge: Hedge,
+    /// From the last byte of a request to the first of its answer.
+    pub first_byte: Duration,
+    /// An answer may pause for so long.
+    pub idle: Duration,
+    /// How long a connection is kept without a request.
+    pub pool_idle: Duration,
+    /// The host that the origin is asked for.
+    pub host: AskedHost,
+}
+
+impl Default for HttpSettings {
+    fn default() -> Self {
+        Self {
+            attempts: 3,
+            budget: 0.2,
+            hedge: Hedge::default(),
+            first_byte: Duration::from_secs(60),
+            idle: Duration::from_secs(3600),
+            pool_idle: Duration::from_secs(60),
+            host: AskedHost::default(),
+        }
+    }
+}
+
+/// What clients may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HttpLimits {
+    /// From the first byte of a head to its last.
+    pub head: Duration,
+    /// Without a request.
+    pub idle: Duration,
+    /// Without a byte of a body that is to come, or that the client is to take.
+    pub stall: Duration,
+}
+
+impl Default for HttpLimits {
+    fn default() -> Self {
+        Self {
+            head: Duration::from_secs(10),
+            idle: Duration::from_secs(75),
+            stall: Duration::from_secs(60),
+        }
+    }
+}
+
+/// How a listener speaks HTTP.
+#[derive(Clone, Debug)]
+pub struct HttpPlan {
+    /// What requests to its origin go by.
+    pub settings: HttpSettings,
+    /// What clients may do.
+    pub limits: HttpLimits,
+}
+
+/// HTTP as its listener uses it.
+#[derive(Debug)]
+pub(crate) struct Site {
+    behind: Arc<Behind>,
+    limits: HttpLimits,
+}
+
+impl Site {
+    pub(crate) fn new(origin: &Origin, plan: HttpPlan) -> Self {
+        Self {
+            behind: Arc::new(Behind::new(origin.clone(), plan.settings)),
+            limits: plan.limits,
+        }
+    }
+}
+
+/// An origin, and what requests to it go by.
+#[derive(Debug)]
+pub(crate) struct Behind {
+    origin: Origin,
+    settings: HttpSettings,
+    choosers: Box<[Chooser]>,
+}
+
+/// Choosers made in advance; workers beyond share.
+const CHOOSERS: u64 = 16;
+
+impl Behind {
+    fn new(origin: Origin, settings: HttpSettings) -> Self {
+        let policy = origin.settings().balance;
+        Self {
+            choosers: (0..CHOOSERS)
+                .map(|seed| Chooser::new(policy, seed))
+                .collect(),
+            origin,
+            settings,
+        }
+    }
+
+    fn origin(&self) -> &Origin {
+        &self.origin
+    }
+
+    fn settings(&self) -> &HttpSettings {
+        &self.settings
+    }
+
+    fn chooser(&self) -> &Chooser {
+        let at = usize::from(number::get()) % self.choosers.len().max(1);
+        match self.choosers.get(at) {
+            Some(chooser) => chooser,
+            None => unreachable!("there is at least one chooser"),
+        }
+    }
+}

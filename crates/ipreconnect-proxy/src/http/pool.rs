@@ -1,0 +1,240 @@
+//! The connections that a worker keeps to each origin between requests, and what it knows of it. Nobody
+//! else has to do with them, so that nothing is locked.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use ipreconnect::core::address::EndpointId;
+use ipreconnect::core::budget::{Budget, Permit};
+use ipreconnect::core::warm::IdleLimit;
+use ipreconnect::{Origin, clock};
+use tokio::sync::Notify;
+
+use super::Behind;
+use super::line::Upstream;
+use crate::watch;
+
+/// Between two looks at idle connections.
+const LOOK: Duration = Duration::from_secs(1);
+/// Retries that are allowed in a second whatever the traffic.
+const FLOOR: u32 = 10;
+/// What an origin says of how long it keeps a connection is used up to this share.
+const SHARE: u32 = 80;
+/// Idle connections to one endpoint.
+const IDLE: usize = 1024;
+
+/// What one worker has of one origin.
+struct Pool {
+    shelves: Vec<Shelf>,
+    budget: Budget,
+    /// The share that the budget was made with.
+    share: f64,
+    /// Rung when there is something to look after.
+    bell: Arc<Notify>,
+}
+
+struct Shelf {
+    endpoint: EndpointId,
+    idle: Vec<Upstream>,
+    limit: IdleLimit,
+    longest: Duration,
+    /// Requests under way.
+    busy: u32,
+}
+
+thread_local! {
+    static POOLS: RefCell<BTreeMap<usize, Pool>> = const { RefCell::new(BTreeMap::new()) };
+}
+
+fn with<T>(behind: &Behind, work: impl FnOnce(&mut Pool) -> T) -> T {
+    let origin = behind.origin();
+    let share = behind.settings().budget;
+    POOLS.with_borrow_mut(|pools| {
+        let pool = pools.entry(origin.identity()).or_insert_with(|| {
+            let bell = Arc::new(Notify::new());
+            tokio::spawn(follow(origin.clone(), Arc::clone(&bell)));
+            Pool {
+                shelves: Vec::new(),
+                budget: Budget::new(clock::now(), share, FLOOR),
+                share,
+                bell,
+            }
+        });
+        if pool.share.to_bits() != share.to_bits() {
+            pool.share = share;
+            pool.budget = Budget::new(clock::now(), share, FLOOR);
+        }
+        work(pool)
+    })
+}
+
+impl Pool {
+    fn shelf(&mut self, endpoint: EndpointId) -> &mut Shelf {
+        let at = self.shelves.iter().position(|one| one.endpoint == endpoint);
+        let at = at.unwrap_or_else(|| {
+            self.shelves.push(Shelf {
+                endpoint,
+                idle: Vec::new(),
+                limit: IdleLimit::default(),
+                longest: Duration::MAX,
+                busy: 0,
+            });
+            self.shelves.len() - 1
+        });
+        match self.shelves.get_mut(at) {
+            Some(shelf) => shelf,
+            None => unreachable!("the shelf was just found or made"),
+        }
+    }
+}
+
+impl Shelf {
+    /// Takes the one that was used last, if it still is of use.
+    fn take(&mut self, now: Instant) -> Option<Upstream> {
+        while let Some(upstream) = self.idle.pop() {
+            let rested = upstream.rested(now);
+            if rested >= self.retire_after(&upstream) {
+                self.limit.retired();
+            } else if upstream.wire.is_quiet() && !upstream.is_condemned() {
+                return Some(upstream);
+            } else {
+                self.limit.closed(rested);
+            }
+        }
+        None
+    }
+
+    fn retire_after(&self, upstream: &Upstream) -> Duration {
+        let learned = self.limit.retire_after(self.longest);
+        let told = upstream.keeps_for().map(|keeps| keeps * SHARE / 100);
+        told.map_or(learned, |told| told.min(learned))
+    }
+
+    /// Ends those that are of no use any more.
+    fn tidy(&mut self, now: Instant) {
+        let mut at = 0;
+        while let Some(upstream) = self.idle.get(at) {
+            let rested = upstream.rested(now);
+            if rested >= self.retire_after(upstream) {
+                self.limit.retired();
+            } else if !upstream.wire.is_quiet() {
+                // It was open at the last look.
+                self.limit.closed(rested.saturating_sub(LOOK));
+            } else if !upstream.is_condemned() {
+                at += 1;
+                continue;
+            }
+            drop(self.idle.remove(at));
+        }
+    }
+}
+
+/// An endpoint for one request, and a connection to it if one rests. Counts the request as live traffic.
+pub(super) fn take(behind: &Behind, hash: Option<u64>, now: Instant) -> Option<Upstream> {
+    with(behind, |pool| {
+        pool.budget.deposit(now);
+        let chooser = behind.chooser();
+        let shelves = &pool.shelves;
+        let open = |endpoint| {
+            let shelf = shelves.iter().find(|shelf| shelf.endpoint == endpoint);
+            shelf.map_or(0, |shelf| shelf.busy)
+        };
+        let endpoint = behind
+            .origin()
+            .look(|snapshot| chooser.first(snapshot, hash, open))?;
+        let shelf = pool.shelf(endpoint);
+        shelf.take(now)
+    })
+}
+
+/// One is in use.
+pub(super) fn begin(behind: &Behind, endpoint: EndpointId) {
+    with(behind, |pool| pool.shelf(endpoint).busy += 1);
+}
+
+/// It is not in use any more.
+pub(super) fn end(behind: &Behind, endpoint: EndpointId) {
+    with(behind, |pool| {
+        let shelf = pool.shelf(endpoint);
+        shelf.busy = shelf.busy.saturating_sub(1);
+    });
+}
+
+/// Keeps a connection for the next request.
+pub(super) fn give(behind: &Behind, upstream: Upstream) {
+    let longest = behind.settings().pool_idle;
+    with(behind, |pool| {
+        let bell = Arc::clone(&pool.bell);
+        let shelf = pool.shelf(upstream.line().endpoint());
+        shelf.longest = longest;
+        if shelf.idle.is_empty() {
+            bell.notify_one();
+        }
+        if shelf.idle.len() < IDLE {
+            shelf.idle.push(upstream);
+        }
+    });
+}
+
+/// Asks for a retry.
+pub(super) fn withdraw(behind: &Behind, now: Instant) -> Permit {
+    with(behind, |pool| pool.budget.withdraw(now))
+}
+
+/// Ends all that rests: the worker ends.
+pub(crate) fn clear() {
+    let pools = POOLS.take();
+    drop(pools);
+}
+
+/// Looks after what one worker keeps of one origin, until that ends.
+async fn follow(origin: Origin, bell: Arc<Notify>) {
+    let identity = origin.identity();
+    let mut changes = origin.changes();
+    loop {
+        let is_empty = POOLS.with_borrow(|pools| {
+            let pool = pools.get(&identity);
+            pool.is_none_or(|pool| pool.shelves.iter().all(|shelf| shelf.idle.is_empty()))
+        });
+        tokio::select! {
+            changed = changes.next() => {
+                if changed.is_none() {
+                    let gone = POOLS.with_borrow_mut(|pools| pools.remove(&identity));
+                    drop(gone);
+                    return;
+                }
+                watch::tell(&origin);
+                forget_strangers(&origin);
+            }
+            () = bell.notified() => {}
+            () = tokio::time::sleep(LOOK), if !is_empty => {
+                POOLS.with_borrow_mut(|pools| {
+                    let now = clock::now();
+                    let shelves = pools.get_mut(&identity).into_iter();
+                    for shelf in shelves.flat_map(|pool| &mut pool.shelves) {
+                        shelf.tidy(now);
+                    }
+                });
+            }
+        }
+    }
+}
+
+/// Ends what leads to endpoints that the origin does not have any more.
+fn forget_strangers(origin: &Origin) {
+    POOLS.with_borrow_mut(|pools| {
+        let Some(pool) = pools.get_mut(&origin.identity()) else {
+            return;
+        };
+        origin.look(|snapshot| {
+            let known = |endpoint| {
+                let mut endpoints = snapshot.view().endpoints.iter();
+                endpoints.any(|one| one.id == endpoint)
+            };
+            pool.shelves
+                .retain(|shelf| shelf.busy > 0 || known(shelf.endpoint));
+        });
+    });
+}

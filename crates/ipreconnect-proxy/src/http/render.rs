@@ -1,0 +1,182 @@
+//! Heads as they are passed on.
+//!
+//! What is passed on stands beside each other in most heads, and is copied as it is.
+
+use ipreconnect::core::http::{
+    Body, Field, Known, RequestHead, ResponseBody, ResponseHead, Version,
+};
+
+use super::AskedHost;
+
+/// What is known of the client that the origin is told.
+pub(super) struct Told<'t> {
+    /// Its address; none of a Unix socket.
+    pub(super) from: &'t str,
+    pub(super) scheme: &'t str,
+}
+
+/// Writes the head of a request for the origin.
+pub(super) fn request(
+    out: &mut Vec<u8>,
+    text: &[u8],
+    head: &RequestHead,
+    host: &AskedHost,
+    told: &Told<'_>,
+) {
+    let target = head.target.of(text);
+    let asked = head.host.span().map(|span| span.of(text));
+    out.extend_from_slice(head.method_text.of(text));
+    out.push(b' ');
+    out.extend_from_slice(if target.is_empty() { b"/" } else { target });
+    out.extend_from_slice(b" HTTP/1.1\r\nHost: ");
+    out.extend_from_slice(match host {
+        AskedHost::Client => asked.unwrap_or_default(),
+        AskedHost::Fixed(host) => host.as_bytes(),
+    });
+    out.extend_from_slice(b"\r\n");
+    let end = head.length.saturating_sub(2);
+    lines(out, text, &head.fields, end, |field| {
+        !matches!(
+            field.known,
+            Known::Host
+                | Known::XForwardedFor
+                | Known::XForwardedProto
+                | Known::XForwardedHost
+                | Known::XRealIp
+                | Known::Forwarded
+        )
+    });
+    if !told.from.is_empty() {
+        line(out, b"X-Forwarded-For", told.from.as_bytes());
+    }
+    line(out, b"X-Forwarded-Proto", told.scheme.as_bytes());
+    if let (AskedHost::Fixed(_), Some(asked)) = (host, asked) {
+        line(out, b"X-Forwarded-Host", asked);
+    }
+    if head.body == Body::Chunked {
+        out.extend_from_slice(b"Transfer-Encoding: chunked\r\n");
+    }
+    if let Some(upgrade) = head.upgrade {
+        out.extend_from_slice(b"Connection: upgrade\r\n");
+        line(out, b"Upgrade", upgrade.of(text));
+    }
+    out.extend_from_slice(b"\r\n");
+}
+
+/// How a body is written for the client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Coding {
+    /// As it came.
+    AsItIs,
+    /// The data of it, in chunks.
+    Chunks,
+    /// The data of it, and the end of the connection.
+    UntilClose,
+}
+
+/// How the body of a response is written for a client.
+pub(super) fn coding(body: ResponseBody, client: Version) -> Coding {
+    match (body, client) {
+        (ResponseBody::None | ResponseBody::Length(_), _) => Coding::AsItIs,
+        (ResponseBody::Chunked, Version::Http11) => Coding::AsItIs,
+        (ResponseBody::UntilClose, Version::Http11) => Coding::Chunks,
+        (ResponseBody::Chunked | ResponseBody::UntilClose, Version::Http10) => Coding::UntilClose,
+    }
+}
+
+/// Whether the connection to the client goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Onward {
+    /// It does, as it does by itself.
+    Kept,
+    /// It does, and the client has to be told.
+    KeptAloud,
+    /// It ends.
+    Closed,
+}
+
+/// Writes the head of a response for the client.
+pub(super) fn response(
+    out: &mut Vec<u8>,
+    text: &[u8],
+    head: &ResponseHead,
+    body: ResponseBody,
+    client: Version,
+    onward: Onward,
+) {
+    status_line(out, text, head);
+    let end = head.length.saturating_sub(2);
+    lines(out, text, &head.fields, end, |field| {
+        field.known != Known::Server
+    });
+    let is_chunked = match (body, coding(body, client)) {
+        (_, Coding::Chunks) | (ResponseBody::Chunked, Coding::AsItIs) => true,
+        _ => false,
+    };
+    if is_chunked {
+        out.extend_from_slice(b"Transfer-Encoding: chunked\r\n");
+    }
+    out.extend_from_slice(match onward {
+        Onward::Kept => b"",
+        Onward::KeptAloud => b"Connection: keep-alive\r\n",
+        Onward::Closed => b"Connection: close\r\n",
+    });
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Writes a response that only informs, or that goes on with another protocol.
+pub(super) fn interim(out: &mut Vec<u8>, text: &[u8], head: &ResponseHead) {
+    status_line(out, text, head);
+    let end = head.length.saturating_sub(2);
+    lines(out, text, &head.fields, end, |field| {
+        field.known != Known::Server
+    });
+    if head.status == 101 {
+        out.extend_from_slice(b"Connection: upgrade\r\n");
+        if let Some(upgrade) = head.value(text, Known::Upgrade) {
+            line(out, b"Upgrade", upgrade);
+        }
+    }
+    out.extend_from_slice(b"\r\n");
+}
+
+fn status_line(out: &mut Vec<u8>, text: &[u8], head: &ResponseHead) {
+    out.extend_from_slice(b"HTTP/1.1 ");
+    let digit = |number: u16| b'0' + u8::try_from(number % 10).unwrap_or_default();
+    out.extend([head.status / 100, head.status / 10, head.status].map(digit));
+    out.push(b' ');
+    out.extend_from_slice(head.reason.of(text));
+    out.extend_from_slice(b"\r\n");
+}
+
+pub(super) fn line(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
+    out.extend_from_slice(name);
+    out.extend_from_slice(b": ");
+    out.extend_from_slice(value);
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Copies the lines of fields that are passed on; `end` is where the last line ends.
+fn lines(
+    out: &mut Vec<u8>,
+    text: &[u8],
+    fields: &[Field],
+    end: usize,
+    is_passed: impl Fn(&Field) -> bool,
+) {
+    let mut run: Option<usize> = None;
+    for field in fields {
+        let start = field.name.start();
+        if !field.is_hop && is_passed(field) {
+            run.get_or_insert(start);
+        } else if let Some(from) = run.take() {
+            out.extend_from_slice(text.get(from..start).unwrap_or_default());
+        }
+    }
+    if let Some(from) = run {
+        out.extend_from_slice(text.get(from..end).unwrap_or_default());
+    }
+}
+
+#[cfg(test)]
+mod tests;

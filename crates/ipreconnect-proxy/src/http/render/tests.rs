@@ -1,0 +1,70 @@
+use super::*;
+use ipreconnect::core::http::{Method, Parsed};
+
+fn passed(text: &str, host: &AskedHost) -> String {
+    let mut head = RequestHead::default();
+    assert_eq!(head.parse(text.as_bytes()), Ok(Parsed::Whole));
+    let mut out = Vec::new();
+    let told = Told {
+        from: "192.0.2.1",
+        scheme: "https",
+    };
+    request(&mut out, text.as_bytes(), &head, host, &told);
+    String::from_utf8(out).unwrap()
+}
+
+fn answered(text: &str, method: Method, client: Version, onward: Onward) -> String {
+    let mut head = ResponseHead::default();
+    assert_eq!(head.parse(text.as_bytes()), Ok(Parsed::Whole));
+    let mut out = Vec::new();
+    let body = head.body(method);
+    response(&mut out, text.as_bytes(), &head, body, client, onward);
+    String::from_utf8(out).unwrap()
+}
+
+#[test]
+fn what_is_for_the_next_hop_stays_here() {
+    let text = "POST http://shop/x?y HTTP/1.1\r\nHost: other\r\nAccept: a\r\nX-Forwarded-For: 6.6.6.6\r\nConnection: x-hop\r\nX-Hop: 1\r\nB: c  \r\nTransfer-Encoding: chunked\r\nD: e\r\n\r\n";
+    assert_eq!(
+        passed(text, &AskedHost::Client),
+        "POST /x?y HTTP/1.1\r\nHost: shop\r\nAccept: a\r\nB: c  \r\nD: e\r\nX-Forwarded-For: 192.0.2.1\r\nX-Forwarded-Proto: https\r\nTransfer-Encoding: chunked\r\n\r\n"
+    );
+}
+
+#[test]
+fn the_origin_may_be_asked_for_another_host() {
+    let text =
+        "GET / HTTP/1.1\r\nHost: localhost\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n";
+    let host = AskedHost::Fixed("api.example".into());
+    assert_eq!(
+        passed(text, &host),
+        "GET / HTTP/1.1\r\nHost: api.example\r\nX-Forwarded-For: 192.0.2.1\r\nX-Forwarded-Proto: https\r\nX-Forwarded-Host: localhost\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n"
+    );
+}
+
+#[test]
+fn answers_lose_what_tells_of_the_origin() {
+    let text = "HTTP/1.0 200 Fine\r\nServer: nginx/1.31\r\nA: b\r\nKeep-Alive: timeout=5\r\nContent-Length: 3\r\n\r\n";
+    assert_eq!(
+        answered(text, Method::Get, Version::Http11, Onward::Kept),
+        "HTTP/1.1 200 Fine\r\nA: b\r\nContent-Length: 3\r\n\r\n"
+    );
+}
+
+#[test]
+fn bodies_are_coded_as_the_client_can_read_them() {
+    let chunked = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
+    let open = "HTTP/1.1 200 OK\r\n\r\n";
+    let (new, old) = (Version::Http11, Version::Http10);
+    for (text, client, onward, coded) in [
+        (chunked, new, Onward::Kept, "Transfer-Encoding: chunked\r\n"),
+        (chunked, old, Onward::Closed, "Connection: close\r\n"),
+        (open, new, Onward::Kept, "Transfer-Encoding: chunked\r\n"),
+        (open, old, Onward::Closed, "Connection: close\r\n"),
+    ] {
+        let wanted = format!("HTTP/1.1 200 OK\r\n{coded}\r\n");
+        assert_eq!(answered(text, Method::Get, client, onward), wanted);
+    }
+    let head = answered(chunked, Method::Head, new, Onward::Kept);
+    assert_eq!(head, "HTTP/1.1 200 OK\r\n\r\n");
+}

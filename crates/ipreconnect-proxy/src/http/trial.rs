@@ -1,0 +1,256 @@
+//! One sending of a request, to one endpoint.
+
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
+
+use ipreconnect::core::failure::{Cause, Failure};
+use ipreconnect::core::http::{Outcome, Parsed, ResponseError, ResponseHead};
+use ipreconnect::core::origin::Event;
+
+use super::buffer;
+use super::line::Upstream;
+use super::pool;
+use super::window::Window;
+use super::{Behind, HEAD};
+
+/// A connection that was not used for so long may be closed by an origin in good health.
+const YOUNG: Duration = Duration::from_secs(1);
+
+/// How the connection of a request was lost before its answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Loss {
+    /// It could not be sent, or was reset.
+    Reset,
+    /// The origin closed it.
+    Closed,
+    /// The connection was ended by order.
+    Condemned,
+    /// What came is no answer.
+    Nonsense(ResponseError),
+    /// The head of the answer is too long.
+    TooLong,
+}
+
+/// Whether what was sent before the request can be told from it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Evidence {
+    /// It is not needed: the request may be sent twice anyway.
+    Needless,
+    /// So many bytes had left this machine.
+    Before(u64),
+    /// The connection has none.
+    None,
+}
+
+/// One sending.
+pub(super) struct Trial<'b> {
+    behind: &'b Behind,
+    /// Gone when the connection was given back, or taken for something else.
+    upstream: Option<Upstream>,
+    position: u64,
+    evidence: Evidence,
+    began: Instant,
+    /// How long the connection had rested before; `None` of a fresh one.
+    rested: Option<Duration>,
+    heard: bool,
+    head: Option<Box<ResponseHead>>,
+}
+
+impl<'b> Trial<'b> {
+    /// Begins, unless the origin has closed the connection already.
+    ///
+    /// What is to be proven later is noted before the first byte, which costs a system call: only where
+    /// a request must not be sent twice.
+    pub(super) fn new(
+        behind: &'b Behind,
+        upstream: Upstream,
+        now: Instant,
+        needs_evidence: bool,
+    ) -> Option<Self> {
+        let evidence = match (needs_evidence, upstream.line().path()) {
+            (false, _) => Evidence::Needless,
+            (true, None) => Evidence::None,
+            (true, Some(path)) if !path.is_established => return None,
+            (true, Some(path)) => Evidence::Before(path.transmitted()),
+        };
+        pool::begin(behind, upstream.line().endpoint());
+        Some(Self {
+            behind,
+            rested: (upstream.served() > 0).then(|| upstream.rested(now)),
+            upstream: Some(upstream),
+            position: 0,
+            evidence,
+            began: now,
+            heard: false,
+            head: Some(buffer::response()),
+        })
+    }
+
+    pub(super) fn upstream(&mut self) -> Option<&mut Upstream> {
+        self.upstream.as_mut()
+    }
+
+    /// Takes the connection, for what comes after.
+    pub(super) fn take(&mut self) -> Option<Upstream> {
+        self.upstream.take()
+    }
+
+    /// Sends the head, and what is there of the body.
+    pub(super) fn send(&mut self, head: &[u8], window: &Window) -> Result<(), Loss> {
+        let Some(upstream) = &mut self.upstream else {
+            return Err(Loss::Condemned);
+        };
+        upstream.asks(self.began);
+        self.position = window.end();
+        let sent = upstream.wire.write_both(head, window.from(0));
+        sent.map_err(|_| Loss::Reset)
+    }
+
+    /// Sends more of the body.
+    pub(super) fn poll_send(
+        &mut self,
+        cx: &mut Context<'_>,
+        window: &Window,
+        now: impl Fn() -> Instant,
+    ) -> Poll<Result<(), Loss>> {
+        let Some(upstream) = &mut self.upstream else {
+            return Poll::Ready(Err(Loss::Condemned));
+        };
+        loop {
+            if upstream.wire.is_blocked() {
+                ready!(upstream.wire.poll_flush(cx)).map_err(|_| Loss::Reset)?;
+            }
+            let more = window.from(self.position);
+            if more.is_empty() {
+                return Poll::Ready(Ok(()));
+            }
+            upstream.sends(now());
+            self.position += more.len() as u64;
+            upstream.wire.write(more).map_err(|_| Loss::Reset)?;
+        }
+    }
+
+    /// Whether all that has come of the body was sent.
+    pub(super) fn has_sent(&self, window: &Window) -> bool {
+        let upstream = self.upstream.as_ref();
+        self.position >= window.end()
+            && upstream.is_some_and(|upstream| !upstream.wire.is_blocked())
+    }
+
+    /// Where it is in the body.
+    pub(super) fn position(&self) -> u64 {
+        self.position
+    }
+
+    /// Waits for the answer, and hands every head to `hear`, with all that has come behind it; the first
+    /// that it makes something of is the answer.
+    pub(super) fn poll_hear<T>(
+        &mut self,
+        cx: &mut Context<'_>,
+        mut hear: impl FnMut(&ResponseHead, &[u8]) -> Option<T>,
+    ) -> Poll<Result<T, Loss>> {
+        let (Some(upstream), Some(head)) = (&mut self.upstream, &mut self.head) else {
+            return Poll::Ready(Err(Loss::Condemned));
+        };
+        loop {
+            let (wire, input) = (&mut upstream.wire, &mut upstream.input);
+            let heard = &mut self.heard;
+            let taken = ready!(wire.poll_take(cx, |bytes| {
+                if bytes.is_empty() {
+                    return Err(Loss::Closed);
+                }
+                *heard = true;
+                if input.is_empty() {
+                    let (used, made) = scan(head, bytes, &mut hear).map_err(Loss::Nonsense)?;
+                    if made.is_none() {
+                        input.extend_from_slice(bytes.get(used..).unwrap_or_default());
+                    }
+                    return Ok(made);
+                }
+                input.extend_from_slice(bytes);
+                let (used, made) = scan(head, input, &mut hear).map_err(Loss::Nonsense)?;
+                if made.is_some() {
+                    input.clear();
+                } else {
+                    input.drain(..used);
+                }
+                Ok(made)
+            }));
+            match taken {
+                Ok(Ok(Some(made))) => return Poll::Ready(Ok(made)),
+                Ok(Ok(None)) if input.len() > HEAD => return Poll::Ready(Err(Loss::TooLong)),
+                Ok(Ok(None)) => {}
+                Ok(Err(loss)) => return Poll::Ready(Err(loss)),
+                Err(_) => return Poll::Ready(Err(Loss::Reset)),
+            }
+        }
+    }
+
+    /// The head of the answer.
+    pub(super) fn head(&self) -> Option<&ResponseHead> {
+        self.head.as_deref()
+    }
+
+    /// What can be said of the request, now that its connection is lost.
+    pub(super) fn outcome(&self) -> Outcome {
+        if self.heard {
+            return Outcome::Unknown;
+        }
+        let (Evidence::Before(before), Some(upstream)) = (self.evidence, &self.upstream) else {
+            return Outcome::Unknown;
+        };
+        match upstream.line().path() {
+            Some(path) if path.transmitted() <= before => Outcome::NotProcessed,
+            _ => Outcome::Unknown,
+        }
+    }
+
+    /// Tells the origin's driver what was lost.
+    pub(super) fn report(&self, loss: Loss) {
+        let cause = match loss {
+            Loss::Reset => Cause::Reset,
+            Loss::Closed => Cause::Closed,
+            Loss::Condemned | Loss::Nonsense(_) | Loss::TooLong => return,
+        };
+        // Closing what nobody uses is no failure.
+        let is_race = self.rested.is_some_and(|rested| rested >= YOUNG) && !self.heard;
+        if let (false, Some(upstream)) = (is_race, &self.upstream) {
+            self.behind.origin().report(Event::LinkLost {
+                endpoint: upstream.line().endpoint(),
+                failure: Failure::new(cause),
+            });
+        }
+    }
+}
+
+impl Drop for Trial<'_> {
+    fn drop(&mut self) {
+        if let Some(head) = self.head.take() {
+            buffer::give_response(head);
+        }
+        if let Some(upstream) = &self.upstream {
+            pool::end(self.behind, upstream.line().endpoint());
+        }
+    }
+}
+
+/// Looks for heads at the beginning of `bytes`. Says how much of it is done with.
+fn scan<T>(
+    head: &mut ResponseHead,
+    bytes: &[u8],
+    hear: &mut impl FnMut(&ResponseHead, &[u8]) -> Option<T>,
+) -> Result<(usize, Option<T>), ResponseError> {
+    let mut at = 0;
+    loop {
+        let rest = bytes.get(at..).unwrap_or_default();
+        match head.parse(rest)? {
+            Parsed::Partial => return Ok((at, None)),
+            Parsed::Whole => {
+                at += head.length;
+                if let Some(made) = hear(head, rest) {
+                    return Ok((at, Some(made)));
+                }
+            }
+        }
+    }
+}
