@@ -56,6 +56,16 @@ impl Desk {
         }
     }
 
+    /// So many bytes, or fewer at end of file; the longest line's length at most.
+    pub(super) async fn exactly(&mut self, count: usize) -> io::Result<Vec<u8>> {
+        if count > LONGEST_LINE {
+            return Err(io::ErrorKind::InvalidData.into());
+        }
+        while self.unread.len() < count && self.fill().await? > 0 {}
+        let count = count.min(self.unread.len());
+        Ok(self.unread.drain(..count).collect())
+    }
+
     /// What comes next, whatever it is; nothing at end of file.
     pub(super) async fn some(&mut self) -> io::Result<Vec<u8>> {
         if self.unread.is_empty() {

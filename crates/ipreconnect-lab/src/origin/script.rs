@@ -34,6 +34,13 @@ pub enum Script {
         /// Stands for `NAME`.
         name: String,
     },
+    /// Speaks HTTP/1.1: answers each request with a line that names it and repeats its body, which has a
+    /// length. `/wait` is answered when [`ScriptedOrigin::release`](super::ScriptedOrigin::release) is
+    /// called: a long poll.
+    Http {
+        /// Begins each line.
+        name: String,
+    },
     /// Reads until end of file, then answers how many bytes there were, as a line, and closes.
     Sink,
     /// Sends so many bytes, closes its way, and waits for the client to do the same.
@@ -59,6 +66,7 @@ impl Script {
             }
             Script::Silent => desk.drain().await.map(|_| ()),
             Script::Waiter { name } => answer_released(desk, name).await,
+            Script::Http { name } => answer_requests(desk, name).await,
             Script::Sink => {
                 let bytes = desk.drain().await?;
                 desk.answer(format!("{bytes}\n").as_bytes()).await?;
@@ -89,6 +97,34 @@ async fn answer_released(desk: &mut Desk, name: &str) -> io::Result<()> {
             return Ok(());
         }
         answer(desk, name, &line).await?;
+    }
+    Ok(())
+}
+
+async fn answer_requests(desk: &mut Desk, name: &str) -> io::Result<()> {
+    while let Some(first) = desk.line().await? {
+        let mut length = 0;
+        while let Some(line) = desk.line().await? {
+            let line = line.trim_ascii_end().to_ascii_lowercase();
+            if line.is_empty() {
+                break;
+            }
+            if let Some(value) = line.strip_prefix(b"content-length: ") {
+                let digits = std::str::from_utf8(value).ok();
+                let number = digits.and_then(|digits| digits.parse().ok());
+                length = number.ok_or(io::ErrorKind::InvalidData)?;
+            }
+        }
+        let body = desk.exactly(length).await?;
+        let request = String::from_utf8_lossy(&first);
+        let request = request.trim_end().trim_end_matches(" HTTP/1.1");
+        if request.ends_with("/wait") && !desk.released().await? {
+            return Ok(());
+        }
+        let body = String::from_utf8_lossy(&body);
+        let text = format!("{name} {request} {body}\n");
+        let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", text.len());
+        desk.answer(format!("{head}{text}").as_bytes()).await?;
     }
     Ok(())
 }

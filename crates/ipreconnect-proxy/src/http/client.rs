@@ -220,10 +220,16 @@ impl Client {
 
     /// Waits for the head of a request.
     async fn next(&mut self, head: &mut RequestHead, limits: &HttpLimits, place: &Place) -> Next {
+        if !self.input.is_empty() {
+            self.timer.set(clock::now(), limits.head);
+        }
         loop {
             if !self.input.is_empty() {
                 let skipped = self.skip_empty_lines();
                 match head.parse(self.input.get(skipped..).unwrap_or_default()) {
+                    Ok(Parsed::Whole) if head.length > HEAD => {
+                        return Next::Refused(Trouble::TooLong);
+                    }
                     Ok(Parsed::Whole) => {
                         if skipped > 0 {
                             self.input.drain(..skipped);

@@ -3,7 +3,7 @@
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::task::{Context, Poll};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use ipreconnect::core::balance::Standing;
 use ipreconnect::core::budget::Permit;
@@ -24,6 +24,8 @@ use super::{Behind, Hedge, Site, buffer, pool};
 /// Reads of an answer in one turn, before others have theirs.
 const BUDGET: u32 = 16;
 
+/// To copy so little costs less than to send two parts.
+const SMALL: usize = 4 * 1024;
 /// Sendings of one request of which nothing was processed: an origin that takes connections and lets go
 /// of them at once is no good.
 const FREE: u32 = 20;
@@ -252,7 +254,7 @@ impl<'e> Exchange<'e> {
         );
         let sent = trial.send(&out, &self.window);
         buffer::give_bytes(out);
-        self.client.timer.set(now, settings.first_byte);
+        self.client.timer.set(now, self.patience());
         match sent {
             Ok(()) => Ok(trial),
             Err(loss) => Err(Some((trial, loss))),
@@ -411,18 +413,22 @@ impl<'e> Exchange<'e> {
                 .poll_more(cx, &mut self.reader, &mut self.window)
             {
                 Poll::Ready(Ok(true)) => {
-                    let settings = self.behind.settings();
-                    let patience = if self.reader.is_done() {
-                        settings.first_byte
-                    } else {
-                        self.guest.limits().stall
-                    };
+                    let patience = self.patience();
                     self.client.timer.set(clock::now(), patience);
                 }
                 Poll::Ready(Ok(false)) => return Poll::Ready(Event::Gone),
                 Poll::Ready(Err(())) => return Poll::Ready(Event::Broken),
                 Poll::Pending => return Poll::Pending,
             }
+        }
+    }
+
+    /// How long whoever has the next word may take: the client, of its body, or the origin.
+    fn patience(&self) -> Duration {
+        if self.reader.is_done() {
+            self.behind.settings().first_byte
+        } else {
+            self.guest.limits().stall
         }
     }
 
@@ -463,9 +469,14 @@ impl<'e> Exchange<'e> {
             Coding::AsItIs => rest.get(..used).unwrap_or_default(),
             Coding::Chunks | Coding::UntilClose => &[],
         };
-        // What is wrong with the client is found when more is sent, or asked for.
-        let _ = self.client.wire.write_both(&out, as_it_is);
         self.guest.counts_down(out.len() + as_it_is.len());
+        // What is wrong with the client is found when more is sent, or asked for.
+        let _ = if as_it_is.len() <= SMALL {
+            out.extend_from_slice(as_it_is);
+            self.client.wire.write(&out)
+        } else {
+            self.client.wire.write_both(&out, as_it_is)
+        };
         buffer::give_bytes(out);
         Some(Begun::Answer {
             is_reusable: head.is_persistent && used == rest.len() && head.status != 101,

@@ -67,11 +67,14 @@ impl<'b> Trial<'b> {
         now: Instant,
         needs_evidence: bool,
     ) -> Option<Self> {
-        let evidence = match (needs_evidence, upstream.line().path()) {
-            (false, _) => Evidence::Needless,
-            (true, None) => Evidence::None,
-            (true, Some(path)) if !path.is_established => return None,
-            (true, Some(path)) => Evidence::Before(path.transmitted()),
+        let evidence = if needs_evidence {
+            match upstream.line().path() {
+                None => Evidence::None,
+                Some(path) if !path.is_established => return None,
+                Some(path) => Evidence::Before(path.transmitted()),
+            }
+        } else {
+            Evidence::Needless
         };
         pool::begin(behind, upstream.line().endpoint());
         Some(Self {

@@ -42,14 +42,6 @@ impl Wire {
         }
     }
 
-    pub(super) fn socket(&self) -> &Arc<Socket> {
-        &self.socket
-    }
-
-    pub(super) fn tls(&self) -> Option<&Session> {
-        self.tls.as_deref()
-    }
-
     /// Takes it apart, for those who carry bytes another way; what was not sent comes with it.
     pub(super) fn take_parts(&mut self) -> (Arc<Socket>, Option<Box<Session>>, Vec<u8>) {
         self.is_taken = true;

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use ipreconnect::{Origin, OriginSettings, Surroundings, Target};
 use ipreconnect_proxy::{
-    Door, Gateway, GatewaySettings, HalfClose, ListenAddress, ListenerSettings, Timeouts,
+    Door, Gateway, GatewaySettings, HalfClose, ListenAddress, ListenerSettings, Plane, Timeouts,
 };
 use tokio::runtime::{Handle, Runtime};
 
@@ -46,6 +46,26 @@ impl Scene {
         listener: ListenerSettings,
         files: usize,
     ) -> Self {
+        Self::open(address, settings, listener, files, Plane::Stream)
+    }
+
+    /// With a plane of its own.
+    pub(crate) fn speaking(
+        settings: OriginSettings,
+        listener: ListenerSettings,
+        plane: Plane,
+    ) -> Self {
+        let free = ListenAddress::Tcp(SocketAddr::from(([127, 0, 0, 1], 0)));
+        Self::open(free, settings, listener, 20_000, plane)
+    }
+
+    fn open(
+        address: ListenAddress,
+        settings: OriginSettings,
+        listener: ListenerSettings,
+        files: usize,
+        plane: Plane,
+    ) -> Self {
         let (control, end, handle) = control();
         let surroundings = Surroundings::watch(&handle);
         let origin = Origin::start("test", settings, &surroundings, &handle);
@@ -57,6 +77,7 @@ impl Scene {
                 origin.clone(),
                 listener,
                 Door::default(),
+                plane,
             )
             .unwrap();
         let address = bound[0].ip().expect("an IP address was asked for");

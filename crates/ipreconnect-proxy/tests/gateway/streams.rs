@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::scene::{Scene, listener, settings, until, within};
 use ipreconnect_lab::origin::{Script, ScriptedOrigin};
-use ipreconnect_proxy::{Door, HalfClose, ListenerSettings, Timeouts};
+use ipreconnect_proxy::{Door, HalfClose, ListenerSettings, Plane, Timeouts};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -301,6 +301,7 @@ async fn unix_sockets_on_both_sides() {
             scene.origin.clone(),
             listener(),
             Door::default(),
+            Plane::Stream,
         )
         .unwrap();
     scene.up().await;

@@ -1,0 +1,187 @@
+//! Requests through the gateway, byte by byte.
+
+mod framing;
+mod odd;
+mod origin;
+mod replay;
+mod upgrade;
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use ipreconnect::OriginSettings;
+use ipreconnect_proxy::{HttpLimits, HttpPlan, HttpSettings, Plane};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use crate::scene::{Scene, listener, settings, within};
+
+pub(super) use origin::{Act, Origin};
+
+pub(super) fn plan() -> HttpPlan {
+    HttpPlan {
+        settings: HttpSettings::default(),
+        limits: HttpLimits::default(),
+    }
+}
+
+/// A gateway that speaks HTTP in front of these.
+pub(super) async fn scene(origins: &[SocketAddr]) -> Scene {
+    scene_with(settings(origins), plan()).await
+}
+
+pub(super) async fn scene_with(settings: OriginSettings, plan: HttpPlan) -> Scene {
+    let scene = Scene::speaking(settings, listener(), Plane::Http(plan));
+    scene.up().await;
+    scene
+}
+
+/// A client that speaks for itself.
+pub(super) struct Client {
+    stream: TcpStream,
+    unread: Vec<u8>,
+}
+
+/// An answer as it came.
+#[derive(Debug)]
+pub(super) struct Answer {
+    pub(super) status: u16,
+    pub(super) head: String,
+    pub(super) body: Vec<u8>,
+}
+
+impl Answer {
+    pub(super) fn text(&self) -> &str {
+        std::str::from_utf8(&self.body).unwrap()
+    }
+
+    pub(super) fn field(&self, name: &str) -> Option<&str> {
+        self.head.lines().skip(1).find_map(|line| {
+            let (field, value) = line.split_once(": ")?;
+            field.eq_ignore_ascii_case(name).then_some(value)
+        })
+    }
+}
+
+impl Client {
+    pub(super) async fn new(scene: &Scene) -> Self {
+        Self {
+            stream: TcpStream::connect(scene.address).await.unwrap(),
+            unread: Vec::new(),
+        }
+    }
+
+    pub(super) async fn send(&mut self, bytes: impl AsRef<[u8]>) {
+        self.stream.write_all(bytes.as_ref()).await.unwrap();
+    }
+
+    /// Whatever comes next; nothing at the end.
+    pub(super) async fn more(&mut self) -> Vec<u8> {
+        let mut piece = vec![0; 65_536];
+        let read = within(10, self.stream.read(&mut piece)).await;
+        piece.truncate(read.unwrap_or(0));
+        piece
+    }
+
+    async fn fill(&mut self) -> bool {
+        let more = self.more().await;
+        self.unread.extend_from_slice(&more);
+        !more.is_empty()
+    }
+
+    /// All that comes until the connection ends.
+    pub(super) async fn rest(&mut self) -> Vec<u8> {
+        while self.fill().await {}
+        std::mem::take(&mut self.unread)
+    }
+
+    /// The next head.
+    pub(super) async fn head(&mut self) -> (u16, String) {
+        loop {
+            if let Some(end) = find(&self.unread, b"\r\n\r\n") {
+                let head: Vec<u8> = self.unread.drain(..end + 4).collect();
+                let head = String::from_utf8(head).unwrap();
+                let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+                return (status, head);
+            }
+            assert!(
+                self.fill().await,
+                "the connection ended in a head: {:?}",
+                self.unread
+            );
+        }
+    }
+
+    /// The next answer, whose body has a length or is in chunks.
+    pub(super) async fn answer(&mut self) -> Answer {
+        let (status, head) = self.head().await;
+        let mut answer = Answer {
+            status,
+            head,
+            body: Vec::new(),
+        };
+        if answer.field("Transfer-Encoding").is_some() {
+            answer.body = self.chunks().await;
+        } else if let Some(length) = answer.field("Content-Length") {
+            let length: usize = length.parse().unwrap();
+            while self.unread.len() < length {
+                assert!(self.fill().await, "the connection ended in a body");
+            }
+            answer.body = self.unread.drain(..length).collect();
+        }
+        answer
+    }
+
+    async fn chunks(&mut self) -> Vec<u8> {
+        let mut body = Vec::new();
+        loop {
+            let end = loop {
+                if let Some(end) = find(&self.unread, b"\r\n") {
+                    break end;
+                }
+                assert!(self.fill().await, "the connection ended in a chunk");
+            };
+            let line: Vec<u8> = self.unread.drain(..end + 2).collect();
+            let size = String::from_utf8(line).unwrap();
+            let size = usize::from_str_radix(size.trim(), 16).unwrap();
+            while self.unread.len() < size + 2 {
+                assert!(self.fill().await, "the connection ended in a chunk");
+            }
+            body.extend(self.unread.drain(..size));
+            assert_eq!(self.unread.drain(..2).collect::<Vec<_>>(), b"\r\n");
+            if size == 0 {
+                return body;
+            }
+        }
+    }
+
+    pub(super) async fn get(&mut self, path: &str) -> Answer {
+        self.send(format!("GET {path} HTTP/1.1\r\nHost: shop\r\n\r\n"))
+            .await;
+        self.answer().await
+    }
+
+    pub(super) async fn post(&mut self, path: &str, body: &str) -> Answer {
+        let length = body.len();
+        self.send(format!(
+            "POST {path} HTTP/1.1\r\nHost: shop\r\nContent-Length: {length}\r\n\r\n{body}"
+        ))
+        .await;
+        self.answer().await
+    }
+
+    /// Whether the connection ends now, without another byte.
+    pub(super) async fn is_closed(&mut self) -> bool {
+        self.unread.is_empty() && self.more().await.is_empty()
+    }
+
+    pub(super) fn stream(&mut self) -> &mut TcpStream {
+        &mut self.stream
+    }
+}
+
+pub(super) fn find(bytes: &[u8], what: &[u8]) -> Option<usize> {
+    bytes.windows(what.len()).position(|part| part == what)
+}
+
+pub(super) const MILLISECOND: Duration = Duration::from_millis(1);

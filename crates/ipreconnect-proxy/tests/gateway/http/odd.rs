@@ -1,0 +1,230 @@
+//! Requests and answers that cannot be: refused, and nothing else suffers.
+
+use super::*;
+
+async fn scene_and_origin() -> (Scene, Origin) {
+    let origin = Origin::start(|_| vec![Act::ok("fine")]).await;
+    (scene(&[origin.address]).await, origin)
+}
+
+#[tokio::test]
+async fn what_could_smuggle_a_request_is_refused_and_the_connection_closed() {
+    let (scene, origin) = scene_and_origin().await;
+    let smuggled = "GET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n";
+    for (lines, status) in [
+        ("Content-Length: 5\r\nTransfer-Encoding: chunked", 400),
+        ("Transfer-Encoding: chunked\r\nContent-Length: 5", 400),
+        ("Content-Length: 0\r\nContent-Length: 44", 400),
+        ("Content-Length: 0, 44", 400),
+        ("Content-Length: +0", 400),
+        ("Transfer-Encoding: xchunked", 400),
+        ("Transfer-Encoding: chunked, identity", 400),
+        ("Transfer-Encoding: gzip, chunked", 501),
+        ("Transfer-Encoding : chunked", 400),
+        ("Transfer-Encoding:\x0bchunked", 400),
+        ("Transfer-Encoding\x00: chunked", 400),
+        ("X: y\n\r\nX: z", 400),
+        ("X: y\r\n folded: z", 400),
+        ("Host: b", 400),
+        ("Expect: nothing", 417),
+    ] {
+        let mut client = Client::new(&scene).await;
+        client
+            .send(format!(
+                "POST / HTTP/1.1\r\nHost: a\r\n{lines}\r\n\r\n{smuggled}"
+            ))
+            .await;
+        let answer = client.answer().await;
+        assert_eq!(answer.status, status, "{lines:?}");
+        assert_eq!(answer.field("Connection"), Some("close"), "{lines:?}");
+        assert!(client.is_closed().await, "{lines:?}");
+    }
+    assert!(origin.seen().is_empty(), "{:?}", origin.seen());
+}
+
+#[tokio::test]
+async fn absolute_nonsense_is_refused() {
+    let (scene, origin) = scene_and_origin().await;
+    for (bytes, status) in [
+        (
+            &b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n"[..],
+            400,
+        ),
+        (b"hello\r\n\r\n", 400),
+        (b"GET /\xff\xfe HTTP/1.1\r\nHost: a\r\n\r\n", 400),
+        (b"GET / HTTP/9.9\r\nHost: a\r\n\r\n", 505),
+        (b"CONNECT a:443 HTTP/1.1\r\nHost: a:443\r\n\r\n", 405),
+        (b"TRACE / HTTP/1.1\r\nHost: a\r\n\r\n", 405),
+        (b"GET / HTTP/1.1\r\n\r\n", 400),
+        (b"GET / HTTP/1.1\nHost: a\n\n", 400),
+    ] {
+        let mut client = Client::new(&scene).await;
+        client.send(bytes).await;
+        let answer = client.answer().await;
+        assert_eq!(
+            answer.status,
+            status,
+            "{:?}",
+            String::from_utf8_lossy(bytes)
+        );
+        assert!(answer.text().contains("refused"), "{answer:?}");
+        assert!(client.is_closed().await);
+    }
+    assert!(origin.seen().is_empty());
+}
+
+#[tokio::test]
+async fn a_head_has_a_bound() {
+    let (scene, origin) = scene_and_origin().await;
+    let mut client = Client::new(&scene).await;
+    let long = "x".repeat(60_000);
+    client
+        .send(format!("GET / HTTP/1.1\r\nHost: a\r\nA: {long}\r\n\r\n"))
+        .await;
+    assert_eq!(client.answer().await.status, 200);
+    let longer = "x".repeat(100_000);
+    let mut client = Client::new(&scene).await;
+    client
+        .send(format!("GET / HTTP/1.1\r\nHost: a\r\nA: {longer}\r\n\r\n"))
+        .await;
+    assert_eq!(client.answer().await.status, 431);
+    let many: String = (0..200).map(|n| format!("A{n}: b\r\n")).collect();
+    let mut client = Client::new(&scene).await;
+    client
+        .send(format!("GET / HTTP/1.1\r\nHost: a\r\n{many}\r\n"))
+        .await;
+    assert_eq!(client.answer().await.status, 431);
+    assert_eq!(origin.seen().len(), 1);
+}
+
+#[tokio::test]
+async fn broken_chunks_are_refused() {
+    let (scene, origin) = scene_and_origin().await;
+    for body in [
+        "x\r\n",
+        "5\r\nhelloX",
+        "5 \r\nhello\r\n",
+        "ffffffffffffffffff\r\n",
+        "1\nx\r\n",
+    ] {
+        let mut client = Client::new(&scene).await;
+        let head = "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n";
+        client.send(format!("{head}{body}")).await;
+        let answer = client.answer().await;
+        assert_eq!(answer.status, 400, "{body:?}");
+        assert!(client.is_closed().await, "{body:?}");
+        // The same, when the request is on its way already.
+        let mut client = Client::new(&scene).await;
+        client.send(head).await;
+        tokio::time::sleep(20 * MILLISECOND).await;
+        client.send(body).await;
+        assert_eq!(client.answer().await.status, 400, "{body:?}");
+    }
+    assert!(
+        origin.seen().is_empty(),
+        "the origin has never had a whole request"
+    );
+}
+
+#[tokio::test]
+async fn slow_heads_and_bodies_end() {
+    let origin = Origin::start(|_| vec![Act::ok("fine")]).await;
+    let mut plan = plan();
+    plan.limits.head = 200 * MILLISECOND;
+    plan.limits.stall = 300 * MILLISECOND;
+    plan.limits.idle = 400 * MILLISECOND;
+    let scene = scene_with(settings(&[origin.address]), plan).await;
+    let mut client = Client::new(&scene).await;
+    client.send("GET / HTTP/1.1\r\nHo").await;
+    assert_eq!(client.answer().await.status, 408);
+    assert!(client.is_closed().await);
+    let mut client = Client::new(&scene).await;
+    client
+        .send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\nslow")
+        .await;
+    assert_eq!(client.answer().await.status, 408);
+    assert!(client.is_closed().await);
+    let mut client = Client::new(&scene).await;
+    assert_eq!(client.get("/").await.text(), "fine");
+    assert!(
+        client.is_closed().await,
+        "an idle client is sent away without a word"
+    );
+}
+
+#[tokio::test]
+async fn answers_that_cannot_be_are_told_as_such() {
+    for said in [
+        "nonsense\r\n\r\n",
+        "HTTP/1.1 200 OK\nContent-Length: 0\n\n",
+        "HTTP/1.1 200 OK\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nContent-Length: x\r\n\r\n",
+        "HTTP/1.1 2000 OK\r\n\r\n",
+    ] {
+        let origin = Origin::start(move |_| vec![Act::say(said)]).await;
+        let scene = scene(&[origin.address]).await;
+        let mut client = Client::new(&scene).await;
+        let answer = client.get("/").await;
+        assert_eq!(answer.status, 502, "{said:?}");
+        let status = answer.field("Proxy-Status").unwrap();
+        assert_eq!(
+            status,
+            "ipreconnect; error=http_protocol_error; details=\"outcome unknown\""
+        );
+    }
+}
+
+#[tokio::test]
+async fn an_answer_that_is_cut_off_does_not_look_whole() {
+    for said in [
+        "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf",
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n",
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhalfX\r\n0\r\n\r\n",
+    ] {
+        let origin = Origin::start(move |_| vec![Act::say(said), Act::Close]).await;
+        let scene = scene(&[origin.address]).await;
+        let mut client = Client::new(&scene).await;
+        client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
+        let all = client.rest().await;
+        assert!(
+            !all.ends_with(b"0\r\n\r\n"),
+            "{:?}",
+            String::from_utf8_lossy(&all)
+        );
+        assert!(
+            find(&all, b"\r\n\r\n").is_none_or(|end| all.len() < end + 14),
+            "{all:?}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn what_an_origin_says_beyond_its_answer_reaches_nobody() {
+    let origin = Origin::start(|_| {
+        let more = "HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nstolen";
+        vec![Act::say(format!(
+            "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok{more}"
+        ))]
+    })
+    .await;
+    let scene = scene(&[origin.address]).await;
+    let mut client = Client::new(&scene).await;
+    for _ in 0..3 {
+        assert_eq!(client.get("/").await.text(), "ok");
+    }
+    assert_eq!(
+        origin.connections(),
+        3,
+        "such a connection is never used again"
+    );
+}
+
+#[tokio::test]
+async fn empty_lines_before_a_request_are_passed_over() {
+    let (scene, _origin) = scene_and_origin().await;
+    let mut client = Client::new(&scene).await;
+    client
+        .send("\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        .await;
+    assert_eq!(client.answer().await.status, 200);
+}
