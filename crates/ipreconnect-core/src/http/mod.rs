@@ -7,15 +7,21 @@
 mod chunked;
 mod field;
 mod method;
+mod path;
 mod replay;
 mod request;
 mod response;
+mod route;
 mod text;
 
 pub use chunked::{ChunkError, Chunked, TRAILERS};
 pub use field::{FIELDS, Field, Known, Span};
 pub use method::Method;
+pub use path::{normal, path_of, query_of};
 pub use replay::{Key, Outcome, Replay, replay};
 pub use request::{Body, Host, Parsed, RequestError, RequestHead, Version};
 pub use response::{ResponseBody, ResponseError, ResponseHead};
+pub use route::{
+    Asked, HostRule, PathRule, PathRuleError, Pattern, PatternError, RouteRule, host_of, is_method,
+};
 pub use text::{is_token, list};
