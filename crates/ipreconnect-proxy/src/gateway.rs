@@ -11,6 +11,7 @@ use ipreconnect::Origin;
 use crate::Plane;
 use crate::counters::{Counters, Totals};
 use crate::door::Door;
+use crate::http::AccessLog;
 use crate::l4::{ListenerSettings, Route};
 use crate::places::Places;
 use crate::socket::{Group, ListenAddress, OpenError};
@@ -211,6 +212,13 @@ impl Gateway {
         if let Some(listener) = self.listeners.get(name) {
             let route = Route::new(name, origin, settings, door, plane);
             listener.route.store(Arc::new(route));
+        }
+    }
+
+    /// Where the lines of requests go from now on; nowhere, without a log.
+    pub fn log(&self, log: Option<&AccessLog>) {
+        for worker in &self.workers {
+            worker.command(Command::Log(log.cloned()));
         }
     }
 

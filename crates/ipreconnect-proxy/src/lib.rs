@@ -24,7 +24,10 @@ pub use door::{
     Termination, TerminationError, TerminationSettings, Unmatched,
 };
 pub use gateway::{Gateway, GatewaySettings, ListenerStatus};
-pub use http::{AskedHost, Hedge, HttpLimits, HttpPlan, HttpSettings};
+pub use http::{
+    AccessFormat, AccessLog, AccessSink, AskedHost, Fallback, FieldRules, Hedge, HttpLimits,
+    HttpPlan, HttpRoute, HttpSettings, Rewrite,
+};
 pub use l4::{End, HalfClose, ListenerSettings, Timeouts};
 pub use socket::{ListenAddress, OpenError, OpenErrorKind};
 

@@ -42,6 +42,8 @@ pub(crate) enum Command {
         session: Session,
         client: OwnedFd,
     },
+    /// Where the lines of requests go from now on.
+    Log(Option<http::AccessLog>),
     /// Requests that are under way are the last ones.
     Drain,
     End,
@@ -146,11 +148,13 @@ async fn run(mut inbox: mpsc::UnboundedReceiver<Command>, places: Arc<Places>) {
             }
             Command::Close { id } => drop(open.remove(&id)),
             Command::Serve { session, client } => drop(tokio::spawn(session.run(client))),
+            Command::Log(log) => http::open_log(log),
             Command::Drain => http::drain(),
             Command::End => {
                 http::pool::clear();
                 watch::drain();
                 tokio::time::sleep(LAST_WORDS).await;
+                http::flush();
                 return;
             }
         }

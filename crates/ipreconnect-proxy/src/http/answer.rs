@@ -4,6 +4,8 @@ use ipreconnect::core::failure::{Cause, Failure, Layer};
 use ipreconnect::core::http::RequestError;
 use ipreconnect::{Error, Kind};
 
+use super::Fallback;
+use super::record::{End, When, Who};
 use super::render::Onward;
 
 /// Why a request is not answered by its origin.
@@ -13,6 +15,12 @@ pub(super) enum Trouble {
     Request(RequestError),
     /// Its head is too long.
     TooLong,
+    /// Its body is too long.
+    TooMuch,
+    /// No route is for it.
+    NoRoute,
+    /// Something that it needs is down.
+    Missing,
     /// Its head did not come in time.
     Slow,
     /// The body is broken.
@@ -68,6 +76,9 @@ impl Trouble {
         match self {
             Self::Request(error) => error.status(),
             Self::TooLong => 431,
+            Self::TooMuch => 413,
+            Self::NoRoute => 404,
+            Self::Missing => 503,
             Self::Slow => 408,
             Self::Body => 400,
             Self::Nobody(Away::Unproven) | Self::Lost(_) | Self::Nonsense => 502,
@@ -79,8 +90,11 @@ impl Trouble {
     /// The error type (RFC 9209, section 2.3), and what there is to add.
     fn proxy_status(self) -> Option<(&'static str, &'static str)> {
         Some(match self {
-            Self::Request(_) | Self::TooLong | Self::Body => ("http_request_error", ""),
-            Self::Slow => return None,
+            Self::Request(_) | Self::TooLong | Self::TooMuch | Self::Body => {
+                ("http_request_error", "")
+            }
+            Self::Slow | Self::NoRoute => return None,
+            Self::Missing => ("destination_unavailable", "something required is down"),
             Self::Nobody(Away::Down) => ("destination_unavailable", ""),
             Self::Nobody(Away::Full) => ("connection_limit_reached", "too many requests wait"),
             Self::Nobody(Away::Draining) => ("destination_unavailable", "taken out of service"),
@@ -98,6 +112,11 @@ impl Trouble {
         let words = match self {
             Self::Request(error) => return format!("The request was refused: {error}."),
             Self::TooLong => "The request was refused: its head is too long.",
+            Self::TooMuch => "The request was refused: its body is too long.",
+            Self::NoRoute => "There is nothing at this address.",
+            Self::Missing => {
+                "Something that this needs is down at the moment. The request was not processed; please try again."
+            }
             Self::Slow => "The request did not arrive in time.",
             Self::Body => "The request was refused: its body is broken.",
             Self::Nobody(Away::Down | Away::Nameless) => {
@@ -130,17 +149,50 @@ impl Trouble {
     fn retry_after(self) -> Option<u32> {
         match self {
             Self::Nobody(Away::Unproven) => None,
-            Self::Nobody(_) => Some(1),
+            Self::Nobody(_) | Self::Missing => Some(1),
             _ => None,
         }
     }
 
-    /// Writes the whole answer.
-    pub(super) fn render(self, out: &mut Vec<u8>, onward: Onward, is_head: bool) {
+    /// Who ended the request, and in which phase.
+    pub(super) fn end(self) -> End {
+        match self {
+            Self::Request(_) | Self::TooLong | Self::TooMuch | Self::Body => {
+                End::by(Who::Proxy, When::Request)
+            }
+            Self::NoRoute | Self::Missing => End::by(Who::Local, When::Request),
+            Self::Slow => End::by(Who::ClientLate, When::Request),
+            Self::Nobody(Away::Full) => End::by(Who::Proxy, When::Queue),
+            Self::Nobody(Away::Draining) => End::by(Who::Server, When::Queue),
+            Self::Nobody(Away::Unproven) => End::by(Who::Proxy, When::Connect),
+            Self::Nobody(Away::Down | Away::Nameless) => End::by(Who::Server, When::Connect),
+            Self::Lost(_) => End::by(Who::Server, When::Headers),
+            Self::Nonsense => End::by(Who::Proxy, When::Headers),
+            Self::Late => End::by(Who::ServerLate, When::Headers),
+        }
+    }
+
+    /// Writes the whole answer; `page` is what people are shown in place of our own words.
+    pub(super) fn render(
+        self,
+        out: &mut Vec<u8>,
+        onward: Onward,
+        is_head: bool,
+        page: Option<&str>,
+    ) {
         let status = self.status();
-        let words = format!("{} {}\n\n{}\n", status, reason(status), self.words());
+        let (words, kind) = match page {
+            Some(page) => {
+                let page = page.replace("{status}", &status.to_string());
+                (page.replace("{reason}", reason(status)), "text/html")
+            }
+            None => {
+                let words = format!("{} {}\n\n{}\n", status, reason(status), self.words());
+                (words, "text/plain")
+            }
+        };
         let mut head = format!(
-            "HTTP/1.1 {status} {}\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: {}\r\nCache-Control: no-store\r\n",
+            "HTTP/1.1 {status} {}\r\nContent-Type: {kind}; charset=utf-8\r\nContent-Length: {}\r\nCache-Control: no-store\r\n",
             reason(status),
             words.len()
         );
@@ -160,16 +212,40 @@ impl Trouble {
         if let Some(seconds) = self.retry_after() {
             head.push_str(&format!("Retry-After: {seconds}\r\n"));
         }
-        head.push_str(match onward {
-            Onward::Kept => "",
-            Onward::KeptAloud => "Connection: keep-alive\r\n",
-            Onward::Closed => "Connection: close\r\n",
-        });
+        head.push_str(told(onward));
         head.push_str("\r\n");
         out.extend_from_slice(head.as_bytes());
         if !is_head {
             out.extend_from_slice(words.as_bytes());
         }
+    }
+}
+
+/// Writes an answer that is given in place of an origin's.
+pub(super) fn fallback(out: &mut Vec<u8>, fallback: &Fallback, onward: Onward, is_head: bool) {
+    let Fallback {
+        status,
+        body,
+        content_type,
+    } = fallback;
+    let head = format!(
+        "HTTP/1.1 {status} {}\r\nContent-Type: {content_type}\r\nContent-Length: {}\r\nCache-Control: no-store\r\n{}\r\n",
+        reason(*status),
+        body.len(),
+        told(onward)
+    );
+    out.extend_from_slice(head.as_bytes());
+    if !is_head {
+        out.extend_from_slice(body.as_bytes());
+    }
+}
+
+/// What the client is told of its connection.
+fn told(onward: Onward) -> &'static str {
+    match onward {
+        Onward::Kept => "",
+        Onward::KeptAloud => "Connection: keep-alive\r\n",
+        Onward::Closed => "Connection: close\r\n",
     }
 }
 
@@ -181,8 +257,10 @@ fn is_unproven(failure: &Failure) -> bool {
 pub(super) fn reason(status: u16) -> &'static str {
     match status {
         400 => "Bad Request",
+        404 => "Not Found",
         405 => "Method Not Allowed",
         408 => "Request Timeout",
+        413 => "Content Too Large",
         417 => "Expectation Failed",
         431 => "Request Header Fields Too Large",
         501 => "Not Implemented",
@@ -190,6 +268,7 @@ pub(super) fn reason(status: u16) -> &'static str {
         503 => "Service Unavailable",
         504 => "Gateway Timeout",
         505 => "HTTP Version Not Supported",
-        _ => "Error",
+        200 => "OK",
+        _ => "Other",
     }
 }

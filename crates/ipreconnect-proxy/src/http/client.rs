@@ -8,13 +8,14 @@ use std::task::{Context, Poll};
 
 use atomic_waker::AtomicWaker;
 use ipreconnect::clock;
-use ipreconnect::core::http::{Method, Parsed, RequestHead};
+use ipreconnect::core::http::{Body, Method, Parsed, RequestHead};
 use ipreconnect::socket::Socket;
 use ipreconnect::tls::Session as Tls;
 
 use super::answer::Trouble;
 use super::body::Reader;
-use super::exchange::{Ended, Exchange};
+use super::exchange::{self, Ended, Exchange};
+use super::record::{self, Record, Subject};
 use super::render::Onward;
 use super::timer::Timer;
 use super::window::Window;
@@ -106,6 +107,11 @@ impl Guest {
         &self.site.limits
     }
 
+    /// What people are shown in place of our own words.
+    pub(super) fn error_page(&self) -> Option<&str> {
+        self.site.error_page.as_deref()
+    }
+
     pub(super) fn half(&self) -> Half {
         match self.session.route.half_close() {
             HalfClose::Leaves => Half::Gone,
@@ -178,12 +184,15 @@ pub(crate) async fn serve(
         let ended = match next {
             Next::Request => {
                 guest.session.counters.carried_to_origin(head.length);
-                let exchange = Exchange::new(&mut client, &guest, &guest.site, &head);
-                Some(exchange.run().await)
+                Some(exchange(&mut client, &guest, &head).await)
             }
             Next::Refused(trouble) => {
-                let onward = Onward::Closed;
-                Some(client.answer(trouble, onward, Method::Get).await)
+                let page = guest.error_page();
+                Some(
+                    client
+                        .answer(trouble, page, Onward::Closed, Method::Get)
+                        .await,
+                )
             }
             Next::None => None,
         };
@@ -204,6 +213,37 @@ pub(crate) async fn serve(
     }
     buffer::give_bytes(std::mem::take(&mut client.input));
     guest.session.counters.ended(End::ByClient);
+}
+
+/// Carries out one request.
+async fn exchange(client: &mut Client, guest: &Guest, head: &RequestHead) -> Ended {
+    let began = clock::now();
+    let mut record = Record::new(began);
+    record.bytes_in = head.length as u64;
+    let route = guest.site.route(head, &client.input);
+    let (ended, origin) = match route {
+        Some(route) => {
+            let mut exchange = Exchange::new(client, guest, route, head, &mut record);
+            (exchange.run().await, route.behind.origin().name())
+        }
+        None => {
+            let trouble = Trouble::NoRoute;
+            record.status = trouble.status();
+            record.end = trouble.end();
+            let onward = exchange::onward(head, head.body == Body::None);
+            let page = guest.error_page();
+            (client.answer(trouble, page, onward, head.method).await, "")
+        }
+    };
+    let subject = Subject {
+        listener: guest.name(),
+        origin,
+        from: guest.from(),
+        head,
+        text: &client.input,
+    };
+    record::write(clock::now(), &record, &subject);
+    ended
 }
 
 impl Client {
@@ -319,11 +359,17 @@ impl Client {
     pub(super) async fn answer(
         &mut self,
         trouble: Trouble,
+        page: Option<&str>,
         onward: Onward,
         method: Method,
     ) -> Ended {
         let mut out = buffer::bytes();
-        trouble.render(&mut out, onward, method == Method::Head);
+        trouble.render(&mut out, onward, method == Method::Head, page);
+        self.deliver(out, onward).await
+    }
+
+    /// Sends a whole answer.
+    pub(super) async fn deliver(&mut self, out: Vec<u8>, onward: Onward) -> Ended {
         let sent = self.wire.write(&out);
         buffer::give_bytes(out);
         if sent.is_err() {

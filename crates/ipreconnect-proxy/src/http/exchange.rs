@@ -7,19 +7,23 @@ use std::time::{Duration, Instant};
 
 use ipreconnect::core::balance::Standing;
 use ipreconnect::core::budget::Permit;
-use ipreconnect::core::http::{Key, Outcome, Replay, RequestHead, ResponseHead, Version, replay};
+use ipreconnect::core::http::{
+    Body, Key, Method, Outcome, Replay, RequestHead, ResponseHead, Version, replay,
+};
 use ipreconnect::{Error, Link, clock};
 
-use super::answer::{Fate, Trouble};
+use super::answer::{self, Fate, Trouble};
 use super::body::{LAST_CHUNK, Reader, chunk};
 use super::client::{self, Client, Guest};
 use super::line::{Upstream, Word};
-use super::render::{self, Coding, Onward, Told};
+use super::record::{End, Record, When, Who};
+use super::render::{self, Back, Coding, Onward, Told};
+use super::site::Route;
 use super::trial::{Loss, Trial};
 use super::tunnel::Tunnel;
 use super::window::Window;
 use super::wire::Wire;
-use super::{Behind, Hedge, Site, buffer, pool};
+use super::{AskedHost, Behind, Fallback, Hedge, buffer, pool};
 
 /// Reads of an answer in one turn, before others have theirs.
 const BUDGET: u32 = 16;
@@ -53,6 +57,8 @@ enum Event {
     Gone,
     /// Its body cannot be read.
     Broken,
+    /// Its body is too long.
+    TooMuch,
     /// The client says nothing more of its body.
     Slow,
     Late,
@@ -83,7 +89,9 @@ pub(super) struct Exchange<'e> {
     client: &'e mut Client,
     guest: &'e Guest,
     head: &'e RequestHead,
+    route: &'e Route,
     behind: &'e Behind,
+    record: &'e mut Record,
     /// The body, as far as it has come.
     window: Window,
     reader: Reader,
@@ -95,14 +103,17 @@ impl<'e> Exchange<'e> {
     pub(super) fn new(
         client: &'e mut Client,
         guest: &'e Guest,
-        site: &'e Site,
+        route: &'e Route,
         head: &'e RequestHead,
+        record: &'e mut Record,
     ) -> Self {
         Self {
             client,
             guest,
             head,
-            behind: &site.behind,
+            route,
+            behind: &route.behind,
+            record,
             window: Window::default(),
             reader: Reader::of_request(head.body),
             is_stalled: false,
@@ -110,14 +121,25 @@ impl<'e> Exchange<'e> {
     }
 
     /// Carries it out.
-    pub(super) async fn run(mut self) -> Ended {
+    pub(super) async fn run(&mut self) -> Ended {
+        if let Some(fallback) = self.route.fallback() {
+            return self.fall_back(fallback).await;
+        }
+        if matches!(self.head.body, Body::Length(length) if length > self.guest.limits().body) {
+            return self.refuse(Trouble::TooMuch).await;
+        }
         if self.take_early().is_err() {
             return self.refuse(Trouble::Body).await;
         }
-        let mut sent = 0;
+        let ended = self.carry_out().await;
+        self.record.bytes_in += self.window.end();
+        ended
+    }
+
+    async fn carry_out(&mut self) -> Ended {
         let mut second: Option<Trial<'e>> = None;
         let mut dialling: Option<Dial<'e>> = None;
-        let mut first = match self.begin(&mut sent).await {
+        let mut first = match self.begin().await {
             Ok(trial) => trial,
             Err(ended) => return ended,
         };
@@ -144,11 +166,11 @@ impl<'e> Exchange<'e> {
                         continue;
                     }
                     dialling = None;
-                    if let Err(trouble) = self.may_repeat(&first, loss, sent) {
+                    if let Err(trouble) = self.may_repeat(&first, loss) {
                         return self.refuse(trouble).await;
                     }
                     drop(first);
-                    first = match self.begin(&mut sent).await {
+                    first = match self.begin().await {
                         Ok(trial) => trial,
                         Err(ended) => return ended,
                     };
@@ -162,12 +184,16 @@ impl<'e> Exchange<'e> {
                     dialling = None;
                     if let Ok(link) = dialled {
                         let upstream = Upstream::new(self.behind.origin(), link);
-                        sent += 1;
+                        self.record.sent += 1;
                         second = self.send(upstream).ok();
                     }
                 }
-                Event::Gone => return Ended::Close,
+                Event::Gone => {
+                    self.record.end = End::by(Who::Client, When::Headers);
+                    return Ended::Close;
+                }
                 Event::Broken => return self.refuse(Trouble::Body).await,
+                Event::TooMuch => return self.refuse(Trouble::TooMuch).await,
                 Event::Slow => return self.refuse(Trouble::Slow).await,
                 Event::Late => return self.refuse(Trouble::Late).await,
             }
@@ -187,21 +213,21 @@ impl<'e> Exchange<'e> {
     }
 
     /// Sends the request over some connection; waits for one while the origin is away.
-    async fn begin(&mut self, sent: &mut u32) -> Result<Trial<'e>, Ended> {
+    async fn begin(&mut self) -> Result<Trial<'e>, Ended> {
         loop {
             let now = clock::now();
             let upstream = match pool::take(self.behind, self.guest.hash(), now) {
                 Some(upstream) => upstream,
                 None => self.dial().await?,
             };
-            *sent += 1;
+            self.record.sent += 1;
             match self.send(upstream) {
                 Ok(trial) => return Ok(trial),
                 // The origin had closed it before: nothing was sent, and nothing is counted.
-                Err(None) => *sent -= 1,
+                Err(None) => self.record.sent -= 1,
                 Err(Some((trial, loss))) => {
                     trial.report(loss);
-                    if let Err(trouble) = self.may_repeat(&trial, loss, *sent) {
+                    if let Err(trouble) = self.may_repeat(&trial, loss) {
                         return Err(self.refuse(trouble).await);
                     }
                 }
@@ -211,6 +237,11 @@ impl<'e> Exchange<'e> {
 
     /// A fresh connection, or the answer that there is none.
     async fn dial(&mut self) -> Result<Upstream, Ended> {
+        let began = clock::now();
+        let is_away = self
+            .behind
+            .origin()
+            .look(|snapshot| !snapshot.view().is_usable());
         let mut dial = dial(self.behind, self.guest);
         let half = self.guest.half();
         let wire = &self.client.wire;
@@ -222,6 +253,11 @@ impl<'e> Exchange<'e> {
         })
         .await;
         drop(dial);
+        let took = began.elapsed();
+        if is_away {
+            self.record.held += took;
+        }
+        self.record.connected = Some(self.record.connected.unwrap_or_default() + took);
         match dialled {
             Some(Ok(link)) => Ok(Upstream::new(self.behind.origin(), link)),
             Some(Err(error)) => {
@@ -229,7 +265,10 @@ impl<'e> Exchange<'e> {
                 tracing::debug!(listener = self.guest.name(), %error, cause, "request not served");
                 Err(self.refuse(Trouble::of(&error)).await)
             }
-            None => Err(Ended::Close),
+            None => {
+                self.record.end = End::by(Who::Client, When::Connect);
+                Err(Ended::Close)
+            }
         }
     }
 
@@ -250,8 +289,10 @@ impl<'e> Exchange<'e> {
             &self.client.input,
             self.head,
             &settings.host,
+            &self.route.rewrite,
             &told,
         );
+        self.record.endpoint = trial.shown();
         let sent = trial.send(&out, &self.window);
         buffer::give_bytes(out);
         self.client.timer.set(now, self.patience());
@@ -262,7 +303,7 @@ impl<'e> Exchange<'e> {
     }
 
     /// Whether a request whose connection was lost may be sent once more.
-    fn may_repeat(&self, trial: &Trial<'_>, loss: Loss, sent: u32) -> Result<(), Trouble> {
+    fn may_repeat(&self, trial: &Trial<'_>, loss: Loss) -> Result<(), Trouble> {
         let outcome = trial.outcome();
         let fate = match outcome {
             Outcome::NotProcessed => Fate::NotProcessed,
@@ -273,9 +314,9 @@ impl<'e> Exchange<'e> {
             Loss::Reset | Loss::Closed | Loss::Condemned => Trouble::Lost(fate),
         };
         let may = match replay(self.head.method, outcome, Key::None) {
-            Replay::Free => sent < FREE,
+            Replay::Free => self.record.sent < FREE,
             Replay::Anywhere => {
-                sent < self.behind.settings().attempts && self.permits(clock::now())
+                self.record.sent < self.behind.settings().attempts && self.permits(clock::now())
             }
             Replay::SameEndpoint | Replay::Never => false,
         };
@@ -413,6 +454,9 @@ impl<'e> Exchange<'e> {
                 .poll_more(cx, &mut self.reader, &mut self.window)
             {
                 Poll::Ready(Ok(true)) => {
+                    if self.window.end() > self.guest.limits().body {
+                        return Poll::Ready(Event::TooMuch);
+                    }
                     let patience = self.patience();
                     self.client.timer.set(clock::now(), patience);
                 }
@@ -450,10 +494,23 @@ impl<'e> Exchange<'e> {
         let mut reader = Reader::of_response(body);
         let coding = render::coding(body, self.head.version);
         let onward = self.onward(coding);
-        render::response(&mut out, text, head, body, self.head.version, onward);
+        let rules = &self.route.rewrite.response;
+        let asked = match &self.behind.settings().host {
+            AskedHost::Fixed(host) => host.as_bytes(),
+            AskedHost::Client => b"",
+        };
+        let host = self.head.host.span();
+        let back = Back {
+            origin: [asked, self.record.endpoint.as_bytes()],
+            scheme: self.guest.scheme(),
+            host: host.map_or(&b""[..], |host| host.of(&self.client.input)),
+        };
+        let client = (self.head.version, onward);
+        render::response(&mut out, text, head, body, rules, &back, client);
+        self.record.status = head.status;
+        let begins = out.len();
         let (mut used, mut sound) = (0, Ok(()));
         if !reader.is_done() {
-            let begins = out.len();
             let read = reader.read(rest, |data| {
                 code(data, coding, &mut out);
             });
@@ -469,6 +526,7 @@ impl<'e> Exchange<'e> {
             Coding::AsItIs => rest.get(..used).unwrap_or_default(),
             Coding::Chunks | Coding::UntilClose => &[],
         };
+        self.record.bytes_out += (out.len() - begins + as_it_is.len()) as u64;
         self.guest.counts_down(out.len() + as_it_is.len());
         // What is wrong with the client is found when more is sent, or asked for.
         let _ = if as_it_is.len() <= SMALL {
@@ -498,20 +556,17 @@ impl<'e> Exchange<'e> {
     }
 
     fn onward(&self, coding: Coding) -> Onward {
-        let may = self.head.is_persistent
-            && self.reader.is_done()
-            && coding != Coding::UntilClose
-            && !client::is_draining();
-        match (may, self.head.version) {
-            (false, _) => Onward::Closed,
-            (true, Version::Http10) => Onward::KeptAloud,
-            (true, Version::Http11) => Onward::Kept,
-        }
+        onward(
+            self.head,
+            self.reader.is_done() && coding != Coding::UntilClose,
+        )
     }
 
     /// Carries the answer to the client.
-    async fn relay(mut self, mut trial: Trial<'e>, begun: Begun) -> Ended {
+    async fn relay(&mut self, mut trial: Trial<'e>, begun: Begun) -> Ended {
         let now = clock::now();
+        self.record.endpoint = trial.shown();
+        self.record.first_byte = Some(now.saturating_duration_since(self.record.began));
         if let Some(upstream) = trial.upstream() {
             upstream.answers(now);
         }
@@ -526,12 +581,14 @@ impl<'e> Exchange<'e> {
             Begun::Switched(rest) => return self.switch(trial, rest),
         };
         if sound.is_err() {
+            self.record.end = End::by(Who::Proxy, When::Data);
             self.client.wire.abort();
             return Ended::Close;
         }
         if !reader.is_done() || self.client.wire.is_blocked() || !self.reader.is_done() {
             let carried = poll_fn(|cx| self.poll_down(cx, &mut trial, &mut reader, coding)).await;
-            if carried.is_err() {
+            if let Err(end) = carried {
+                self.record.end = end;
                 // Nobody may take a part of it for the whole.
                 self.client.wire.abort();
                 return Ended::Close;
@@ -559,7 +616,7 @@ impl<'e> Exchange<'e> {
         }
     }
 
-    fn switch(self, mut trial: Trial<'e>, rest: Vec<u8>) -> Ended {
+    fn switch(&mut self, mut trial: Trial<'e>, rest: Vec<u8>) -> Ended {
         let Some(mut upstream) = trial.take() else {
             return Ended::Close;
         };
@@ -574,7 +631,8 @@ impl<'e> Exchange<'e> {
         trial: &mut Trial<'e>,
         reader: &mut Reader,
         coding: Coding,
-    ) -> Poll<Result<(), ()>> {
+    ) -> Poll<Result<(), End>> {
+        let by = |who| End::by(who, When::Data);
         for _ in 0..BUDGET {
             if !self.reader.is_done() || !trial.has_sent(&self.window) {
                 // An origin that has answered may still read on, or not.
@@ -587,23 +645,30 @@ impl<'e> Exchange<'e> {
                 }
                 match self.client.wire.poll_flush(cx) {
                     Poll::Ready(Ok(())) => self.is_stalled = false,
-                    Poll::Ready(Err(_)) => return Poll::Ready(Err(())),
-                    Poll::Pending => return self.client.timer.poll(cx).map(|()| Err(())),
+                    Poll::Ready(Err(_)) => return Poll::Ready(Err(by(Who::Client))),
+                    Poll::Pending => {
+                        return self
+                            .client
+                            .timer
+                            .poll(cx)
+                            .map(|()| Err(by(Who::ClientLate)));
+                    }
                 }
             }
             if reader.is_done() {
                 return Poll::Ready(Ok(()));
             }
             let Some(upstream) = trial.upstream() else {
-                return Poll::Ready(Err(()));
+                return Poll::Ready(Err(by(Who::Proxy)));
             };
             let client = &mut self.client.wire;
-            let guest = self.guest;
+            let (guest, record) = (self.guest, &mut *self.record);
             let taken = upstream.wire.poll_take(cx, |bytes| {
                 if bytes.is_empty() {
                     return end(reader, coding, client);
                 }
                 guest.counts_down(bytes.len());
+                record.bytes_out += bytes.len() as u64;
                 carry(bytes, reader, coding, client)
             });
             match taken {
@@ -612,17 +677,21 @@ impl<'e> Exchange<'e> {
                     let patience = self.behind.settings().idle;
                     self.client.timer.set(clock::now(), patience);
                 }
-                Poll::Ready(Ok(Err(()))) => return Poll::Ready(Err(())),
+                Poll::Ready(Ok(Err(who))) => return Poll::Ready(Err(by(who))),
                 Poll::Ready(Err(_)) => {
                     trial.report(Loss::Reset);
-                    return Poll::Ready(Err(()));
+                    return Poll::Ready(Err(by(Who::Server)));
                 }
                 Poll::Pending => {
                     let half = self.guest.half();
                     if self.reader.is_done() && self.client.wire.poll_gone(cx, half).is_ready() {
-                        return Poll::Ready(Err(()));
+                        return Poll::Ready(Err(by(Who::Client)));
                     }
-                    return self.client.timer.poll(cx).map(|()| Err(()));
+                    return self
+                        .client
+                        .timer
+                        .poll(cx)
+                        .map(|()| Err(by(Who::ServerLate)));
                 }
             }
         }
@@ -632,8 +701,38 @@ impl<'e> Exchange<'e> {
 
     /// Answers in place of the origin.
     async fn refuse(&mut self, trouble: Trouble) -> Ended {
+        self.record.status = trouble.status();
+        self.record.end = trouble.end();
         let onward = self.onward(Coding::AsItIs);
-        self.client.answer(trouble, onward, self.head.method).await
+        let page = self.guest.error_page();
+        let method = self.head.method;
+        self.client.answer(trouble, page, onward, method).await
+    }
+
+    /// Answers as the route says, while something that it needs is down.
+    async fn fall_back(&mut self, fallback: Option<&Fallback>) -> Ended {
+        let Some(fallback) = fallback else {
+            return self.refuse(Trouble::Missing).await;
+        };
+        self.record.status = fallback.status;
+        self.record.end = End::by(Who::Local, When::Request);
+        let onward = self.onward(Coding::AsItIs);
+        let mut out = buffer::bytes();
+        answer::fallback(&mut out, fallback, onward, self.head.method == Method::Head);
+        self.client.deliver(out, onward).await
+    }
+}
+
+/// Whether the client's connection goes on after an answer, where nothing of the request is left to be
+/// read.
+pub(super) fn onward(head: &RequestHead, is_clean: bool) -> Onward {
+    match (
+        head.is_persistent && is_clean && !client::is_draining(),
+        head.version,
+    ) {
+        (false, _) => Onward::Closed,
+        (true, Version::Http10) => Onward::KeptAloud,
+        (true, Version::Http11) => Onward::Kept,
     }
 }
 
@@ -656,12 +755,12 @@ fn carry(
     reader: &mut Reader,
     coding: Coding,
     client: &mut Wire,
-) -> Result<Vec<u8>, ()> {
+) -> Result<Vec<u8>, Who> {
     let used = match coding {
         Coding::AsItIs => {
-            let used = reader.read(bytes, |_| {}).map_err(|_| ())?;
+            let used = reader.read(bytes, |_| {}).map_err(|_| Who::Proxy)?;
             let part = bytes.get(..used).unwrap_or_default();
-            client.write(part).map_err(|_| ())?;
+            client.write(part).map_err(|_| Who::Client)?;
             used
         }
         Coding::Chunks | Coding::UntilClose => {
@@ -669,21 +768,21 @@ fn carry(
             let read = reader.read(bytes, |data| code(data, coding, &mut out));
             let sent = client.write(&out);
             buffer::give_bytes(out);
-            sent.map_err(|_| ())?;
-            read.map_err(|_| ())?
+            sent.map_err(|_| Who::Client)?;
+            read.map_err(|_| Who::Proxy)?
         }
     };
     Ok(bytes.get(used..).unwrap_or_default().to_vec())
 }
 
 /// The origin has closed the connection: that ends the answer, or cuts it off.
-fn end(reader: &mut Reader, coding: Coding, client: &mut Wire) -> Result<Vec<u8>, ()> {
+fn end(reader: &mut Reader, coding: Coding, client: &mut Wire) -> Result<Vec<u8>, Who> {
     if !matches!(reader, Reader::UntilClose) {
-        return Err(());
+        return Err(Who::Server);
     }
     *reader = Reader::Done;
     if coding == Coding::Chunks {
-        client.write(LAST_CHUNK).map_err(|_| ())?;
+        client.write(LAST_CHUNK).map_err(|_| Who::Client)?;
     }
     Ok(Vec::new())
 }

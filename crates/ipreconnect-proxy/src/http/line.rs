@@ -13,6 +13,7 @@ use ipreconnect::tls::Session;
 use ipreconnect::{Link, Meter, Origin, Usage, clock};
 
 use super::buffer;
+use super::record::Shown;
 use super::wire::Wire;
 use crate::l4::End;
 use crate::watch::{self, Key, Watched};
@@ -25,6 +26,8 @@ pub(super) struct Line {
     is_tcp: bool,
     origin: Origin,
     endpoint: EndpointId,
+    /// The endpoint's address, as it is told.
+    shown: Shown,
     usage: Usage,
     opened: Instant,
     /// Stamp of the beginning of the request that is unanswered; 0 without one.
@@ -49,6 +52,10 @@ pub(super) enum Word {
 impl Line {
     pub(super) fn endpoint(&self) -> EndpointId {
         self.endpoint
+    }
+
+    pub(super) fn shown(&self) -> Shown {
+        self.shown
     }
 
     /// Waits for a word of the watch.
@@ -154,6 +161,7 @@ impl Upstream {
             is_tcp: matches!(parts.address, Address::Tcp(_)),
             origin: origin.clone(),
             endpoint: parts.endpoint,
+            shown: Shown::new(&parts.address.to_string()),
             usage: parts.usage,
             opened: now,
             asked: AtomicU64::new(0),

@@ -10,21 +10,27 @@ mod client;
 mod exchange;
 mod line;
 pub(crate) mod pool;
+mod record;
 mod render;
+mod site;
 mod timer;
 mod trial;
 mod tunnel;
 mod window;
 mod wire;
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use ipreconnect::{Chooser, Origin};
 
 use crate::number;
 
+pub use record::{AccessFormat, AccessLog, AccessSink};
+pub use site::{Fallback, FieldRules, HttpPlan, HttpRoute, Rewrite};
+
 pub(crate) use client::{drain, serve};
+pub(crate) use record::{flush, open as open_log};
+pub(crate) use site::Site;
 
 /// The longest head of a request that is read.
 const HEAD: usize = 64 * 1024;
@@ -91,6 +97,8 @@ pub struct HttpLimits {
     pub idle: Duration,
     /// Without a byte of a body that is to come, or that the client is to take.
     pub stall: Duration,
+    /// The longest body of a request, as it stands on the wire.
+    pub body: u64,
 }
 
 impl Default for HttpLimits {
@@ -99,31 +107,7 @@ impl Default for HttpLimits {
             head: Duration::from_secs(10),
             idle: Duration::from_secs(75),
             stall: Duration::from_secs(60),
-        }
-    }
-}
-
-/// How a listener speaks HTTP.
-#[derive(Clone, Debug)]
-pub struct HttpPlan {
-    /// What requests to its origin go by.
-    pub settings: HttpSettings,
-    /// What clients may do.
-    pub limits: HttpLimits,
-}
-
-/// HTTP as its listener uses it.
-#[derive(Debug)]
-pub(crate) struct Site {
-    behind: Arc<Behind>,
-    limits: HttpLimits,
-}
-
-impl Site {
-    pub(crate) fn new(origin: &Origin, plan: HttpPlan) -> Self {
-        Self {
-            behind: Arc::new(Behind::new(origin.clone(), plan.settings)),
-            limits: plan.limits,
+            body: u64::MAX,
         }
     }
 }

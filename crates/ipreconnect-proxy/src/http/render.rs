@@ -6,7 +6,7 @@ use ipreconnect::core::http::{
     Body, Field, Known, RequestHead, ResponseBody, ResponseHead, Version,
 };
 
-use super::AskedHost;
+use super::{AskedHost, FieldRules, Rewrite};
 
 /// What is known of the client that the origin is told.
 pub(super) struct Told<'t> {
@@ -21,9 +21,12 @@ pub(super) fn request(
     text: &[u8],
     head: &RequestHead,
     host: &AskedHost,
+    rewrite: &Rewrite,
     told: &Told<'_>,
 ) {
     let target = head.target.of(text);
+    let rewritten = rewrite.target(target);
+    let target = rewritten.as_deref().unwrap_or(target);
     let asked = head.host.span().map(|span| span.of(text));
     out.extend_from_slice(head.method_text.of(text));
     out.push(b' ');
@@ -44,8 +47,9 @@ pub(super) fn request(
                 | Known::XForwardedHost
                 | Known::XRealIp
                 | Known::Forwarded
-        )
+        ) && rewrite.request.pass(field, text)
     });
+    set(out, &rewrite.request);
     if !told.from.is_empty() {
         line(out, b"X-Forwarded-For", told.from.as_bytes());
     }
@@ -61,6 +65,46 @@ pub(super) fn request(
         line(out, b"Upgrade", upgrade.of(text));
     }
     out.extend_from_slice(b"\r\n");
+}
+
+fn set(out: &mut Vec<u8>, rules: &FieldRules) {
+    for (name, value) in &rules.set {
+        line(out, name.as_bytes(), value.as_bytes());
+    }
+}
+
+/// What leads back to the origin, and what is to be put in its place.
+pub(super) struct Back<'b> {
+    /// The origin, as it was asked, and as it is reached.
+    pub(super) origin: [&'b [u8]; 2],
+    /// The client's way here.
+    pub(super) scheme: &'b str,
+    pub(super) host: &'b [u8],
+}
+
+impl Back<'_> {
+    /// Where a client is sent that the origin sends to itself.
+    fn location(&self, location: &[u8]) -> Option<Vec<u8>> {
+        let rest = [&b"http://"[..], b"https://"]
+            .iter()
+            .find_map(|scheme| location.strip_prefix(*scheme))?;
+        let end = rest
+            .iter()
+            .position(|byte| matches!(byte, b'/' | b'?' | b'#'));
+        let (authority, rest) = rest.split_at(end.unwrap_or(rest.len()));
+        let is_own = |own: &[u8]| !own.is_empty() && authority.eq_ignore_ascii_case(own);
+        if self.host.is_empty()
+            || authority == self.host
+            || !self.origin.iter().any(|own| is_own(own))
+        {
+            return None;
+        }
+        let mut location = self.scheme.as_bytes().to_vec();
+        location.extend_from_slice(b"://");
+        location.extend_from_slice(self.host);
+        location.extend_from_slice(rest);
+        Some(location)
+    }
 }
 
 /// How a body is written for the client.
@@ -101,18 +145,28 @@ pub(super) fn response(
     text: &[u8],
     head: &ResponseHead,
     body: ResponseBody,
-    client: Version,
-    onward: Onward,
+    rules: &FieldRules,
+    back: &Back<'_>,
+    (client, onward): (Version, Onward),
 ) {
     status_line(out, text, head);
     let end = head.length.saturating_sub(2);
+    let location = head
+        .value(text, Known::Location)
+        .and_then(|location| back.location(location));
     lines(out, text, &head.fields, end, |field| {
         field.known != Known::Server
+            && !(field.known == Known::Location && location.is_some())
+            && rules.pass(field, text)
     });
-    let is_chunked = match (body, coding(body, client)) {
-        (_, Coding::Chunks) | (ResponseBody::Chunked, Coding::AsItIs) => true,
-        _ => false,
-    };
+    if let Some(location) = location {
+        line(out, b"Location", &location);
+    }
+    set(out, rules);
+    let is_chunked = matches!(
+        (body, coding(body, client)),
+        (_, Coding::Chunks) | (ResponseBody::Chunked, Coding::AsItIs)
+    );
     if is_chunked {
         out.extend_from_slice(b"Transfer-Encoding: chunked\r\n");
     }

@@ -10,6 +10,7 @@ use ipreconnect::core::origin::Event;
 use super::buffer;
 use super::line::Upstream;
 use super::pool;
+use super::record::Shown;
 use super::window::Window;
 use super::{Behind, HEAD};
 
@@ -91,6 +92,12 @@ impl<'b> Trial<'b> {
 
     pub(super) fn upstream(&mut self) -> Option<&mut Upstream> {
         self.upstream.as_mut()
+    }
+
+    /// The address of its endpoint, as it is told.
+    pub(super) fn shown(&self) -> Shown {
+        let upstream = self.upstream.as_ref();
+        upstream.map_or(Shown::NONE, |upstream| upstream.line().shown())
     }
 
     /// Takes the connection, for what comes after.

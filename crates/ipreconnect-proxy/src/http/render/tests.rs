@@ -9,7 +9,8 @@ fn passed(text: &str, host: &AskedHost) -> String {
         from: "192.0.2.1",
         scheme: "https",
     };
-    request(&mut out, text.as_bytes(), &head, host, &told);
+    let rewrite = Rewrite::default();
+    request(&mut out, text.as_bytes(), &head, host, &rewrite, &told);
     String::from_utf8(out).unwrap()
 }
 
@@ -18,7 +19,24 @@ fn answered(text: &str, method: Method, client: Version, onward: Onward) -> Stri
     assert_eq!(head.parse(text.as_bytes()), Ok(Parsed::Whole));
     let mut out = Vec::new();
     let body = head.body(method);
-    response(&mut out, text.as_bytes(), &head, body, client, onward);
+    let back = Back {
+        origin: [b"", b"10.0.0.7:80"],
+        scheme: "https",
+        host: b"shop",
+    };
+    let rules = FieldRules {
+        set: vec![("x-set".into(), "1".into())],
+        remove: vec!["x-gone".into()],
+    };
+    response(
+        &mut out,
+        text.as_bytes(),
+        &head,
+        body,
+        &rules,
+        &back,
+        (client, onward),
+    );
     String::from_utf8(out).unwrap()
 }
 
@@ -47,7 +65,7 @@ fn answers_lose_what_tells_of_the_origin() {
     let text = "HTTP/1.0 200 Fine\r\nServer: nginx/1.31\r\nA: b\r\nKeep-Alive: timeout=5\r\nContent-Length: 3\r\n\r\n";
     assert_eq!(
         answered(text, Method::Get, Version::Http11, Onward::Kept),
-        "HTTP/1.1 200 Fine\r\nA: b\r\nContent-Length: 3\r\n\r\n"
+        "HTTP/1.1 200 Fine\r\nA: b\r\nContent-Length: 3\r\nx-set: 1\r\n\r\n"
     );
 }
 
@@ -62,9 +80,40 @@ fn bodies_are_coded_as_the_client_can_read_them() {
         (open, new, Onward::Kept, "Transfer-Encoding: chunked\r\n"),
         (open, old, Onward::Closed, "Connection: close\r\n"),
     ] {
-        let wanted = format!("HTTP/1.1 200 OK\r\n{coded}\r\n");
+        let wanted = format!("HTTP/1.1 200 OK\r\nx-set: 1\r\n{coded}\r\n");
         assert_eq!(answered(text, Method::Get, client, onward), wanted);
     }
     let head = answered(chunked, Method::Head, new, Onward::Kept);
-    assert_eq!(head, "HTTP/1.1 200 OK\r\n\r\n");
+    assert_eq!(head, "HTTP/1.1 200 OK\r\nx-set: 1\r\n\r\n");
+}
+
+#[test]
+fn redirects_lead_back_here() {
+    let redirected = |location: &str| {
+        let text =
+            format!("HTTP/1.1 302 Found\r\nX-Gone: 1\r\nLocation: {location}\r\nX-Set: 0\r\n\r\n");
+        let answer = answered(&text, Method::Head, Version::Http11, Onward::Kept);
+        assert!(
+            !answer.contains("X-Gone") && !answer.contains("X-Set: 0"),
+            "{answer}"
+        );
+        let line = answer
+            .lines()
+            .find(|line| line.starts_with("Location"))
+            .unwrap();
+        line.trim_start_matches("Location: ").to_owned()
+    };
+    assert_eq!(
+        redirected("http://10.0.0.7:80/login?x"),
+        "https://shop/login?x"
+    );
+    assert_eq!(redirected("http://10.0.0.7:80"), "https://shop");
+    for location in [
+        "/login",
+        "http://elsewhere/",
+        "http://shop/x",
+        "http://10.0.0.7:81/",
+    ] {
+        assert_eq!(redirected(location), location);
+    }
 }

@@ -20,8 +20,10 @@ pub(super) use origin::{Act, Origin};
 
 pub(super) fn plan() -> HttpPlan {
     HttpPlan {
-        settings: HttpSettings::default(),
+        routes: Vec::new(),
+        settings: Some(HttpSettings::default()),
         limits: HttpLimits::default(),
+        error_page: None,
     }
 }
 

@@ -111,7 +111,7 @@ async fn nothing_is_sent_again_once_the_answer_began() {
 async fn retries_have_a_budget() {
     let origin = Origin::start(|_| vec![Act::Close]).await;
     let mut plan = plan();
-    plan.settings.budget = 0.0;
+    plan.settings.as_mut().unwrap().budget = 0.0;
     let scene = scene_with(settings(&[origin.address]), plan).await;
     const REQUESTS: usize = 300;
     for _ in 0..REQUESTS {
@@ -127,7 +127,7 @@ async fn retries_have_a_budget() {
 async fn slow_is_not_broken() {
     let origin = Origin::start(|_| vec![Act::Wait(Arc::default())]).await;
     let mut plan = plan();
-    plan.settings.first_byte = 200 * MILLISECOND;
+    plan.settings.as_mut().unwrap().first_byte = 200 * MILLISECOND;
     let scene = scene_with(settings(&[origin.address]), plan).await;
     let mut client = Client::new(&scene).await;
     let answer = client.get("/").await;

@@ -1,0 +1,66 @@
+use super::*;
+use ipreconnect::core::http::Parsed;
+
+fn line(request: &[u8], format: AccessFormat) -> String {
+    let mut head = RequestHead::default();
+    assert_eq!(head.parse(request), Ok(Parsed::Whole));
+    let began = clock::now();
+    let mut record = Record::new(began);
+    record.status = 200;
+    record.bytes_out = 1024;
+    record.sent = 2;
+    record.connected = Some(Duration::from_micros(50));
+    record.first_byte = Some(Duration::from_micros(1_234_567));
+    record.endpoint = Shown::new("192.0.2.7:80");
+    record.end = End::by(Who::Client, When::Data);
+    let subject = Subject {
+        listener: "shop",
+        origin: "web",
+        from: "198.51.100.3",
+        head: &head,
+        text: request,
+    };
+    let mut out = Vec::new();
+    let now = began + Duration::from_millis(2000);
+    match format {
+        AccessFormat::Json => json(&mut out, "2026-11-21T20:30:33", 7, now, &record, &subject),
+        AccessFormat::Combined => {
+            combined(&mut out, "21/Nov/2026:20:30:33 +0000", &record, &subject);
+        }
+    }
+    String::from_utf8(out).unwrap()
+}
+
+#[test]
+fn a_line_of_json_tells_everything() {
+    let request = b"GET /a?b=\"c\" HTTP/1.1\r\nHost: shop.example\r\nUser-Agent: x\r\n\r\n";
+    assert_eq!(
+        line(request, AccessFormat::Json),
+        "{\"time\":\"2026-11-21T20:30:33.007Z\",\"listener\":\"shop\",\"client\":\"198.51.100.3\",\"method\":\"GET\",\"host\":\"shop.example\",\"target\":\"/a?b=\\\"c\\\"\",\"protocol\":\"HTTP/1.1\",\"status\":200,\"bytes_in\":0,\"bytes_out\":1024,\"origin\":\"web\",\"endpoint\":\"192.0.2.7:80\",\"sent\":2,\"connect_ms\":0.050,\"first_byte_ms\":1234.567,\"total_ms\":2000.000,\"end\":\"CD--\"}\n"
+    );
+}
+
+#[test]
+fn a_combined_line_is_what_programs_know() {
+    let request = "GET /ä HTTP/1.0\r\nUser-Agent: a\\b\"\tc\r\n\r\n".as_bytes();
+    assert_eq!(
+        line(request, AccessFormat::Combined),
+        "198.51.100.3 - - [21/Nov/2026:20:30:33 +0000] \"GET /ä HTTP/1.0\" 200 1024 \"-\" \"a\\\\b\\\"\\u0009c\"\n"
+    );
+}
+
+#[test]
+fn days_are_counted_as_the_calendar_does() {
+    assert_eq!(date(0), (1970, 1, 1));
+    assert_eq!(date(11_016), (2000, 2, 29));
+    assert_eq!(date(20_778), (2026, 11, 21));
+    assert_eq!(date(47_540), (2100, 2, 28));
+    assert_eq!(date(47_541), (2100, 3, 1));
+}
+
+#[test]
+fn an_address_that_is_too_long_is_cut() {
+    let long = format!("unix:/{}", "x".repeat(100));
+    assert_eq!(Shown::new(&long).as_bytes().len(), 54);
+    assert_eq!(Shown::new("127.0.0.1:80").as_bytes(), b"127.0.0.1:80");
+}

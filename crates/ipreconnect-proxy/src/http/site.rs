@@ -1,0 +1,218 @@
+//! Where the requests of a listener go, and what is changed about them.
+
+use std::sync::Arc;
+
+use ipreconnect::Origin;
+use ipreconnect::core::http::{
+    Asked, Field, RequestHead, RouteRule, host_of, normal, path_of, query_of,
+};
+use ipreconnect::core::origin::Phase;
+
+use super::{Behind, HttpLimits, HttpSettings};
+
+/// Fields that are set, and fields that are removed. Names are compared without case.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FieldRules {
+    /// Name and value, in place of whatever was there.
+    pub set: Vec<(Box<str>, Box<str>)>,
+    /// Names.
+    pub remove: Vec<Box<str>>,
+}
+
+impl FieldRules {
+    /// Whether a field passes.
+    pub(super) fn pass(&self, field: &Field, text: &[u8]) -> bool {
+        if self.set.is_empty() && self.remove.is_empty() {
+            return true;
+        }
+        let name = field.name.of(text);
+        let is_it = |other: &str| name.eq_ignore_ascii_case(other.as_bytes());
+        !self.set.iter().any(|(other, _)| is_it(other))
+            && !self.remove.iter().any(|other| is_it(other))
+    }
+}
+
+/// What is changed about the requests of a route, and about their answers.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Rewrite {
+    /// Taken off the path.
+    pub strip_prefix: Option<Box<str>>,
+    /// Put before the path.
+    pub add_prefix: Option<Box<str>>,
+    /// Fields of requests.
+    pub request: FieldRules,
+    /// Fields of answers.
+    pub response: FieldRules,
+}
+
+impl Rewrite {
+    /// The target that the origin is asked for, if it is another one than the client's.
+    pub(super) fn target(&self, target: &[u8]) -> Option<Vec<u8>> {
+        if self.strip_prefix.is_none() && self.add_prefix.is_none() {
+            return None;
+        }
+        let path = normal(path_of(target));
+        let mut path: &[u8] = &path;
+        if let Some(prefix) = &self.strip_prefix {
+            let prefix = prefix.strip_suffix('/').unwrap_or(prefix);
+            if let Some(rest) = path.strip_prefix(prefix.as_bytes())
+                && (rest.is_empty() || rest.first() == Some(&b'/'))
+            {
+                path = rest;
+            }
+        }
+        let mut rewritten = Vec::with_capacity(target.len() + 16);
+        if let Some(prefix) = &self.add_prefix {
+            let prefix = prefix.strip_suffix('/').unwrap_or(prefix);
+            rewritten.extend_from_slice(prefix.as_bytes());
+        }
+        rewritten.extend_from_slice(if path.is_empty() { b"/" } else { path });
+        rewritten.extend_from_slice(query_of(target));
+        Some(rewritten)
+    }
+}
+
+/// An answer that is given in place of an origin's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fallback {
+    /// Its status.
+    pub status: u16,
+    /// Its body.
+    pub body: Box<str>,
+    /// What that is.
+    pub content_type: Box<str>,
+}
+
+/// One route of a listener.
+#[derive(Clone, Debug)]
+pub struct HttpRoute {
+    /// The requests it is for.
+    pub rule: RouteRule,
+    /// Where they go.
+    pub origin: Origin,
+    /// What requests to it go by.
+    pub settings: HttpSettings,
+    /// What is changed about them.
+    pub rewrite: Rewrite,
+    /// While one of these is down, requests are answered by `fallback`.
+    pub requires: Vec<Origin>,
+    /// That answer.
+    pub fallback: Option<Fallback>,
+}
+
+/// How a listener speaks HTTP.
+#[derive(Clone, Debug)]
+pub struct HttpPlan {
+    /// The first one that matches decides.
+    pub routes: Vec<HttpRoute>,
+    /// What requests that no route is for go by, at the listener's own origin; without it they are not
+    /// served.
+    pub settings: Option<HttpSettings>,
+    /// What clients may do.
+    pub limits: HttpLimits,
+    /// What people are shown in place of our own words; `{status}` and `{reason}` are filled in.
+    pub error_page: Option<Arc<str>>,
+}
+
+/// HTTP as its listener uses it.
+#[derive(Debug)]
+pub(crate) struct Site {
+    routes: Vec<Route>,
+    otherwise: Option<Route>,
+    pub(super) limits: HttpLimits,
+    pub(super) error_page: Option<Arc<str>>,
+}
+
+/// One route as its listener uses it.
+#[derive(Debug)]
+pub(super) struct Route {
+    rule: RouteRule,
+    pub(super) behind: Behind,
+    pub(super) rewrite: Rewrite,
+    requires: Vec<Origin>,
+    fallback: Option<Fallback>,
+}
+
+impl Site {
+    pub(crate) fn new(origin: &Origin, plan: HttpPlan) -> Self {
+        let routes = plan.routes.into_iter().map(|route| Route {
+            rule: route.rule,
+            behind: Behind::new(route.origin, route.settings),
+            rewrite: route.rewrite,
+            requires: route.requires,
+            fallback: route.fallback,
+        });
+        Self {
+            routes: routes.collect(),
+            otherwise: plan.settings.map(|settings| Route {
+                rule: RouteRule::default(),
+                behind: Behind::new(origin.clone(), settings),
+                rewrite: Rewrite::default(),
+                requires: Vec::new(),
+                fallback: None,
+            }),
+            limits: plan.limits,
+            error_page: plan.error_page,
+        }
+    }
+
+    /// The route of a request.
+    pub(super) fn route(&self, head: &RequestHead, text: &[u8]) -> Option<&Route> {
+        if self.routes.is_empty() {
+            return self.otherwise.as_ref();
+        }
+        let path = normal(path_of(head.target.of(text)));
+        let host = head.host.span().map_or(&b""[..], |host| host.of(text));
+        let asked = Asked {
+            host: host_of(host),
+            path: if path.is_empty() { b"/" } else { &path },
+            method: head.method_text.of(text),
+            fields: &head.fields,
+            text,
+        };
+        let mut routes = self.routes.iter();
+        let found = routes.find(|route| route.rule.matches(&asked));
+        found.or(self.otherwise.as_ref())
+    }
+}
+
+impl Route {
+    /// The answer to give while something that is required is down.
+    pub(super) fn fallback(&self) -> Option<Option<&Fallback>> {
+        let is_down = |origin: &Origin| {
+            origin.look(|snapshot| matches!(snapshot.view().phase, Phase::Down | Phase::Draining))
+        };
+        let is_missing = !self.requires.is_empty() && self.requires.iter().any(is_down);
+        is_missing.then_some(self.fallback.as_ref())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn prefixes_come_and_go() {
+        let rewrite = |strip: Option<&str>, add: Option<&str>| Rewrite {
+            strip_prefix: strip.map(Into::into),
+            add_prefix: add.map(Into::into),
+            ..Rewrite::default()
+        };
+        let text = |rewrite: &Rewrite, target: &str| {
+            let target = rewrite.target(target.as_bytes()).unwrap();
+            String::from_utf8(target).unwrap()
+        };
+        let strip = rewrite(Some("/api"), None);
+        for (target, wanted) in [
+            ("/api/x?y=z", "/x?y=z"),
+            ("/api", "/"),
+            ("/api?q", "/?q"),
+            ("/%61pi/x", "/x"),
+            ("/apix", "/apix"),
+        ] {
+            assert_eq!(text(&strip, target), wanted, "{target}");
+        }
+        assert_eq!(text(&rewrite(Some("/a/"), Some("/b/")), "/a/c"), "/b/c");
+        assert_eq!(rewrite(None, None).target(b"/a"), None);
+    }
+}
