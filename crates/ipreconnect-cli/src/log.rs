@@ -16,7 +16,7 @@ pub(crate) struct Log {
 }
 
 /// Begins to write lines to standard error. `louder` is what the command line asked for.
-pub(crate) fn begin(plan: LogPlan, louder: i8) -> Log {
+pub(crate) fn begin(plan: &LogPlan, louder: i8) -> Log {
     let (filter, level) = reload::Layer::new(filter(plan.level, louder));
     let plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
     let colour = std::io::stderr().is_terminal() && !plain;
@@ -34,7 +34,7 @@ pub(crate) fn begin(plan: LogPlan, louder: i8) -> Log {
 
 impl Log {
     /// Takes another level. The format stays what it was at the start.
-    pub(crate) fn change(&self, plan: LogPlan) {
+    pub(crate) fn change(&self, plan: &LogPlan) {
         if let Err(error) = self.level.reload(filter(plan.level, self.louder)) {
             tracing::warn!(%error, "the log's level cannot be changed");
         }

@@ -1,5 +1,6 @@
 //! The program `ipreconnect`: arguments, configuration, and the parts put together.
 
+mod access;
 mod admin;
 mod args;
 mod certify;

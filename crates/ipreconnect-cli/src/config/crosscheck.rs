@@ -22,8 +22,9 @@ impl Assembly<'_> {
         for (name, place) in &self.origins {
             let listeners = &self.plan.listeners;
             let leads = |listener: &ListenPlan| {
+                let mut routes = listener.routes.iter();
                 listener.origin == *name
-                    || listener.routes.iter().any(|route| route.origin == *name)
+                    || routes.any(|route| route.origin == *name || route.requires.contains(name))
             };
             if !listeners.values().any(leads) {
                 let message = format!("no listener leads to origin `{name}`; it is only watched");
@@ -82,6 +83,22 @@ impl Assembly<'_> {
                     format!("`listen.mode` cannot be {mode:?}: origin `{name}` speaks {speaks}");
                 mistake = Some((message, place));
             }
+        }
+        if listener.mode == Protocol::Http {
+            if let Some(tls) = &mut listener.tls
+                && tls.alpn.is_empty()
+            {
+                tls.alpn.push(b"http/1.1".to_vec());
+            }
+        } else if let Some((key, place)) = one.only_http.first() {
+            let message = format!(
+                "`{key}` needs HTTP, and the listener speaks {}",
+                listener.mode.word()
+            );
+            mistake = Some((message, place));
+        } else if let Some(place) = one.hostless.first() {
+            let message = "a route needs `host` where no HTTP is spoken".to_owned();
+            mistake = Some((message, place));
         }
         if origin.protocol == Protocol::Udp {
             for address in &mut listener.addresses {

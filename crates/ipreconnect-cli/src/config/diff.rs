@@ -68,7 +68,17 @@ pub(crate) fn diff(old: &Plan, new: &Plan) -> Vec<Change> {
                         .get(origin)
                         .map(|o| (o.streams, o.http.clone()))
                 };
-                let rules = streams(old, &plan.origin) != streams(new, &after.origin);
+                let origins = |plan: &ListenPlan| {
+                    let routes = plan.routes.iter().map(|route| route.origin.clone());
+                    routes.chain([plan.origin.clone()]).collect::<Vec<_>>()
+                };
+                let all = |plan: &Plan, listener: &ListenPlan| {
+                    let origins = origins(listener).into_iter();
+                    origins
+                        .map(|origin| streams(plan, &origin))
+                        .collect::<Vec<_>>()
+                };
+                let rules = all(old, plan) != all(new, after);
                 let door = |plan: &ListenPlan| {
                     (
                         plan.routes.clone(),

@@ -3,6 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use ipreconnect_proxy::AccessFormat;
+
 use super::environment::Environment;
 use super::plan::{GatewayPlan, LogFormat, LogLevel, LogPlan};
 use super::section::Section;
@@ -70,9 +72,11 @@ pub(super) fn read(section: Section<'_>, base: &Path, mut plan: GatewayPlan) -> 
 pub(super) const LOG: LogPlan = LogPlan {
     level: LogLevel::Info,
     format: LogFormat::Text,
+    access: None,
+    access_format: AccessFormat::Json,
 };
 
-pub(super) fn read_log(section: Section<'_>) -> LogPlan {
+pub(super) fn read_log(section: Section<'_>, base: &Path) -> LogPlan {
     let levels = [
         ("error", LogLevel::Error),
         ("warn", LogLevel::Warn),
@@ -81,9 +85,17 @@ pub(super) fn read_log(section: Section<'_>) -> LogPlan {
         ("trace", LogLevel::Trace),
     ];
     let formats = [("text", LogFormat::Text), ("json", LogFormat::Json)];
+    let access_formats = [
+        ("json", AccessFormat::Json),
+        ("combined", AccessFormat::Combined),
+    ];
     let plan = LogPlan {
         level: section.choice("level", &levels).unwrap_or(LOG.level),
         format: section.choice("format", &formats).unwrap_or(LOG.format),
+        access: section.text("access").map(|path| base.join(path)),
+        access_format: section
+            .choice("access_format", &access_formats)
+            .unwrap_or(LOG.access_format),
     };
     if let Some(field) = section.field("to") {
         for field in field.one_or_many() {
@@ -98,8 +110,6 @@ pub(super) fn read_log(section: Section<'_>) -> LogPlan {
             }
         }
     }
-    section.unbuilt("access", "access logs come with HTTP");
-    section.unbuilt("access_format", "access logs come with HTTP");
     section.finish();
     plan
 }

@@ -3,14 +3,13 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
 
-use ipreconnect_proxy::{ListenAddress, Unmatched};
-use toml::de::DeValue;
-
 use super::material::Permissions;
 use super::origin::protocol;
-use super::plan::{ListenPlan, Protocol, RoutePlan};
+use super::plan::{ListenPlan, Protocol};
+use super::route::{self, ReadRoute};
 use super::section::{Field, Section};
 use super::tls;
+use ipreconnect_proxy::{ListenAddress, Unmatched};
 
 /// Addresses of one listener.
 const ADDRESSES: usize = 64;
@@ -22,8 +21,10 @@ pub(super) struct Read<'a> {
     pub(super) address: Field<'a>,
     /// Where everything goes; or the first route's.
     pub(super) origin: Field<'a>,
-    /// The origins of its routes.
-    pub(super) routes: Vec<(String, Field<'a>)>,
+    /// Its routes, which say where they say what.
+    pub(super) routes: Vec<ReadRoute<'a>>,
+    /// What it says that only HTTP has.
+    pub(super) only_http: Vec<Field<'a>>,
     /// Where TLS is opened, if it is.
     pub(super) tls: Option<Field<'a>>,
     /// What it carries, where that is said; else what its origin speaks.
@@ -62,7 +63,11 @@ pub(super) fn read<'a>(
     let tls = tls_field
         .as_ref()
         .map(|field| tls::of_listener(field, base, permissions));
-    let routes = section.field("route").map(|field| routes(&field));
+    let routes = section.field("route").map(|field| route::routes(&field));
+    let limits = route::limits(&section);
+    let error_page = route::error_page(&section, base);
+    let keys = ["limits", "error_page"];
+    let only_http = keys.iter().filter_map(|key| section.field(key)).collect();
     let missing = |key: &str, hint: &str| {
         let mistake = super::mistake::Mistake::new(format!("a listener needs `{key}`")).hint(hint);
         let reader = section.reader;
@@ -80,7 +85,7 @@ pub(super) fn read<'a>(
         Some(_) => Unmatched::Served,
         None => Unmatched::Refused,
     };
-    let first = routes.first().map(|(_, field)| field.clone());
+    let first = routes.first().map(|route| route.origin.clone());
     let (address, origin) = (address?, origin.or(first)?);
     let addresses = addresses(&address, base)?;
     let exposed = exposed(&address, &addresses, public);
@@ -90,17 +95,17 @@ pub(super) fn read<'a>(
             addresses,
             origin: origin.text()?,
             unmatched,
-            routes: routes.iter().map(|(route, _)| route.clone()).collect(),
+            routes: routes.iter().map(|route| route.plan.clone()).collect(),
             mode: Protocol::default(),
+            limits,
+            error_page,
             tls: match tls {
                 Some(read) => Some(read?),
                 None => None,
             },
         },
-        routes: routes
-            .into_iter()
-            .map(|(route, field)| (route.origin, field))
-            .collect(),
+        routes,
+        only_http,
         tls: tls_field,
         address,
         origin,
@@ -124,56 +129,6 @@ fn exposed(field: &Field<'_>, addresses: &[ListenAddress], public: bool) -> Vec<
         );
     }
     exposed
-}
-
-/// Routes of one listener.
-const ROUTES: usize = 1024;
-
-/// Reads the routes, each with the place of its origin.
-fn routes<'a>(field: &Field<'a>) -> Vec<(RoutePlan, Field<'a>)> {
-    let fields = field.one_or_many();
-    if fields.len() > ROUTES {
-        field.wrong(&format!("must have at most {ROUTES} routes"), "");
-        return Vec::new();
-    }
-    fields.iter().filter_map(route).collect()
-}
-
-fn route<'a>(field: &Field<'a>) -> Option<(RoutePlan, Field<'a>)> {
-    let DeValue::Table(table) = field.value.get_ref() else {
-        field.wrong("must be a table", "write [[listen.route]]");
-        return None;
-    };
-    let table = Section::new(field.reader, field.name.clone(), table, field.value.span());
-    let host = table.field("host");
-    let origin = table.field("origin");
-    for key in [
-        "path", "method", "header", "split", "mirror", "rewrite", "cache", "requires", "fallback",
-    ] {
-        table.unbuilt(
-            key,
-            "it needs HTTP; `host` is there, for clients that speak TLS",
-        );
-    }
-    table.finish();
-    let (Some(host), Some(origin)) = (host, origin) else {
-        let hint = "host = [\"shop.example\", \"*.shop.example\"], origin = \"NAME\"";
-        field.wrong("needs `host` and `origin`", hint);
-        return None;
-    };
-    let mut hosts = Vec::new();
-    for one in host.one_or_many() {
-        let text = one.text()?;
-        match text.parse() {
-            Ok(pattern) => hosts.push(pattern),
-            Err(error) => one.wrong(&format!("cannot be {text:?}: {error}"), ""),
-        }
-    }
-    let route = RoutePlan {
-        hosts,
-        origin: origin.text()?,
-    };
-    Some((route, origin))
 }
 
 fn is_public(address: &ListenAddress) -> bool {

@@ -133,8 +133,12 @@ pub(super) struct Use {
     pub(super) address: Definition,
     pub(super) origin: Definition,
     pub(super) mode: Option<(Protocol, Definition)>,
-    /// Origins of its routes.
+    /// Origins of its routes, and those that they require.
     pub(super) routes: Vec<(String, Definition)>,
+    /// Routes that say nothing of hosts.
+    pub(super) hostless: Vec<Definition>,
+    /// What only HTTP has.
+    pub(super) only_http: Vec<(String, Definition)>,
     pub(super) tls: Option<Definition>,
 }
 
@@ -245,7 +249,7 @@ impl Assembly<'_> {
         }
         if let Some(table) = section.table("log") {
             self.only_once("log", &table);
-            self.plan.log = gateway::read_log(table);
+            self.plan.log = gateway::read_log(table, base);
         }
         if let Some(table) = section.table("dns") {
             self.only_once("dns", &table);
@@ -343,8 +347,26 @@ impl Assembly<'_> {
             mode: read.mode.map(|(mode, field)| (mode, at(field.span()))),
             routes: read
                 .routes
-                .into_iter()
-                .map(|(origin, field)| (origin, at(field.span())))
+                .iter()
+                .flat_map(|route| {
+                    let own = (route.plan.origin.clone(), at(route.origin.span()));
+                    let required = route.requires.iter();
+                    let required = required.map(|(name, field)| (name.clone(), at(field.span())));
+                    std::iter::once(own).chain(required)
+                })
+                .collect(),
+            hostless: read
+                .routes
+                .iter()
+                .filter(|route| route.plan.hosts.is_empty())
+                .map(|route| at(route.place.span()))
+                .collect(),
+            only_http: read
+                .routes
+                .iter()
+                .flat_map(|route| &route.only_http)
+                .chain(&read.only_http)
+                .map(|field| (field.name.clone(), at(field.key.clone())))
                 .collect(),
             tls: read.tls.map(|field| at(field.span())),
         });

@@ -20,6 +20,7 @@ mod origin;
 mod plan;
 mod reference;
 mod refresh;
+mod route;
 mod section;
 mod stamps;
 mod tls;
@@ -33,7 +34,9 @@ pub(crate) use load::{
 };
 pub(crate) use material::Permissions;
 pub(crate) use mistake::{Colour, Mistakes};
-pub(crate) use plan::{ListenPlan, LogFormat, LogLevel, LogPlan, OriginPlan, Plan, Protocol};
+pub(crate) use plan::{
+    ListenPlan, LogFormat, LogLevel, LogPlan, OriginPlan, Plan, Protocol, RoutePlan,
+};
 pub(crate) use reference::reference;
 pub(crate) use refresh::{refreshed, stamps_of_keys};
 pub(crate) use stamps::Stamps;

@@ -295,10 +295,13 @@ fn place(field: &Field<'_>) -> Option<Said> {
     };
     let own_port = port.map(|port| format!(":{port}"));
     let is_default_port = own_port.is_some_and(|port| text.ends_with(&port));
-    let prefix = if protocol == Some(Protocol::Udp) {
-        "udp://"
-    } else {
-        "tcp://"
+    let is_told = rest.starts_with("unix:") || is_service;
+    let prefix = match (scheme, protocol) {
+        (None, _) => "",
+        (Some(_), Some(Protocol::Udp)) => "udp://",
+        (Some("tcp"), _) => "tcp://",
+        (Some(_), _) if is_told => "",
+        (Some(_), _) => "tcp://",
     };
     match format!("{prefix}{text}").parse() {
         Ok(target) => {

@@ -2,11 +2,16 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
+use ipreconnect::core::http::{PathRule, Pattern};
 use ipreconnect::resolve::DnsSettings;
 use ipreconnect::{OriginSettings, Transport};
-use ipreconnect_proxy::{HostPattern, HttpSettings, ListenAddress, ListenerSettings, Unmatched};
+use ipreconnect_proxy::{
+    AccessFormat, Fallback, HostPattern, HttpLimits, HttpSettings, ListenAddress, ListenerSettings,
+    Rewrite, Unmatched,
+};
 
 use super::material::Permissions;
 use super::tls::{ListenTls, OriginFiles};
@@ -97,26 +102,40 @@ pub(crate) struct ListenPlan {
     pub(crate) origin: String,
     /// What becomes of a client that no route matches.
     pub(crate) unmatched: Unmatched,
-    /// Origins by the name that the client asks for, in TLS.
+    /// Origins by what the client asks for: in its request, or by name in TLS.
     pub(crate) routes: Vec<RoutePlan>,
     /// What its clients speak.
     pub(crate) mode: Protocol,
+    /// What its clients may do.
+    pub(crate) limits: HttpLimits,
+    /// What people are shown in place of our own words.
+    pub(crate) error_page: Option<Arc<str>>,
     /// TLS that is opened here.
     pub(crate) tls: Option<ListenTls>,
 }
 
 /// `[[listen.route]]`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct RoutePlan {
     pub(crate) hosts: Vec<HostPattern>,
     pub(crate) origin: String,
+    pub(crate) paths: Vec<PathRule>,
+    pub(crate) methods: Vec<Box<[u8]>>,
+    pub(crate) fields: Vec<(Box<[u8]>, Pattern)>,
+    pub(crate) rewrite: Rewrite,
+    /// Origins without which it is answered by `fallback`.
+    pub(crate) requires: Vec<String>,
+    pub(crate) fallback: Option<Fallback>,
 }
 
 /// `[log]`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct LogPlan {
     pub(crate) level: LogLevel,
     pub(crate) format: LogFormat,
+    /// The file of the access log.
+    pub(crate) access: Option<PathBuf>,
+    pub(crate) access_format: AccessFormat,
 }
 
 /// The least important lines that are written.

@@ -49,8 +49,18 @@ pub(super) const PARTS: &[Part] = &[
             ),
             ("format", "`\"text\"`", "`text` or `json`"),
             ("to", "`[\"stderr\"]`", "where lines go"),
+            (
+                "access",
+                "none",
+                "the file of the access log: one line for each request; a reload or SIGHUP opens it again",
+            ),
+            (
+                "access_format",
+                "`\"json\"`",
+                "`json`, or `combined` as web servers write it",
+            ),
         ],
-        later: &["access", "access_format"],
+        later: &[],
     },
     Part {
         title: "[dns]",
@@ -101,12 +111,12 @@ pub(super) const PARTS: &[Part] = &[
             (
                 "address",
                 "required",
-                "`host:port`, `ip:port`, `[v6]:port`, `unix:/path`, `srv:_service._tcp.domain`, with `udp://` before it for UDP, or a table `{ to, weight, backup, zone }`; a list is in order of preference",
+                "`host:port`, `ip:port`, `[v6]:port`, `unix:/path`, `srv:_service._tcp.domain`, `http://host`, `https://host`, with `udp://` before it for UDP, `tls://` for TLS, or a table `{ to, weight, backup, zone }`; a list is in order of preference",
             ),
             (
                 "protocol",
                 "`\"tcp\"`",
-                "`tcp` or `udp`; a scheme in the address sets it too",
+                "`tcp`, `udp` or `http`; a scheme in the address sets it too",
             ),
             (
                 "required",
@@ -128,6 +138,12 @@ pub(super) const PARTS: &[Part] = &[
                 "`\"source\"`",
                 "with `hash`: the client's address",
             ),
+            (
+                "host",
+                "see meaning",
+                "of an `http` origin, whom it is asked for: `client` (the host that the client named), `origin` (its own address), or a host. By default `origin` with TLS, else `client`",
+            ),
+            ("retry", "", "see below"),
             ("connect", "", "see below"),
             ("timeouts", "", "see below"),
             ("health", "", "see below"),
@@ -140,7 +156,25 @@ pub(super) const PARTS: &[Part] = &[
                 "see below; present means TLS, and an address written `tls://host:port` does too",
             ),
         ],
-        later: &["retry", "on"],
+        later: &["on"],
+    },
+    Part {
+        title: "[origin.NAME.retry]",
+        about: "Requests whose connection was lost before their answer, of an `http` origin. One that is idempotent is sent again; any other one only if it provably was not processed.",
+        keys: &[
+            ("attempts", "`3`", "how often one request may be sent"),
+            (
+                "budget",
+                "`0.2`",
+                "the share of live traffic that may be retries, beside ten a second for each worker",
+            ),
+            (
+                "hedge",
+                "`\"suspect\"`",
+                "`suspect`: an idempotent request gets a second try elsewhere when its endpoint is in doubt; `off`",
+            ),
+        ],
+        later: &[],
     },
     Part {
         title: "[origin.NAME.pool]",
@@ -148,13 +182,13 @@ pub(super) const PARTS: &[Part] = &[
         keys: &[
             (
                 "warm",
-                "`0`",
+                "`0`, of `http` `2`",
                 "how many, on the preferred endpoint, and as many on the first backup. Some servers count or close connections that say nothing",
             ),
             (
                 "idle",
                 "`\"60s\"`",
-                "how long one is kept; less, where the origin was seen to close it before",
+                "how long one is kept, and one of `http` between requests; less, where the origin says so (`Keep-Alive`) or was seen to close it before",
             ),
         ],
         later: &["max"],
@@ -236,8 +270,13 @@ pub(super) const PARTS: &[Part] = &[
     },
     Part {
         title: "[origin.NAME.timeouts]",
-        about: "Streams.",
+        about: "Streams, and answers.",
         keys: &[
+            (
+                "first_byte",
+                "`\"60s\"`",
+                "of an `http` origin: from the end of a request to the beginning of its answer; after that, 504",
+            ),
             (
                 "idle",
                 "`\"1h\"`",
@@ -249,7 +288,7 @@ pub(super) const PARTS: &[Part] = &[
                 "bytes wait, the peer's window is open, nothing moves: reset",
             ),
         ],
-        later: &["first_byte"],
+        later: &[],
     },
     Part {
         title: "[origin.NAME.health]",
@@ -364,7 +403,13 @@ pub(super) const PARTS: &[Part] = &[
             (
                 "mode",
                 "the origin's protocol",
-                "`tcp` or `udp`, as its origin speaks",
+                "`tcp` or `udp`, as its origin speaks; `http` where the origin is one, or speaks it over `tcp`",
+            ),
+            ("limits", "", "see below"),
+            (
+                "error_page",
+                "none",
+                "of an `http` listener: a file of HTML that people are shown in place of our own words, with `{status}` and `{reason}` filled in",
             ),
         ],
         later: &["proxy_protocol", "netns", "forward", "hba", "ident"],
@@ -444,20 +489,62 @@ pub(super) const PARTS: &[Part] = &[
         later: &[],
     },
     Part {
+        title: "[listen.limits]",
+        about: "What clients of an `http` listener may do.",
+        keys: &[
+            (
+                "header_timeout",
+                "`\"10s\"`",
+                "from the first byte of a request's head to its last; after that, 408",
+            ),
+            ("idle", "`\"75s\"`", "without a request"),
+            (
+                "stall",
+                "`\"60s\"`",
+                "without a byte of a body that is to come, or that the client is to take",
+            ),
+            (
+                "body",
+                "none",
+                "the longest body of a request, as `\"10MiB\"`; a longer one is refused with 413",
+            ),
+        ],
+        later: &[],
+    },
+    Part {
         title: "[[listen.route]]",
-        about: "By the name that a client asks for in its TLS handshake (SNI). Without `listen.tls` nothing is decrypted: TLS passes through.",
+        about: "Where requests go: the first route decides of which everything matches that it says. Where no HTTP is spoken, only `host` and `origin` are there: the name that a client asks for in its TLS handshake (SNI), which is not decrypted without `listen.tls`.",
         keys: &[
             (
                 "host",
-                "required",
+                "any",
                 "a name, or `*.` before one for everything below it; a list is allowed",
             ),
+            (
+                "path",
+                "any",
+                "`/prefix/` (ends where a segment does), `= /exact` or `~ ^/expression`; a list is allowed. Other spellings of a path match as the path itself: `/%61`, `/x/../a`, `//a`",
+            ),
+            ("method", "any", "`GET`; a list is allowed"),
+            (
+                "header",
+                "any",
+                "`{ name = \"value\" }`, all of them; `*` is any value, `~ expression` one that matches",
+            ),
             ("origin", "required", "where it goes"),
+            ("rewrite", "none", "see below"),
+            (
+                "requires",
+                "none",
+                "origins; while one of them is down, `fallback` answers",
+            ),
+            (
+                "fallback",
+                "503 in our own words",
+                "`{ status = 503, body = \"…\", content_type = \"text/plain; charset=utf-8\" }`",
+            ),
         ],
-        later: &[
-            "path", "method", "header", "split", "mirror", "rewrite", "cache", "requires",
-            "fallback",
-        ],
+        later: &["split", "mirror", "cache"],
     },
 ];
 

@@ -317,6 +317,20 @@ impl<'a> Field<'a> {
         duration
     }
 
+    /// A number of bytes.
+    pub(crate) fn size(&self) -> Option<u64> {
+        if let DeValue::Integer(_) = self.value.get_ref() {
+            return self.integer(0..=u64::MAX);
+        }
+        let text = self.text()?;
+        let size = value::size(&text);
+        if size.is_none() {
+            let hint = "sizes look like \"512B\", \"64KiB\", \"10MiB\", \"1GiB\"";
+            self.wrong(&format!("is not a size: {text:?}"), hint);
+        }
+        size
+    }
+
     pub(crate) fn pick<T: Copy>(&self, text: &str, words: &[(&str, T)]) -> Option<T> {
         if let Some((_, value)) = words.iter().find(|(word, _)| *word == text) {
             return Some(*value);

@@ -1,4 +1,4 @@
-//! Durations as people write them.
+//! Durations and sizes as people write them.
 
 use std::time::Duration;
 
@@ -33,4 +33,23 @@ pub(crate) fn duration(text: &str) -> Option<Duration> {
     }
     const YEAR: f64 = 366.0 * 86_400e9;
     (total <= YEAR).then(|| Duration::from_nanos(total.round() as u64))
+}
+
+/// Reads a number of bytes with its unit: `64KiB`, `10MB`.
+pub(crate) fn size(text: &str) -> Option<u64> {
+    const UNITS: [(&str, u64); 7] = [
+        ("KiB", 1 << 10),
+        ("MiB", 1 << 20),
+        ("GiB", 1 << 30),
+        ("kB", 1_000),
+        ("MB", 1_000_000),
+        ("GB", 1_000_000_000),
+        ("B", 1),
+    ];
+    let (digits, unit) = UNITS.iter().find_map(|(word, bytes)| {
+        let digits = text.strip_suffix(word)?.trim_end();
+        let is_number = digits.bytes().all(|byte| byte.is_ascii_digit());
+        is_number.then_some((digits, bytes))
+    })?;
+    digits.parse::<u64>().ok()?.checked_mul(*unit)
 }

@@ -4,14 +4,16 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use ipreconnect_proxy::{Certify, Door, ListenAddress, Named, Termination, TerminationSettings};
+use ipreconnect_proxy::{
+    Certify, Door, ListenAddress, Named, Termination, TerminationSettings, Unmatched,
+};
 use tokio::runtime::Handle;
 use tokio::task::AbortHandle;
 
 use super::board::Board;
 use crate::certify::acme::Acme;
 use crate::certify::internal::{Authority, Internal};
-use crate::config::{ListenPlan, ListenTls, Plan, Source};
+use crate::config::{ListenPlan, ListenTls, Plan, Protocol, Source};
 use crate::exit::{Exit, Refusal};
 use crate::state::file_name;
 
@@ -132,7 +134,12 @@ impl Doors {
         runtime: &Handle,
     ) -> Result<Door, Refusal> {
         let mut names = Vec::new();
-        for route in &listener.routes {
+        // Requests say more of where they go than names do.
+        let by_name = listener
+            .routes
+            .iter()
+            .filter(|_| listener.mode != Protocol::Http);
+        for route in by_name {
             let origin = board.origin(&route.origin);
             let (Some(origin), Some(behind)) = (origin, plan.origins.get(&route.origin)) else {
                 // A plan never names an origin that it does not have.
@@ -157,7 +164,10 @@ impl Doors {
         Ok(Door {
             tls,
             names,
-            unmatched: listener.unmatched,
+            unmatched: match listener.mode {
+                Protocol::Http => Unmatched::Served,
+                Protocol::Tcp | Protocol::Udp => listener.unmatched,
+            },
         })
     }
 

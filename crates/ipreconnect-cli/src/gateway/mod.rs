@@ -8,13 +8,16 @@ pub(crate) mod serve;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use ipreconnect::core::http::RouteRule;
 use ipreconnect::resolve::Names;
 use ipreconnect::{Origin, Store, Surroundings};
 use ipreconnect_proxy::{
-    Gateway, GatewaySettings, HttpLimits, HttpPlan, ListenAddress, OpenError, Plane,
+    AccessLog, Gateway, GatewaySettings, HostPattern, HttpPlan, HttpRoute, ListenAddress,
+    OpenError, Plane, Unmatched,
 };
 
-use crate::config::{Change, ListenPlan, OriginPlan, Plan, Protocol, diff};
+use crate::access::AccessFile;
+use crate::config::{Change, ListenPlan, LogPlan, OriginPlan, Plan, Protocol, RoutePlan, diff};
 use crate::exit::{Exit, Refusal};
 use board::{Board, Resident};
 use control::Control;
@@ -60,6 +63,7 @@ impl Running {
         for (name, plan) in &running.plan.origins {
             running.start_origin(name, plan);
         }
+        running.open_access_log(&running.plan.log);
         for (name, listener) in &running.plan.listeners {
             running.open(&running.plan, name, listener)?;
         }
@@ -216,7 +220,7 @@ impl Running {
                 .door(new, name, listener, &self.board, self.resolver.handle())
             {
                 Ok(door) => {
-                    let plane = plane(listener, plan);
+                    let plane = self.plane(new, listener);
                     self.board.with_gateway(|gateway| {
                         gateway.reroute(name, origin, plan.streams, door, plane);
                     });
@@ -245,7 +249,7 @@ impl Running {
         let door = self
             .doors
             .door(plan, name, listener, &self.board, runtime)?;
-        let plane = plane(listener, behind);
+        let plane = self.plane(plan, listener);
         let opened = self.board.with_gateway(|gateway| {
             gateway.listen(
                 name,
@@ -263,6 +267,57 @@ impl Running {
         Ok(())
     }
 
+    /// What carries the clients of a listener.
+    fn plane(&self, plan: &Plan, listener: &ListenPlan) -> Plane {
+        if listener.mode != Protocol::Http {
+            return Plane::Stream;
+        }
+        let settings = |origin: &str| plan.origins.get(origin).map(|plan| plan.http.clone());
+        let route = |route: &RoutePlan| {
+            let required = route.requires.iter();
+            Some(HttpRoute {
+                rule: RouteRule {
+                    hosts: route.hosts.iter().map(HostPattern::rule).collect(),
+                    paths: route.paths.clone(),
+                    methods: route.methods.clone(),
+                    fields: route.fields.clone(),
+                },
+                origin: self.board.origin(&route.origin)?,
+                settings: settings(&route.origin)?,
+                rewrite: route.rewrite.clone(),
+                requires: required
+                    .filter_map(|name| self.board.origin(name))
+                    .collect(),
+                fallback: route.fallback.clone(),
+            })
+        };
+        Plane::Http(HttpPlan {
+            // A plan never names an origin that it does not have.
+            routes: listener.routes.iter().filter_map(route).collect(),
+            settings: match listener.unmatched {
+                Unmatched::Served => settings(&listener.origin),
+                Unmatched::Refused => None,
+            },
+            limits: listener.limits,
+            error_page: listener.error_page.clone(),
+        })
+    }
+
+    /// Opens the access log, or closes it.
+    pub(crate) fn open_access_log(&self, plan: &LogPlan) {
+        let log = plan.access.as_ref().and_then(|path| match AccessFile::open(path) {
+            Ok(sink) => Some(AccessLog {
+                sink,
+                format: plan.access_format,
+            }),
+            Err(error) => {
+                tracing::error!(path = %path.display(), %error, "the access log cannot be opened; requests are served without it");
+                None
+            }
+        });
+        self.board.with_gateway(|gateway| gateway.log(log.as_ref()));
+    }
+
     /// Stops accepting, lets clients finish within the grace, and ends. Returns how many were cut.
     pub(crate) async fn drain(self) -> usize {
         let Some(gateway) = self.board.take_gateway() else {
@@ -272,17 +327,6 @@ impl Running {
         self.control.end();
         self.resolver.end();
         cut
-    }
-}
-
-/// What carries the clients of a listener.
-fn plane(listener: &ListenPlan, behind: &OriginPlan) -> Plane {
-    match listener.mode {
-        Protocol::Tcp | Protocol::Udp => Plane::Stream,
-        Protocol::Http => Plane::Http(HttpPlan {
-            settings: behind.http.clone(),
-            limits: HttpLimits::default(),
-        }),
     }
 }
 

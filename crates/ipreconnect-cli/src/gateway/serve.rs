@@ -218,12 +218,14 @@ impl Loop {
                 return outcome(false, mistakes.lines());
             }
         };
-        let log = loaded.plan.log;
+        let log = loaded.plan.log.clone();
         match self.running.apply(loaded.plan.clone()).await {
             Ok(changes) => {
                 if changes.contains(&Change::LogChanged) {
-                    self.order.log.change(log);
+                    self.order.log.change(&log);
                 }
+                // Whoever rotates it moves it away, and has it opened again.
+                self.running.open_access_log(&log);
                 self.order.loaded = loaded;
                 self.keys = stamps_of_keys(self.running.plan());
                 let lines: Vec<String> = changes.iter().map(ToString::to_string).collect();

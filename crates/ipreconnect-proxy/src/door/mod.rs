@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use ipreconnect::Origin;
 use ipreconnect::core::hello::Hello;
+use ipreconnect::core::http::HostRule;
 use ipreconnect::socket::Socket;
 use ipreconnect::tls::Session as Tls;
 use rustix::net::{SendFlags, send};
@@ -79,6 +80,16 @@ impl fmt::Display for HostPattern {
 }
 
 impl HostPattern {
+    /// The same, for requests.
+    #[must_use]
+    pub fn rule(&self) -> HostRule {
+        if self.is_wild {
+            HostRule::below(&self.host)
+        } else {
+            HostRule::exact(&self.host)
+        }
+    }
+
     /// Whether a name, in lower case, is meant.
     #[must_use]
     pub fn matches(&self, name: &str) -> bool {

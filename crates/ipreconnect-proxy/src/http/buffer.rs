@@ -13,7 +13,9 @@ const KEPT: usize = 128;
 
 thread_local! {
     static BYTES: RefCell<Vec<Vec<u8>>> = const { RefCell::new(Vec::new()) };
+    #[expect(clippy::vec_box, reason = "heads go in and out with every request, and are large")]
     static REQUESTS: RefCell<Vec<Box<RequestHead>>> = const { RefCell::new(Vec::new()) };
+    #[expect(clippy::vec_box, reason = "heads go in and out with every request, and are large")]
     static RESPONSES: RefCell<Vec<Box<ResponseHead>>> = const { RefCell::new(Vec::new()) };
 }
 

@@ -70,6 +70,16 @@ enum Which {
     Second,
 }
 
+/// What sending came to.
+enum Sending<'b> {
+    /// The answer is to come.
+    Sent(Trial<'b>),
+    /// The connection was lost at once.
+    Lost(Trial<'b>, Loss),
+    /// The origin had closed the connection before.
+    Stale,
+}
+
 /// An answer that began.
 enum Begun {
     Answer {
@@ -185,7 +195,9 @@ impl<'e> Exchange<'e> {
                     if let Ok(link) = dialled {
                         let upstream = Upstream::new(self.behind.origin(), link);
                         self.record.sent += 1;
-                        second = self.send(upstream).ok();
+                        if let Sending::Sent(trial) = self.send(upstream) {
+                            second = Some(trial);
+                        }
                     }
                 }
                 Event::Gone => {
@@ -222,10 +234,10 @@ impl<'e> Exchange<'e> {
             };
             self.record.sent += 1;
             match self.send(upstream) {
-                Ok(trial) => return Ok(trial),
-                // The origin had closed it before: nothing was sent, and nothing is counted.
-                Err(None) => self.record.sent -= 1,
-                Err(Some((trial, loss))) => {
+                Sending::Sent(trial) => return Ok(trial),
+                // Nothing was sent, and nothing is counted.
+                Sending::Stale => self.record.sent -= 1,
+                Sending::Lost(trial, loss) => {
                     trial.report(loss);
                     if let Err(trouble) = self.may_repeat(&trial, loss) {
                         return Err(self.refuse(trouble).await);
@@ -272,12 +284,13 @@ impl<'e> Exchange<'e> {
         }
     }
 
-    /// Sends the request over this connection. What is lost at once comes back; nothing at all comes back
-    /// if the origin had closed the connection before.
-    fn send(&mut self, upstream: Upstream) -> Result<Trial<'e>, Option<(Trial<'e>, Loss)>> {
+    /// Sends the request over this connection.
+    fn send(&mut self, upstream: Upstream) -> Sending<'e> {
         let now = clock::now();
         let needs_evidence = !self.head.method.is_idempotent();
-        let mut trial = Trial::new(self.behind, upstream, now, needs_evidence).ok_or(None)?;
+        let Some(mut trial) = Trial::new(self.behind, upstream, now, needs_evidence) else {
+            return Sending::Stale;
+        };
         let settings = self.behind.settings();
         let told = Told {
             from: self.guest.from(),
@@ -297,8 +310,8 @@ impl<'e> Exchange<'e> {
         buffer::give_bytes(out);
         self.client.timer.set(now, self.patience());
         match sent {
-            Ok(()) => Ok(trial),
-            Err(loss) => Err(Some((trial, loss))),
+            Ok(()) => Sending::Sent(trial),
+            Err(loss) => Sending::Lost(trial, loss),
         }
     }
 

@@ -79,7 +79,7 @@ fn words_that_are_nothing() {
     );
     only(
         &origin("protocol = \"gopher\""),
-        "3:12: `origin.a.protocol` cannot be \"gopher\" | one of: tcp, udp",
+        "3:12: `origin.a.protocol` cannot be \"gopher\" | one of: tcp, udp, http",
     );
 }
 
@@ -125,7 +125,7 @@ fn values_of_the_wrong_kind() {
 
 #[test]
 fn addresses_of_origins() {
-    let hint = " | addresses look like \"db.internal:5432\", \"10.0.0.7:5432\", \"[2001:db8::7]:5432\", \"unix:/run/x.sock\", \"srv:_db._tcp.internal\"";
+    let hint = " | addresses look like \"db.internal:5432\", \"https://api.example\", \"10.0.0.7:5432\", \"[2001:db8::7]:5432\", \"unix:/run/x.sock\", \"srv:_db._tcp.internal\"";
     only(
         &told("[origin.a]\n"),
         "1:9: `origin.a.address` is missing | an origin needs at least one address: address = \"host:port\"",
@@ -213,15 +213,15 @@ fn listeners() {
 fn what_is_not_built_yet_says_so() {
     let later = " | leave it out; a later version brings it";
     only(
-        &origin("protocol = \"http\""),
+        &origin("protocol = \"h2\""),
         &format!(
-            "3:1: `origin.a.protocol` is not built yet: this version carries raw TCP and UDP, and \"http\" is more than that{later}"
+            "3:1: `origin.a.protocol` is not built yet: this version speaks tcp, udp and http, and \"h2\" is another one{later}"
         ),
     );
     only(
-        &told("[origin.a]\naddress = \"https://api:443\"\n"),
+        &told("[origin.a]\naddress = \"postgres://db\"\n"),
         &format!(
-            "2:1: `origin.a.address` is not built yet: this version carries raw TCP and UDP, and \"https\" is more than that; write host:port{later}"
+            "2:1: `origin.a.address` is not built yet: this version speaks tcp, udp and http, and \"postgres\" is another one{later}"
         ),
     );
     only(
@@ -234,11 +234,9 @@ fn what_is_not_built_yet_says_so() {
     );
     only(
         &listen(
-            "address = \"127.0.0.1:1\"\nroute = [{ host = \"a.example\", path = \"/\", origin = \"a\" }]",
+            "address = \"127.0.0.1:1\"\nroute = [{ host = \"a.example\", mirror = \"b\", origin = \"a\" }]",
         ),
-        &format!(
-            "6:32: `listen.route.path` is not built yet: it needs HTTP; `host` is there, for clients that speak TLS{later}"
-        ),
+        &format!("6:32: `listen.route.mirror` is not built yet: it comes with `split`{later}"),
     );
     only(
         &origin("balance = \"hash\"\nhash_on = \"path\""),
@@ -291,7 +289,7 @@ fn resolvers_and_networks() {
     );
     only(
         &self::told("[origin.a]\naddress = \"srv:db.internal\"\n"),
-        "2:11: `origin.a.address` cannot be \"srv:db.internal\": a service is written srv:_service._tcp.domain, without a port | addresses look like \"db.internal:5432\", \"10.0.0.7:5432\", \"[2001:db8::7]:5432\", \"unix:/run/x.sock\", \"srv:_db._tcp.internal\"",
+        "2:11: `origin.a.address` cannot be \"srv:db.internal\": a service is written srv:_service._tcp.domain, without a port | addresses look like \"db.internal:5432\", \"https://api.example\", \"10.0.0.7:5432\", \"[2001:db8::7]:5432\", \"unix:/run/x.sock\", \"srv:_db._tcp.internal\"",
     );
 }
 
@@ -398,7 +396,7 @@ error at c.toml:2:11: `origin.a.address` cannot be \"db\": the port is missing
    ·             ╰── here
  3 │ blance = \"x\"
    ╰────
-  hint: addresses look like \"db.internal:5432\", \"10.0.0.7:5432\", \"[2001:db8::7]:5432\", \"unix:/run/x.sock\", \"srv:_db._tcp.internal\"
+  hint: addresses look like \"db.internal:5432\", \"https://api.example\", \"10.0.0.7:5432\", \"[2001:db8::7]:5432\", \"unix:/run/x.sock\", \"srv:_db._tcp.internal\"
 
 error at c.toml:3:1: unknown key `blance` in `origin.a`
    ╭─[c.toml:3:1]
@@ -420,12 +418,14 @@ fn the_reference_names_exactly_the_keys_that_are_read() {
         let name = part.title.trim_matches(['[', ']']).replace("NAME", "x");
         let section = match name.as_str() {
             "listen" => "[origin.x]\naddress = \"h:1\"\n[[listen]]\naddress = \"127.0.0.1:1\"\norigin = \"x\"\n".to_owned(),
-            "origin.x" => "[origin.x]\naddress = \"h:1\"\n".to_owned(),
+            "origin.x" => "[origin.x]\naddress = \"http://h:1\"\n".to_owned(),
             name if name.starts_with("listen.") => format!(
-                "[origin.x]\naddress = \"h:1\"\n[[listen]]\naddress = \"127.0.0.1:1\"\norigin = \"x\"\n{}\n",
+                "[origin.x]\naddress = \"http://h:1\"\n[[listen]]\naddress = \"127.0.0.1:1\"\norigin = \"x\"\n{}\n",
                 part.title
             ),
-            name if name.starts_with("origin.x.") => format!("[origin.x]\naddress = \"h:1\"\n[{name}]\n"),
+            name if name.starts_with("origin.x.") => {
+                format!("[origin.x]\naddress = \"http://h:1\"\n[{name}]\n")
+            }
             name => format!("[{name}]\n"),
         };
         let told = told(&format!("{section}zzzzzzzz = 1\n"));
@@ -475,4 +475,87 @@ fn what_does_not_go_with_udp() {
         &listen("address = \"127.0.0.1:1\"\nmode = \"udp\""),
         "6:8: `listen.mode` cannot be \"udp\": origin `a` speaks tcp",
     );
+}
+
+#[test]
+fn what_only_http_has() {
+    let http = |lines: &str| told(&format!("[origin.a]\naddress = \"http://h\"\n{lines}\n"));
+    let listens = |lines: &str| {
+        http(&format!(
+            "[[listen]]\naddress = \"127.0.0.1:1\"\norigin = \"a\"\n{lines}"
+        ))
+    };
+    let raw = |lines: &str| listen(&format!("address = \"127.0.0.1:1\"\n{lines}"));
+    only(
+        &origin("retry = { attempts = 2 }"),
+        "3:9: `origin.a.retry` goes with protocol = \"http\" only",
+    );
+    only(
+        &origin("timeouts = { first_byte = \"1s\" }"),
+        "3:27: `origin.a.timeouts.first_byte` goes with protocol = \"http\" only",
+    );
+    only(
+        &http("retry = { budget = 2 }"),
+        "3:20: `origin.a.retry.budget` must be from 0.0 to 1.0 | 0.2 is a fifth of the live traffic",
+    );
+    only(
+        &http("host = \"a b\""),
+        "3:8: `origin.a.host` cannot be \"a b\" | \"client\", \"origin\", or a host",
+    );
+    only(
+        &told("[origin.a]\naddress = [\"http://h\", \"http://i\"]\nhost = \"origin\"\n"),
+        "3:8: `origin.a.host` cannot be \"origin\": its addresses have no name in common",
+    );
+    only(
+        &told("[origin.a]\naddress = \"http://h/path\"\n"),
+        "2:11: `origin.a.address` cannot have a path: \"/path\" | a path is for [[listen.route]] and its `rewrite`",
+    );
+    only(
+        &told("[origin.a]\naddress = \"ftp://h\"\n"),
+        "2:11: `origin.a.address` has a scheme that is not known: \"ftp\" | tcp://, udp://, tls://, http:// or https://, or none of them",
+    );
+    only(
+        &raw("route = [{ host = \"b\", path = \"/\", origin = \"a\" }]"),
+        "6:24: `listen.route.path` needs HTTP, and the listener speaks tcp",
+    );
+    only(
+        &raw("route = [{ origin = \"a\" }]"),
+        "6:10: a route needs `host` where no HTTP is spoken",
+    );
+    only(
+        &raw("limits = { idle = \"1s\" }"),
+        "6:1: `listen.limits` needs HTTP, and the listener speaks tcp",
+    );
+    for (line, told) in [
+        (
+            "route = [{ path = \"api\", origin = \"a\" }]",
+            "6:19: `listen.route.path` cannot be \"api\": a path begins with a slash | \"/prefix/\", \"= /exact\" or \"~ ^/expression\"",
+        ),
+        (
+            "route = [{ method = \"get\", origin = \"a\" }]",
+            "6:21: `listen.route.method` cannot be \"get\" | methods are written in capitals: \"GET\"",
+        ),
+        (
+            "route = [{ rewrite = { set = { \"Host\" = \"b\" } }, origin = \"a\" }]",
+            "6:41: `listen.route.rewrite.set.Host` cannot change \"Host\": it says how the message is read | `host` of the origin says whom it is asked for",
+        ),
+        (
+            "route = [{ rewrite = { set = { \"a b\" = \"b\" } }, origin = \"a\" }]",
+            "6:40: `listen.route.rewrite.set.a b` has a header that cannot be: \"a b\"",
+        ),
+        (
+            "route = [{ requires = [\"b\"], origin = \"a\" }]",
+            "6:24: there is no origin `b` | define it: [origin.b] with an address",
+        ),
+        (
+            "route = [{ path = \"/\" }]",
+            "6:10: `listen.route` needs `origin` | host = [\"shop.example\", \"*.shop.example\"], origin = \"NAME\"",
+        ),
+        (
+            "limits = { body = \"10 zb\" }",
+            "6:19: `listen.limits.body` is not a size: \"10 zb\" | sizes look like \"512B\", \"64KiB\", \"10MiB\", \"1GiB\"",
+        ),
+    ] {
+        only(&listens(line), told);
+    }
 }

@@ -232,10 +232,7 @@ fn mistakes_in_the_tls_of_a_listener() {
             "[[listen.route]]\nhost = \"a.example\"\norigin = \"b\"",
             "there is no origin `b`",
         ),
-        (
-            "[[listen.route]]\nhost = \"a.example\"",
-            "needs `host` and `origin`",
-        ),
+        ("[[listen.route]]\nhost = \"a.example\"", "needs `origin`"),
     ] {
         let told = told(&desk, &listener(lines));
         assert!(told.contains(words), "{lines}: {told}");

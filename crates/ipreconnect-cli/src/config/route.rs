@@ -1,0 +1,317 @@
+//! `[[listen.route]]`, and `[listen.limits]`.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use ipreconnect::core::http::{PathRule, Pattern, is_method, is_token};
+use ipreconnect_proxy::{Fallback, FieldRules, HttpLimits, Rewrite};
+use toml::de::DeValue;
+
+use super::plan::RoutePlan;
+use super::section::{Field, Section};
+
+/// Routes of one listener.
+const ROUTES: usize = 1024;
+/// The longest page that people are shown.
+const PAGE: u64 = 256 * 1024;
+
+/// A route as it is read.
+pub(super) struct ReadRoute<'a> {
+    pub(super) plan: RoutePlan,
+    pub(super) origin: Field<'a>,
+    /// The whole route.
+    pub(super) place: Field<'a>,
+    /// What it says that only HTTP has.
+    pub(super) only_http: Vec<Field<'a>>,
+    /// The origins that must be up.
+    pub(super) requires: Vec<(String, Field<'a>)>,
+}
+
+/// Reads the routes.
+pub(super) fn routes<'a>(field: &Field<'a>) -> Vec<ReadRoute<'a>> {
+    let fields = field.one_or_many();
+    if fields.len() > ROUTES {
+        field.wrong(&format!("must have at most {ROUTES} routes"), "");
+        return Vec::new();
+    }
+    fields.iter().filter_map(route).collect()
+}
+
+fn route<'a>(field: &Field<'a>) -> Option<ReadRoute<'a>> {
+    let table = table(field, "write [[listen.route]]")?;
+    let host = table.field("host");
+    let origin = table.field("origin");
+    let keys = [
+        "path", "method", "header", "rewrite", "requires", "fallback",
+    ];
+    let only_http: Vec<Field<'a>> = keys.iter().filter_map(|key| table.field(key)).collect();
+    let paths = table.field("path").map(|field| paths(&field));
+    let methods = table.field("method").map(|field| methods(&field));
+    let fields = table.field("header").map(|field| headers(&field));
+    let rewrite = table.field("rewrite").map(|field| rewrite(&field));
+    let requires = table.field("requires").map(|field| names(&field));
+    let fallback = table.field("fallback").map(|field| fallback(&field));
+    for (key, why) in [
+        ("split", "one origin for each route is there"),
+        ("mirror", "it comes with `split`"),
+        ("cache", "answers are not kept yet"),
+    ] {
+        table.unbuilt(key, why);
+    }
+    table.finish();
+    let Some(origin) = origin else {
+        let hint = "host = [\"shop.example\", \"*.shop.example\"], origin = \"NAME\"";
+        field.wrong("needs `origin`", hint);
+        return None;
+    };
+    let mut hosts = Vec::new();
+    for one in host.into_iter().flat_map(|host| host.one_or_many()) {
+        let text = one.text()?;
+        match text.parse() {
+            Ok(pattern) => hosts.push(pattern),
+            Err(error) => one.wrong(&format!("cannot be {text:?}: {error}"), ""),
+        }
+    }
+    let requires = requires.unwrap_or_default();
+    let plan = RoutePlan {
+        hosts,
+        origin: origin.text()?,
+        paths: paths.unwrap_or_default(),
+        methods: methods.unwrap_or_default(),
+        fields: fields.unwrap_or_default(),
+        rewrite: rewrite.unwrap_or_default(),
+        requires: requires.iter().map(|(name, _)| name.clone()).collect(),
+        fallback: fallback.flatten(),
+    };
+    Some(ReadRoute {
+        plan,
+        origin,
+        place: field.clone(),
+        only_http,
+        requires,
+    })
+}
+
+fn table<'a>(field: &Field<'a>, hint: &str) -> Option<Section<'a>> {
+    let DeValue::Table(table) = field.value.get_ref() else {
+        field.wrong("must be a table", hint);
+        return None;
+    };
+    let span = field.value.span();
+    Some(Section::new(field.reader, field.name.clone(), table, span))
+}
+
+fn paths(field: &Field<'_>) -> Vec<PathRule> {
+    let mut paths = Vec::new();
+    for one in field.one_or_many() {
+        let Some(text) = one.text() else {
+            continue;
+        };
+        match PathRule::new(&text) {
+            Ok(path) => paths.push(path),
+            Err(error) => {
+                let hint = "\"/prefix/\", \"= /exact\" or \"~ ^/expression\"";
+                one.wrong(&format!("cannot be {text:?}: {error}"), hint);
+            }
+        }
+    }
+    paths
+}
+
+fn methods(field: &Field<'_>) -> Vec<Box<[u8]>> {
+    let mut methods = Vec::new();
+    for one in field.one_or_many() {
+        match one.text() {
+            Some(text) if is_method(&text) => methods.push(text.into_bytes().into()),
+            Some(text) => {
+                let hint = "methods are written in capitals: \"GET\"";
+                one.wrong(&format!("cannot be {text:?}"), hint);
+            }
+            None => {}
+        }
+    }
+    methods
+}
+
+/// Names and texts of a table.
+fn pairs<'a>(field: &Field<'a>) -> Vec<(String, Field<'a>)> {
+    match table(field, "{ \"x-name\" = \"value\" }") {
+        Some(table) => table.names(),
+        None => Vec::new(),
+    }
+}
+
+fn headers(field: &Field<'_>) -> Vec<(Box<[u8]>, Pattern)> {
+    let mut headers = Vec::new();
+    for (name, one) in pairs(field) {
+        let Some(text) = one.text() else {
+            continue;
+        };
+        is_name(&one, &name);
+        match Pattern::new(&text) {
+            Ok(pattern) => headers.push((name.into_bytes().into(), pattern)),
+            Err(error) => {
+                let hint = "a value, \"*\" for any, or \"~ expression\"";
+                one.wrong(&format!("cannot be {text:?}: {error}"), hint);
+            }
+        }
+    }
+    headers
+}
+
+/// Tells if a text cannot be the name of a header, or is of one that belongs to the connection.
+fn is_name(field: &Field<'_>, name: &str) -> bool {
+    if !is_token(name.as_bytes()) {
+        field.wrong(&format!("has a header that cannot be: {name:?}"), "");
+        return false;
+    }
+    true
+}
+
+fn may_change(field: &Field<'_>, name: &str) -> bool {
+    const FRAMING: [&str; 5] = [
+        "connection",
+        "content-length",
+        "host",
+        "transfer-encoding",
+        "upgrade",
+    ];
+    if FRAMING.iter().any(|own| name.eq_ignore_ascii_case(own)) {
+        let why = format!("cannot change {name:?}: it says how the message is read");
+        field.wrong(&why, "`host` of the origin says whom it is asked for");
+        return false;
+    }
+    is_name(field, name)
+}
+
+fn set(field: &Field<'_>) -> Vec<(Box<str>, Box<str>)> {
+    let mut set = Vec::new();
+    for (name, one) in pairs(field) {
+        let Some(text) = one.text() else {
+            continue;
+        };
+        let is_value = !text
+            .bytes()
+            .any(|byte| byte < b' ' && byte != b'\t' || byte == 127);
+        if !is_value {
+            one.wrong("has a byte that no header may have", "");
+        }
+        if may_change(&one, &name) && is_value {
+            set.push((name.into(), text.into()));
+        }
+    }
+    set
+}
+
+fn remove(field: &Field<'_>) -> Vec<Box<str>> {
+    let names = names(field).into_iter();
+    names
+        .filter(|(name, one)| may_change(one, name))
+        .map(|(name, _)| name.into())
+        .collect()
+}
+
+fn names<'a>(field: &Field<'a>) -> Vec<(String, Field<'a>)> {
+    let fields = field.one_or_many().into_iter();
+    fields.filter_map(|one| Some((one.text()?, one))).collect()
+}
+
+fn rewrite(field: &Field<'_>) -> Rewrite {
+    let Some(table) = table(field, "{ strip_prefix = \"/api\" }") else {
+        return Rewrite::default();
+    };
+    let prefix = |key: &'static str| {
+        let field = table.field(key)?;
+        let text = field.text()?;
+        if !text.starts_with('/') {
+            field.wrong(
+                &format!("cannot be {text:?}: a path begins with a slash"),
+                "",
+            );
+        }
+        Some(text.into_boxed_str())
+    };
+    let read_set = |key| {
+        table
+            .field(key)
+            .map(|field| set(&field))
+            .unwrap_or_default()
+    };
+    let read_remove = |key| {
+        table
+            .field(key)
+            .map(|field| remove(&field))
+            .unwrap_or_default()
+    };
+    let (both_set, both_remove) = (read_set("set"), read_remove("remove"));
+    let rules = |set_key, remove_key| FieldRules {
+        set: [both_set.clone(), read_set(set_key)].concat(),
+        remove: [both_remove.clone(), read_remove(remove_key)].concat(),
+    };
+    let rewrite = Rewrite {
+        strip_prefix: prefix("strip_prefix"),
+        add_prefix: prefix("add_prefix"),
+        request: rules("request_set", "request_remove"),
+        response: rules("response_set", "response_remove"),
+    };
+    table.finish();
+    rewrite
+}
+
+fn fallback(field: &Field<'_>) -> Option<Fallback> {
+    let table = table(field, "{ status = 503, body = \"closed for a moment\" }")?;
+    let status = table.integer("status", 200..=599).unwrap_or(503);
+    let fallback = Fallback {
+        status: u16::try_from(status).unwrap_or(503),
+        body: table.text("body").unwrap_or_default().into(),
+        content_type: table
+            .text("content_type")
+            .unwrap_or_else(|| "text/plain; charset=utf-8".to_owned())
+            .into(),
+    };
+    table.finish();
+    Some(fallback)
+}
+
+/// Reads `limits`.
+pub(super) fn limits(section: &Section<'_>) -> HttpLimits {
+    let mut limits = HttpLimits::default();
+    let Some(table) = section.table("limits") else {
+        return limits;
+    };
+    for (key, limit) in [
+        ("header_timeout", &mut limits.head),
+        ("idle", &mut limits.idle),
+        ("stall", &mut limits.stall),
+    ] {
+        if let Some(duration) = table.duration(key) {
+            *limit = duration;
+        }
+    }
+    if let Some(size) = table.field("body").and_then(|field| field.size()) {
+        limits.body = size;
+    }
+    table.finish();
+    limits
+}
+
+/// Reads the file of `error_page`.
+pub(super) fn error_page(section: &Section<'_>, base: &Path) -> Option<Arc<str>> {
+    let field = section.field("error_page")?;
+    let path = base.join(field.text()?);
+    let is_long = std::fs::metadata(&path).is_ok_and(|file| file.len() > PAGE);
+    if is_long {
+        field.wrong(
+            &format!("is longer than {PAGE} bytes: {}", path.display()),
+            "",
+        );
+        return None;
+    }
+    match std::fs::read_to_string(&path) {
+        Ok(text) => Some(text.into()),
+        Err(error) => {
+            field.wrong(&format!("cannot be read: {}: {error}", path.display()), "");
+            None
+        }
+    }
+}
