@@ -19,6 +19,8 @@ cargo xtask bench l4 [--rounds N] [--only NAME]... [--current-peers]
                              what it costs to carry raw TCP and UDP; NAME is a task or a proxy
 cargo xtask bench tls [--rounds N] [--only NAME]... [--current-peers]
                              what TLS costs at the door, and what it takes to the first byte
+cargo xtask bench http [--rounds N] [--only NAME]... [--current-peers]
+                             what it costs to carry requests
 cargo xtask fuzz [--seconds N] [TARGET]...
                              the fuzz targets, a minute each unless told
 cargo xtask help             this";
@@ -48,6 +50,11 @@ fn main() -> ExitCode {
             papers,
         ] => bench::origin::run(address, name, Some(papers)),
         ["bench", "tls", arguments @ ..] => bench::tls(arguments),
+        ["bench", "http", arguments @ ..] => bench::http(arguments),
+        ["bench-http-round", order] => bench::http::round(order),
+        ["http-origin", "--port", port, "--answer", length] => {
+            bench::http::server::run(port, length)
+        }
         ["bench-tls-round", order] => bench::tls::round(order),
         [] | ["help" | "--help" | "-h"] => {
             println!("{HELP}");

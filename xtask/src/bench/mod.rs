@@ -4,6 +4,7 @@ mod cpu;
 mod fault;
 mod figures;
 mod frame;
+pub(crate) mod http;
 pub(crate) mod l4;
 mod machine;
 mod namespace;
@@ -34,4 +35,9 @@ pub(crate) fn tls(arguments: &[&str]) -> ExitCode {
 /// `cargo xtask bench l4`.
 pub(crate) fn l4(arguments: &[&str]) -> ExitCode {
     frame::measure::<l4::Task>(arguments)
+}
+
+/// `cargo xtask bench http`.
+pub(crate) fn http(arguments: &[&str]) -> ExitCode {
+    frame::measure::<http::Task>(arguments)
 }

@@ -88,7 +88,7 @@ impl Assembly<'_> {
             if let Some(tls) = &mut listener.tls
                 && tls.alpn.is_empty()
             {
-                tls.alpn.push(b"http/1.1".to_vec());
+                tls.alpn = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
             }
         } else if let Some((key, place)) = one.only_http.first() {
             let message = format!(

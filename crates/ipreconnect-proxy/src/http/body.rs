@@ -3,11 +3,10 @@
 use ipreconnect::core::http::{Body, ChunkError, Chunked, ResponseBody};
 
 /// Reads a body.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) enum Reader {
-    /// All of it has come.
-    #[default]
-    Done,
+    /// All of it has come, and these lines of trailers.
+    Done(Vec<u8>),
     /// So many bytes are still to come.
     Length(u64),
     /// Chunks are still to come.
@@ -16,11 +15,17 @@ pub(super) enum Reader {
     UntilClose,
 }
 
+impl Default for Reader {
+    fn default() -> Self {
+        Self::Done(Vec::new())
+    }
+}
+
 impl Reader {
     /// Of a request.
     pub(super) fn of_request(body: Body) -> Self {
         match body {
-            Body::None => Self::Done,
+            Body::None => Self::default(),
             Body::Length(length) => Self::Length(length),
             Body::Chunked => Self::Chunked(Chunked::default()),
         }
@@ -29,7 +34,7 @@ impl Reader {
     /// Of a response.
     pub(super) fn of_response(body: ResponseBody) -> Self {
         match body {
-            ResponseBody::None => Self::Done,
+            ResponseBody::None => Self::default(),
             ResponseBody::Length(length) => Self::Length(length),
             ResponseBody::Chunked => Self::Chunked(Chunked::default()),
             ResponseBody::UntilClose => Self::UntilClose,
@@ -44,21 +49,21 @@ impl Reader {
         mut deliver: impl FnMut(&'b [u8]),
     ) -> Result<usize, ChunkError> {
         match self {
-            Self::Done => Ok(0),
+            Self::Done(_) => Ok(0),
             Self::Length(left) => {
                 let count =
                     usize::try_from(*left).map_or(bytes.len(), |left| left.min(bytes.len()));
                 deliver(bytes.get(..count).unwrap_or_default());
                 *left -= count as u64;
                 if *left == 0 {
-                    *self = Self::Done;
+                    *self = Self::default();
                 }
                 Ok(count)
             }
             Self::Chunked(chunked) => {
                 let count = chunked.read(bytes, deliver)?;
                 if chunked.is_done() {
-                    *self = Self::Done;
+                    *self = Self::Done(chunked.trailers().to_vec());
                 }
                 Ok(count)
             }
@@ -69,8 +74,16 @@ impl Reader {
         }
     }
 
+    /// The lines of the trailers.
+    pub(super) fn trailers(&self) -> &[u8] {
+        match self {
+            Self::Done(trailers) => trailers,
+            Self::Length(_) | Self::Chunked(_) | Self::UntilClose => &[],
+        }
+    }
+
     pub(super) fn is_done(&self) -> bool {
-        matches!(self, Self::Done)
+        matches!(self, Self::Done(_))
     }
 }
 

@@ -3,26 +3,32 @@
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::io;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use atomic_waker::AtomicWaker;
 use ipreconnect::clock;
-use ipreconnect::core::http::{Body, Method, Parsed, RequestHead};
+use ipreconnect::core::http::{Body, Method, Parsed, RequestHead, ResponseBody, ResponseHead};
 use ipreconnect::socket::Socket;
 use ipreconnect::tls::Session as Tls;
 
 use super::answer::Trouble;
-use super::body::Reader;
+use super::body::{LAST_CHUNK, Reader};
 use super::exchange::{self, Ended, Exchange};
 use super::record::{self, Record, Subject};
-use super::render::Onward;
+use super::render::{self, Coding, Onward};
+use super::side::{Lead, Side};
 use super::timer::Timer;
 use super::window::Window;
 use super::wire::{Half, Wire};
-use super::{HEAD, HttpLimits, Site, buffer};
+use super::{HEAD, HttpLimits, Site, buffer, h2};
 use crate::l4::{End, HalfClose, Session};
 
+/// What a client begins with that speaks HTTP/2 (RFC 9113, section 3.4).
+pub(super) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+/// To copy so little costs less than to send two parts.
+const SMALL: usize = 4 * 1024;
 /// Bytes of a request that is refused which are read, so that the answer is not lost to a reset.
 const LINGER: usize = 256 * 1024;
 
@@ -49,9 +55,9 @@ pub(crate) fn drain() {
 }
 
 /// A client among those of its worker, until dropped.
-struct Place {
+pub(super) struct Place {
     at: usize,
-    waker: Arc<AtomicWaker>,
+    pub(super) waker: Arc<AtomicWaker>,
 }
 
 impl Place {
@@ -130,6 +136,14 @@ impl Guest {
         self.session.counters.carried_to_client(bytes);
     }
 
+    pub(super) fn ended(&self, end: End) {
+        self.session.counters.ended(end);
+    }
+
+    pub(super) fn counts_up(&self, bytes: usize) {
+        self.session.counters.carried_to_origin(bytes);
+    }
+
     pub(super) fn into_session(self) -> Session {
         self.session
     }
@@ -171,6 +185,7 @@ pub(crate) async fn serve(
         site,
     };
     let place = Place::take();
+    let is_h2 = tls.as_ref().is_some_and(|tls| tls.alpn() == Some(b"h2"));
     let mut client = Client {
         wire: Wire::new(Arc::new(socket), tls),
         input: Vec::new(),
@@ -178,21 +193,23 @@ pub(crate) async fn serve(
         timer: Timer::new(clock::now(), limits.idle),
     };
     guest.session.counters.began();
+    if is_h2 || client.begins_h2(&limits, &place).await {
+        // A connection of HTTP/2 needs far more room than one of HTTP/1.
+        Box::pin(h2::serve(client, guest, place)).await;
+        return;
+    }
     loop {
         let mut head = buffer::request();
         let next = client.next(&mut head, &limits, &place).await;
         let ended = match next {
             Next::Request => {
                 guest.session.counters.carried_to_origin(head.length);
-                Some(exchange(&mut client, &guest, &head).await)
+                Some(serve_one(&mut client, &guest, &head, "HTTP/1.1").await)
             }
             Next::Refused(trouble) => {
-                let page = guest.error_page();
-                Some(
-                    client
-                        .answer(trouble, page, Onward::Closed, Method::Get)
-                        .await,
-                )
+                let (onward, mut out) = (Onward::Closed, buffer::bytes());
+                trouble.render(&mut out, onward, false, guest.error_page());
+                Some(exchange::deliver(&mut client, out, onward).await)
             }
             Next::None => None,
         };
@@ -216,11 +233,16 @@ pub(crate) async fn serve(
 }
 
 /// Carries out one request.
-async fn exchange(client: &mut Client, guest: &Guest, head: &RequestHead) -> Ended {
+pub(super) async fn serve_one<S: Side>(
+    client: &mut S,
+    guest: &Guest,
+    head: &RequestHead,
+    protocol: &'static str,
+) -> Ended {
     let began = clock::now();
-    let mut record = Record::new(began);
+    let mut record = Record::new(began, protocol);
     record.bytes_in = head.length as u64;
-    let route = guest.site.route(head, &client.input);
+    let route = guest.site.route(head, client.text());
     let (ended, origin) = match route {
         Some(route) => {
             let mut exchange = Exchange::new(client, guest, route, head, &mut record);
@@ -231,8 +253,10 @@ async fn exchange(client: &mut Client, guest: &Guest, head: &RequestHead) -> End
             record.status = trouble.status();
             record.end = trouble.end();
             let onward = exchange::onward(head, head.body == Body::None);
-            let page = guest.error_page();
-            (client.answer(trouble, page, onward, head.method).await, "")
+            let mut out = buffer::bytes();
+            let is_head = head.method == Method::Head;
+            trouble.render(&mut out, onward, is_head, guest.error_page());
+            (exchange::deliver(client, out, onward).await, "")
         }
     };
     let subject = Subject {
@@ -240,7 +264,7 @@ async fn exchange(client: &mut Client, guest: &Guest, head: &RequestHead) -> End
         origin,
         from: guest.from(),
         head,
-        text: &client.input,
+        text: client.text(),
     };
     record::write(clock::now(), &record, &subject);
     ended
@@ -256,6 +280,27 @@ impl Client {
         }
         self.at = 0;
         self.timer.set(clock::now(), limits.idle);
+    }
+
+    /// Whether the client speaks HTTP/2 without having asked (RFC 9113, section 3.3): it begins with words
+    /// that are no request of HTTP/1.
+    async fn begins_h2(&mut self, limits: &HttpLimits, place: &Place) -> bool {
+        loop {
+            let known = self.input.len().min(PREFACE.len());
+            if self.input.get(..known) != PREFACE.get(..known) {
+                return false;
+            }
+            if known == PREFACE.len() {
+                return true;
+            }
+            let is_first = self.input.is_empty();
+            match poll_fn(|cx| self.poll_head(cx, place)).await {
+                More::Came if is_first => self.timer.set(clock::now(), limits.head),
+                More::Came => {}
+                // Whoever reads next comes to the same.
+                More::Ended | More::Late => return false,
+            }
+        }
     }
 
     /// Waits for the head of a request.
@@ -331,60 +376,6 @@ impl Client {
         self.timer.poll(cx).map(|()| More::Late)
     }
 
-    /// Takes more of a body; false if the client has gone.
-    pub(super) fn poll_more(
-        &mut self,
-        cx: &mut Context<'_>,
-        reader: &mut Reader,
-        window: &mut Window,
-    ) -> Poll<Result<bool, ()>> {
-        let input = &mut self.input;
-        let taken = self.wire.poll_take(cx, |bytes| {
-            if bytes.is_empty() {
-                return Ok(false);
-            }
-            let used = reader.read(bytes, |_| {}).map_err(|_| ())?;
-            window.push(bytes.get(..used).unwrap_or_default());
-            input.extend_from_slice(bytes.get(used..).unwrap_or_default());
-            Ok(true)
-        });
-        match taken {
-            Poll::Ready(Ok(taken)) => Poll::Ready(taken),
-            Poll::Ready(Err(_)) => Poll::Ready(Ok(false)),
-            Poll::Pending => Poll::Pending,
-        }
-    }
-
-    /// Answers in place of an origin.
-    pub(super) async fn answer(
-        &mut self,
-        trouble: Trouble,
-        page: Option<&str>,
-        onward: Onward,
-        method: Method,
-    ) -> Ended {
-        let mut out = buffer::bytes();
-        trouble.render(&mut out, onward, method == Method::Head, page);
-        self.deliver(out, onward).await
-    }
-
-    /// Sends a whole answer.
-    pub(super) async fn deliver(&mut self, out: Vec<u8>, onward: Onward) -> Ended {
-        let sent = self.wire.write(&out);
-        buffer::give_bytes(out);
-        if sent.is_err() {
-            return Ended::Close;
-        }
-        let flushed = poll_fn(|cx| match self.wire.poll_flush(cx) {
-            Poll::Pending => self.timer.poll(cx).map(|()| false),
-            Poll::Ready(flushed) => Poll::Ready(flushed.is_ok()),
-        });
-        match (flushed.await, onward) {
-            (true, Onward::Kept | Onward::KeptAloud) => Ended::Onward,
-            _ => Ended::Close,
-        }
-    }
-
     /// Says that nothing more comes, and reads for a moment what the client still sends: closing the
     /// connection before would reset it, and what was said last would be lost with it.
     async fn linger(&mut self) {
@@ -410,6 +401,117 @@ impl Client {
             Poll::Ready(())
         })
         .await;
+    }
+}
+
+impl Side for Client {
+    fn text(&self) -> &[u8] {
+        &self.input
+    }
+
+    fn timer(&mut self) -> &mut Timer {
+        &mut self.timer
+    }
+
+    fn take_early(&mut self, reader: &mut Reader, window: &mut Window) -> Result<(), ()> {
+        let early = self.input.get(self.at..).unwrap_or_default();
+        if reader.is_done() || early.is_empty() {
+            return Ok(());
+        }
+        let used = reader.read(early, |_| {}).map_err(|_| ())?;
+        window.push(early.get(..used).unwrap_or_default());
+        self.at += used;
+        Ok(())
+    }
+
+    fn poll_more(
+        &mut self,
+        cx: &mut Context<'_>,
+        reader: &mut Reader,
+        window: &mut Window,
+    ) -> Poll<Result<bool, ()>> {
+        let input = &mut self.input;
+        let taken = self.wire.poll_take(cx, |bytes| {
+            if bytes.is_empty() {
+                return Ok(false);
+            }
+            let used = reader.read(bytes, |_| {}).map_err(|_| ())?;
+            window.push(bytes.get(..used).unwrap_or_default());
+            input.extend_from_slice(bytes.get(used..).unwrap_or_default());
+            Ok(true)
+        });
+        match taken {
+            Poll::Ready(Ok(taken)) => Poll::Ready(taken),
+            Poll::Ready(Err(_)) => Poll::Ready(Ok(false)),
+            Poll::Pending => Poll::Pending,
+        }
+    }
+
+    fn poll_gone(&mut self, cx: &mut Context<'_>, half: Half) -> Poll<()> {
+        self.wire.poll_gone(cx, half)
+    }
+
+    fn coding(&self, body: ResponseBody, asked: &RequestHead) -> Coding {
+        render::coding(body, asked.version)
+    }
+
+    fn inform(&mut self, head: &ResponseHead, text: &[u8]) {
+        let mut out = buffer::bytes();
+        render::interim(&mut out, text, head);
+        // What is wrong with the client is found when more is sent, or asked for.
+        let _ = self.wire.write(&out);
+        buffer::give_bytes(out);
+    }
+
+    fn respond(&mut self, lead: &Lead<'_>, body: &[u8]) -> usize {
+        let mut out = buffer::bytes();
+        let back = lead.back(&self.input);
+        let client = (lead.asked.version, lead.onward);
+        render::response(
+            &mut out, lead.text, lead.head, lead.body, lead.rules, &back, client,
+        );
+        let sent = out.len() + body.len();
+        // What is wrong with the client is found when more is sent, or asked for.
+        let _ = if body.len() <= SMALL {
+            out.extend_from_slice(body);
+            self.wire.write(&out)
+        } else {
+            self.wire.write_both(&out, body)
+        };
+        buffer::give_bytes(out);
+        sent
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.wire.write(bytes)
+    }
+
+    fn finish(&mut self, coding: Coding, _: &[u8]) -> io::Result<()> {
+        match coding {
+            Coding::Chunks => self.wire.write(LAST_CHUNK),
+            // What ends it has passed, or is the end of the connection.
+            Coding::AsItIs | Coding::UntilClose | Coding::Frames => Ok(()),
+        }
+    }
+
+    fn deliver(&mut self, answer: &[u8]) -> io::Result<()> {
+        self.wire.write(answer)
+    }
+
+    fn is_blocked(&self) -> bool {
+        self.wire.is_blocked()
+    }
+
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.wire.poll_flush(cx)
+    }
+
+    fn abort(&mut self) {
+        self.wire.abort();
+    }
+
+    fn wire(&mut self) -> Option<&mut Wire> {
+        Some(&mut self.wire)
     }
 }
 

@@ -7,29 +7,22 @@ use std::time::{Duration, Instant};
 
 use ipreconnect::core::balance::Standing;
 use ipreconnect::core::budget::Permit;
-use ipreconnect::core::http::{
-    Body, Key, Method, Outcome, Replay, RequestHead, ResponseHead, Version, replay,
-};
+use ipreconnect::core::http::{Body, Key, Method, Outcome, Replay, RequestHead, Version, replay};
 use ipreconnect::{Error, Link, clock};
 
 use super::answer::{self, Fate, Trouble};
-use super::body::{LAST_CHUNK, Reader, chunk};
-use super::client::{self, Client, Guest};
+use super::body::Reader;
+use super::client::{self, Guest};
 use super::line::{Upstream, Word};
 use super::record::{End, Record, When, Who};
-use super::render::{self, Back, Coding, Onward, Told};
+use super::render::{self, Coding, Onward, Told};
+use super::side::Side;
 use super::site::Route;
 use super::trial::{Loss, Trial};
 use super::tunnel::Tunnel;
 use super::window::Window;
-use super::wire::Wire;
-use super::{AskedHost, Behind, Fallback, Hedge, buffer, pool};
+use super::{Behind, Fallback, Hedge, buffer, pool};
 
-/// Reads of an answer in one turn, before others have theirs.
-const BUDGET: u32 = 16;
-
-/// To copy so little costs less than to send two parts.
-const SMALL: usize = 4 * 1024;
 /// Sendings of one request of which nothing was processed: an origin that takes connections and lets go
 /// of them at once is no good.
 const FREE: u32 = 20;
@@ -47,7 +40,7 @@ pub(super) enum Ended {
 }
 
 /// What a wait ended with.
-enum Event {
+pub(super) enum Event {
     Answered(Which, Begun),
     Lost(Which, Loss),
     /// The endpoint is in doubt, and another one is not.
@@ -65,7 +58,7 @@ enum Event {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Which {
+pub(super) enum Which {
     First,
     Second,
 }
@@ -81,7 +74,7 @@ enum Sending<'b> {
 }
 
 /// An answer that began.
-enum Begun {
+pub(super) enum Begun {
     Answer {
         reader: Reader,
         coding: Coding,
@@ -95,23 +88,23 @@ enum Begun {
 }
 
 /// One request.
-pub(super) struct Exchange<'e> {
-    client: &'e mut Client,
-    guest: &'e Guest,
-    head: &'e RequestHead,
-    route: &'e Route,
-    behind: &'e Behind,
-    record: &'e mut Record,
+pub(super) struct Exchange<'e, S> {
+    pub(super) client: &'e mut S,
+    pub(super) guest: &'e Guest,
+    pub(super) head: &'e RequestHead,
+    pub(super) route: &'e Route,
+    pub(super) behind: &'e Behind,
+    pub(super) record: &'e mut Record,
     /// The body, as far as it has come.
-    window: Window,
-    reader: Reader,
+    pub(super) window: Window,
+    pub(super) reader: Reader,
     /// The client does not take what it was sent.
-    is_stalled: bool,
+    pub(super) is_stalled: bool,
 }
 
-impl<'e> Exchange<'e> {
+impl<'e, S: Side> Exchange<'e, S> {
     pub(super) fn new(
-        client: &'e mut Client,
+        client: &'e mut S,
         guest: &'e Guest,
         route: &'e Route,
         head: &'e RequestHead,
@@ -138,7 +131,11 @@ impl<'e> Exchange<'e> {
         if matches!(self.head.body, Body::Length(length) if length > self.guest.limits().body) {
             return self.refuse(Trouble::TooMuch).await;
         }
-        if self.take_early().is_err() {
+        if self
+            .client
+            .take_early(&mut self.reader, &mut self.window)
+            .is_err()
+        {
             return self.refuse(Trouble::Body).await;
         }
         let ended = self.carry_out().await;
@@ -212,18 +209,6 @@ impl<'e> Exchange<'e> {
         }
     }
 
-    /// What came of the body together with the head.
-    fn take_early(&mut self) -> Result<(), ()> {
-        let early = self.client.input.get(self.client.at..).unwrap_or_default();
-        if self.reader.is_done() || early.is_empty() {
-            return Ok(());
-        }
-        let used = self.reader.read(early, |_| {}).map_err(|_| ())?;
-        self.window.push(early.get(..used).unwrap_or_default());
-        self.client.at += used;
-        Ok(())
-    }
-
     /// Sends the request over some connection; waits for one while the origin is away.
     async fn begin(&mut self) -> Result<Trial<'e>, Ended> {
         loop {
@@ -256,12 +241,12 @@ impl<'e> Exchange<'e> {
             .look(|snapshot| !snapshot.view().is_usable());
         let mut dial = dial(self.behind, self.guest);
         let half = self.guest.half();
-        let wire = &self.client.wire;
+        let client = &mut *self.client;
         let dialled = poll_fn(|cx| {
             if let Poll::Ready(dialled) = dial.as_mut().poll(cx) {
                 return Poll::Ready(Some(dialled));
             }
-            wire.poll_gone(cx, half).map(|()| None)
+            client.poll_gone(cx, half).map(|()| None)
         })
         .await;
         drop(dial);
@@ -299,7 +284,7 @@ impl<'e> Exchange<'e> {
         let mut out = buffer::bytes();
         render::request(
             &mut out,
-            &self.client.input,
+            self.client.text(),
             self.head,
             &settings.host,
             &self.route.rewrite,
@@ -308,7 +293,8 @@ impl<'e> Exchange<'e> {
         self.record.endpoint = trial.shown();
         let sent = trial.send(&out, &self.window);
         buffer::give_bytes(out);
-        self.client.timer.set(now, self.patience());
+        let patience = self.patience();
+        self.client.timer().set(now, patience);
         match sent {
             Ok(()) => Sending::Sent(trial),
             Err(loss) => Sending::Lost(trial, loss),
@@ -351,8 +337,20 @@ impl<'e> Exchange<'e> {
         second: &mut Option<Trial<'e>>,
         dialling: &mut Option<Dial<'e>>,
     ) -> Poll<Event> {
-        if let Poll::Ready(event) = self.poll_body(cx, first, second.as_mut()) {
-            return Poll::Ready(event);
+        match self.poll_body(cx, first, second.as_mut()) {
+            // It may have been answered before it was all sent.
+            Poll::Ready(Event::Lost(which, loss)) => {
+                let trial = match (which, second.as_mut()) {
+                    (Which::Second, Some(second)) => second,
+                    _ => first,
+                };
+                return match trial.poll_hear(cx, |head, text| self.hear(head, text)) {
+                    Poll::Ready(Ok(begun)) => Poll::Ready(Event::Answered(which, begun)),
+                    _ => Poll::Ready(Event::Lost(which, loss)),
+                };
+            }
+            Poll::Ready(event) => return Poll::Ready(event),
+            Poll::Pending => {}
         }
         let trials = [
             (Which::First, Some(&mut *first)),
@@ -377,10 +375,10 @@ impl<'e> Exchange<'e> {
         if let Poll::Ready(event) = self.poll_word(cx, first, alone) {
             return Poll::Ready(event);
         }
-        if self.reader.is_done() && self.client.wire.poll_gone(cx, self.guest.half()).is_ready() {
+        if self.reader.is_done() && self.client.poll_gone(cx, self.guest.half()).is_ready() {
             return Poll::Ready(Event::Gone);
         }
-        match self.client.timer.poll(cx) {
+        match self.client.timer().poll(cx) {
             Poll::Ready(()) if !self.reader.is_done() => Poll::Ready(Event::Slow),
             Poll::Ready(()) => Poll::Ready(Event::Late),
             Poll::Pending => Poll::Pending,
@@ -425,7 +423,7 @@ impl<'e> Exchange<'e> {
     }
 
     /// Carries the body on: to every trial, as it comes.
-    fn poll_body(
+    pub(super) fn poll_body(
         &mut self,
         cx: &mut Context<'_>,
         first: &mut Trial<'e>,
@@ -444,13 +442,7 @@ impl<'e> Exchange<'e> {
                 };
                 match trial.poll_send(cx, &self.window, clock::now) {
                     Poll::Ready(Ok(())) => {}
-                    // It may have been answered before it was all sent.
-                    Poll::Ready(Err(loss)) => {
-                        return match trial.poll_hear(cx, |head, text| self.hear(head, text)) {
-                            Poll::Ready(Ok(begun)) => Poll::Ready(Event::Answered(which, begun)),
-                            _ => Poll::Ready(Event::Lost(which, loss)),
-                        };
-                    }
+                    Poll::Ready(Err(loss)) => return Poll::Ready(Event::Lost(which, loss)),
                     Poll::Pending => waits = true,
                 }
                 slowest = slowest.min(trial.position());
@@ -471,7 +463,7 @@ impl<'e> Exchange<'e> {
                         return Poll::Ready(Event::TooMuch);
                     }
                     let patience = self.patience();
-                    self.client.timer.set(clock::now(), patience);
+                    self.client.timer().set(clock::now(), patience);
                 }
                 Poll::Ready(Ok(false)) => return Poll::Ready(Event::Gone),
                 Poll::Ready(Err(())) => return Poll::Ready(Event::Broken),
@@ -489,227 +481,11 @@ impl<'e> Exchange<'e> {
         }
     }
 
-    /// Takes a head of the origin, with all that has come behind it.
-    fn hear(&mut self, head: &ResponseHead, text: &[u8]) -> Option<Begun> {
-        let rest = text.get(head.length..).unwrap_or_default();
-        if head.is_informational() {
-            self.inform(head, text);
-            return None;
-        }
-        let mut out = buffer::bytes();
-        if head.status == 101 && self.head.upgrade.is_some() {
-            render::interim(&mut out, text, head);
-            let _ = self.client.wire.write(&out);
-            buffer::give_bytes(out);
-            return Some(Begun::Switched(rest.to_vec()));
-        }
-        let body = head.body(self.head.method);
-        let mut reader = Reader::of_response(body);
-        let coding = render::coding(body, self.head.version);
-        let onward = self.onward(coding);
-        let rules = &self.route.rewrite.response;
-        let asked = match &self.behind.settings().host {
-            AskedHost::Fixed(host) => host.as_bytes(),
-            AskedHost::Client => b"",
-        };
-        let host = self.head.host.span();
-        let back = Back {
-            origin: [asked, self.record.endpoint.as_bytes()],
-            scheme: self.guest.scheme(),
-            host: host.map_or(&b""[..], |host| host.of(&self.client.input)),
-        };
-        let client = (self.head.version, onward);
-        render::response(&mut out, text, head, body, rules, &back, client);
-        self.record.status = head.status;
-        let begins = out.len();
-        let (mut used, mut sound) = (0, Ok(()));
-        if !reader.is_done() {
-            let read = reader.read(rest, |data| {
-                code(data, coding, &mut out);
-            });
-            match read {
-                Ok(count) => used = count,
-                Err(_) => sound = Err(()),
-            }
-            if coding == Coding::AsItIs {
-                out.truncate(begins);
-            }
-        }
-        let as_it_is = match coding {
-            Coding::AsItIs => rest.get(..used).unwrap_or_default(),
-            Coding::Chunks | Coding::UntilClose => &[],
-        };
-        self.record.bytes_out += (out.len() - begins + as_it_is.len()) as u64;
-        self.guest.counts_down(out.len() + as_it_is.len());
-        // What is wrong with the client is found when more is sent, or asked for.
-        let _ = if as_it_is.len() <= SMALL {
-            out.extend_from_slice(as_it_is);
-            self.client.wire.write(&out)
-        } else {
-            self.client.wire.write_both(&out, as_it_is)
-        };
-        buffer::give_bytes(out);
-        Some(Begun::Answer {
-            is_reusable: head.is_persistent && used == rest.len() && head.status != 101,
-            reader,
-            coding,
-            onward,
-            sound,
-        })
-    }
-
-    fn inform(&mut self, head: &ResponseHead, text: &[u8]) {
-        let is_wanted = head.status != 100 || self.head.expects_continue;
-        if self.head.version == Version::Http11 && is_wanted {
-            let mut out = buffer::bytes();
-            render::interim(&mut out, text, head);
-            let _ = self.client.wire.write(&out);
-            buffer::give_bytes(out);
-        }
-    }
-
-    fn onward(&self, coding: Coding) -> Onward {
+    pub(super) fn onward(&self, coding: Coding) -> Onward {
         onward(
             self.head,
             self.reader.is_done() && coding != Coding::UntilClose,
         )
-    }
-
-    /// Carries the answer to the client.
-    async fn relay(&mut self, mut trial: Trial<'e>, begun: Begun) -> Ended {
-        let now = clock::now();
-        self.record.endpoint = trial.shown();
-        self.record.first_byte = Some(now.saturating_duration_since(self.record.began));
-        if let Some(upstream) = trial.upstream() {
-            upstream.answers(now);
-        }
-        let (mut reader, coding, onward, is_reusable, sound) = match begun {
-            Begun::Answer {
-                reader,
-                coding,
-                onward,
-                is_reusable,
-                sound,
-            } => (reader, coding, onward, is_reusable, sound),
-            Begun::Switched(rest) => return self.switch(trial, rest),
-        };
-        if sound.is_err() {
-            self.record.end = End::by(Who::Proxy, When::Data);
-            self.client.wire.abort();
-            return Ended::Close;
-        }
-        if !reader.is_done() || self.client.wire.is_blocked() || !self.reader.is_done() {
-            let carried = poll_fn(|cx| self.poll_down(cx, &mut trial, &mut reader, coding)).await;
-            if let Err(end) = carried {
-                self.record.end = end;
-                // Nobody may take a part of it for the whole.
-                self.client.wire.abort();
-                return Ended::Close;
-            }
-        }
-        if is_reusable && self.reader.is_done() && trial.has_sent(&self.window) {
-            self.keep(&mut trial);
-        }
-        match onward {
-            Onward::Closed => Ended::Close,
-            Onward::Kept | Onward::KeptAloud => Ended::Onward,
-        }
-    }
-
-    /// Keeps the connection to the origin for the next request.
-    fn keep(&self, trial: &mut Trial<'_>) {
-        let keeps_for = trial.head().and_then(|head| head.keeps_for);
-        let Some(mut upstream) = trial.take() else {
-            return;
-        };
-        pool::end(self.behind, upstream.line().endpoint());
-        if upstream.input.is_empty() && !upstream.wire.is_blocked() {
-            upstream.rest(clock::now(), keeps_for);
-            pool::give(self.behind, upstream);
-        }
-    }
-
-    fn switch(&mut self, mut trial: Trial<'e>, rest: Vec<u8>) -> Ended {
-        let Some(mut upstream) = trial.take() else {
-            return Ended::Close;
-        };
-        pool::end(self.behind, upstream.line().endpoint());
-        upstream.input = rest;
-        Ended::Tunnel(Box::new(Tunnel { upstream }))
-    }
-
-    fn poll_down(
-        &mut self,
-        cx: &mut Context<'_>,
-        trial: &mut Trial<'e>,
-        reader: &mut Reader,
-        coding: Coding,
-    ) -> Poll<Result<(), End>> {
-        let by = |who| End::by(who, When::Data);
-        for _ in 0..BUDGET {
-            if !self.reader.is_done() || !trial.has_sent(&self.window) {
-                // An origin that has answered may still read on, or not.
-                let _ = self.poll_body(cx, trial, None);
-            }
-            if self.client.wire.is_blocked() {
-                if !std::mem::replace(&mut self.is_stalled, true) {
-                    let patience = self.guest.limits().stall;
-                    self.client.timer.set(clock::now(), patience);
-                }
-                match self.client.wire.poll_flush(cx) {
-                    Poll::Ready(Ok(())) => self.is_stalled = false,
-                    Poll::Ready(Err(_)) => return Poll::Ready(Err(by(Who::Client))),
-                    Poll::Pending => {
-                        return self
-                            .client
-                            .timer
-                            .poll(cx)
-                            .map(|()| Err(by(Who::ClientLate)));
-                    }
-                }
-            }
-            if reader.is_done() {
-                return Poll::Ready(Ok(()));
-            }
-            let Some(upstream) = trial.upstream() else {
-                return Poll::Ready(Err(by(Who::Proxy)));
-            };
-            let client = &mut self.client.wire;
-            let (guest, record) = (self.guest, &mut *self.record);
-            let taken = upstream.wire.poll_take(cx, |bytes| {
-                if bytes.is_empty() {
-                    return end(reader, coding, client);
-                }
-                guest.counts_down(bytes.len());
-                record.bytes_out += bytes.len() as u64;
-                carry(bytes, reader, coding, client)
-            });
-            match taken {
-                Poll::Ready(Ok(Ok(excess))) => {
-                    upstream.input.extend_from_slice(&excess);
-                    let patience = self.behind.settings().idle;
-                    self.client.timer.set(clock::now(), patience);
-                }
-                Poll::Ready(Ok(Err(who))) => return Poll::Ready(Err(by(who))),
-                Poll::Ready(Err(_)) => {
-                    trial.report(Loss::Reset);
-                    return Poll::Ready(Err(by(Who::Server)));
-                }
-                Poll::Pending => {
-                    let half = self.guest.half();
-                    if self.reader.is_done() && self.client.wire.poll_gone(cx, half).is_ready() {
-                        return Poll::Ready(Err(by(Who::Client)));
-                    }
-                    return self
-                        .client
-                        .timer
-                        .poll(cx)
-                        .map(|()| Err(by(Who::ServerLate)));
-                }
-            }
-        }
-        crate::turn::later(cx);
-        Poll::Pending
     }
 
     /// Answers in place of the origin.
@@ -719,7 +495,9 @@ impl<'e> Exchange<'e> {
         let onward = self.onward(Coding::AsItIs);
         let page = self.guest.error_page();
         let method = self.head.method;
-        self.client.answer(trouble, page, onward, method).await
+        let mut out = buffer::bytes();
+        trouble.render(&mut out, onward, method == Method::Head, page);
+        deliver(self.client, out, onward).await
     }
 
     /// Answers as the route says, while something that it needs is down.
@@ -732,7 +510,7 @@ impl<'e> Exchange<'e> {
         let onward = self.onward(Coding::AsItIs);
         let mut out = buffer::bytes();
         answer::fallback(&mut out, fallback, onward, self.head.method == Method::Head);
-        self.client.deliver(out, onward).await
+        deliver(self.client, out, onward).await
     }
 }
 
@@ -749,53 +527,24 @@ pub(super) fn onward(head: &RequestHead, is_clean: bool) -> Onward {
     }
 }
 
+/// Sends a whole answer of our own.
+pub(super) async fn deliver<S: Side>(client: &mut S, out: Vec<u8>, onward: Onward) -> Ended {
+    let sent = client.deliver(&out);
+    buffer::give_bytes(out);
+    if sent.is_err() {
+        return Ended::Close;
+    }
+    let flushed = poll_fn(|cx| match client.poll_flush(cx) {
+        Poll::Pending => client.timer().poll(cx).map(|()| false),
+        Poll::Ready(flushed) => Poll::Ready(flushed.is_ok()),
+    });
+    match (flushed.await, onward) {
+        (true, Onward::Kept | Onward::KeptAloud) => Ended::Onward,
+        _ => Ended::Close,
+    }
+}
+
 fn dial<'d>(behind: &'d Behind, guest: &Guest) -> Dial<'d> {
     let (origin, hash) = (behind.origin(), guest.hash());
     Box::pin(origin.connect_by(behind.chooser(), hash))
-}
-
-/// Writes data of a body as the client reads it.
-fn code(data: &[u8], coding: Coding, out: &mut Vec<u8>) {
-    match coding {
-        Coding::Chunks => chunk(data, out),
-        Coding::AsItIs | Coding::UntilClose => out.extend_from_slice(data),
-    }
-}
-
-/// Carries a part of an answer to the client; returns what does not belong to it.
-fn carry(
-    bytes: &[u8],
-    reader: &mut Reader,
-    coding: Coding,
-    client: &mut Wire,
-) -> Result<Vec<u8>, Who> {
-    let used = match coding {
-        Coding::AsItIs => {
-            let used = reader.read(bytes, |_| {}).map_err(|_| Who::Proxy)?;
-            let part = bytes.get(..used).unwrap_or_default();
-            client.write(part).map_err(|_| Who::Client)?;
-            used
-        }
-        Coding::Chunks | Coding::UntilClose => {
-            let mut out = buffer::bytes();
-            let read = reader.read(bytes, |data| code(data, coding, &mut out));
-            let sent = client.write(&out);
-            buffer::give_bytes(out);
-            sent.map_err(|_| Who::Client)?;
-            read.map_err(|_| Who::Proxy)?
-        }
-    };
-    Ok(bytes.get(used..).unwrap_or_default().to_vec())
-}
-
-/// The origin has closed the connection: that ends the answer, or cuts it off.
-fn end(reader: &mut Reader, coding: Coding, client: &mut Wire) -> Result<Vec<u8>, Who> {
-    if !matches!(reader, Reader::UntilClose) {
-        return Err(Who::Server);
-    }
-    *reader = Reader::Done;
-    if coding == Coding::Chunks {
-        client.write(LAST_CHUNK).map_err(|_| Who::Client)?;
-    }
-    Ok(Vec::new())
 }

@@ -167,6 +167,8 @@ impl Shown {
 #[derive(Debug)]
 pub(super) struct Record {
     pub(super) began: Instant,
+    /// The version of HTTP that the client speaks.
+    pub(super) protocol: &'static str,
     /// Until a connection was there.
     pub(super) connected: Option<Duration>,
     /// Of that, spent waiting for an origin that was away.
@@ -183,9 +185,10 @@ pub(super) struct Record {
 }
 
 impl Record {
-    pub(super) fn new(began: Instant) -> Self {
+    pub(super) fn new(began: Instant, protocol: &'static str) -> Self {
         Self {
             began,
+            protocol,
             connected: None,
             held: Duration::ZERO,
             first_byte: None,
@@ -300,11 +303,7 @@ fn json(
     let host = head.host.span().map_or(&b""[..], |host| host.of(text));
     string(out, b"host", host);
     string(out, b"target", head.target.of(text));
-    let version = match head.version {
-        Version::Http10 => &b"HTTP/1.0"[..],
-        Version::Http11 => b"HTTP/1.1",
-    };
-    string(out, b"protocol", version);
+    string(out, b"protocol", protocol(record, head).as_bytes());
     number(out, b"status", u64::from(record.status));
     number(out, b"bytes_in", record.bytes_in);
     number(out, b"bytes_out", record.bytes_out);
@@ -329,6 +328,13 @@ fn json(
     out.extend_from_slice(b"}\n");
 }
 
+fn protocol(record: &Record, head: &RequestHead) -> &'static str {
+    match head.version {
+        Version::Http10 => "HTTP/1.0",
+        Version::Http11 => record.protocol,
+    }
+}
+
 fn combined(out: &mut Vec<u8>, stamp: &str, record: &Record, subject: &Subject<'_>) {
     let (head, text) = (subject.head, subject.text);
     let from = if subject.from.is_empty() {
@@ -343,10 +349,9 @@ fn combined(out: &mut Vec<u8>, stamp: &str, record: &Record, subject: &Subject<'
     escape(out, head.method_text.of(text));
     out.push(b' ');
     escape(out, head.target.of(text));
-    out.extend_from_slice(match head.version {
-        Version::Http10 => b" HTTP/1.0\" ",
-        Version::Http11 => b" HTTP/1.1\" ",
-    });
+    out.push(b' ');
+    out.extend_from_slice(protocol(record, head).as_bytes());
+    out.extend_from_slice(b"\" ");
     decimal(out, u64::from(record.status));
     out.push(b' ');
     decimal(out, record.bytes_out);

@@ -84,7 +84,7 @@ pub(super) struct Back<'b> {
 
 impl Back<'_> {
     /// Where a client is sent that the origin sends to itself.
-    fn location(&self, location: &[u8]) -> Option<Vec<u8>> {
+    pub(super) fn location(&self, location: &[u8]) -> Option<Vec<u8>> {
         let rest = [&b"http://"[..], b"https://"]
             .iter()
             .find_map(|scheme| location.strip_prefix(*scheme))?;
@@ -116,6 +116,8 @@ pub(super) enum Coding {
     Chunks,
     /// The data of it, and the end of the connection.
     UntilClose,
+    /// The data of it; where it ends is told beside it (HTTP/2).
+    Frames,
 }
 
 /// How the body of a response is written for a client.

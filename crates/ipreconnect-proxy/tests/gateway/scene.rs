@@ -90,6 +90,15 @@ impl Scene {
         }
     }
 
+    /// Takes the gateway out of the scene, so that it can be ended.
+    pub(crate) fn replace_gateway(&mut self) -> Gateway {
+        let none = GatewaySettings {
+            workers: 1,
+            files: 1000,
+        };
+        std::mem::replace(&mut self.gateway, Gateway::start(none).unwrap())
+    }
+
     pub(crate) async fn up(&self) {
         within(10, self.origin.watch(|status| status.is_up()))
             .await

@@ -5,7 +5,7 @@ fn line(request: &[u8], format: AccessFormat) -> String {
     let mut head = RequestHead::default();
     assert_eq!(head.parse(request), Ok(Parsed::Whole));
     let began = clock::now();
-    let mut record = Record::new(began);
+    let mut record = Record::new(began, "HTTP/1.1");
     record.status = 200;
     record.bytes_out = 1024;
     record.sent = 2;

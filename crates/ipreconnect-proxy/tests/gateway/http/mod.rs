@@ -4,6 +4,7 @@ mod framing;
 mod odd;
 mod origin;
 mod replay;
+mod two;
 mod upgrade;
 
 use std::net::SocketAddr;

@@ -1,0 +1,152 @@
+//! A client that speaks HTTP/2: many requests at once, over one connection.
+
+mod pipe;
+mod stream;
+
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::task::Poll;
+
+use bytes::Bytes;
+use h2::server::{Builder, Connection, SendResponse};
+use h2::{Reason, RecvStream};
+use http::Request;
+use ipreconnect::clock;
+
+use super::client::{self, Client, Guest, Place};
+use super::timer::Timer;
+use crate::l4::End;
+use pipe::Pipe;
+
+/// Requests of one connection at once.
+const STREAMS: u32 = 128;
+/// The longest head, as HTTP/2 counts it (RFC 9113, section 6.5.2).
+const HEAD: u32 = 64 * 1024;
+/// What a client may send of one body, and of all together, before we have taken it.
+const STREAM_WINDOW: u32 = 128 * 1024;
+const CONNECTION_WINDOW: u32 = 1024 * 1024;
+/// What we keep of one answer that the client does not take.
+const UNSENT: usize = 64 * 1024;
+/// Requests that were taken back before they were answered: more than these, and more than were
+/// answered, are no accident (CVE-2023-44487).
+const TAKEN_BACK: u32 = 100;
+
+/// What the requests of one connection count together.
+#[derive(Debug, Default)]
+pub(super) struct Tally {
+    open: AtomicU32,
+    answered: AtomicU32,
+    taken_back: AtomicU32,
+}
+
+/// Serves a client until it goes.
+pub(super) async fn serve(mut client: Client, guest: Guest, place: Place) {
+    let limits = *guest.limits();
+    let early = std::mem::take(&mut client.input);
+    let pipe = Pipe::new(client.wire, early);
+    let guest = Arc::new(guest);
+    let mut timer = Timer::new(clock::now(), limits.head);
+    let mut handshake = Box::pin(builder().handshake(pipe));
+    let opened = poll_fn(|cx| match handshake.as_mut().poll(cx) {
+        Poll::Ready(opened) => Poll::Ready(opened.ok()),
+        Poll::Pending => timer.poll(cx).map(|()| None),
+    })
+    .await;
+    if let Some(mut connection) = opened {
+        carry(&mut connection, &guest, &place, &mut timer).await;
+    }
+    guest.ended(End::ByClient);
+}
+
+fn builder() -> Builder {
+    let mut builder = Builder::new();
+    builder
+        .max_concurrent_streams(STREAMS)
+        .max_header_list_size(HEAD)
+        .initial_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_send_buffer_size(UNSENT);
+    builder
+}
+
+/// Takes requests until the client has no more, or is sent away.
+async fn carry(
+    connection: &mut Connection<Pipe, Bytes>,
+    guest: &Arc<Guest>,
+    place: &Place,
+    timer: &mut Timer,
+) {
+    let tally = Arc::new(Tally::default());
+    let mut is_leaving = false;
+    let idle = guest.limits().idle;
+    timer.set(clock::now(), idle);
+    loop {
+        let accepted = poll_fn(|cx| {
+            place.waker.register(cx.waker());
+            if client::is_draining() && !std::mem::replace(&mut is_leaving, true) {
+                connection.graceful_shutdown();
+            }
+            if let Poll::Ready(accepted) = connection.poll_accept(cx) {
+                return Poll::Ready(Some(accepted));
+            }
+            while timer.poll(cx).is_ready() {
+                timer.set(clock::now(), idle);
+                if tally.open.load(Relaxed) == 0 {
+                    if is_leaving {
+                        return Poll::Ready(None);
+                    }
+                    // It may take back what it has not heard yet.
+                    is_leaving = true;
+                    connection.graceful_shutdown();
+                }
+            }
+            Poll::Pending
+        })
+        .await;
+        match accepted {
+            Some(Some(Ok((request, respond)))) => {
+                timer.set(clock::now(), idle);
+                if is_abusive(&tally) {
+                    tracing::warn!(
+                        listener = guest.name(),
+                        client = guest.from(),
+                        "a client takes its requests back as fast as it makes them; it is sent away"
+                    );
+                    connection.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
+                    // What is said last is sent before the connection ends.
+                    let _ = poll_fn(|cx| connection.poll_closed(cx)).await;
+                    return;
+                }
+                begin(request, respond, guest, &tally);
+            }
+            Some(Some(Err(error))) => {
+                tracing::debug!(listener = guest.name(), %error, "client of HTTP/2 sent away");
+                return;
+            }
+            Some(None) | None => return,
+        }
+    }
+}
+
+fn is_abusive(tally: &Tally) -> bool {
+    let taken_back = tally.taken_back.load(Relaxed);
+    taken_back > TAKEN_BACK && taken_back > tally.answered.load(Relaxed)
+}
+
+/// Carries out one request, in a task of its own.
+fn begin(
+    request: Request<RecvStream>,
+    respond: SendResponse<Bytes>,
+    guest: &Arc<Guest>,
+    tally: &Arc<Tally>,
+) {
+    let (guest, tally) = (Arc::clone(guest), Arc::clone(tally));
+    tally.open.fetch_add(1, Relaxed);
+    let work: Pin<Box<dyn Future<Output = ()> + Send>> = Box::pin(async move {
+        stream::serve(request, respond, &guest, &tally).await;
+        tally.open.fetch_sub(1, Relaxed);
+    });
+    tokio::spawn(work);
+}

@@ -1,0 +1,395 @@
+//! One request of HTTP/2, as an exchange sees it.
+//!
+//! Its head is put in the words of HTTP/1 and read as strictly as any other one, so that there is one
+//! reading of requests and not two.
+
+use std::io;
+use std::sync::atomic::Ordering::Relaxed;
+use std::task::{Context, Poll, ready};
+
+use bytes::{Bytes, BytesMut};
+use h2::server::SendResponse;
+use h2::{Reason, RecvStream, SendStream};
+use http::header::{CONTENT_LENGTH, COOKIE, HOST, HeaderMap, HeaderName, HeaderValue};
+use http::{Method as HttpMethod, Request, Response, StatusCode};
+use ipreconnect::clock;
+use ipreconnect::core::http::{Field, Known, Parsed, RequestHead, ResponseBody, ResponseHead};
+
+use super::Tally;
+use crate::http::answer::Trouble;
+use crate::http::body::{LAST_CHUNK, Reader, chunk};
+use crate::http::buffer;
+use crate::http::client::{Guest, serve_one};
+use crate::http::render::{self, Coding, Onward};
+use crate::http::side::{Lead, Side};
+use crate::http::site::FieldRules;
+use crate::http::timer::Timer;
+use crate::http::window::Window;
+use crate::http::wire::{Half, Wire};
+
+/// The client's side of one request.
+struct Stream<'t> {
+    text: Vec<u8>,
+    body: Option<RecvStream>,
+    /// Whether the body is told in chunks to the origin.
+    is_chunked: bool,
+    respond: SendResponse<Bytes>,
+    answer: Option<SendStream<Bytes>>,
+    /// Of the answer's body, not taken yet.
+    unsent: BytesMut,
+    /// What is sent when all else was: trailers, or only the end.
+    last: Option<HeaderMap>,
+    is_over: bool,
+    timer: Timer,
+    tally: &'t Tally,
+}
+
+/// Carries out one request.
+pub(super) async fn serve(
+    request: Request<RecvStream>,
+    respond: SendResponse<Bytes>,
+    guest: &Guest,
+    tally: &Tally,
+) {
+    let (parts, body) = request.into_parts();
+    let has_body = !body.is_end_stream();
+    let text = in_words_of_http1(&parts, has_body);
+    let mut stream = Stream {
+        text,
+        is_chunked: has_body && !parts.headers.contains_key(CONTENT_LENGTH),
+        body: has_body.then_some(body),
+        respond,
+        answer: None,
+        unsent: BytesMut::new(),
+        last: None,
+        is_over: false,
+        timer: Timer::new(clock::now(), guest.limits().idle),
+        tally,
+    };
+    drop(parts);
+    let mut head = buffer::request();
+    match head.parse(&stream.text) {
+        Ok(Parsed::Whole) => {
+            guest.counts_up(stream.text.len());
+            serve_one(&mut stream, guest, &head, "HTTP/2.0").await;
+        }
+        Ok(Parsed::Partial) => stream.abort(),
+        Err(error) => {
+            let mut out = buffer::bytes();
+            let page = guest.error_page();
+            Trouble::Request(error).render(&mut out, Onward::Kept, false, page);
+            // What the client does not take at once, it has not read either.
+            let _ = stream.deliver(&out);
+            let _ = std::future::poll_fn(|cx| match stream.poll_flush(cx) {
+                Poll::Pending => stream.timer.poll(cx).map(|()| Ok(())),
+                ready => ready,
+            })
+            .await;
+            buffer::give_bytes(out);
+        }
+    }
+    buffer::give_request(head);
+    stream.leave();
+}
+
+/// The head of a request as HTTP/1.1 would have it.
+fn in_words_of_http1(parts: &http::request::Parts, has_body: bool) -> Vec<u8> {
+    let mut text = Vec::with_capacity(512);
+    text.extend_from_slice(parts.method.as_str().as_bytes());
+    text.push(b' ');
+    match (&parts.method, parts.uri.path_and_query()) {
+        (&HttpMethod::CONNECT, _) | (_, None) => text.push(b'*'),
+        (_, Some(target)) => text.extend_from_slice(target.as_str().as_bytes()),
+    }
+    text.extend_from_slice(b" HTTP/1.1\r\n");
+    let authority = parts
+        .uri
+        .authority()
+        .map(|authority| authority.as_str().as_bytes());
+    let host = authority.or(parts.headers.get(HOST).map(HeaderValue::as_bytes));
+    render::line(&mut text, b"host", host.unwrap_or_default());
+    for (name, value) in &parts.headers {
+        if name != HOST && name != COOKIE {
+            render::line(&mut text, name.as_str().as_bytes(), value.as_bytes());
+        }
+    }
+    // Pieces of a cookie are one field in HTTP/1 (RFC 9113, section 8.2.3).
+    let mut cookies = parts.headers.get_all(COOKIE).iter();
+    if let Some(first) = cookies.next() {
+        text.extend_from_slice(b"cookie: ");
+        text.extend_from_slice(first.as_bytes());
+        for more in cookies {
+            text.extend_from_slice(b"; ");
+            text.extend_from_slice(more.as_bytes());
+        }
+        text.extend_from_slice(b"\r\n");
+    }
+    if has_body && !parts.headers.contains_key(CONTENT_LENGTH) {
+        text.extend_from_slice(b"transfer-encoding: chunked\r\n");
+    }
+    text.extend_from_slice(b"\r\n");
+    text
+}
+
+/// A field that HTTP/2 takes; what it does not take is of no use to anybody.
+fn insert(headers: &mut HeaderMap, name: &[u8], value: &[u8]) {
+    if let (Ok(name), Ok(value)) = (HeaderName::from_bytes(name), HeaderValue::from_bytes(value)) {
+        headers.append(name, value);
+    }
+}
+
+fn response(head: &ResponseHead) -> Option<Response<()>> {
+    let mut response = Response::new(());
+    *response.status_mut() = StatusCode::from_u16(head.status).ok()?;
+    Some(response)
+}
+
+fn passes(field: &Field, rules: &FieldRules, text: &[u8]) -> bool {
+    !field.is_hop && field.known != Known::Server && rules.pass(field, text)
+}
+
+fn gone() -> io::Error {
+    io::ErrorKind::ConnectionReset.into()
+}
+
+impl Stream<'_> {
+    /// The request is over.
+    fn leave(&mut self) {
+        if self.is_over {
+            self.tally.answered.fetch_add(1, Relaxed);
+        } else {
+            self.tally.taken_back.fetch_add(1, Relaxed);
+            self.abort();
+        }
+    }
+
+    fn begin(&mut self, response: Response<()>, is_end: bool) -> io::Result<()> {
+        let answer = self.respond.send_response(response, is_end);
+        self.answer = Some(answer.map_err(|_| gone())?);
+        self.is_over = is_end;
+        Ok(())
+    }
+}
+
+impl Side for Stream<'_> {
+    fn text(&self) -> &[u8] {
+        &self.text
+    }
+
+    fn timer(&mut self) -> &mut Timer {
+        &mut self.timer
+    }
+
+    fn take_early(&mut self, _: &mut Reader, _: &mut Window) -> Result<(), ()> {
+        Ok(())
+    }
+
+    fn poll_more(
+        &mut self,
+        cx: &mut Context<'_>,
+        reader: &mut Reader,
+        window: &mut Window,
+    ) -> Poll<Result<bool, ()>> {
+        let Some(body) = &mut self.body else {
+            *reader = Reader::default();
+            return Poll::Ready(Ok(true));
+        };
+        match ready!(body.poll_data(cx)) {
+            Some(Ok(data)) => {
+                // The window of the stream opens again for what was taken.
+                let _ = body.flow_control().release_capacity(data.len());
+                if self.is_chunked {
+                    let mut coded = buffer::bytes();
+                    chunk(&data, &mut coded);
+                    window.push(&coded);
+                    buffer::give_bytes(coded);
+                } else {
+                    reader.read(&data, |_| {}).map_err(|_| ())?;
+                    window.push(&data);
+                }
+                Poll::Ready(Ok(true))
+            }
+            Some(Err(error)) if error.is_reset() || error.is_io() => Poll::Ready(Ok(false)),
+            Some(Err(_)) => Poll::Ready(Err(())),
+            None => {
+                let trailers = ready!(body.poll_trailers(cx)).map_err(|_| ())?;
+                if self.is_chunked {
+                    window.push(&last_chunk(trailers.as_ref()));
+                }
+                self.body = None;
+                *reader = Reader::default();
+                Poll::Ready(Ok(true))
+            }
+        }
+    }
+
+    fn poll_gone(&mut self, cx: &mut Context<'_>, _: Half) -> Poll<()> {
+        match &mut self.answer {
+            Some(answer) => answer.poll_reset(cx).map(drop),
+            None => self.respond.poll_reset(cx).map(drop),
+        }
+    }
+
+    fn coding(&self, _: ResponseBody, _: &RequestHead) -> Coding {
+        Coding::Frames
+    }
+
+    fn inform(&mut self, head: &ResponseHead, text: &[u8]) {
+        let Some(mut response) = response(head) else {
+            return;
+        };
+        for field in head.fields.iter().filter(|field| !field.is_hop) {
+            insert(
+                response.headers_mut(),
+                field.name.of(text),
+                field.value.of(text),
+            );
+        }
+        // A client that does not take it misses nothing that it needs.
+        let _ = self.respond.send_informational(response);
+    }
+
+    fn respond(&mut self, lead: &Lead<'_>, body: &[u8]) -> usize {
+        let Some(mut response) = response(lead.head) else {
+            self.abort();
+            return 0;
+        };
+        let back = lead.back(&self.text);
+        let headers = response.headers_mut();
+        for field in &lead.head.fields {
+            if !passes(field, lead.rules, lead.text) {
+                continue;
+            }
+            let value = field.value.of(lead.text);
+            let rewritten = match field.known {
+                Known::Location => back.location(value),
+                _ => None,
+            };
+            let value = rewritten.as_deref().unwrap_or(value);
+            insert(headers, field.name.of(lead.text), value);
+        }
+        for (name, value) in &lead.rules.set {
+            insert(headers, name.as_bytes(), value.as_bytes());
+        }
+        let is_end = lead.body == ResponseBody::None;
+        // What is wrong with the client is found when more is sent, or asked for.
+        let _ = self.begin(response, is_end);
+        self.unsent.extend_from_slice(body);
+        lead.head.length + body.len()
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.unsent.extend_from_slice(bytes);
+        Ok(())
+    }
+
+    fn finish(&mut self, _: Coding, trailers: &[u8]) -> io::Result<()> {
+        if !self.is_over {
+            self.last = Some(lines(trailers));
+        }
+        Ok(())
+    }
+
+    fn deliver(&mut self, answer: &[u8]) -> io::Result<()> {
+        let mut head = buffer::response();
+        let parsed = head.parse(answer).is_ok();
+        if let (true, Some(mut response)) = (parsed, response(&head)) {
+            for field in head.fields.iter().filter(|field| !field.is_hop) {
+                insert(
+                    response.headers_mut(),
+                    field.name.of(answer),
+                    field.value.of(answer),
+                );
+            }
+            let body = answer.get(head.length..).unwrap_or_default();
+            self.begin(response, body.is_empty())?;
+            self.unsent.extend_from_slice(body);
+            if !body.is_empty() {
+                self.last = Some(HeaderMap::new());
+            }
+        }
+        buffer::give_response(head);
+        Ok(())
+    }
+
+    fn is_blocked(&self) -> bool {
+        !self.unsent.is_empty() || self.last.is_some()
+    }
+
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let Some(answer) = &mut self.answer else {
+            return Poll::Ready(Err(gone()));
+        };
+        while !self.unsent.is_empty() {
+            let room = answer.capacity();
+            if room == 0 {
+                answer.reserve_capacity(self.unsent.len());
+                match ready!(answer.poll_capacity(cx)) {
+                    Some(Ok(_)) => continue,
+                    Some(Err(_)) | None => return Poll::Ready(Err(gone())),
+                }
+            }
+            let part = self.unsent.split_to(room.min(self.unsent.len())).freeze();
+            let is_last =
+                self.unsent.is_empty() && self.last.as_ref().is_some_and(HeaderMap::is_empty);
+            answer.send_data(part, is_last).map_err(|_| gone())?;
+            if is_last {
+                self.last = None;
+                self.is_over = true;
+            }
+        }
+        if let Some(last) = self.last.take() {
+            let sent = if last.is_empty() {
+                answer.send_data(Bytes::new(), true)
+            } else {
+                answer.send_trailers(last)
+            };
+            sent.map_err(|_| gone())?;
+            self.is_over = true;
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn abort(&mut self) {
+        if self.is_over {
+            return;
+        }
+        match &mut self.answer {
+            Some(answer) => answer.send_reset(Reason::INTERNAL_ERROR),
+            None => self.respond.send_reset(Reason::CANCEL),
+        }
+    }
+
+    fn wire(&mut self) -> Option<&mut Wire> {
+        None
+    }
+}
+
+/// The end of a body in chunks, with its trailers.
+fn last_chunk(trailers: Option<&HeaderMap>) -> Vec<u8> {
+    let Some(trailers) = trailers else {
+        return LAST_CHUNK.to_vec();
+    };
+    let mut last = b"0\r\n".to_vec();
+    for (name, value) in trailers {
+        render::line(&mut last, name.as_str().as_bytes(), value.as_bytes());
+    }
+    last.extend_from_slice(b"\r\n");
+    last
+}
+
+/// The trailers of a body in chunks, as fields.
+fn lines(trailers: &[u8]) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    for line in trailers.split(|byte| *byte == b'\n') {
+        let line = line.strip_suffix(b"\r").unwrap_or(line);
+        let mut parts = line.splitn(2, |byte| *byte == b':');
+        if let (Some(name), Some(value)) = (parts.next(), parts.next()) {
+            let is_hop = Known::of(name).is_hop() || Known::of(name) == Known::ContentLength;
+            if !is_hop {
+                insert(&mut headers, name, value.trim_ascii());
+            }
+        }
+    }
+    headers
+}

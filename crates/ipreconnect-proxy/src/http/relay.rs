@@ -1,0 +1,282 @@
+//! The answer of an origin, on its way to the client.
+
+use std::future::poll_fn;
+use std::task::{Context, Poll};
+
+use ipreconnect::clock;
+use ipreconnect::core::http::{ResponseHead, Version};
+
+use super::body::{Reader, chunk};
+use super::exchange::{Begun, Ended, Exchange};
+use super::record::{End, When, Who};
+use super::render::{Coding, Onward};
+use super::side::{Lead, Side};
+use super::trial::{Loss, Trial};
+use super::tunnel::Tunnel;
+use super::{AskedHost, buffer, pool};
+
+/// Reads of an answer in one turn, before others have theirs.
+const BUDGET: u32 = 16;
+
+impl<'e, S: Side> Exchange<'e, S> {
+    /// Takes a head of the origin, with all that has come behind it.
+    pub(super) fn hear(&mut self, head: &ResponseHead, text: &[u8]) -> Option<Begun> {
+        let rest = text.get(head.length..).unwrap_or_default();
+        if head.is_informational() {
+            self.inform(head, text);
+            return None;
+        }
+        if head.status == 101 && self.head.upgrade.is_some() && self.client.wire().is_some() {
+            self.record.status = head.status;
+            self.client.inform(head, text);
+            return Some(Begun::Switched(rest.to_vec()));
+        }
+        let body = head.body(self.head.method);
+        let mut reader = Reader::of_response(body);
+        let coding = self.client.coding(body, self.head);
+        let onward = self.onward(coding);
+        let mut coded = Vec::new();
+        let (mut used, mut sound) = (0, Ok(()));
+        if !reader.is_done() {
+            let read = reader.read(rest, |data| match coding {
+                Coding::AsItIs => {}
+                coding => {
+                    if coded.capacity() == 0 {
+                        coded = buffer::bytes();
+                    }
+                    code(data, coding, &mut coded);
+                }
+            });
+            match read {
+                Ok(count) => used = count,
+                Err(_) => sound = Err(()),
+            }
+        }
+        let part = match coding {
+            Coding::AsItIs => rest.get(..used).unwrap_or_default(),
+            Coding::Chunks | Coding::UntilClose | Coding::Frames => &coded,
+        };
+        let asked = match &self.behind.settings().host {
+            AskedHost::Fixed(host) => host.as_bytes(),
+            AskedHost::Client => b"",
+        };
+        let lead = Lead {
+            head,
+            text,
+            body,
+            rules: &self.route.rewrite.response,
+            origin: [asked, self.record.endpoint.as_bytes()],
+            scheme: self.guest.scheme(),
+            asked: self.head,
+            onward,
+        };
+        let sent = self.client.respond(&lead, part);
+        self.record.status = head.status;
+        self.record.bytes_out += part.len() as u64;
+        self.guest.counts_down(sent);
+        buffer::give_bytes(coded);
+        if sound.is_ok() && reader.is_done() {
+            // What is wrong with the client is found when more is sent, or asked for.
+            let _ = self.client.finish(coding, reader.trailers());
+        }
+        Some(Begun::Answer {
+            is_reusable: head.is_persistent && used == rest.len() && head.status != 101,
+            reader,
+            coding,
+            onward,
+            sound,
+        })
+    }
+
+    fn inform(&mut self, head: &ResponseHead, text: &[u8]) {
+        let is_wanted = head.status != 100 || self.head.expects_continue;
+        if self.head.version == Version::Http11 && is_wanted {
+            self.client.inform(head, text);
+        }
+    }
+
+    /// Carries the answer to the client.
+    pub(super) async fn relay(&mut self, mut trial: Trial<'e>, begun: Begun) -> Ended {
+        let now = clock::now();
+        self.record.endpoint = trial.shown();
+        self.record.first_byte = Some(now.saturating_duration_since(self.record.began));
+        if let Some(upstream) = trial.upstream() {
+            upstream.answers(now);
+        }
+        let (mut reader, coding, onward, is_reusable, sound) = match begun {
+            Begun::Answer {
+                reader,
+                coding,
+                onward,
+                is_reusable,
+                sound,
+            } => (reader, coding, onward, is_reusable, sound),
+            Begun::Switched(rest) => return self.switch(trial, rest),
+        };
+        if sound.is_err() {
+            self.record.end = End::by(Who::Proxy, When::Data);
+            self.client.abort();
+            return Ended::Close;
+        }
+        if !reader.is_done() || self.client.is_blocked() || !self.reader.is_done() {
+            let carried = poll_fn(|cx| self.poll_down(cx, &mut trial, &mut reader, coding)).await;
+            if let Err(end) = carried {
+                self.record.end = end;
+                // Nobody may take a part of it for the whole.
+                self.client.abort();
+                return Ended::Close;
+            }
+        }
+        if is_reusable && self.reader.is_done() && trial.has_sent(&self.window) {
+            self.keep(&mut trial);
+        }
+        match onward {
+            Onward::Closed => Ended::Close,
+            Onward::Kept | Onward::KeptAloud => Ended::Onward,
+        }
+    }
+
+    /// Keeps the connection to the origin for the next request.
+    fn keep(&self, trial: &mut Trial<'_>) {
+        let keeps_for = trial.head().and_then(|head| head.keeps_for);
+        let Some(mut upstream) = trial.take() else {
+            return;
+        };
+        pool::end(self.behind, upstream.line().endpoint());
+        if upstream.input.is_empty() && !upstream.wire.is_blocked() {
+            upstream.rest(clock::now(), keeps_for);
+            pool::give(self.behind, upstream);
+        }
+    }
+
+    fn switch(&mut self, mut trial: Trial<'e>, rest: Vec<u8>) -> Ended {
+        let Some(mut upstream) = trial.take() else {
+            return Ended::Close;
+        };
+        pool::end(self.behind, upstream.line().endpoint());
+        upstream.input = rest;
+        Ended::Tunnel(Box::new(Tunnel { upstream }))
+    }
+
+    fn poll_down(
+        &mut self,
+        cx: &mut Context<'_>,
+        trial: &mut Trial<'e>,
+        reader: &mut Reader,
+        coding: Coding,
+    ) -> Poll<Result<(), End>> {
+        let by = |who| End::by(who, When::Data);
+        for _ in 0..BUDGET {
+            if !self.reader.is_done() || !trial.has_sent(&self.window) {
+                // An origin that has answered may still read on, or not.
+                let _ = self.poll_body(cx, trial, None);
+            }
+            if self.client.is_blocked() {
+                if !std::mem::replace(&mut self.is_stalled, true) {
+                    let patience = self.guest.limits().stall;
+                    self.client.timer().set(clock::now(), patience);
+                }
+                match self.client.poll_flush(cx) {
+                    Poll::Ready(Ok(())) => self.is_stalled = false,
+                    Poll::Ready(Err(_)) => return Poll::Ready(Err(by(Who::Client))),
+                    Poll::Pending => {
+                        return self
+                            .client
+                            .timer()
+                            .poll(cx)
+                            .map(|()| Err(by(Who::ClientLate)));
+                    }
+                }
+            }
+            if reader.is_done() {
+                return Poll::Ready(Ok(()));
+            }
+            let Some(upstream) = trial.upstream() else {
+                return Poll::Ready(Err(by(Who::Proxy)));
+            };
+            let client = &mut *self.client;
+            let (guest, record) = (self.guest, &mut *self.record);
+            let taken = upstream.wire.poll_take(cx, |bytes| {
+                if bytes.is_empty() {
+                    return end(reader, coding, client);
+                }
+                guest.counts_down(bytes.len());
+                record.bytes_out += bytes.len() as u64;
+                carry(bytes, reader, coding, client)
+            });
+            match taken {
+                Poll::Ready(Ok(Ok(excess))) => {
+                    upstream.input.extend_from_slice(&excess);
+                    let patience = self.behind.settings().idle;
+                    self.client.timer().set(clock::now(), patience);
+                }
+                Poll::Ready(Ok(Err(who))) => return Poll::Ready(Err(by(who))),
+                Poll::Ready(Err(_)) => {
+                    trial.report(Loss::Reset);
+                    return Poll::Ready(Err(by(Who::Server)));
+                }
+                Poll::Pending => {
+                    let half = self.guest.half();
+                    if self.reader.is_done() && self.client.poll_gone(cx, half).is_ready() {
+                        return Poll::Ready(Err(by(Who::Client)));
+                    }
+                    return self
+                        .client
+                        .timer()
+                        .poll(cx)
+                        .map(|()| Err(by(Who::ServerLate)));
+                }
+            }
+        }
+        crate::turn::later(cx);
+        Poll::Pending
+    }
+}
+
+/// Writes data of a body as the client reads it.
+fn code(data: &[u8], coding: Coding, out: &mut Vec<u8>) {
+    match coding {
+        Coding::Chunks => chunk(data, out),
+        Coding::AsItIs | Coding::UntilClose | Coding::Frames => out.extend_from_slice(data),
+    }
+}
+
+/// Carries a part of an answer to the client; returns what does not belong to it.
+fn carry<S: Side>(
+    bytes: &[u8],
+    reader: &mut Reader,
+    coding: Coding,
+    client: &mut S,
+) -> Result<Vec<u8>, Who> {
+    let used = match coding {
+        Coding::AsItIs => {
+            let used = reader.read(bytes, |_| {}).map_err(|_| Who::Proxy)?;
+            let part = bytes.get(..used).unwrap_or_default();
+            client.write(part).map_err(|_| Who::Client)?;
+            used
+        }
+        Coding::Chunks | Coding::UntilClose | Coding::Frames => {
+            let mut out = buffer::bytes();
+            let read = reader.read(bytes, |data| code(data, coding, &mut out));
+            let sent = client.write(&out);
+            buffer::give_bytes(out);
+            sent.map_err(|_| Who::Client)?;
+            read.map_err(|_| Who::Proxy)?
+        }
+    };
+    if reader.is_done() {
+        let finished = client.finish(coding, reader.trailers());
+        finished.map_err(|_| Who::Client)?;
+    }
+    Ok(bytes.get(used..).unwrap_or_default().to_vec())
+}
+
+/// The origin has closed the connection: that ends the answer, or cuts it off.
+fn end<S: Side>(reader: &mut Reader, coding: Coding, client: &mut S) -> Result<Vec<u8>, Who> {
+    if !matches!(reader, Reader::UntilClose) {
+        return Err(Who::Server);
+    }
+    *reader = Reader::default();
+    client.finish(coding, &[]).map_err(|_| Who::Client)?;
+    Ok(Vec::new())
+}

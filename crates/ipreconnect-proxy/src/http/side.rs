@@ -1,0 +1,95 @@
+//! The client's side of one request, in whichever version of HTTP it is spoken.
+
+use std::io;
+use std::task::{Context, Poll};
+
+use ipreconnect::core::http::{RequestHead, ResponseBody, ResponseHead};
+
+use super::body::Reader;
+use super::render::{Back, Coding, Onward};
+use super::site::FieldRules;
+use super::timer::Timer;
+use super::window::Window;
+use super::wire::{Half, Wire};
+
+/// The head of an answer, and what is changed about it.
+pub(super) struct Lead<'l> {
+    pub(super) head: &'l ResponseHead,
+    /// What the head is a place of.
+    pub(super) text: &'l [u8],
+    pub(super) body: ResponseBody,
+    pub(super) rules: &'l FieldRules,
+    /// The origin, as it was asked, and as it is reached.
+    pub(super) origin: [&'l [u8]; 2],
+    /// The client's way here.
+    pub(super) scheme: &'l str,
+    /// The request.
+    pub(super) asked: &'l RequestHead,
+    pub(super) onward: Onward,
+}
+
+impl Lead<'_> {
+    /// What leads back to the origin; `text` is what the head of the request is a place of.
+    pub(super) fn back<'t>(&'t self, text: &'t [u8]) -> Back<'t> {
+        let host = self.asked.host.span();
+        Back {
+            origin: self.origin,
+            scheme: self.scheme,
+            host: host.map_or(&b""[..], |host| host.of(text)),
+        }
+    }
+}
+
+/// What an exchange needs of the client's side. Nothing here waits: what the client does not take at once
+/// is kept, and bounded by whoever writes nothing while it [`is_blocked`](Side::is_blocked).
+pub(super) trait Side: Send {
+    /// The bytes that the head of the request is a place of.
+    fn text(&self) -> &[u8];
+
+    fn timer(&mut self) -> &mut Timer;
+
+    /// Takes what has come of the body together with the head.
+    fn take_early(&mut self, reader: &mut Reader, window: &mut Window) -> Result<(), ()>;
+
+    /// Takes more of the body, as it stands on the wire of HTTP/1; false if the client has gone.
+    fn poll_more(
+        &mut self,
+        cx: &mut Context<'_>,
+        reader: &mut Reader,
+        window: &mut Window,
+    ) -> Poll<Result<bool, ()>>;
+
+    /// Whether the client has gone.
+    fn poll_gone(&mut self, cx: &mut Context<'_>, half: Half) -> Poll<()>;
+
+    /// How the body of an answer is written.
+    fn coding(&self, body: ResponseBody, asked: &RequestHead) -> Coding;
+
+    /// Passes on an answer that only informs, or that goes on with another protocol.
+    fn inform(&mut self, head: &ResponseHead, text: &[u8]);
+
+    /// Begins the answer; `body` is the first part of its body, as it is written. Returns how many bytes
+    /// went on their way.
+    fn respond(&mut self, lead: &Lead<'_>, body: &[u8]) -> usize;
+
+    /// Writes a part of the body, as it is written.
+    fn write(&mut self, bytes: &[u8]) -> io::Result<()>;
+
+    /// All of the body was written; `trailers` are lines.
+    fn finish(&mut self, coding: Coding, trailers: &[u8]) -> io::Result<()>;
+
+    /// Writes a whole answer of our own, as it is written in HTTP/1.
+    fn deliver(&mut self, answer: &[u8]) -> io::Result<()>;
+
+    /// Whether something waits for the client to take it.
+    fn is_blocked(&self) -> bool;
+
+    /// Sends what waits.
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
+
+    /// Ends it so that nobody takes what came for the whole.
+    fn abort(&mut self);
+
+    /// The connection itself, if it can go on as something else.
+    fn wire(&mut self) -> Option<&mut Wire>;
+}

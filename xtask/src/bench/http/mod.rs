@@ -1,0 +1,11 @@
+//! What it costs to carry requests.
+
+mod client;
+mod play;
+mod proxies;
+pub(crate) mod server;
+mod table;
+mod task;
+
+pub(crate) use play::run as round;
+pub(crate) use task::Task;
