@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 pub(crate) type Need = (&'static str, &'static str);
 
 /// What the tests with real servers talk to.
-const FOR_TESTS: [Need; 13] = [
+const FOR_TESTS: [Need; 15] = [
     ("nginx", "nginx-light"),
     ("redis-server", "redis-server"),
     ("pg_ctl", "postgresql"),
@@ -20,6 +20,8 @@ const FOR_TESTS: [Need; 13] = [
     ("unshare", "util-linux"),
     ("openssl", "openssl"),
     ("curl", "curl"),
+    ("h2load", "nghttp2-client"),
+    ("apache2", "apache2-bin"),
     ("pebble", "pebble"),
 ];
 

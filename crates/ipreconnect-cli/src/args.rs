@@ -77,6 +77,15 @@ pub(crate) enum Command {
         #[command(subcommand)]
         action: CaAction,
     },
+    /// Say in words how a request ended, by the code of its line in the access log
+    #[command(
+        after_help = "Examples:\n  ipreconnect explain SH--\n  ipreconnect explain       (all letters)"
+    )]
+    Explain {
+        /// The code, as `end` in the access log
+        #[arg(allow_hyphen_values = true)]
+        code: Option<String>,
+    },
     /// Make the running gateway take its changed configuration
     Reload,
     /// See it work: two built-in origins that are killed, frozen and revived

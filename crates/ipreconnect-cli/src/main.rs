@@ -51,6 +51,8 @@ fn dispatch(arguments: &Arguments) -> Result<Exit, Refusal> {
         Command::Ca {
             action: CaAction::Export,
         } => commands::ca::export(arguments),
+        Command::Explain { code: Some(code) } => commands::explain::run(code, arguments.json),
+        Command::Explain { code: None } => Ok(commands::explain::all(arguments.json)),
         Command::Reload => commands::reload::reload(arguments),
         Command::Demo { stay } => {
             let afterwards = if *stay {

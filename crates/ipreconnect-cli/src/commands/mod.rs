@@ -2,6 +2,7 @@
 
 pub(crate) mod ca;
 pub(crate) mod check;
+pub(crate) mod explain;
 pub(crate) mod identity;
 pub(crate) mod man;
 pub(crate) mod probe;

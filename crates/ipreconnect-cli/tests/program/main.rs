@@ -4,6 +4,7 @@ mod bad_luck;
 mod commands;
 mod datagrams;
 mod desk;
+mod http;
 mod reload;
 mod resolvers;
 mod servers;

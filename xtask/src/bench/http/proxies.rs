@@ -75,7 +75,7 @@ fn nginx(directory: &Path) -> String {
          proxy_pass http://bench;\n      proxy_http_version 1.1;\n      proxy_set_header Connection \"\";\n      \
          proxy_set_header Host $http_host;\n      proxy_set_header X-Forwarded-For $remote_addr;\n      \
          proxy_set_header X-Forwarded-Proto $scheme;\n      proxy_connect_timeout 500ms;\n      \
-         proxy_buffers 8 64k; proxy_buffer_size 64k;\n    }}\n  }}\n}}\n"
+         proxy_buffers 16 8k; proxy_buffer_size 8k;\n    }}\n  }}\n}}\n"
     )
 }
 

@@ -6,6 +6,7 @@
 use std::io;
 use std::sync::atomic::Ordering::Relaxed;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use h2::server::SendResponse;
@@ -27,6 +28,10 @@ use crate::http::timer::Timer;
 use crate::http::window::Window;
 use crate::http::wire::{Half, Wire};
 
+/// A body that nobody wants is taken for so long, and so much of it.
+const LINGER: Duration = Duration::from_secs(2);
+const UNWANTED: usize = 1024 * 1024;
+
 /// The client's side of one request.
 struct Stream<'t> {
     text: Vec<u8>,
@@ -40,6 +45,9 @@ struct Stream<'t> {
     /// What is sent when all else was: trailers, or only the end.
     last: Option<HeaderMap>,
     is_over: bool,
+    /// Until when more of a body is taken that nobody wants, and how much of it was.
+    linger: Option<Timer>,
+    unwanted: usize,
     timer: Timer,
     tally: &'t Tally,
 }
@@ -63,6 +71,8 @@ pub(super) async fn serve(
         unsent: BytesMut::new(),
         last: None,
         is_over: false,
+        linger: None,
+        unwanted: 0,
         timer: Timer::new(clock::now(), guest.limits().idle),
         tally,
     };
@@ -153,6 +163,29 @@ fn gone() -> io::Error {
 }
 
 impl Stream<'_> {
+    /// Takes for a moment what the client still sends of a body that nobody wants. It may be told to stop
+    /// when it has the whole answer (RFC 9113, section 8.1), but there are clients that take that for a
+    /// failure, or wait for ever.
+    fn poll_unwanted(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let linger = self
+            .linger
+            .get_or_insert_with(|| Timer::new(clock::now(), LINGER));
+        while let Some(body) = &mut self.body
+            && self.unwanted < UNWANTED
+        {
+            match body.poll_data(cx) {
+                Poll::Ready(Some(Ok(data))) => {
+                    self.unwanted += data.len();
+                    // The window of the stream opens again for what was taken.
+                    let _ = body.flow_control().release_capacity(data.len());
+                }
+                Poll::Ready(Some(Err(_)) | None) => self.body = None,
+                Poll::Pending => return linger.poll(cx),
+            }
+        }
+        Poll::Ready(())
+    }
+
     /// The request is over.
     fn leave(&mut self) {
         if self.is_over {
@@ -317,6 +350,9 @@ impl Side for Stream<'_> {
     }
 
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.last.is_some() && self.body.is_some() {
+            ready!(self.poll_unwanted(cx));
+        }
         let Some(answer) = &mut self.answer else {
             return Poll::Ready(Err(gone()));
         };

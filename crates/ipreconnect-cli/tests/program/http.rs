@@ -1,0 +1,478 @@
+//! HTTP with real servers and clients: nginx and Apache httpd behind, curl and h2load in front.
+
+use std::collections::BTreeSet;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::path::Path;
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::desk::{Desk, dial, free_address, until};
+use crate::servers::{Server, needed};
+
+/// nginx with pages, which says who it is.
+fn nginx(directory: &Path, name: &str, address: SocketAddr) -> Server {
+    let place = directory.join(name);
+    std::fs::create_dir_all(place.join("html")).unwrap();
+    std::fs::write(place.join("html/large"), vec![b'x'; 1_000_000]).unwrap();
+    for place in [directory, &place, &place.join("html")] {
+        use std::os::unix::fs::PermissionsExt;
+        std::fs::set_permissions(place, std::fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    let at = place.display();
+    let text = format!(
+        "daemon off; master_process off; pid {at}/pid; error_log {at}/error.log;\n\
+         events {{}}\nhttp {{ access_log {at}/access.log; keepalive_timeout 60; client_body_temp_path {at}/b; \
+         proxy_temp_path {at}/p; fastcgi_temp_path {at}/f; uwsgi_temp_path {at}/u; scgi_temp_path {at}/s;\n\
+         server {{ listen {address}; root {at}/html;\n\
+         location /who {{ return 200 \"{name} $request_method $host $http_x_forwarded_for $http_x_env\\n\"; }}\n\
+         location /redirect {{ absolute_redirect on; return 302 http://{address}/who; }} }} }}\n"
+    );
+    let file = place.join("nginx.conf");
+    std::fs::write(&file, text).unwrap();
+    Server::start(
+        Command::new(crate::desk::find("nginx").unwrap())
+            .arg("-c")
+            .arg(file),
+    )
+}
+
+/// What curl says of an address, with its words.
+fn curl(arguments: &[&str]) -> String {
+    let output = Command::new("curl")
+        .args(["-s", "-m", "20"])
+        .args(arguments)
+        .output()
+        .unwrap();
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// Asks on a connection that is kept; returns the status and the body.
+fn ask(stream: &mut BufReader<TcpStream>, request: &str) -> std::io::Result<(u16, String)> {
+    stream.get_mut().write_all(request.as_bytes())?;
+    let mut line = String::new();
+    stream.read_line(&mut line)?;
+    let status = line
+        .split(' ')
+        .nth(1)
+        .and_then(|status| status.parse().ok());
+    let status = status.ok_or(std::io::ErrorKind::UnexpectedEof)?;
+    let mut length = 0;
+    loop {
+        line.clear();
+        stream.read_line(&mut line)?;
+        if line.trim().is_empty() {
+            break;
+        }
+        let lower = line.to_ascii_lowercase();
+        if let Some(value) = lower.strip_prefix("content-length:") {
+            length = value.trim().parse().unwrap();
+        }
+    }
+    let mut body = vec![0; length];
+    stream.read_exact(&mut body)?;
+    Ok((status, String::from_utf8_lossy(&body).into_owned()))
+}
+
+#[test]
+fn curl_speaks_every_version_to_nginx() {
+    let test = "curl_speaks_every_version_to_nginx";
+    if needed(test, "nginx").is_none() || needed(test, "curl").is_none() {
+        return;
+    }
+    let address = free_address();
+    let mut desk = Desk::with(&format!(
+        "[log]\naccess = \"access.log\"\n[origin.web]\naddress = \"http://{address}\"\n\
+         [[listen]]\nname = \"plain\"\naddress = \"127.0.0.1:auto\"\norigin = \"web\"\n\
+         [[listen]]\nname = \"sealed\"\naddress = \"127.0.0.1:auto\"\norigin = \"web\"\ntls = \"internal\"\n"
+    ));
+    let _nginx = nginx(desk.directory.path(), "one", address);
+    desk.start();
+    desk.wait_for_phase("web", "up");
+    let (plain, sealed) = (desk.address("plain"), desk.address("sealed"));
+    for (version, url, told) in [
+        ("--http1.0", format!("http://{plain}/who"), "1.1"),
+        ("--http1.1", format!("http://{plain}/who"), "1.1"),
+        (
+            "--http2-prior-knowledge",
+            format!("http://{plain}/who"),
+            "2",
+        ),
+        ("--http1.1", format!("https://{sealed}/who"), "1.1"),
+        ("--http2", format!("https://{sealed}/who"), "2"),
+    ] {
+        let said = curl(&["-k", version, &url, "-w", "%{http_version} %{http_code}"]);
+        let host = "127.0.0.1";
+        assert_eq!(
+            said,
+            format!("one GET {host} 127.0.0.1 \n{told} 200"),
+            "{version} {url}"
+        );
+        let large = url.replace("/who", "/large");
+        let said = curl(&[
+            "-k",
+            version,
+            &large,
+            "-o",
+            "/dev/null",
+            "-w",
+            "%{size_download}",
+        ]);
+        assert_eq!(said, "1000000", "{version} {large}");
+        let body = desk.path("body");
+        std::fs::write(&body, vec![b'y'; 500_000]).unwrap();
+        let body = format!("@{}", body.display());
+        let said = curl(&["-k", version, "--data-binary", &body, &url]);
+        assert_eq!(
+            said,
+            format!("one POST {host} 127.0.0.1 \n"),
+            "{version} {url}"
+        );
+    }
+    let said = curl(&[
+        "-o",
+        "/dev/null",
+        "-w",
+        "%{redirect_url}",
+        &format!("http://{plain}/redirect"),
+    ]);
+    assert_eq!(
+        said,
+        format!("http://{plain}/who"),
+        "the origin's address does not leak"
+    );
+    assert!(
+        !curl(&["-i", &format!("http://{plain}/who")])
+            .to_lowercase()
+            .contains("server:")
+    );
+    // Every request has its line, written a moment later.
+    let lines = || -> Vec<Value> {
+        let text = std::fs::read_to_string(desk.path("access.log")).unwrap_or_default();
+        let whole = text.lines().filter(|line| line.ends_with('}'));
+        whole
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect()
+    };
+    until("all lines are there", || lines().len() >= 17);
+    let lines = lines();
+    let line = &lines[0];
+    assert_eq!(line["listener"], "plain");
+    assert_eq!(line["protocol"], "HTTP/1.0");
+    assert_eq!(line["target"], "/who");
+    assert_eq!(line["status"], 200);
+    assert_eq!(line["endpoint"], address.to_string());
+    assert_eq!(line["end"], "----");
+    let spoken: BTreeSet<&str> = lines
+        .iter()
+        .map(|line| line["protocol"].as_str().unwrap())
+        .collect();
+    assert_eq!(spoken, BTreeSet::from(["HTTP/1.0", "HTTP/1.1", "HTTP/2.0"]));
+    assert!(!desk.log().contains("panicked"), "{}", desk.log());
+}
+
+#[test]
+fn routes_lead_where_they_say() {
+    let test = "routes_lead_where_they_say";
+    if needed(test, "nginx").is_none() || needed(test, "curl").is_none() {
+        return;
+    }
+    let (one, two, none) = (free_address(), free_address(), free_address());
+    let mut desk = Desk::with(&format!(
+        "[origin.one]\naddress = \"http://{one}\"\n[origin.two]\naddress = \"http://{two}\"\nhost = \"two.internal\"\n\
+         [origin.away]\naddress = \"http://{none}\"\nhold.for = \"100ms\"\nrequired = false\n\
+         [[listen]]\nname = \"shop\"\naddress = \"127.0.0.1:auto\"\nerror_page = \"sorry.html\"\n\
+         [[listen.route]]\nhost = \"two.example\"\npath = \"/api\"\norigin = \"two\"\n\
+         rewrite = {{ strip_prefix = \"/api\", request_set = {{ x-env = \"prod\" }}, response_set = {{ x-by = \"us\" }} }}\n\
+         [[listen.route]]\npath = \"/pay\"\norigin = \"one\"\nrequires = [\"away\"]\n\
+         fallback = {{ status = 503, body = \"checkout is closed\" }}\n\
+         [[listen.route]]\nmethod = \"GET\"\nheader = {{ x-beta = \"1\" }}\norigin = \"two\"\n\
+         [[listen.route]]\npath = \"= /away\"\norigin = \"away\"\n\
+         [[listen.route]]\nhost = \"one.example\"\norigin = \"one\"\n"
+    ));
+    std::fs::write(desk.path("sorry.html"), "<h1>{status}: {reason}</h1>\n").unwrap();
+    let directory = desk.directory.path().to_owned();
+    let _one = nginx(&directory, "one", one);
+    let _two = nginx(&directory, "two", two);
+    desk.start();
+    desk.wait_for_phase("one", "up");
+    desk.wait_for_phase("two", "up");
+    desk.wait_for_phase("away", "down");
+    let front = desk.address("shop");
+    let at = |host: &str, path: &str, more: &[&str]| {
+        let host = format!("Host: {host}");
+        let url = format!("http://{front}{path}");
+        let mut arguments = vec!["--path-as-is", "-H", &host, &url];
+        arguments.extend(more);
+        curl(&arguments)
+    };
+    assert_eq!(
+        at("two.example", "/api/who", &[]),
+        "two GET two.internal 127.0.0.1 prod\n"
+    );
+    assert_eq!(
+        at("two.example", "/x/..//%61pi/who", &[]),
+        "two GET two.internal 127.0.0.1 prod\n"
+    );
+    assert!(at("two.example", "/api/who", &["-i"]).contains("x-by: us"));
+    assert_eq!(
+        at("one.example", "/who", &[]),
+        "one GET one.example 127.0.0.1 \n"
+    );
+    assert_eq!(
+        at("any", "/who", &["-H", "x-beta: 1"]),
+        "two GET two.internal 127.0.0.1 \n"
+    );
+    assert_eq!(
+        at("any", "/who", &["-w", "%{http_code}"]),
+        "<h1>404: Not Found</h1>\n404"
+    );
+    assert_eq!(
+        at("any", "/pay", &["-w", " %{http_code}"]),
+        "checkout is closed 503"
+    );
+    let away = at("any", "/away", &["-i"]);
+    assert!(away.contains("<h1>503: Service Unavailable</h1>"), "{away}");
+    assert!(away.contains("Retry-After: 1"), "{away}");
+}
+
+/// Clients that ask again and again, each on a connection that it keeps.
+struct Crowd {
+    is_over: Arc<AtomicBool>,
+    answered: Arc<AtomicUsize>,
+    clients: Vec<std::thread::JoinHandle<Vec<String>>>,
+}
+
+impl Crowd {
+    fn new(front: SocketAddr, count: usize) -> Self {
+        let (is_over, answered) = (
+            Arc::new(AtomicBool::new(false)),
+            Arc::new(AtomicUsize::new(0)),
+        );
+        let clients = (0..count).map(|_| {
+            let (is_over, answered) = (Arc::clone(&is_over), Arc::clone(&answered));
+            std::thread::spawn(move || {
+                let mut wrong = Vec::new();
+                let mut stream = BufReader::new(dial(front));
+                while !is_over.load(SeqCst) {
+                    match ask(&mut stream, "GET /who HTTP/1.1\r\nHost: shop\r\n\r\n") {
+                        Ok((200, _)) => drop(answered.fetch_add(1, SeqCst)),
+                        other => {
+                            wrong.push(format!("{other:?}"));
+                            stream = BufReader::new(dial(front));
+                        }
+                    }
+                    std::thread::sleep(Duration::from_millis(20));
+                }
+                wrong
+            })
+        });
+        Self {
+            clients: clients.collect(),
+            is_over,
+            answered,
+        }
+    }
+
+    fn wait_for(&self, more: usize) {
+        let wanted = self.answered.load(SeqCst) + more;
+        until("more is answered", || self.answered.load(SeqCst) >= wanted);
+    }
+
+    /// What went wrong.
+    fn end(self) -> Vec<String> {
+        self.is_over.store(true, SeqCst);
+        let ended = self
+            .clients
+            .into_iter()
+            .flat_map(|client| client.join().unwrap());
+        ended.collect()
+    }
+}
+
+#[test]
+fn nginx_is_killed_with_requests_in_it_and_none_is_lost() {
+    let test = "nginx_is_killed_with_requests_in_it_and_none_is_lost";
+    if needed(test, "nginx").is_none() {
+        return;
+    }
+    let (one, two) = (free_address(), free_address());
+    let mut desk = Desk::with(&format!(
+        "[origin.web]\naddress = [\"http://{one}\", \"http://{two}\"]\n\
+         [[listen]]\naddress = \"127.0.0.1:auto\"\norigin = \"web\"\n"
+    ));
+    let directory = desk.directory.path().to_owned();
+    let first = nginx(&directory, "one", one);
+    let second = nginx(&directory, "two", two);
+    desk.start();
+    desk.wait_for_phase("web", "up");
+    let crowd = Crowd::new(desk.address("web"), 20);
+    crowd.wait_for(200);
+    first.kill();
+    crowd.wait_for(200);
+    let first = nginx(&directory, "one", one);
+    crowd.wait_for(100);
+    // Both at once, and one comes back.
+    second.kill();
+    first.kill();
+    desk.wait_for_phase("web", "down");
+    let _first = nginx(&directory, "one", one);
+    crowd.wait_for(200);
+    assert_eq!(crowd.end(), Vec::<String>::new());
+}
+
+#[test]
+fn nginx_is_stopped_and_its_backup_answers() {
+    let test = "nginx_is_stopped_and_its_backup_answers";
+    if needed(test, "nginx").is_none() {
+        return;
+    }
+    let (one, two) = (free_address(), free_address());
+    let mut desk = Desk::with(&format!(
+        "[origin.web]\naddress = [\"http://{one}\", \"http://{two}\"]\n\
+         [[listen]]\naddress = \"127.0.0.1:auto\"\norigin = \"web\"\n"
+    ));
+    let directory = desk.directory.path().to_owned();
+    let first = nginx(&directory, "one", one);
+    let _second = nginx(&directory, "two", two);
+    desk.start();
+    desk.wait_for_phase("web", "up");
+    let crowd = Crowd::new(desk.address("web"), 20);
+    crowd.wait_for(1000);
+    first.signal("STOP");
+    crowd.wait_for(500);
+    first.signal("CONT");
+    crowd.wait_for(100);
+    assert_eq!(crowd.end(), Vec::<String>::new());
+}
+
+#[test]
+fn a_reload_loses_no_request() {
+    let test = "a_reload_loses_no_request";
+    if needed(test, "nginx").is_none() {
+        return;
+    }
+    let (one, two) = (free_address(), free_address());
+    let text = |address: SocketAddr| {
+        format!(
+            "[log]\naccess = \"access.log\"\naccess_format = \"combined\"\n[origin.web]\naddress = \"http://{address}\"\n\
+             [[listen]]\naddress = \"127.0.0.1:auto\"\norigin = \"web\"\n"
+        )
+    };
+    let mut desk = Desk::with(&text(one));
+    let directory = desk.directory.path().to_owned();
+    let _first = nginx(&directory, "one", one);
+    let _second = nginx(&directory, "two", two);
+    desk.start();
+    desk.wait_for_phase("web", "up");
+    let front = desk.address("web");
+    let crowd = Crowd::new(front, 10);
+    for address in [two, one, two] {
+        crowd.wait_for(100);
+        desk.write(&text(address));
+        assert!(desk.command(&["reload"]).status.success());
+    }
+    crowd.wait_for(100);
+    let (status, body) = ask(
+        &mut BufReader::new(dial(front)),
+        "GET /who HTTP/1.1\r\nHost: a\r\n\r\n",
+    )
+    .unwrap();
+    assert_eq!((status, body.split(' ').next()), (200, Some("two")));
+    // Whoever rotates the log moves it away and reloads.
+    std::fs::rename(desk.path("access.log"), desk.path("access.old")).unwrap();
+    assert!(desk.command(&["reload"]).status.success());
+    crowd.wait_for(50);
+    until("the new file is written", || {
+        std::fs::read_to_string(desk.path("access.log"))
+            .is_ok_and(|text| text.contains("\"GET /who HTTP/1.1\" 200 "))
+    });
+    assert_eq!(crowd.end(), Vec::<String>::new());
+    desk.signal("TERM");
+    assert_eq!(desk.ended(), Some(0));
+}
+
+#[test]
+fn h2load_finds_every_answer() {
+    let test = "h2load_finds_every_answer";
+    if needed(test, "nginx").is_none() || needed(test, "h2load").is_none() {
+        return;
+    }
+    let address = free_address();
+    let mut desk = Desk::with(&format!(
+        "[origin.web]\naddress = \"http://{address}\"\n[[listen]]\naddress = \"127.0.0.1:auto\"\norigin = \"web\"\n"
+    ));
+    let _nginx = nginx(desk.directory.path(), "one", address);
+    desk.start();
+    desk.wait_for_phase("web", "up");
+    let front = desk.address("web");
+    for path in ["/who", "/large"] {
+        let count = if path == "/who" { "5000" } else { "100" };
+        let output = Command::new("h2load")
+            .args([
+                "-n",
+                count,
+                "-c",
+                "8",
+                "-m",
+                "16",
+                &format!("http://{front}{path}"),
+            ])
+            .output()
+            .unwrap();
+        let told = String::from_utf8_lossy(&output.stdout).into_owned();
+        let wanted = format!("{count} done, {count} succeeded, 0 failed, 0 errored, 0 timeout");
+        assert!(told.contains(&wanted), "{told}");
+        assert!(
+            told.contains(&format!("status codes: {count} 2xx")),
+            "{told}"
+        );
+    }
+}
+
+#[test]
+fn apache_behind_is_as_good() {
+    let test = "apache_behind_is_as_good";
+    let Some(program) = needed(test, "apache2") else {
+        return;
+    };
+    let address = free_address();
+    let mut desk = Desk::with(&format!(
+        "[origin.web]\naddress = \"http://{address}\"\n[[listen]]\naddress = \"127.0.0.1:auto\"\norigin = \"web\"\n"
+    ));
+    let at = desk.directory.path().display().to_string();
+    std::fs::create_dir_all(desk.path("html")).unwrap();
+    std::fs::write(desk.path("html/page"), "a page\n").unwrap();
+    for place in [desk.path(""), desk.path("html")] {
+        use std::os::unix::fs::PermissionsExt;
+        std::fs::set_permissions(place, std::fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    let modules = "/usr/lib/apache2/modules";
+    let text = format!(
+        "ServerRoot {at}\nPidFile {at}/pid\nListen {address}\nServerName test\nErrorLog {at}/apache.log\n\
+         LoadModule mpm_event_module {modules}/mod_mpm_event.so\n\
+         LoadModule authz_core_module {modules}/mod_authz_core.so\n\
+         User nobody\nGroup nogroup\nDocumentRoot {at}/html\nKeepAlive On\nKeepAliveTimeout 1\nMaxKeepAliveRequests 3\n"
+    );
+    std::fs::write(desk.path("apache.conf"), text).unwrap();
+    let _apache = Server::start(
+        Command::new(program)
+            .args(["-X", "-f"])
+            .arg(desk.path("apache.conf")),
+    );
+    desk.start();
+    desk.wait_for_phase("web", "up");
+    let mut stream = BufReader::new(dial(desk.address("web")));
+    // It closes after every third request, and after a second of silence, which it says.
+    for turn in 0..30 {
+        let asked = ask(&mut stream, "GET /page HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
+        assert_eq!(asked, (200, "a page\n".to_owned()), "{turn}");
+        if turn % 10 == 9 {
+            std::thread::sleep(Duration::from_millis(1100));
+        }
+    }
+}
