@@ -7,7 +7,15 @@ use std::process::{Command, ExitCode};
 
 use crate::reference::root;
 
-const TARGETS: [&str; 5] = ["remembered", "addresses", "hello", "certificate", "session"];
+const TARGETS: [&str; 7] = [
+    "remembered",
+    "addresses",
+    "hello",
+    "certificate",
+    "session",
+    "message",
+    "route",
+];
 const SECONDS: u64 = 60;
 const TRIPLE: &str = "x86_64-unknown-linux-gnu";
 /// Coverage as libFuzzer wants it, which a stable compiler has too.

@@ -21,6 +21,8 @@ cargo xtask bench tls [--rounds N] [--only NAME]... [--current-peers]
                              what TLS costs at the door, and what it takes to the first byte
 cargo xtask bench http [--rounds N] [--only NAME]... [--current-peers]
                              what it costs to carry requests
+cargo xtask bench requests [--rounds N] [--only NAME]... [--current-peers]
+                             what becomes of requests in a fault of their origin
 cargo xtask fuzz [--seconds N] [TARGET]...
                              the fuzz targets, a minute each unless told
 cargo xtask help             this";
@@ -50,6 +52,9 @@ fn main() -> ExitCode {
             papers,
         ] => bench::origin::run(address, name, Some(papers)),
         ["bench", "tls", arguments @ ..] => bench::tls(arguments),
+        ["bench", "requests", arguments @ ..] => bench::requests(arguments),
+        ["bench-requests-round", order] => bench::requests::round(order),
+        ["book-origin", "--port", port, "--book", book] => bench::requests::origin::run(port, book),
         ["bench", "http", arguments @ ..] => bench::http(arguments),
         ["bench-http-round", order] => bench::http::round(order),
         ["http-origin", "--port", port, "--answer", length] => {

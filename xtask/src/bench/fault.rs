@@ -102,6 +102,11 @@ impl Fault {
         }
     }
 
+    /// Another origin is in its place.
+    pub(crate) fn replace(&mut self, origin: Process) {
+        self.origin = origin;
+    }
+
     fn silence(&mut self, hook: &str) -> io::Result<()> {
         let Some(mut nft) = self.nft.take() else {
             return Ok(());

@@ -14,6 +14,7 @@ mod peers;
 mod process;
 mod proxy;
 mod recovery;
+pub(crate) mod requests;
 pub(crate) mod round;
 mod scenario;
 mod sight;
@@ -40,4 +41,9 @@ pub(crate) fn l4(arguments: &[&str]) -> ExitCode {
 /// `cargo xtask bench http`.
 pub(crate) fn http(arguments: &[&str]) -> ExitCode {
     frame::measure::<http::Task>(arguments)
+}
+
+/// `cargo xtask bench requests`.
+pub(crate) fn requests(arguments: &[&str]) -> ExitCode {
+    frame::measure::<requests::Case>(arguments)
 }

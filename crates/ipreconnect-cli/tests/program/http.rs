@@ -476,3 +476,161 @@ fn apache_behind_is_as_good() {
         }
     }
 }
+
+/// An origin that remembers what it was asked: the first line, and the body.
+fn remembering(address: SocketAddr) -> Arc<std::sync::Mutex<Vec<(String, Vec<u8>)>>> {
+    let seen = Arc::new(std::sync::Mutex::new(Vec::new()));
+    let listener = std::net::TcpListener::bind(address).unwrap();
+    let book = Arc::clone(&seen);
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let book = Arc::clone(&book);
+            std::thread::spawn(move || remember(stream.unwrap(), &book));
+        }
+    });
+    seen
+}
+
+fn remember(stream: TcpStream, book: &std::sync::Mutex<Vec<(String, Vec<u8>)>>) -> Option<()> {
+    let mut stream = BufReader::new(stream);
+    loop {
+        let mut first = String::new();
+        stream
+            .read_line(&mut first)
+            .ok()
+            .filter(|count| *count > 0)?;
+        let (mut length, mut is_chunked) = (0, false);
+        loop {
+            let mut line = Vec::new();
+            stream.read_until(b'\n', &mut line).ok()?;
+            let line = String::from_utf8_lossy(&line).trim().to_ascii_lowercase();
+            if line.is_empty() {
+                break;
+            }
+            if let Some(value) = line.strip_prefix("content-length:") {
+                length = value.trim().parse().ok()?;
+            }
+            is_chunked |= line.starts_with("transfer-encoding:");
+        }
+        let mut body = vec![0; length];
+        stream.read_exact(&mut body).ok()?;
+        while is_chunked {
+            let mut line = String::new();
+            stream.read_line(&mut line).ok()?;
+            let size = line.split(';').next()?.trim();
+            let size = usize::from_str_radix(size, 16).ok()?;
+            if size == 0 {
+                is_chunked = false;
+                let mut trailer = String::from("a line");
+                while !trailer.trim().is_empty() {
+                    trailer.clear();
+                    stream.read_line(&mut trailer).ok()?;
+                }
+                continue;
+            }
+            let mut chunk = vec![0; size + 2];
+            stream.read_exact(&mut chunk).ok()?;
+            body.extend_from_slice(&chunk[..size]);
+        }
+        let first = first.split(" HTTP/").next()?.to_owned();
+        book.lock().unwrap().push((first, body));
+        let answer = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+        stream.get_mut().write_all(answer.as_bytes()).ok()?;
+    }
+}
+
+/// Requests that programs are known to read differently. What comes behind them is one more request, if
+/// it is one at all.
+const ODD: &[&str] = &[
+    "GET /plain HTTP/1.1\r\nHost: a\r\n\r\n",
+    "GET /x?y=z#f HTTP/1.1\r\nHost: a\r\n\r\n",
+    "GET http://b/absolute HTTP/1.1\r\nHost: a\r\n\r\n",
+    "GET /%2e%2e/%61?%zz HTTP/1.1\r\nHost: a\r\n\r\n",
+    "GET  /two HTTP/1.1\r\nHost: a\r\n\r\n",
+    "GET /tab\tHTTP/1.1\r\nHost: a\r\n\r\n",
+    "get /lower HTTP/1.1\r\nHost: a\r\n\r\n",
+    "GET /old HTTP/1.0\r\n\r\n",
+    "GET /bare HTTP/1.1\nHost: a\n\n",
+    "GET /bare-one HTTP/1.1\r\nHost: a\nX: y\r\n\r\n",
+    "GET /folded HTTP/1.1\r\nHost: a\r\nX: y\r\n z\r\n\r\n",
+    "GET /space HTTP/1.1\r\nHost: a\r\nX : y\r\n\r\n",
+    "GET /hosts HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n",
+    "POST /length HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\nbody",
+    "POST /lengths HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\nContent-Length: 4\r\n\r\nbody",
+    "POST /list HTTP/1.1\r\nHost: a\r\nContent-Length: 4, 4\r\n\r\nbody",
+    "POST /plus HTTP/1.1\r\nHost: a\r\nContent-Length: +4\r\n\r\nbody",
+    "POST /zeros HTTP/1.1\r\nHost: a\r\nContent-Length: 004\r\n\r\nbody",
+    "POST /chunked HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nbody\r\n0\r\n\r\n",
+    "POST /CHUNKED HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: CHUNKED\r\n\r\n4\r\nbody\r\n0\r\n\r\n",
+    "POST /both HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    "POST /behind HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nContent-Length: 30\r\n\r\n0\r\n\r\n",
+    "POST /twice HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: identity\r\n\r\n0\r\n\r\n",
+    "POST /comma HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked, chunked\r\n\r\n0\r\n\r\n",
+    "POST /unknown HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: xchunked\r\n\r\n0\r\n\r\n",
+    "POST /te10 HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nbody\r\n0\r\n\r\n",
+    "POST /size HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n 4\r\nbody\r\n0\r\n\r\n",
+    "POST /sizex HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0x4\r\nbody\r\n0\r\n\r\n",
+    "POST /sizelf HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n4\nbody\n0\n\n",
+    "POST /ext HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n4;a=\"b\"\r\nbody\r\n0\r\n\r\n",
+    "POST /trailer HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nbody\r\n0\r\nX: y\r\n\r\n",
+    "GET /body HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\nbody",
+    "OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n",
+];
+
+#[test]
+fn nothing_odd_is_read_otherwise_than_by_nginx() {
+    let test = "nothing_odd_is_read_otherwise_than_by_nginx";
+    if needed(test, "nginx").is_none() {
+        return;
+    }
+    let (ours_at, theirs_at, front) = (free_address(), free_address(), free_address());
+    let (ours, theirs) = (remembering(ours_at), remembering(theirs_at));
+    let desk = Desk::run(&format!(
+        "[origin.web]\naddress = \"http://{ours_at}\"\npool.warm = 0\n\
+         [[listen]]\naddress = \"127.0.0.1:auto\"\norigin = \"web\"\n"
+    ));
+    desk.wait_for_phase("web", "up");
+    let at = desk.directory.path().display().to_string();
+    let text = format!(
+        "daemon off; master_process off; pid {at}/pid; error_log {at}/error.log;\nevents {{}}\n\
+         http {{ access_log off; client_body_temp_path {at}/b; proxy_temp_path {at}/p; fastcgi_temp_path {at}/f; \
+         uwsgi_temp_path {at}/u; scgi_temp_path {at}/s;\nserver {{ listen {front}; location / {{ \
+         proxy_http_version 1.1; proxy_pass http://{theirs_at}; }} }} }}\n"
+    );
+    std::fs::write(desk.path("nginx.conf"), text).unwrap();
+    let mut command = Command::new(crate::desk::find("nginx").unwrap());
+    let _nginx = Server::start(command.arg("-c").arg(desk.path("nginx.conf")));
+    until("nginx listens", || TcpStream::connect(front).is_ok());
+    let behind = "GET /behind-it HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
+    let mut taken = Vec::new();
+    for odd in ODD {
+        let say = |address: SocketAddr, seen: &std::sync::Mutex<Vec<(String, Vec<u8>)>>| {
+            seen.lock().unwrap().clear();
+            let mut stream = dial(address);
+            stream
+                .write_all(format!("{odd}{behind}").as_bytes())
+                .unwrap();
+            let mut said = Vec::new();
+            // A reset is an answer, too.
+            let _ = stream.read_to_end(&mut said);
+            let seen = seen.lock().unwrap().clone();
+            (String::from_utf8_lossy(&said).into_owned(), seen)
+        };
+        let (_, ours) = say(desk.address("web"), &ours);
+        let (_, theirs) = say(front, &theirs);
+        // What we pass on, nginx passes on as the same; we may be stricter.
+        let is_same = ours.iter().zip(&theirs).all(|(one, other)| one == other);
+        assert!(is_same, "{odd:?}: {ours:?}, nginx: {theirs:?}");
+        if ours.len() > theirs.len() {
+            taken.push(*odd);
+        }
+    }
+    // nginx refuses paths that climb above their root, methods in small letters, and a target that is none:
+    // none of them can be read in two ways, and each origin has its own mind about them.
+    let known = ["GET /%2e%2e/%61?%zz", "get /lower", "OPTIONS *"];
+    let lines: Vec<&str> = taken
+        .iter()
+        .filter_map(|odd| odd.split(" HTTP/").next())
+        .collect();
+    assert_eq!(lines, known);
+}

@@ -6,6 +6,10 @@ use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 
 use ipreconnect::core::hello::{self, Hello};
+use ipreconnect::core::http::{
+    Chunked, Field, Known, Parsed, PathRule, Pattern, RequestHead, ResponseHead, is_token, normal,
+    path_of, query_of,
+};
 use ipreconnect::core::names::Remembered;
 use ipreconnect::resolve::{DnsServer, Record};
 use ipreconnect::socket::register;
@@ -116,6 +120,114 @@ pub(crate) fn session(input: &[u8]) {
         let (made, ()) = tokio::join!(session.handshake(&server), talk);
         assert!(made.is_err(), "nobody can have proven anything");
     });
+}
+
+/// A request, or an answer, of HTTP/1: what is taken has one reading, however it is cut.
+pub(crate) fn message(input: &[u8]) {
+    let mut request = RequestHead::default();
+    if request.parse(input) == Ok(Parsed::Whole) {
+        let (head, rest) = input.split_at(request.length);
+        is_strict(head, &request.fields);
+        let count = |known| {
+            request
+                .fields
+                .iter()
+                .filter(|one| one.known == known)
+                .count()
+        };
+        assert!(count(Known::Host) <= 1);
+        assert!(count(Known::ContentLength) + count(Known::TransferEncoding) <= 1);
+        let target = request.target.of(head);
+        assert!(target.is_empty() || matches!(target[0], b'/' | b'*'));
+        for end in 0..head.len().min(512) {
+            let cut = RequestHead::default().parse(&head[..end]);
+            assert_eq!(cut, Ok(Parsed::Partial), "{end} bytes are read otherwise");
+        }
+        chunks(rest);
+    }
+    let mut response = ResponseHead::default();
+    if response.parse(input) == Ok(Parsed::Whole) {
+        let (head, rest) = input.split_at(response.length);
+        is_strict(head, &response.fields);
+        assert!((100..600).contains(&response.status));
+        chunks(rest);
+    }
+    chunks(input);
+}
+
+/// Lines end in one way, and names and values hold nothing that could be taken for the end of one.
+fn is_strict(head: &[u8], fields: &[Field]) {
+    assert!(head.ends_with(b"\r\n\r\n"));
+    for (at, byte) in head.iter().enumerate() {
+        match byte {
+            b'\n' => assert_eq!(head[at - 1], b'\r'),
+            b'\r' => assert_eq!(head[at + 1], b'\n'),
+            0 => panic!("a zero is in a head"),
+            _ => {}
+        }
+    }
+    for field in fields {
+        assert!(is_token(field.name.of(head)));
+        assert!(
+            !field
+                .value
+                .of(head)
+                .iter()
+                .any(|byte| matches!(byte, b'\r' | b'\n' | 0))
+        );
+    }
+}
+
+/// A body in chunks says the same whole and byte by byte.
+fn chunks(input: &[u8]) {
+    let read = |pieces: &mut dyn Iterator<Item = &[u8]>| {
+        let (mut chunked, mut data, mut used) = (Chunked::default(), Vec::new(), 0);
+        for piece in pieces {
+            match chunked.read(piece, |part| data.extend_from_slice(part)) {
+                Ok(count) => used += count,
+                Err(error) => return Err(error),
+            }
+        }
+        Ok((data, used, chunked.is_done(), chunked.trailers().to_vec()))
+    };
+    let whole = read(&mut std::iter::once(input));
+    assert_eq!(whole, read(&mut input.chunks(1)));
+    assert_eq!(whole, read(&mut input.chunks(7)));
+}
+
+/// What a route says of paths, in the first line, and a path.
+pub(crate) fn route(input: &[u8]) {
+    let mut lines = input.splitn(2, |byte| *byte == b'\n');
+    let (rule, path) = (
+        lines.next().unwrap_or_default(),
+        lines.next().unwrap_or_default(),
+    );
+    let path = [b"/", path].concat();
+    let target = path_of(&path);
+    let plain = normal(target);
+    assert_eq!(plain.first(), Some(&b'/'));
+    assert!(
+        !plain
+            .split(|byte| *byte == b'/')
+            .any(|one| matches!(one, b"." | b".."))
+    );
+    assert_eq!([path_of(&path), query_of(&path)].concat(), path);
+    let Ok(text) = std::str::from_utf8(rule) else {
+        return;
+    };
+    if let Ok(rule) = PathRule::new(text) {
+        let below = [plain.strip_suffix(b"/").unwrap_or(&plain), b"/below"].concat();
+        if let PathRule::Prefix(_) = rule {
+            assert!(
+                !rule.matches(&plain) || rule.matches(&below),
+                "what is below goes elsewhere"
+            );
+        }
+        let _ = rule.matches(&plain);
+    }
+    if let Ok(pattern) = Pattern::new(text) {
+        let _ = pattern.matches(&path);
+    }
 }
 
 fn server() -> Arc<ServerConfig> {

@@ -39,3 +39,13 @@ fn certificates_of_strangers() {
 fn handshakes_with_anybody() {
     replay("session", checks::session);
 }
+
+#[test]
+fn requests_and_answers_of_strangers() {
+    replay("message", checks::message);
+}
+
+#[test]
+fn routes_and_paths() {
+    replay("route", checks::route);
+}

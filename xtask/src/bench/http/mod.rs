@@ -8,4 +8,5 @@ mod table;
 mod task;
 
 pub(crate) use play::run as round;
+pub(super) use proxies::{Around, command};
 pub(crate) use task::Task;

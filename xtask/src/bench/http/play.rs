@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
 use super::client::{self, Client};
-use super::proxies;
+use super::proxies::{self, Around};
 use super::task::Task;
 use crate::bench::cpu::Cores;
 use crate::bench::frame::{Outcome, report};
@@ -48,7 +48,7 @@ fn carry_out(order: &Order) -> io::Result<Vec<f64>> {
     let log = directory.path().join("output");
     let (port, length) = (PREFERRED_PORT.to_string(), order.task.answer().to_string());
     let _origin = Process::server(&["http-origin", "--port", &port, "--answer", &length])?;
-    let mut command = proxies::command(&order.program, directory.path())?;
+    let mut command = proxies::command(&order.program, Around::default(), directory.path())?;
     let mut proxy = cores.as_proxy(|| Process::proxy(&mut command, &log))?;
     let tree = Tree::of(proxy.id());
     if !serves(&mut proxy) {

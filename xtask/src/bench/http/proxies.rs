@@ -5,16 +5,27 @@ use std::io;
 use std::path::Path;
 use std::process::Command;
 
-use crate::bench::proxy::{PREFERRED_PORT, PROXY_PORT, Program, Proxy};
+use crate::bench::proxy::{BACKUP_PORT, PREFERRED_PORT, PROXY_PORT, Program, Proxy};
+
+/// What is around a proxy.
+#[derive(Clone, Copy, Debug, Default)]
+pub(in crate::bench) struct Around {
+    /// Whether there is a second origin to go to.
+    pub(in crate::bench) has_backup: bool,
+}
 
 /// Writes the configuration into `directory`, and returns the command that starts the proxy in the
 /// foreground.
-pub(super) fn command(program: &Program, directory: &Path) -> io::Result<Command> {
+pub(in crate::bench) fn command(
+    program: &Program,
+    around: Around,
+    directory: &Path,
+) -> io::Result<Command> {
     let (name, text) = match program.proxy {
-        Proxy::Ipreconnect => ("ipreconnect.toml", ipreconnect(directory)),
-        Proxy::Haproxy => ("haproxy.cfg", haproxy()),
-        Proxy::Nginx => ("nginx.conf", nginx(directory)),
-        Proxy::Envoy => ("envoy.yaml", envoy(directory)),
+        Proxy::Ipreconnect => ("ipreconnect.toml", ipreconnect(around, directory)),
+        Proxy::Haproxy => ("haproxy.cfg", haproxy(around)),
+        Proxy::Nginx => ("nginx.conf", nginx(around, directory)),
+        Proxy::Envoy => ("envoy.yaml", envoy(around, directory)),
     };
     let config = directory.join(name);
     fs::write(&config, text)?;
@@ -38,30 +49,46 @@ pub(super) fn command(program: &Program, directory: &Path) -> io::Result<Command
     Ok(command)
 }
 
-fn ipreconnect(directory: &Path) -> String {
+fn ipreconnect(around: Around, directory: &Path) -> String {
+    let backup = match around.has_backup {
+        true => format!(", \"http://127.0.0.1:{BACKUP_PORT}\""),
+        false => String::new(),
+    };
     format!(
         "[gateway]\nworkers = 1\nstate_dir = \"{}\"\n\n\
          [log]\naccess = \"access.log\"\n\n\
-         [origin.bench]\naddress = \"http://127.0.0.1:{PREFERRED_PORT}\"\n\n\
+         [origin.bench]\naddress = [\"http://127.0.0.1:{PREFERRED_PORT}\"{backup}]\n\n\
          [[listen]]\naddress = \"127.0.0.1:{PROXY_PORT}\"\norigin = \"bench\"\n",
         directory.join("state").display()
     )
 }
 
 /// Standard output is a file.
-fn haproxy() -> String {
+fn haproxy(around: Around) -> String {
+    // One that is marked down would turn clients away at once, where retries may still reach it.
+    let servers = match around.has_backup {
+        true => format!(
+            "    default-server check inter 500ms fastinter 100ms fall 2 rise 2 observe layer4 \
+             error-limit 1 on-error fastinter on-marked-down shutdown-sessions\n    \
+             server a 127.0.0.1:{PREFERRED_PORT}\n    server b 127.0.0.1:{BACKUP_PORT} backup\n"
+        ),
+        false => format!("    server a 127.0.0.1:{PREFERRED_PORT}\n"),
+    };
     format!(
         "global\n    nbthread 1\n    maxconn 9000\n    log stdout format raw local0\n\
          defaults\n    mode http\n    log global\n    option httplog\n    option forwardfor\n    \
          timeout connect 500ms\n    timeout client 10m\n    timeout server 10m\n    timeout queue 10s\n    \
-         timeout check 500ms\n    retries 3\n    retry-on conn-failure empty-response\n    option redispatch\n    \
+         timeout check 500ms\n    retries 10\n    retry-on conn-failure empty-response\n    option redispatch 1\n    \
          http-reuse always\n    backlog 4096\n\
-         listen bench\n    bind 127.0.0.1:{PROXY_PORT}\n    \
-         server a 127.0.0.1:{PREFERRED_PORT} check inter 1s\n"
+         listen bench\n    bind 127.0.0.1:{PROXY_PORT}\n    http-request disable-l7-retry if METH_POST\n{servers}"
     )
 }
 
-fn nginx(directory: &Path) -> String {
+fn nginx(around: Around, directory: &Path) -> String {
+    let backup = match around.has_backup {
+        true => format!("server 127.0.0.1:{BACKUP_PORT} max_fails=1 fail_timeout=1s backup;"),
+        false => String::new(),
+    };
     let at = directory.display();
     format!(
         "daemon off;\nuser root;\nworker_processes 1;\nworker_rlimit_nofile 20000;\n\
@@ -69,17 +96,27 @@ fn nginx(directory: &Path) -> String {
          events {{ worker_connections 16384; }}\n\
          http {{\n  access_log {at}/access.log combined buffer=32k flush=1s;\n  \
          keepalive_timeout 10m;\n  keepalive_requests 1000000000;\n  \
-         upstream bench {{\n    server 127.0.0.1:{PREFERRED_PORT} max_fails=1 fail_timeout=1s;\n    \
+         upstream bench {{\n    server 127.0.0.1:{PREFERRED_PORT} max_fails=1 fail_timeout=1s;\n    {backup}\n    \
          keepalive 256;\n    keepalive_requests 1000000000;\n  }}\n  \
          server {{\n    listen 127.0.0.1:{PROXY_PORT} backlog=4096;\n    location / {{\n      \
          proxy_pass http://bench;\n      proxy_http_version 1.1;\n      proxy_set_header Connection \"\";\n      \
          proxy_set_header Host $http_host;\n      proxy_set_header X-Forwarded-For $remote_addr;\n      \
-         proxy_set_header X-Forwarded-Proto $scheme;\n      proxy_connect_timeout 500ms;\n      \
+         proxy_set_header X-Forwarded-Proto $scheme;\n      proxy_connect_timeout 500ms; proxy_read_timeout 2s;\n      \
          proxy_buffers 16 8k; proxy_buffer_size 8k;\n    }}\n  }}\n}}\n"
     )
 }
 
-fn envoy(directory: &Path) -> String {
+fn envoy(around: Around, directory: &Path) -> String {
+    let endpoint = |priority: u8, port: u16| {
+        format!(
+            "      - priority: {priority}\n        lb_endpoints:\n        - endpoint:\n            \
+             address: {{ socket_address: {{ address: 127.0.0.1, port_value: {port} }} }}\n"
+        )
+    };
+    let mut endpoints = endpoint(0, PREFERRED_PORT);
+    if around.has_backup {
+        endpoints += &endpoint(1, BACKUP_PORT);
+    }
     let at = directory.display();
     format!(
         "static_resources:
@@ -109,25 +146,25 @@ fn envoy(directory: &Path) -> String {
             - name: bench
               domains: [\"*\"]
               routes:
+              - match: {{ prefix: /, headers: [{{ name: \":method\", string_match: {{ exact: POST }} }}] }}
+                route: {{ cluster: bench, retry_policy: {{ retry_on: \"connect-failure,refused-stream\", num_retries: 10 }} }}
               - match: {{ prefix: / }}
                 route:
                   cluster: bench
-                  retry_policy: {{ retry_on: \"connect-failure,refused-stream,reset-before-request\", num_retries: 3 }}
+                  retry_policy: {{ retry_on: \"connect-failure,refused-stream,reset,retriable-4xx\", num_retries: 10, per_try_timeout: 1s }}
   clusters:
   - name: bench
     type: STATIC
     connect_timeout: 0.5s
     health_checks:
-    - {{ timeout: 0.5s, interval: 1s, no_traffic_interval: 1s, unhealthy_threshold: 2, healthy_threshold: 2, tcp_health_check: {{}} }}
+    - {{ timeout: 0.5s, interval: 0.5s, no_traffic_interval: 0.5s, unhealthy_threshold: 2, healthy_threshold: 2, tcp_health_check: {{}} }}
+    outlier_detection: {{ split_external_local_origin_errors: true, consecutive_local_origin_failure: 2, interval: 0.5s, base_ejection_time: 1s, max_ejection_percent: 100 }}
     circuit_breakers:
       thresholds:
       - {{ max_connections: 16384, max_pending_requests: 16384, max_requests: 16384, max_retries: 1024 }}
     load_assignment:
       cluster_name: bench
       endpoints:
-      - lb_endpoints:
-        - endpoint:
-            address: {{ socket_address: {{ address: 127.0.0.1, port_value: {PREFERRED_PORT} }} }}
-"
+{endpoints}"
     )
 }

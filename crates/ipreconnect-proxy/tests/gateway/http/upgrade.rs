@@ -45,3 +45,47 @@ async fn an_origin_may_decline_it() {
     assert_eq!(client.answer().await.text(), "no");
     assert_eq!(client.get("/").await.text(), "no");
 }
+
+#[tokio::test]
+async fn websockets_pass_as_a_library_speaks_them() {
+    use futures_util::{SinkExt, StreamExt};
+    use tokio_tungstenite::tungstenite::Message;
+
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        loop {
+            let (stream, _) = listener.accept().await.unwrap();
+            tokio::spawn(async move {
+                let Ok(mut socket) = tokio_tungstenite::accept_async(stream).await else {
+                    return;
+                };
+                while let Some(Ok(message)) = socket.next().await {
+                    if (message.is_text() || message.is_binary())
+                        && socket.send(message).await.is_err()
+                    {
+                        return;
+                    }
+                }
+            });
+        }
+    });
+    let scene = scene(&[address]).await;
+    let stream = TcpStream::connect(scene.address).await.unwrap();
+    let (mut socket, response) = tokio_tungstenite::client_async("ws://shop/chat", stream)
+        .await
+        .unwrap();
+    assert_eq!(response.status().as_u16(), 101);
+    for size in [0, 1, 125, 126, 70_000, 1_000_000] {
+        let sent = Message::binary(vec![7; size]);
+        socket.send(sent.clone()).await.unwrap();
+        let received = within(10, socket.next()).await.unwrap().unwrap();
+        assert_eq!(received, sent, "{size}");
+    }
+    socket.send(Message::Ping(vec![1, 2].into())).await.unwrap();
+    let pong = within(10, socket.next()).await.unwrap().unwrap();
+    assert_eq!(pong, Message::Pong(vec![1, 2].into()));
+    socket.close(None).await.unwrap();
+    let close = within(10, socket.next()).await.unwrap().unwrap();
+    assert!(close.is_close(), "{close:?}");
+}
