@@ -31,6 +31,8 @@ const STOPPED: Duration = Duration::from_millis(500);
 /// A stream that waits in good order is looked at again after this, doubling.
 const PATIENT_FIRST: Duration = Duration::from_millis(100);
 const PATIENT_LAST: Duration = Duration::from_secs(16);
+/// The last answer of an endpoint is remembered for so long.
+const REMEMBERED: Duration = Duration::from_secs(10);
 /// Looks in one turn.
 const LOOKS: usize = 512;
 /// Between two looks for limits that were reached.
@@ -102,6 +104,21 @@ struct Seen {
     origin: Origin,
     endpoint: EndpointId,
     dirty: bool,
+}
+
+impl Seen {
+    fn silent_since(&self, meter: &Meter) -> Option<Instant> {
+        silent_since(self.answers.last_answer, meter)
+    }
+}
+
+/// Since when nothing came from an endpoint: exactly, where this worker had the last word of it; else as
+/// far as the workers know of each other.
+fn silent_since(own: Option<Instant>, meter: &Meter) -> Option<Instant> {
+    if own.is_some() && own >= meter.answered() {
+        return own;
+    }
+    meter.silent_since()
 }
 
 thread_local! {
@@ -290,7 +307,7 @@ fn look(now: Instant) {
             endpoint: stream.endpoint(),
         });
     }
-    for (origin, endpoint, answers) in WATCH.with_borrow_mut(Watch::reports) {
+    for (origin, endpoint, answers) in WATCH.with_borrow_mut(|watch| watch.reports(now)) {
         origin.report(Event::Answers {
             endpoint,
             worker: number::get(),
@@ -350,8 +367,8 @@ impl Watch {
         let path = stream.path();
         let state = path.map_or(PathState::Acknowledged, |path| path.state(age, HANG_FLOOR));
         if state == PathState::Acknowledged {
-            let heard = stream.meter().answered();
             let seen = self.seen_of(stream);
+            let heard = seen.silent_since(stream.meter());
             // Whatever the process did since, it has had this request and lets it wait.
             let is_witness = stream.sent() > heard;
             let is_new = !seen.witnesses.contains(&waiting.key);
@@ -381,14 +398,15 @@ impl Watch {
         })
     }
 
-    /// What is new of each endpoint. An endpoint of which nothing is new is forgotten.
-    fn reports(&mut self) -> Vec<(Origin, EndpointId, Answers)> {
+    /// What is new of each endpoint. An endpoint of which nothing was new for a while is forgotten.
+    fn reports(&mut self, now: Instant) -> Vec<(Origin, EndpointId, Answers)> {
         let mut reports = Vec::new();
         let (slots, seen) = (&self.slots, &mut self.seen);
         seen.retain(|_, seen| {
             let before = seen.witnesses.len();
             let mut waiting = [None; WITNESSES];
             let mut places = waiting.iter_mut();
+            let last_answer = seen.answers.last_answer;
             seen.witnesses.retain(|key| {
                 let sent = slots
                     .get(key.index)
@@ -397,7 +415,7 @@ impl Watch {
                     .filter(|stream| stream.asked().is_some())
                     .and_then(|stream| {
                         let sent = stream.sent()?;
-                        (Some(sent) > stream.meter().answered()).then_some(sent)
+                        (Some(sent) > silent_since(last_answer, stream.meter())).then_some(sent)
                     });
                 match (sent, places.next()) {
                     (Some(sent), Some(place)) => {
@@ -418,7 +436,9 @@ impl Watch {
                 seen.dirty = false;
                 return true;
             }
-            !seen.witnesses.is_empty()
+            let recent = seen.answers.last_answer;
+            let is_recent = |at| now.saturating_duration_since(at) < REMEMBERED;
+            !seen.witnesses.is_empty() || recent.is_some_and(is_recent)
         });
         reports
     }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::clock;
 
@@ -70,6 +70,13 @@ impl Meter {
     #[must_use]
     pub fn proven(&self) -> Option<Instant> {
         clock::instant(self.proven.load(Relaxed))
+    }
+
+    /// When the process behind it may have shown last that it lives: the time that is kept lags behind what
+    /// was seen, and this does not.
+    #[must_use]
+    pub fn silent_since(&self) -> Option<Instant> {
+        Some(self.answered()? + Duration::from_millis(GRAIN))
     }
 
     /// When the process behind it last showed that it lives.

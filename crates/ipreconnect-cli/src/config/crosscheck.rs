@@ -24,7 +24,12 @@ impl Assembly<'_> {
             let leads = |listener: &ListenPlan| {
                 let mut routes = listener.routes.iter();
                 listener.origin == *name
-                    || routes.any(|route| route.origin == *name || route.requires.contains(name))
+                    || routes.any(|route| {
+                        let mut split = route.split.iter();
+                        route.origin == *name
+                            || route.requires.contains(name)
+                            || split.any(|(origin, _)| origin == name)
+                    })
             };
             if !listeners.values().any(leads) {
                 let message = format!("no listener leads to origin `{name}`; it is only watched");

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::plan::{ListenPlan, Plan};
+use super::plan::{ListenPlan, Plan, RoutePlan};
 
 /// One change. What is not named here is not touched.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -69,7 +69,13 @@ pub(crate) fn diff(old: &Plan, new: &Plan) -> Vec<Change> {
                         .map(|o| (o.streams, o.http.clone()))
                 };
                 let origins = |plan: &ListenPlan| {
-                    let routes = plan.routes.iter().map(|route| route.origin.clone());
+                    let split = |route: &RoutePlan| {
+                        let others = route.split.iter().map(|(origin, _)| origin.clone());
+                        std::iter::once(route.origin.clone())
+                            .chain(others)
+                            .collect::<Vec<_>>()
+                    };
+                    let routes = plan.routes.iter().flat_map(split);
                     routes.chain([plan.origin.clone()]).collect::<Vec<_>>()
                 };
                 let all = |plan: &Plan, listener: &ListenPlan| {

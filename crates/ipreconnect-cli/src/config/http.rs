@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use ipreconnect_proxy::{AskedHost, Hedge, HttpSettings};
+use ipreconnect::core::http::is_token;
+use ipreconnect_proxy::{AskedHost, HashOn, Hedge, HttpSettings};
 
 use super::plan::Protocol;
 use super::section::Section;
@@ -94,6 +95,33 @@ pub(super) fn host(
             fixed(host.to_owned())
         }
     };
+}
+
+/// `hash_on`.
+pub(super) fn hash_on(section: &Section<'_>, protocol: Protocol) -> HashOn {
+    let Some(field) = section.field("hash_on") else {
+        return HashOn::default();
+    };
+    let text = field.text().unwrap_or_default();
+    let (kind, name) = text.split_once(':').unwrap_or((&text, ""));
+    let hash_on = match (kind, name) {
+        ("source", "") => HashOn::Source,
+        ("path", "") => HashOn::Path,
+        ("header", name) if is_token(name.as_bytes()) => HashOn::Field(name.into()),
+        ("cookie", name) if is_token(name.as_bytes()) => HashOn::Cookie(name.into()),
+        _ => {
+            let hint = "\"source\", \"path\", \"header:NAME\" or \"cookie:NAME\"";
+            field.wrong(&format!("cannot be {text:?}"), hint);
+            return HashOn::default();
+        }
+    };
+    if hash_on != HashOn::Source && protocol != Protocol::Http {
+        field.wrong(
+            &format!("cannot be {text:?}: that needs protocol = \"http\""),
+            "",
+        );
+    }
+    hash_on
 }
 
 /// `timeouts.first_byte`.

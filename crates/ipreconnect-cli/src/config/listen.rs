@@ -66,7 +66,8 @@ pub(super) fn read<'a>(
     let routes = section.field("route").map(|field| route::routes(&field));
     let limits = route::limits(&section);
     let error_page = route::error_page(&section, base);
-    let keys = ["limits", "error_page"];
+    let forwarding = route::forwarding(&section);
+    let keys = ["limits", "forwarded", "error_page"];
     let only_http = keys.iter().filter_map(|key| section.field(key)).collect();
     let missing = |key: &str, hint: &str| {
         let mistake = super::mistake::Mistake::new(format!("a listener needs `{key}`")).hint(hint);
@@ -98,6 +99,7 @@ pub(super) fn read<'a>(
             routes: routes.iter().map(|route| route.plan.clone()).collect(),
             mode: Protocol::default(),
             limits,
+            forwarding,
             error_page,
             tls: match tls {
                 Some(read) => Some(read?),

@@ -76,6 +76,9 @@ pub(crate) fn read(
     let own = own_host(written.as_deref().unwrap_or_default(), &settings);
     let is_tls = settings.tls.is_some();
     http::host(&section, &mut requests, protocol, own, is_tls);
+    if balance == Policy::Hash {
+        requests.hash_on = http::hash_on(&section, protocol);
+    }
     section.unbuilt("on", "hooks come with the operator's view");
     section.finish();
     settings.places = places(written?, balance, zone, transport);
@@ -430,22 +433,10 @@ fn balance(section: &Section<'_>) -> Policy {
     let policy = section
         .choice("balance", &words)
         .unwrap_or(Policy::Failover);
-    let hash_on = section.field("hash_on");
-    match (&hash_on, policy) {
-        (Some(field), Policy::Hash) => {
-            let text = field.text().unwrap_or_default();
-            if ["header:", "cookie:"]
-                .iter()
-                .any(|kind| text.starts_with(kind))
-                || text == "path"
-            {
-                field.unbuilt("it needs HTTP; hash_on = \"source\" is there");
-            } else {
-                field.pick(&text, &[("source", ())]);
-            }
-        }
-        (Some(field), _) => field.wrong("goes with balance = \"hash\" only", ""),
-        (None, _) => {}
+    if policy != Policy::Hash
+        && let Some(field) = section.field("hash_on")
+    {
+        field.wrong("goes with balance = \"hash\" only", "");
     }
     policy
 }

@@ -9,8 +9,8 @@ use ipreconnect::core::http::{PathRule, Pattern};
 use ipreconnect::resolve::DnsSettings;
 use ipreconnect::{OriginSettings, Transport};
 use ipreconnect_proxy::{
-    AccessFormat, Fallback, HostPattern, HttpLimits, HttpSettings, ListenAddress, ListenerSettings,
-    Rewrite, Unmatched,
+    AccessFormat, Fallback, Forwarding, HostPattern, HttpLimits, HttpSettings, ListenAddress,
+    ListenerSettings, Rewrite, Unmatched,
 };
 
 use super::material::Permissions;
@@ -108,6 +108,8 @@ pub(crate) struct ListenPlan {
     pub(crate) mode: Protocol,
     /// What its clients may do.
     pub(crate) limits: HttpLimits,
+    /// What origins are told of clients.
+    pub(crate) forwarding: Forwarding,
     /// What people are shown in place of our own words.
     pub(crate) error_page: Option<Arc<str>>,
     /// TLS that is opened here.
@@ -118,7 +120,12 @@ pub(crate) struct ListenPlan {
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct RoutePlan {
     pub(crate) hosts: Vec<HostPattern>,
+    /// Where it leads, or the first of several.
     pub(crate) origin: String,
+    /// All the origins it leads to, with their weights, where they are several.
+    pub(crate) split: Vec<(String, u32)>,
+    /// The cookie that keeps a client to one of them.
+    pub(crate) sticky: Option<String>,
     pub(crate) paths: Vec<PathRule>,
     pub(crate) methods: Vec<Box<[u8]>>,
     pub(crate) fields: Vec<(Box<[u8]>, Pattern)>,

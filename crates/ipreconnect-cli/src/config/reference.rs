@@ -136,7 +136,7 @@ pub(super) const PARTS: &[Part] = &[
             (
                 "hash_on",
                 "`\"source\"`",
-                "with `hash`: the client's address",
+                "with `hash`: the client's address; of an `http` origin also `header:NAME`, `cookie:NAME` (the address where a request has none), `path`",
             ),
             (
                 "host",
@@ -406,6 +406,7 @@ pub(super) const PARTS: &[Part] = &[
                 "`tcp` or `udp`, as its origin speaks; `http` where the origin is one, or speaks it over `tcp`",
             ),
             ("limits", "", "see below"),
+            ("forwarded", "", "see below"),
             (
                 "error_page",
                 "none",
@@ -512,6 +513,28 @@ pub(super) const PARTS: &[Part] = &[
         later: &[],
     },
     Part {
+        title: "[listen.forwarded]",
+        about: "What origins of an `http` listener are told of the client: `X-Forwarded-For`, `X-Real-IP`, `X-Forwarded-Proto`.",
+        keys: &[
+            (
+                "trust",
+                "none",
+                "peers whose word on the client is believed: `loopback`, addresses, networks. The client is the first stranger from the right of `X-Forwarded-For`",
+            ),
+            (
+                "chain",
+                "`\"replace\"`",
+                "what becomes of `X-Forwarded-For`: `replace` (the client alone), `append`, `delete` (the origin learns nothing), `untouched`",
+            ),
+            (
+                "standard",
+                "`false`",
+                "whether it is told as `Forwarded` (RFC 7239), too",
+            ),
+        ],
+        later: &[],
+    },
+    Part {
         title: "[[listen.route]]",
         about: "Where requests go: the first route decides of which everything matches that it says. Where no HTTP is spoken, only `host` and `origin` are there: the name that a client asks for in its TLS handshake (SNI), which is not decrypted without `listen.tls`.",
         keys: &[
@@ -531,7 +554,17 @@ pub(super) const PARTS: &[Part] = &[
                 "any",
                 "`{ name = \"value\" }`, all of them; `*` is any value, `~ expression` one that matches",
             ),
-            ("origin", "required", "where it goes"),
+            ("origin", "required without `split`", "where it goes"),
+            (
+                "split",
+                "none",
+                "`[{ origin, weight }]`, instead of `origin`: each takes its part of the requests; one that is down takes none",
+            ),
+            (
+                "sticky",
+                "none",
+                "with `split`: `cookie:NAME` keeps a client to the origin that it was given",
+            ),
             ("rewrite", "none", "see below"),
             (
                 "requires",
@@ -544,7 +577,7 @@ pub(super) const PARTS: &[Part] = &[
                 "`{ status = 503, body = \"…\", content_type = \"text/plain; charset=utf-8\" }`",
             ),
         ],
-        later: &["split", "mirror", "cache"],
+        later: &["mirror", "cache"],
     },
 ];
 

@@ -1,10 +1,12 @@
 //! `[[listen.route]]`, and `[listen.limits]`.
 
+use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
 
+use ipnet::IpNet;
 use ipreconnect::core::http::{PathRule, Pattern, is_method, is_token};
-use ipreconnect_proxy::{Fallback, FieldRules, HttpLimits, Rewrite};
+use ipreconnect_proxy::{Chain, Fallback, FieldRules, Forwarding, HttpLimits, Rewrite};
 use toml::de::DeValue;
 
 use super::plan::RoutePlan;
@@ -23,7 +25,7 @@ pub(super) struct ReadRoute<'a> {
     pub(super) place: Field<'a>,
     /// What it says that only HTTP has.
     pub(super) only_http: Vec<Field<'a>>,
-    /// The origins that must be up.
+    /// The origins that it names beside the first one.
     pub(super) requires: Vec<(String, Field<'a>)>,
 }
 
@@ -52,13 +54,22 @@ fn route<'a>(field: &Field<'a>) -> Option<ReadRoute<'a>> {
     let requires = table.field("requires").map(|field| names(&field));
     let fallback = table.field("fallback").map(|field| fallback(&field));
     for (key, why) in [
-        ("split", "one origin for each route is there"),
-        ("mirror", "it comes with `split`"),
+        ("mirror", "`split` is there"),
         ("cache", "answers are not kept yet"),
     ] {
         table.unbuilt(key, why);
     }
+    let split = table.field("split").map(|field| split(&field));
+    let sticky = table.field("sticky").and_then(|field| sticky(&field));
     table.finish();
+    let split = split.unwrap_or_default();
+    if let (Some(origin), false) = (&origin, split.is_empty()) {
+        origin.wrong(
+            "stands beside `split`",
+            "one of them says where the route leads",
+        );
+    }
+    let origin = origin.or_else(|| Some(split.first()?.2.clone()));
     let Some(origin) = origin else {
         let hint = "host = [\"shop.example\", \"*.shop.example\"], origin = \"NAME\"";
         field.wrong("needs `origin`", hint);
@@ -76,6 +87,11 @@ fn route<'a>(field: &Field<'a>) -> Option<ReadRoute<'a>> {
     let plan = RoutePlan {
         hosts,
         origin: origin.text()?,
+        split: split
+            .iter()
+            .map(|(name, weight, _)| (name.clone(), *weight))
+            .collect(),
+        sticky,
         paths: paths.unwrap_or_default(),
         methods: methods.unwrap_or_default(),
         fields: fields.unwrap_or_default(),
@@ -88,7 +104,11 @@ fn route<'a>(field: &Field<'a>) -> Option<ReadRoute<'a>> {
         origin,
         place: field.clone(),
         only_http,
-        requires,
+        requires: {
+            let others = split.into_iter().skip(1);
+            let others = others.map(|(name, _, field)| (name, field));
+            requires.into_iter().chain(others).collect()
+        },
     })
 }
 
@@ -99,6 +119,44 @@ fn table<'a>(field: &Field<'a>, hint: &str) -> Option<Section<'a>> {
     };
     let span = field.value.span();
     Some(Section::new(field.reader, field.name.clone(), table, span))
+}
+
+/// Origins with their weights.
+fn split<'a>(field: &Field<'a>) -> Vec<(String, u32, Field<'a>)> {
+    let mut split = Vec::new();
+    for one in field.one_or_many() {
+        let hint =
+            "split = [{ origin = \"web-v1\", weight = 95 }, { origin = \"web-v2\", weight = 5 }]";
+        let Some(table) = table(&one, hint) else {
+            continue;
+        };
+        let weight = table.integer("weight", 0..=1_000_000).unwrap_or(1);
+        let origin = table.field("origin");
+        table.finish();
+        let Some(origin) = origin else {
+            one.wrong("needs `origin`", hint);
+            continue;
+        };
+        if let Some(name) = origin.text() {
+            split.push((name, u32::try_from(weight).unwrap_or(1), origin));
+        }
+    }
+    split
+}
+
+/// `cookie:NAME`.
+fn sticky(field: &Field<'_>) -> Option<String> {
+    let text = field.text()?;
+    match text
+        .strip_prefix("cookie:")
+        .filter(|name| is_token(name.as_bytes()))
+    {
+        Some(name) => Some(name.to_owned()),
+        None => {
+            field.wrong(&format!("cannot be {text:?}"), "sticky = \"cookie:NAME\"");
+            None
+        }
+    }
 }
 
 fn paths(field: &Field<'_>) -> Vec<PathRule> {
@@ -293,6 +351,48 @@ pub(super) fn limits(section: &Section<'_>) -> HttpLimits {
     }
     table.finish();
     limits
+}
+
+/// Reads `forwarded`.
+pub(super) fn forwarding(section: &Section<'_>) -> Forwarding {
+    let mut forwarding = Forwarding::default();
+    let Some(table) = section.table("forwarded") else {
+        return forwarding;
+    };
+    for one in table
+        .field("trust")
+        .into_iter()
+        .flat_map(|field| field.one_or_many())
+    {
+        let Some(text) = one.text() else {
+            continue;
+        };
+        let ip = text.parse::<IpAddr>().map(IpNet::from);
+        match (text.as_str(), text.parse::<IpNet>().or(ip)) {
+            ("loopback", _) => {
+                let loopback = ["127.0.0.0/8", "::1/128"];
+                let wide = loopback
+                    .iter()
+                    .filter_map(|network| network.parse::<IpNet>().ok());
+                forwarding.trust.extend(wide);
+            }
+            (_, Ok(network)) => forwarding.trust.push(network),
+            (_, Err(_)) => {
+                let hint = "\"loopback\", an address, or a network as \"10.0.0.0/8\"";
+                one.wrong(&format!("cannot be {text:?}"), hint);
+            }
+        }
+    }
+    let chains = [
+        ("replace", Chain::Replaced),
+        ("append", Chain::Appended),
+        ("delete", Chain::Deleted),
+        ("untouched", Chain::Untouched),
+    ];
+    forwarding.chain = table.choice("chain", &chains).unwrap_or_default();
+    forwarding.standard = table.boolean("standard").unwrap_or_default();
+    table.finish();
+    forwarding
 }
 
 /// Reads the file of `error_page`.

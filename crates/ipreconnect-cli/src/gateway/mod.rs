@@ -12,8 +12,8 @@ use ipreconnect::core::http::RouteRule;
 use ipreconnect::resolve::Names;
 use ipreconnect::{Origin, Store, Surroundings};
 use ipreconnect_proxy::{
-    AccessLog, Gateway, GatewaySettings, HostPattern, HttpPlan, HttpRoute, ListenAddress,
-    OpenError, Plane, Unmatched,
+    AccessLog, Gateway, GatewaySettings, HostPattern, HttpBranch, HttpPlan, HttpRoute,
+    ListenAddress, OpenError, Plane, Unmatched,
 };
 
 use crate::access::AccessFile;
@@ -273,6 +273,20 @@ impl Running {
             return Plane::Stream;
         }
         let settings = |origin: &str| plan.origins.get(origin).map(|plan| plan.http.clone());
+        let branch = |name: &str, weight: u32| {
+            Some(HttpBranch {
+                origin: self.board.origin(name)?,
+                settings: settings(name)?,
+                weight,
+            })
+        };
+        let branches = |route: &RoutePlan| -> Option<Vec<HttpBranch>> {
+            if route.split.is_empty() {
+                return Some(vec![branch(&route.origin, 1)?]);
+            }
+            let split = route.split.iter();
+            split.map(|(name, weight)| branch(name, *weight)).collect()
+        };
         let route = |route: &RoutePlan| {
             let required = route.requires.iter();
             Some(HttpRoute {
@@ -282,8 +296,8 @@ impl Running {
                     methods: route.methods.clone(),
                     fields: route.fields.clone(),
                 },
-                origin: self.board.origin(&route.origin)?,
-                settings: settings(&route.origin)?,
+                branches: branches(route)?,
+                sticky: route.sticky.as_deref().map(Into::into),
                 rewrite: route.rewrite.clone(),
                 requires: required
                     .filter_map(|name| self.board.origin(name))
@@ -299,6 +313,7 @@ impl Running {
                 Unmatched::Refused => None,
             },
             limits: listener.limits,
+            forwarding: listener.forwarding.clone(),
             error_page: listener.error_page.clone(),
         })
     }

@@ -477,8 +477,11 @@ fn apache_behind_is_as_good() {
     }
 }
 
-/// An origin that remembers what it was asked: the first line, and the body.
-fn remembering(address: SocketAddr) -> Arc<std::sync::Mutex<Vec<(String, Vec<u8>)>>> {
+/// First lines, and bodies.
+type Book = std::sync::Mutex<Vec<(String, Vec<u8>)>>;
+
+/// An origin that remembers what it was asked.
+fn remembering(address: SocketAddr) -> Arc<Book> {
     let seen = Arc::new(std::sync::Mutex::new(Vec::new()));
     let listener = std::net::TcpListener::bind(address).unwrap();
     let book = Arc::clone(&seen);
@@ -491,7 +494,7 @@ fn remembering(address: SocketAddr) -> Arc<std::sync::Mutex<Vec<(String, Vec<u8>
     seen
 }
 
-fn remember(stream: TcpStream, book: &std::sync::Mutex<Vec<(String, Vec<u8>)>>) -> Option<()> {
+fn remember(stream: TcpStream, book: &Book) -> Option<()> {
     let mut stream = BufReader::new(stream);
     loop {
         let mut first = String::new();
@@ -604,7 +607,7 @@ fn nothing_odd_is_read_otherwise_than_by_nginx() {
     let behind = "GET /behind-it HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
     let mut taken = Vec::new();
     for odd in ODD {
-        let say = |address: SocketAddr, seen: &std::sync::Mutex<Vec<(String, Vec<u8>)>>| {
+        let say = |address: SocketAddr, seen: &Book| {
             seen.lock().unwrap().clear();
             let mut stream = dial(address);
             stream

@@ -6,6 +6,7 @@
 
 mod chunked;
 mod field;
+mod forwarded;
 mod method;
 mod path;
 mod replay;
@@ -16,6 +17,7 @@ mod text;
 
 pub use chunked::{ChunkError, Chunked, TRAILERS};
 pub use field::{FIELDS, Field, Known, Span};
+pub use forwarded::{client_of, is_trusted};
 pub use method::Method;
 pub use path::{normal, path_of, query_of};
 pub use replay::{Key, Outcome, Replay, replay};
@@ -24,4 +26,4 @@ pub use response::{ResponseBody, ResponseError, ResponseHead};
 pub use route::{
     Asked, HostRule, PathRule, PathRuleError, Pattern, PatternError, RouteRule, host_of, is_method,
 };
-pub use text::{is_token, list};
+pub use text::{cookie, is_token, list};

@@ -34,6 +34,16 @@ pub fn list(text: &[u8]) -> impl Iterator<Item = &[u8]> {
         .filter(|element| !element.is_empty())
 }
 
+/// The value of a cookie in a `Cookie` field (RFC 6265, section 5.4).
+#[must_use]
+pub fn cookie<'f>(field: &'f [u8], name: &[u8]) -> Option<&'f [u8]> {
+    field.split(|byte| *byte == b';').find_map(|pair| {
+        let pair = pair.trim_ascii();
+        let (own, value) = pair.split_at_checked(name.len())?;
+        (own == name).then_some(value.strip_prefix(b"=")?)
+    })
+}
+
 /// A number of digits and nothing else.
 pub(super) fn decimal(text: &[u8]) -> Option<u64> {
     if text.is_empty() || text.len() > 19 || !text.iter().all(u8::is_ascii_digit) {
@@ -61,4 +71,23 @@ pub(super) fn end_of_head(bytes: &[u8]) -> Result<Option<usize>, BareLineFeed> {
         line = at + 1;
     }
     Ok(None)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cookie_is_found_by_its_whole_name() {
+        let field = b"ab=1; a=2;b=3; c; d=4=5";
+        let value = |name: &str| {
+            let value = cookie(field, name.as_bytes())?;
+            Some(String::from_utf8(value.to_vec()).unwrap())
+        };
+        assert_eq!(value("a").as_deref(), Some("2"));
+        assert_eq!(value("b").as_deref(), Some("3"));
+        assert_eq!(value("d").as_deref(), Some("4=5"));
+        assert_eq!(value("c"), None);
+        assert_eq!(value("x"), None);
+    }
 }

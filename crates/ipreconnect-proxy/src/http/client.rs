@@ -2,8 +2,8 @@
 
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
@@ -16,6 +16,7 @@ use ipreconnect::tls::Session as Tls;
 use super::answer::Trouble;
 use super::body::{LAST_CHUNK, Reader};
 use super::exchange::{self, Ended, Exchange};
+use super::forwarding::Told;
 use super::record::{self, Record, Subject};
 use super::render::{self, Coding, Onward};
 use super::side::{Lead, Side};
@@ -100,9 +101,15 @@ impl Guest {
         self.session.route.name()
     }
 
-    /// Its address; empty if it has none.
+    /// The other end of the connection; empty if that has no address.
     pub(super) fn from(&self) -> &str {
         &self.from
+    }
+
+    /// What origins are told of it.
+    pub(super) fn told(&self) -> Told<'_> {
+        let forwarding = &self.site.forwarding;
+        Told::new(forwarding, self.session.from, &self.from, self.scheme())
     }
 
     pub(super) fn scheme(&self) -> &'static str {
@@ -125,11 +132,9 @@ impl Guest {
         }
     }
 
-    pub(super) fn hash(&self) -> Option<u64> {
-        let from = self.session.from?;
-        let mut hasher = DefaultHasher::new();
-        from.hash(&mut hasher);
-        Some(hasher.finish())
+    /// The client of a request.
+    pub(super) fn source(&self, head: &RequestHead, text: &[u8]) -> Option<IpAddr> {
+        self.told().client(head, text).or(self.session.from)
     }
 
     pub(super) fn counts_down(&self, bytes: usize) {
@@ -243,10 +248,12 @@ pub(super) async fn serve_one<S: Side>(
     let mut record = Record::new(began, protocol);
     record.bytes_in = head.length as u64;
     let route = guest.site.route(head, client.text());
-    let (ended, origin) = match route {
-        Some(route) => {
-            let mut exchange = Exchange::new(client, guest, route, head, &mut record);
-            (exchange.run().await, route.behind.origin().name())
+    let chosen = route.and_then(|route| Some((route, route.choose(head, client.text())?)));
+    let (ended, origin) = match chosen {
+        Some((route, choice)) => {
+            let origin = choice.behind.origin().name();
+            let mut exchange = Exchange::new(client, guest, (route, choice), head, &mut record);
+            (exchange.run().await, origin)
         }
         None => {
             let trouble = Trouble::NoRoute;
@@ -259,10 +266,12 @@ pub(super) async fn serve_one<S: Side>(
             (exchange::deliver(client, out, onward).await, "")
         }
     };
+    let client_address = guest.told().client(head, client.text());
+    let client_address = client_address.map(|address| address.to_string());
     let subject = Subject {
         listener: guest.name(),
         origin,
-        from: guest.from(),
+        from: client_address.as_deref().unwrap_or(guest.from()),
         head,
         text: client.text(),
     };
@@ -468,7 +477,13 @@ impl Side for Client {
         let back = lead.back(&self.input);
         let client = (lead.asked.version, lead.onward);
         render::response(
-            &mut out, lead.text, lead.head, lead.body, lead.rules, &back, client,
+            &mut out,
+            lead.text,
+            lead.head,
+            lead.body,
+            (lead.rules, lead.cookie),
+            &back,
+            client,
         );
         let sent = out.len() + body.len();
         // What is wrong with the client is found when more is sent, or asked for.

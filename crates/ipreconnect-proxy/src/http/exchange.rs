@@ -15,9 +15,9 @@ use super::body::Reader;
 use super::client::{self, Guest};
 use super::line::{Upstream, Word};
 use super::record::{End, Record, When, Who};
-use super::render::{self, Coding, Onward, Told};
+use super::render::{self, Coding, Onward};
 use super::side::Side;
-use super::site::Route;
+use super::site::{Choice, Route};
 use super::trial::{Loss, Trial};
 use super::tunnel::Tunnel;
 use super::window::Window;
@@ -85,6 +85,8 @@ pub(super) enum Begun {
     },
     /// The origin goes on with another protocol; what it has said in it.
     Switched(Vec<u8>),
+    /// What it says is no answer to what it was asked.
+    Nonsense,
 }
 
 /// One request.
@@ -100,26 +102,37 @@ pub(super) struct Exchange<'e, S> {
     pub(super) reader: Reader,
     /// The client does not take what it was sent.
     pub(super) is_stalled: bool,
+    /// Answers that only informed.
+    pub(super) informed: u32,
+    /// What keeps the client to the origin that it was given.
+    pub(super) cookie: Option<String>,
+    /// What it is kept to one endpoint by.
+    hash: Option<u64>,
 }
 
 impl<'e, S: Side> Exchange<'e, S> {
     pub(super) fn new(
         client: &'e mut S,
         guest: &'e Guest,
-        route: &'e Route,
+        (route, choice): (&'e Route, Choice<'e>),
         head: &'e RequestHead,
         record: &'e mut Record,
     ) -> Self {
+        let text = client.text();
+        let hash = choice.behind.hash(head, text, guest.source(head, text));
         Self {
             client,
             guest,
             head,
             route,
-            behind: &route.behind,
+            behind: choice.behind,
+            cookie: choice.cookie,
             record,
             window: Window::default(),
             reader: Reader::of_request(head.body),
             is_stalled: false,
+            informed: 0,
+            hash,
         }
     }
 
@@ -184,7 +197,7 @@ impl<'e, S: Side> Exchange<'e, S> {
                 }
                 Event::Doubt => {
                     if self.permits(clock::now()) {
-                        dialling = Some(dial(self.behind, self.guest));
+                        dialling = Some(dial(self.behind, self.hash));
                     }
                 }
                 Event::Dialled(dialled) => {
@@ -213,7 +226,7 @@ impl<'e, S: Side> Exchange<'e, S> {
     async fn begin(&mut self) -> Result<Trial<'e>, Ended> {
         loop {
             let now = clock::now();
-            let upstream = match pool::take(self.behind, self.guest.hash(), now) {
+            let upstream = match pool::take(self.behind, self.hash, now) {
                 Some(upstream) => upstream,
                 None => self.dial().await?,
             };
@@ -239,7 +252,7 @@ impl<'e, S: Side> Exchange<'e, S> {
             .behind
             .origin()
             .look(|snapshot| !snapshot.view().is_usable());
-        let mut dial = dial(self.behind, self.guest);
+        let mut dial = dial(self.behind, self.hash);
         let half = self.guest.half();
         let client = &mut *self.client;
         let dialled = poll_fn(|cx| {
@@ -277,10 +290,7 @@ impl<'e, S: Side> Exchange<'e, S> {
             return Sending::Stale;
         };
         let settings = self.behind.settings();
-        let told = Told {
-            from: self.guest.from(),
-            scheme: self.guest.scheme(),
-        };
+        let told = self.guest.told();
         let mut out = buffer::bytes();
         render::request(
             &mut out,
@@ -489,7 +499,7 @@ impl<'e, S: Side> Exchange<'e, S> {
     }
 
     /// Answers in place of the origin.
-    async fn refuse(&mut self, trouble: Trouble) -> Ended {
+    pub(super) async fn refuse(&mut self, trouble: Trouble) -> Ended {
         self.record.status = trouble.status();
         self.record.end = trouble.end();
         let onward = self.onward(Coding::AsItIs);
@@ -544,7 +554,7 @@ pub(super) async fn deliver<S: Side>(client: &mut S, out: Vec<u8>, onward: Onwar
     }
 }
 
-fn dial<'d>(behind: &'d Behind, guest: &Guest) -> Dial<'d> {
-    let (origin, hash) = (behind.origin(), guest.hash());
+fn dial(behind: &Behind, hash: Option<u64>) -> Dial<'_> {
+    let origin = behind.origin();
     Box::pin(origin.connect_by(behind.chooser(), hash))
 }

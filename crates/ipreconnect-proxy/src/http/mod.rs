@@ -8,6 +8,7 @@ mod body;
 mod buffer;
 mod client;
 mod exchange;
+mod forwarding;
 mod h2;
 mod line;
 pub(crate) mod pool;
@@ -22,14 +23,19 @@ mod tunnel;
 mod window;
 mod wire;
 
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::net::IpAddr;
 use std::time::Duration;
 
+use ipreconnect::core::balance::Policy;
+use ipreconnect::core::http::{RequestHead, cookie, path_of};
 use ipreconnect::{Chooser, Origin};
 
 use crate::number;
 
+pub use forwarding::{Chain, Forwarding};
 pub use record::{AccessFormat, AccessLog, AccessSink};
-pub use site::{Fallback, FieldRules, HttpPlan, HttpRoute, Rewrite};
+pub use site::{Fallback, FieldRules, HttpBranch, HttpPlan, HttpRoute, Rewrite};
 
 pub(crate) use client::{drain, serve};
 pub(crate) use record::{flush, open as open_log};
@@ -58,6 +64,20 @@ pub enum AskedHost {
     Fixed(Box<str>),
 }
 
+/// What requests are kept to one endpoint by, where the policy is to hash.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum HashOn {
+    /// The client's address.
+    #[default]
+    Source,
+    /// A field; the client's address where a request has none.
+    Field(Box<str>),
+    /// A cookie; the client's address where a request has none.
+    Cookie(Box<str>),
+    /// The path.
+    Path,
+}
+
 /// What requests to an origin go by.
 #[derive(Clone, Debug, PartialEq)]
 pub struct HttpSettings {
@@ -75,6 +95,8 @@ pub struct HttpSettings {
     pub pool_idle: Duration,
     /// The host that the origin is asked for.
     pub host: AskedHost,
+    /// What requests are kept to one endpoint by.
+    pub hash_on: HashOn,
 }
 
 impl Default for HttpSettings {
@@ -87,6 +109,7 @@ impl Default for HttpSettings {
             idle: Duration::from_secs(3600),
             pool_idle: Duration::from_secs(60),
             host: AskedHost::default(),
+            hash_on: HashOn::default(),
         }
     }
 }
@@ -120,6 +143,8 @@ impl Default for HttpLimits {
 pub(crate) struct Behind {
     origin: Origin,
     settings: HttpSettings,
+    /// Whether a request's hash is needed at all.
+    hashes: bool,
     choosers: Box<[Chooser]>,
 }
 
@@ -133,6 +158,7 @@ impl Behind {
             choosers: (0..CHOOSERS)
                 .map(|seed| Chooser::new(policy, seed))
                 .collect(),
+            hashes: policy == Policy::Hash,
             origin,
             settings,
         }
@@ -144,6 +170,33 @@ impl Behind {
 
     fn settings(&self) -> &HttpSettings {
         &self.settings
+    }
+
+    /// What a request is kept to one endpoint by; `source` is the client's address.
+    fn hash(&self, head: &RequestHead, text: &[u8], source: Option<IpAddr>) -> Option<u64> {
+        if !self.hashes {
+            return None;
+        }
+        let named = |name: &str| {
+            let mut fields = head.fields.iter();
+            let field =
+                fields.find(|field| field.name.of(text).eq_ignore_ascii_case(name.as_bytes()))?;
+            Some(field.value.of(text))
+        };
+        let subject = match &self.settings.hash_on {
+            HashOn::Source => None,
+            HashOn::Field(name) => named(name),
+            HashOn::Cookie(name) => {
+                named("cookie").and_then(|field| cookie(field, name.as_bytes()))
+            }
+            HashOn::Path => Some(path_of(head.target.of(text))),
+        };
+        let mut hasher = DefaultHasher::new();
+        match subject {
+            Some(subject) => subject.hash(&mut hasher),
+            None => source?.hash(&mut hasher),
+        }
+        Some(hasher.finish())
     }
 
     fn chooser(&self) -> &Chooser {

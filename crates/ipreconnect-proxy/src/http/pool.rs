@@ -93,7 +93,7 @@ impl Pool {
 impl Shelf {
     /// Takes the one that was used last, if it still is of use.
     fn take(&mut self, now: Instant) -> Option<Upstream> {
-        while let Some(upstream) = self.idle.pop() {
+        while let Some(mut upstream) = self.idle.pop() {
             let rested = upstream.rested(now);
             if rested >= self.retire_after(&upstream) {
                 self.limit.retired();
@@ -114,19 +114,16 @@ impl Shelf {
 
     /// Ends those that are of no use any more.
     fn tidy(&mut self, now: Instant) {
-        let mut at = 0;
-        while let Some(upstream) = self.idle.get(at) {
+        for mut upstream in std::mem::take(&mut self.idle) {
             let rested = upstream.rested(now);
-            if rested >= self.retire_after(upstream) {
+            if rested >= self.retire_after(&upstream) {
                 self.limit.retired();
             } else if !upstream.wire.is_quiet() {
                 // It was open at the last look.
                 self.limit.closed(rested.saturating_sub(LOOK));
             } else if !upstream.is_condemned() {
-                at += 1;
-                continue;
+                self.idle.push(upstream);
             }
-            drop(self.idle.remove(at));
         }
     }
 }

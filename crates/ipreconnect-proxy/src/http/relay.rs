@@ -6,6 +6,7 @@ use std::task::{Context, Poll};
 use ipreconnect::clock;
 use ipreconnect::core::http::{ResponseHead, Version};
 
+use super::answer::Trouble;
 use super::body::{Reader, chunk};
 use super::exchange::{Begun, Ended, Exchange};
 use super::record::{End, When, Who};
@@ -15,6 +16,8 @@ use super::trial::{Loss, Trial};
 use super::tunnel::Tunnel;
 use super::{AskedHost, buffer, pool};
 
+/// Answers to one request that only inform; an origin that says more has lost its way.
+const INFORMED: u32 = 64;
 /// Reads of an answer in one turn, before others have theirs.
 const BUDGET: u32 = 16;
 
@@ -23,10 +26,18 @@ impl<'e, S: Side> Exchange<'e, S> {
     pub(super) fn hear(&mut self, head: &ResponseHead, text: &[u8]) -> Option<Begun> {
         let rest = text.get(head.length..).unwrap_or_default();
         if head.is_informational() {
+            self.informed += 1;
+            if self.informed > INFORMED {
+                return Some(Begun::Nonsense);
+            }
             self.inform(head, text);
             return None;
         }
-        if head.status == 101 && self.head.upgrade.is_some() && self.client.wire().is_some() {
+        let may_switch = self.head.upgrade.is_some() && self.client.wire().is_some();
+        if head.status == 101 && !may_switch {
+            return Some(Begun::Nonsense);
+        }
+        if head.status == 101 {
             self.record.status = head.status;
             self.client.inform(head, text);
             return Some(Begun::Switched(rest.to_vec()));
@@ -68,6 +79,7 @@ impl<'e, S: Side> Exchange<'e, S> {
             origin: [asked, self.record.endpoint.as_bytes()],
             scheme: self.guest.scheme(),
             asked: self.head,
+            cookie: self.cookie.as_deref(),
             onward,
         };
         let sent = self.client.respond(&lead, part);
@@ -80,7 +92,7 @@ impl<'e, S: Side> Exchange<'e, S> {
             let _ = self.client.finish(coding, reader.trailers());
         }
         Some(Begun::Answer {
-            is_reusable: head.is_persistent && used == rest.len() && head.status != 101,
+            is_reusable: head.is_persistent && used == rest.len(),
             reader,
             coding,
             onward,
@@ -112,6 +124,7 @@ impl<'e, S: Side> Exchange<'e, S> {
                 sound,
             } => (reader, coding, onward, is_reusable, sound),
             Begun::Switched(rest) => return self.switch(trial, rest),
+            Begun::Nonsense => return self.refuse(Trouble::Nonsense).await,
         };
         if sound.is_err() {
             self.record.end = End::by(Who::Proxy, When::Data);

@@ -6,14 +6,8 @@ use ipreconnect::core::http::{
     Body, Field, Known, RequestHead, ResponseBody, ResponseHead, Version,
 };
 
+use super::forwarding::Told;
 use super::{AskedHost, FieldRules, Rewrite};
-
-/// What is known of the client that the origin is told.
-pub(super) struct Told<'t> {
-    /// Its address; none of a Unix socket.
-    pub(super) from: &'t str,
-    pub(super) scheme: &'t str,
-}
 
 /// Writes the head of a request for the origin.
 pub(super) fn request(
@@ -39,24 +33,14 @@ pub(super) fn request(
     out.extend_from_slice(b"\r\n");
     let end = head.length.saturating_sub(2);
     lines(out, text, &head.fields, end, |field| {
-        !matches!(
-            field.known,
-            Known::Host
-                | Known::XForwardedFor
-                | Known::XForwardedProto
-                | Known::XForwardedHost
-                | Known::XRealIp
-                | Known::Forwarded
-        ) && rewrite.request.pass(field, text)
+        field.known != Known::Host && told.passes(field.known) && rewrite.request.pass(field, text)
     });
     set(out, &rewrite.request);
-    if !told.from.is_empty() {
-        line(out, b"X-Forwarded-For", told.from.as_bytes());
-    }
-    line(out, b"X-Forwarded-Proto", told.scheme.as_bytes());
-    if let (AskedHost::Fixed(_), Some(asked)) = (host, asked) {
-        line(out, b"X-Forwarded-Host", asked);
-    }
+    let other = match host {
+        AskedHost::Fixed(_) => asked,
+        AskedHost::Client => None,
+    };
+    told.write(out, head, text, other);
     if head.body == Body::Chunked {
         out.extend_from_slice(b"Transfer-Encoding: chunked\r\n");
     }
@@ -147,7 +131,7 @@ pub(super) fn response(
     text: &[u8],
     head: &ResponseHead,
     body: ResponseBody,
-    rules: &FieldRules,
+    (rules, cookie): (&FieldRules, Option<&str>),
     back: &Back<'_>,
     (client, onward): (Version, Onward),
 ) {
@@ -165,6 +149,9 @@ pub(super) fn response(
         line(out, b"Location", &location);
     }
     set(out, rules);
+    if let Some(cookie) = cookie {
+        line(out, b"Set-Cookie", cookie.as_bytes());
+    }
     let is_chunked = matches!(
         (body, coding(body, client)),
         (_, Coding::Chunks) | (ResponseBody::Chunked, Coding::AsItIs)

@@ -25,6 +25,8 @@ pub(super) struct Lead<'l> {
     pub(super) scheme: &'l str,
     /// The request.
     pub(super) asked: &'l RequestHead,
+    /// A cookie of our own.
+    pub(super) cookie: Option<&'l str>,
     pub(super) onward: Onward,
 }
 

@@ -1,14 +1,17 @@
 //! Where the requests of a listener go, and what is changed about them.
 
+use std::cell::RefCell;
 use std::sync::Arc;
 
-use ipreconnect::Origin;
+use ipreconnect::core::dice::Dice;
 use ipreconnect::core::http::{
-    Asked, Field, RequestHead, RouteRule, host_of, normal, path_of, query_of,
+    Asked, Field, Known, RequestHead, RouteRule, cookie, host_of, normal, path_of, query_of,
 };
 use ipreconnect::core::origin::Phase;
+use ipreconnect::{Origin, clock};
 
-use super::{Behind, HttpLimits, HttpSettings};
+use super::{Behind, Forwarding, HttpLimits, HttpSettings};
+use crate::number;
 
 /// Fields that are set, and fields that are removed. Names are compared without case.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -83,15 +86,26 @@ pub struct Fallback {
     pub content_type: Box<str>,
 }
 
+/// One origin that a route leads to.
+#[derive(Clone, Debug)]
+pub struct HttpBranch {
+    /// The origin.
+    pub origin: Origin,
+    /// What requests to it go by.
+    pub settings: HttpSettings,
+    /// Its part of the requests.
+    pub weight: u32,
+}
+
 /// One route of a listener.
 #[derive(Clone, Debug)]
 pub struct HttpRoute {
     /// The requests it is for.
     pub rule: RouteRule,
-    /// Where they go.
-    pub origin: Origin,
-    /// What requests to it go by.
-    pub settings: HttpSettings,
+    /// Where they go: at least one.
+    pub branches: Vec<HttpBranch>,
+    /// The cookie that keeps a client to the branch it was given.
+    pub sticky: Option<Box<str>>,
     /// What is changed about them.
     pub rewrite: Rewrite,
     /// While one of these is down, requests are answered by `fallback`.
@@ -110,6 +124,8 @@ pub struct HttpPlan {
     pub settings: Option<HttpSettings>,
     /// What clients may do.
     pub limits: HttpLimits,
+    /// What origins are told of clients.
+    pub forwarding: Forwarding,
     /// What people are shown in place of our own words; `{status}` and `{reason}` are filled in.
     pub error_page: Option<Arc<str>>,
 }
@@ -120,6 +136,7 @@ pub(crate) struct Site {
     routes: Vec<Route>,
     otherwise: Option<Route>,
     pub(super) limits: HttpLimits,
+    pub(super) forwarding: Forwarding,
     pub(super) error_page: Option<Arc<str>>,
 }
 
@@ -127,7 +144,9 @@ pub(crate) struct Site {
 #[derive(Debug)]
 pub(super) struct Route {
     rule: RouteRule,
-    pub(super) behind: Behind,
+    /// Origins with their weights.
+    branches: Vec<(Behind, u32)>,
+    sticky: Option<Box<str>>,
     pub(super) rewrite: Rewrite,
     requires: Vec<Origin>,
     fallback: Option<Fallback>,
@@ -137,7 +156,8 @@ impl Site {
     pub(crate) fn new(origin: &Origin, plan: HttpPlan) -> Self {
         let routes = plan.routes.into_iter().map(|route| Route {
             rule: route.rule,
-            behind: Behind::new(route.origin, route.settings),
+            branches: branches(route.branches),
+            sticky: route.sticky,
             rewrite: route.rewrite,
             requires: route.requires,
             fallback: route.fallback,
@@ -146,12 +166,14 @@ impl Site {
             routes: routes.collect(),
             otherwise: plan.settings.map(|settings| Route {
                 rule: RouteRule::default(),
-                behind: Behind::new(origin.clone(), settings),
+                branches: vec![(Behind::new(origin.clone(), settings), 1)],
+                sticky: None,
                 rewrite: Rewrite::default(),
                 requires: Vec::new(),
                 fallback: None,
             }),
             limits: plan.limits,
+            forwarding: plan.forwarding,
             error_page: plan.error_page,
         }
     }
@@ -176,15 +198,82 @@ impl Site {
     }
 }
 
+fn branches(branches: Vec<HttpBranch>) -> Vec<(Behind, u32)> {
+    let branches = branches.into_iter();
+    branches
+        .map(|branch| (Behind::new(branch.origin, branch.settings), branch.weight))
+        .collect()
+}
+
+/// Where one request goes.
+pub(super) struct Choice<'s> {
+    pub(super) behind: &'s Behind,
+    /// The cookie that is to keep its client there.
+    pub(super) cookie: Option<String>,
+}
+
+thread_local! {
+    static DICE: RefCell<Dice> =
+        RefCell::new(Dice::new(clock::stamp(clock::now()) ^ u64::from(number::get()) << 48));
+}
+
 impl Route {
+    /// The branch of a request; none if the route leads nowhere.
+    pub(super) fn choose(&self, head: &RequestHead, text: &[u8]) -> Option<Choice<'_>> {
+        let (first, _) = self.branches.first()?;
+        if self.branches.len() == 1 {
+            return Some(Choice {
+                behind: first,
+                cookie: None,
+            });
+        }
+        if let Some(behind) = self.kept(head, text) {
+            return Some(Choice {
+                behind,
+                cookie: None,
+            });
+        }
+        let is_open = |(behind, _): &&(Behind, u32)| !is_down(behind.origin());
+        let open = || self.branches.iter().filter(is_open);
+        let total = open().map(|(_, weight)| u64::from(*weight)).sum();
+        let mut drawn = DICE.with_borrow_mut(|dice| dice.below(total));
+        let drawn = open().find(|(_, weight)| {
+            let is_it = drawn < u64::from(*weight);
+            drawn = drawn.saturating_sub(u64::from(*weight));
+            is_it
+        });
+        // While none is open, the first one's hold is as good as any.
+        let behind = drawn.map_or(first, |(behind, _)| behind);
+        let named = self.sticky.as_ref().map(|name| {
+            let origin = behind.origin().name();
+            format!("{name}={origin}; Path=/; HttpOnly; SameSite=Lax")
+        });
+        Some(Choice {
+            behind,
+            cookie: named,
+        })
+    }
+
+    /// The branch that the client was given before, while it is not down.
+    fn kept(&self, head: &RequestHead, text: &[u8]) -> Option<&Behind> {
+        let name = self.sticky.as_ref()?;
+        let field = head.value(text, Known::Cookie)?;
+        let value = cookie(field, name.as_bytes())?;
+        let mut branches = self.branches.iter();
+        let (behind, _) =
+            branches.find(|(behind, _)| behind.origin().name().as_bytes() == value)?;
+        (!is_down(behind.origin())).then_some(behind)
+    }
+
     /// The answer to give while something that is required is down.
     pub(super) fn fallback(&self) -> Option<Option<&Fallback>> {
-        let is_down = |origin: &Origin| {
-            origin.look(|snapshot| matches!(snapshot.view().phase, Phase::Down | Phase::Draining))
-        };
         let is_missing = !self.requires.is_empty() && self.requires.iter().any(is_down);
         is_missing.then_some(self.fallback.as_ref())
     }
+}
+
+fn is_down(origin: &Origin) -> bool {
+    origin.look(|snapshot| matches!(snapshot.view().phase, Phase::Down | Phase::Draining))
 }
 
 #[cfg(test)]

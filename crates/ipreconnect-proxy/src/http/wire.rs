@@ -153,15 +153,31 @@ impl Wire {
 
     /// Whether an idle connection is still of use: the peer has neither closed it nor said anything that
     /// nobody asked for.
-    pub(super) fn is_quiet(&self) -> bool {
+    pub(super) fn is_quiet(&mut self) -> bool {
         let mut cx = Context::from_waker(Waker::noop());
         match self.socket.poll_read_ready(&mut cx) {
-            Poll::Pending => true,
-            Poll::Ready(Err(_)) => false,
-            // Inside TLS it may be a ticket to resume with.
+            Poll::Pending => return true,
+            Poll::Ready(Err(_)) => return false,
             Poll::Ready(Ok(guard)) => {
                 let ready = guard.ready();
-                self.tls.is_some() && !ready.is_read_closed() && !ready.is_error()
+                if ready.is_read_closed() || ready.is_error() || self.tls.is_none() {
+                    return false;
+                }
+            }
+        }
+        // Inside TLS it may be a ticket to resume with, which is nobody's answer.
+        let mut said = false;
+        loop {
+            let Some(tls) = &mut self.tls else {
+                return false;
+            };
+            let taken = tls.poll_receive(&mut cx, &self.socket, &mut |bytes| {
+                said |= !bytes.is_empty();
+            });
+            match taken {
+                Poll::Pending => return true,
+                Poll::Ready(Ok(Received::Bytes(_))) if !said => {}
+                Poll::Ready(_) => return false,
             }
         }
     }

@@ -14,6 +14,8 @@ pub(crate) struct Scene {
     pub(crate) gateway: Gateway,
     pub(crate) origin: Origin,
     pub(crate) address: SocketAddr,
+    surroundings: Surroundings,
+    handle: Handle,
     control: Option<std::thread::JoinHandle<()>>,
     end: Option<tokio::sync::oneshot::Sender<()>>,
 }
@@ -85,9 +87,24 @@ impl Scene {
             gateway,
             origin,
             address,
+            surroundings,
+            handle,
             control: Some(control),
             end: Some(end),
         }
+    }
+
+    /// One more origin beside the listener's own.
+    pub(crate) async fn another(&self, name: &str, addresses: &[SocketAddr]) -> Origin {
+        Origin::start(name, settings(addresses), &self.surroundings, &self.handle)
+    }
+
+    /// Has the listener speak otherwise from now on.
+    pub(crate) fn speak(&mut self, plane: Plane) {
+        let origin = self.origin.clone();
+        let door = Door::default();
+        self.gateway
+            .reroute("test", origin, listener(), door, plane);
     }
 
     /// Takes the gateway out of the scene, so that it can be ended.

@@ -236,13 +236,7 @@ fn what_is_not_built_yet_says_so() {
         &listen(
             "address = \"127.0.0.1:1\"\nroute = [{ host = \"a.example\", mirror = \"b\", origin = \"a\" }]",
         ),
-        &format!("6:32: `listen.route.mirror` is not built yet: it comes with `split`{later}"),
-    );
-    only(
-        &origin("balance = \"hash\"\nhash_on = \"path\""),
-        &format!(
-            "4:1: `origin.a.hash_on` is not built yet: it needs HTTP; hash_on = \"source\" is there{later}"
-        ),
+        &format!("6:32: `listen.route.mirror` is not built yet: `split` is there{later}"),
     );
 }
 
@@ -499,6 +493,14 @@ fn what_only_http_has() {
         "3:20: `origin.a.retry.budget` must be from 0.0 to 1.0 | 0.2 is a fifth of the live traffic",
     );
     only(
+        &origin("balance = \"hash\"\nhash_on = \"path\""),
+        "4:11: `origin.a.hash_on` cannot be \"path\": that needs protocol = \"http\"",
+    );
+    only(
+        &http("balance = \"hash\"\nhash_on = \"cookie:\""),
+        "4:11: `origin.a.hash_on` cannot be \"cookie:\" | \"source\", \"path\", \"header:NAME\" or \"cookie:NAME\"",
+    );
+    only(
         &http("host = \"a b\""),
         "3:8: `origin.a.host` cannot be \"a b\" | \"client\", \"origin\", or a host",
     );
@@ -550,6 +552,10 @@ fn what_only_http_has() {
         (
             "route = [{ path = \"/\" }]",
             "6:10: `listen.route` needs `origin` | host = [\"shop.example\", \"*.shop.example\"], origin = \"NAME\"",
+        ),
+        (
+            "forwarded = { trust = [\"lan\"] }",
+            "6:24: `listen.forwarded.trust` cannot be \"lan\" | \"loopback\", an address, or a network as \"10.0.0.0/8\"",
         ),
         (
             "limits = { body = \"10 zb\" }",

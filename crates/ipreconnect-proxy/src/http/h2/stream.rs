@@ -304,6 +304,9 @@ impl Side for Stream<'_> {
         for (name, value) in &lead.rules.set {
             insert(headers, name.as_bytes(), value.as_bytes());
         }
+        if let Some(cookie) = lead.cookie {
+            insert(headers, b"set-cookie", cookie.as_bytes());
+        }
         let is_end = lead.body == ResponseBody::None;
         // What is wrong with the client is found when more is sent, or asked for.
         let _ = self.begin(response, is_end);

@@ -1,14 +1,18 @@
 use super::*;
+use crate::http::{Chain, Forwarding};
 use ipreconnect::core::http::{Method, Parsed};
+
+fn told(forwarding: &Forwarding) -> Told<'_> {
+    let peer = "192.0.2.1";
+    Told::new(forwarding, Some(peer.parse().unwrap()), peer, "https")
+}
 
 fn passed(text: &str, host: &AskedHost) -> String {
     let mut head = RequestHead::default();
     assert_eq!(head.parse(text.as_bytes()), Ok(Parsed::Whole));
     let mut out = Vec::new();
-    let told = Told {
-        from: "192.0.2.1",
-        scheme: "https",
-    };
+    let forwarding = Forwarding::default();
+    let told = told(&forwarding);
     let rewrite = Rewrite::default();
     request(&mut out, text.as_bytes(), &head, host, &rewrite, &told);
     String::from_utf8(out).unwrap()
@@ -33,7 +37,7 @@ fn answered(text: &str, method: Method, client: Version, onward: Onward) -> Stri
         text.as_bytes(),
         &head,
         body,
-        &rules,
+        (&rules, None),
         &back,
         (client, onward),
     );
@@ -45,7 +49,7 @@ fn what_is_for_the_next_hop_stays_here() {
     let text = "POST http://shop/x?y HTTP/1.1\r\nHost: other\r\nAccept: a\r\nX-Forwarded-For: 6.6.6.6\r\nConnection: x-hop\r\nX-Hop: 1\r\nB: c  \r\nTransfer-Encoding: chunked\r\nD: e\r\n\r\n";
     assert_eq!(
         passed(text, &AskedHost::Client),
-        "POST /x?y HTTP/1.1\r\nHost: shop\r\nAccept: a\r\nB: c  \r\nD: e\r\nX-Forwarded-For: 192.0.2.1\r\nX-Forwarded-Proto: https\r\nTransfer-Encoding: chunked\r\n\r\n"
+        "POST /x?y HTTP/1.1\r\nHost: shop\r\nAccept: a\r\nB: c  \r\nD: e\r\nX-Forwarded-For: 192.0.2.1\r\nX-Real-IP: 192.0.2.1\r\nX-Forwarded-Proto: https\r\nTransfer-Encoding: chunked\r\n\r\n"
     );
 }
 
@@ -56,7 +60,7 @@ fn the_origin_may_be_asked_for_another_host() {
     let host = AskedHost::Fixed("api.example".into());
     assert_eq!(
         passed(text, &host),
-        "GET / HTTP/1.1\r\nHost: api.example\r\nX-Forwarded-For: 192.0.2.1\r\nX-Forwarded-Proto: https\r\nX-Forwarded-Host: localhost\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n"
+        "GET / HTTP/1.1\r\nHost: api.example\r\nX-Forwarded-For: 192.0.2.1\r\nX-Real-IP: 192.0.2.1\r\nX-Forwarded-Proto: https\r\nX-Forwarded-Host: localhost\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n"
     );
 }
 
@@ -115,5 +119,63 @@ fn redirects_lead_back_here() {
         "http://10.0.0.7:81/",
     ] {
         assert_eq!(redirected(location), location);
+    }
+}
+
+#[test]
+fn what_is_told_of_the_client_is_told_as_it_was_asked_for() {
+    let text = "GET / HTTP/1.1\r\nHost: shop\r\nX-Forwarded-For: 6.6.6.6\r\nX-Forwarded-Proto: gopher\r\nForwarded: for=6.6.6.6\r\n\r\n";
+    let mut head = RequestHead::default();
+    assert_eq!(head.parse(text.as_bytes()), Ok(Parsed::Whole));
+    let lines = |forwarding: &Forwarding| {
+        let mut out = Vec::new();
+        let (host, rewrite) = (AskedHost::Client, Rewrite::default());
+        request(
+            &mut out,
+            text.as_bytes(),
+            &head,
+            &host,
+            &rewrite,
+            &told(forwarding),
+        );
+        let text = String::from_utf8(out).unwrap();
+        let head = text
+            .trim_end()
+            .split_once("\r\nHost: shop")
+            .unwrap()
+            .1
+            .to_owned();
+        head.replace("\r\n", "|")
+    };
+    let trust: Vec<ipnet::IpNet> = vec!["192.0.2.1/32".parse().unwrap()];
+    let with = |chain, trust: &[ipnet::IpNet], standard| Forwarding {
+        trust: trust.to_vec(),
+        chain,
+        standard,
+    };
+    for (forwarding, wanted) in [
+        (
+            with(Chain::Replaced, &[], true),
+            "|X-Forwarded-For: 192.0.2.1|X-Real-IP: 192.0.2.1|X-Forwarded-Proto: https|Forwarded: for=192.0.2.1;proto=https;host=\"shop\"",
+        ),
+        (
+            with(Chain::Replaced, &trust, false),
+            "|X-Forwarded-Proto: gopher|X-Forwarded-For: 6.6.6.6|X-Real-IP: 6.6.6.6",
+        ),
+        (
+            with(Chain::Appended, &trust, false),
+            "|X-Forwarded-For: 6.6.6.6|X-Forwarded-Proto: gopher|X-Forwarded-For: 192.0.2.1|X-Real-IP: 6.6.6.6",
+        ),
+        (
+            with(Chain::Appended, &[], false),
+            "|X-Forwarded-For: 6.6.6.6|X-Forwarded-For: 192.0.2.1|X-Real-IP: 192.0.2.1|X-Forwarded-Proto: https",
+        ),
+        (with(Chain::Deleted, &trust, true), ""),
+        (
+            with(Chain::Untouched, &[], true),
+            "|X-Forwarded-For: 6.6.6.6|X-Forwarded-Proto: gopher|Forwarded: for=6.6.6.6",
+        ),
+    ] {
+        assert_eq!(lines(&forwarding), wanted, "{forwarding:?}");
     }
 }

@@ -4,6 +4,7 @@ mod framing;
 mod odd;
 mod origin;
 mod replay;
+mod spread;
 mod two;
 mod upgrade;
 
@@ -11,7 +12,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use ipreconnect::OriginSettings;
-use ipreconnect_proxy::{HttpLimits, HttpPlan, HttpSettings, Plane};
+use ipreconnect_proxy::{Forwarding, HttpLimits, HttpPlan, HttpSettings, Plane};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -24,6 +25,7 @@ pub(super) fn plan() -> HttpPlan {
         routes: Vec::new(),
         settings: Some(HttpSettings::default()),
         limits: HttpLimits::default(),
+        forwarding: Forwarding::default(),
         error_page: None,
     }
 }

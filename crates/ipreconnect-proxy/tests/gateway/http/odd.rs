@@ -160,6 +160,8 @@ async fn answers_that_cannot_be_are_told_as_such() {
         "HTTP/1.1 200 OK\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n",
         "HTTP/1.1 200 OK\r\nContent-Length: x\r\n\r\n",
         "HTTP/1.1 2000 OK\r\n\r\n",
+        // Nobody asked for another protocol.
+        "HTTP/1.1 101 Switching\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n",
     ] {
         let origin = Origin::start(move |_| vec![Act::say(said)]).await;
         let scene = scene(&[origin.address]).await;
@@ -227,4 +229,24 @@ async fn empty_lines_before_a_request_are_passed_over() {
         .send("\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n")
         .await;
     assert_eq!(client.answer().await.status, 200);
+}
+
+#[tokio::test]
+async fn an_origin_that_only_informs_is_told_off() {
+    let origin = Origin::start(|_| {
+        let hint = "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n";
+        vec![Act::say(hint.repeat(1000))]
+    })
+    .await;
+    let scene = scene(&[origin.address]).await;
+    let mut client = Client::new(&scene).await;
+    client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    let mut hints = 0;
+    let status = loop {
+        match client.head().await.0 {
+            103 => hints += 1,
+            status => break status,
+        }
+    };
+    assert_eq!((hints, status), (64, 502));
 }

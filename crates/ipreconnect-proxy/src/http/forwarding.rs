@@ -1,0 +1,144 @@
+//! What origins are told of the client, and who it is.
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use ipreconnect::core::http::{Known, RequestHead, client_of, is_trusted};
+
+use super::render;
+
+/// What becomes of `X-Forwarded-For`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Chain {
+    /// It names the client alone.
+    #[default]
+    Replaced,
+    /// What is there stays, and the peer is added.
+    Appended,
+    /// The origin learns nothing of the client.
+    Deleted,
+    /// What the client wrote passes as it is.
+    Untouched,
+}
+
+/// What origins are told of clients.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Forwarding {
+    /// Peers that are believed: proxies of one's own.
+    pub trust: Vec<IpNet>,
+    /// What becomes of what is told already.
+    pub chain: Chain,
+    /// Whether it is told as RFC 7239 wants it, too.
+    pub standard: bool,
+}
+
+/// One request's client.
+pub(super) struct Told<'t> {
+    forwarding: &'t Forwarding,
+    /// The other end of the connection; none of a Unix socket.
+    peer: Option<IpAddr>,
+    peer_text: &'t str,
+    scheme: &'t str,
+    is_believed: bool,
+}
+
+impl<'t> Told<'t> {
+    pub(super) fn new(
+        forwarding: &'t Forwarding,
+        peer: Option<IpAddr>,
+        peer_text: &'t str,
+        scheme: &'t str,
+    ) -> Self {
+        let trust = &forwarding.trust;
+        Self {
+            forwarding,
+            peer,
+            peer_text,
+            scheme,
+            is_believed: !trust.is_empty() && peer.is_some_and(|peer| is_trusted(trust, peer)),
+        }
+    }
+
+    /// Who it is, if that is not the other end of the connection.
+    pub(super) fn client(&self, head: &RequestHead, text: &[u8]) -> Option<IpAddr> {
+        let peer = self.peer.filter(|_| self.is_believed)?;
+        let chain = head.fields.iter();
+        let chain = chain.filter(|field| field.known == Known::XForwardedFor);
+        let fields = chain.map(|field| field.value.of(text));
+        Some(client_of(peer, fields, &self.forwarding.trust))
+    }
+
+    /// Whether a field passes that tells of clients.
+    pub(super) fn passes(&self, known: Known) -> bool {
+        let chain = self.forwarding.chain;
+        match known {
+            Known::XForwardedFor
+            | Known::XForwardedProto
+            | Known::XForwardedHost
+            | Known::XRealIp
+            | Known::Forwarded => match (chain, known) {
+                (Chain::Untouched, _) => true,
+                (Chain::Deleted, _) => false,
+                // What a trusted proxy says of the client's way to it is all that is known of that.
+                (_, Known::XForwardedProto | Known::XForwardedHost) => self.is_believed,
+                (Chain::Appended, Known::XForwardedFor) => true,
+                _ => false,
+            },
+            _ => true,
+        }
+    }
+
+    /// Writes what the origin is told; `asked` is the host that the client named, where the origin is
+    /// asked for another one.
+    pub(super) fn write(
+        &self,
+        out: &mut Vec<u8>,
+        head: &RequestHead,
+        text: &[u8],
+        asked: Option<&[u8]>,
+    ) {
+        if matches!(self.forwarding.chain, Chain::Untouched | Chain::Deleted) {
+            return;
+        }
+        let client = self.client(head, text).map(|client| client.to_string());
+        let client = client.as_deref().unwrap_or(self.peer_text);
+        if !client.is_empty() {
+            let last = match self.forwarding.chain {
+                Chain::Appended => self.peer_text,
+                _ => client,
+            };
+            render::line(out, b"X-Forwarded-For", last.as_bytes());
+            render::line(out, b"X-Real-IP", client.as_bytes());
+        }
+        let has = |known| self.is_believed && head.value(text, known).is_some();
+        if !has(Known::XForwardedProto) {
+            render::line(out, b"X-Forwarded-Proto", self.scheme.as_bytes());
+        }
+        if let Some(asked) = asked
+            && !has(Known::XForwardedHost)
+        {
+            render::line(out, b"X-Forwarded-Host", asked);
+        }
+        if self.forwarding.standard {
+            self.write_standard(out, client, head, text);
+        }
+    }
+
+    /// `Forwarded` (RFC 7239).
+    fn write_standard(&self, out: &mut Vec<u8>, client: &str, head: &RequestHead, text: &[u8]) {
+        let named = if client.contains(':') {
+            format!("\"[{client}]\"")
+        } else if client.is_empty() {
+            "unknown".to_owned()
+        } else {
+            client.to_owned()
+        };
+        let mut value = format!("for={named};proto={}", self.scheme).into_bytes();
+        if let Some(host) = head.host.span().filter(|host| !host.is_empty()) {
+            value.extend_from_slice(b";host=\"");
+            value.extend_from_slice(host.of(text));
+            value.push(b'"');
+        }
+        render::line(out, b"Forwarded", &value);
+    }
+}
