@@ -38,5 +38,5 @@ pub enum Plane {
     #[default]
     Stream,
     /// Requests.
-    Http(HttpPlan),
+    Http(Box<HttpPlan>),
 }

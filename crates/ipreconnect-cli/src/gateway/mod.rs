@@ -305,7 +305,7 @@ impl Running {
                 fallback: route.fallback.clone(),
             })
         };
-        Plane::Http(HttpPlan {
+        Plane::Http(Box::new(HttpPlan {
             // A plan never names an origin that it does not have.
             routes: listener.routes.iter().filter_map(route).collect(),
             settings: match listener.unmatched {
@@ -315,7 +315,7 @@ impl Running {
             limits: listener.limits,
             forwarding: listener.forwarding.clone(),
             error_page: listener.error_page.clone(),
-        })
+        }))
     }
 
     /// Opens the access log, or closes it.

@@ -105,7 +105,7 @@ impl Route {
         });
         let site = match plane {
             Plane::Stream => None,
-            Plane::Http(plan) => Some(Arc::new(Site::new(&origin, plan))),
+            Plane::Http(plan) => Some(Arc::new(Site::new(&origin, *plan))),
         };
         let policy = origin.settings().balance;
         Self {

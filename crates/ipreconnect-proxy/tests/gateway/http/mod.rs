@@ -36,7 +36,7 @@ pub(super) async fn scene(origins: &[SocketAddr]) -> Scene {
 }
 
 pub(super) async fn scene_with(settings: OriginSettings, plan: HttpPlan) -> Scene {
-    let scene = Scene::speaking(settings, listener(), Plane::Http(plan));
+    let scene = Scene::speaking(settings, listener(), Plane::Http(Box::new(plan)));
     scene.up().await;
     scene
 }

@@ -72,10 +72,10 @@ async fn a_split_follows_its_weights_and_cookies() {
     let (old, new) = (named("old").await, named("new").await);
     let mut scene = scene(&[old.address]).await;
     let other = scene.another("other", &[new.address]).await;
-    scene.speak(Plane::Http(branches(
+    scene.speak(Plane::Http(Box::new(branches(
         &[(&scene.origin, 9), (&other, 1)],
         Some("v"),
-    )));
+    ))));
     let mut count: BTreeMap<String, u32> = BTreeMap::new();
     for _ in 0..400 {
         let mut client = Client::new(&scene).await;
@@ -117,10 +117,10 @@ async fn a_branch_that_is_down_takes_nobody() {
         other.status().phase == ipreconnect::core::origin::Phase::Down
     })
     .await;
-    scene.speak(Plane::Http(branches(
+    scene.speak(Plane::Http(Box::new(branches(
         &[(&scene.origin, 1), (&other, 99)],
         Some("v"),
-    )));
+    ))));
     for _ in 0..50 {
         let mut client = Client::new(&scene).await;
         client
