@@ -28,7 +28,7 @@ pub fn closings() -> u64 {
 }
 
 /// Between two stores of the same proof.
-const GRAIN: u64 = 16;
+const GRAIN: u64 = 2;
 
 impl Meter {
     /// Links open now.

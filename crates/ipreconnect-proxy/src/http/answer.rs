@@ -108,7 +108,7 @@ impl Trouble {
     }
 
     /// For people.
-    fn words(self) -> String {
+    pub(super) fn words(self) -> String {
         let words = match self {
             Self::Request(error) => return format!("The request was refused: {error}."),
             Self::TooLong => "The request was refused: its head is too long.",

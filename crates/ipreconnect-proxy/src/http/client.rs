@@ -23,7 +23,7 @@ use super::side::{Lead, Side};
 use super::timer::Timer;
 use super::window::Window;
 use super::wire::{Half, Wire};
-use super::{HEAD, HttpLimits, Site, buffer, h2};
+use super::{HEAD, HttpLimits, Site, buffer, h2, notice};
 use crate::l4::{End, HalfClose, Session};
 
 /// What a client begins with that speaks HTTP/2 (RFC 9113, section 3.4).
@@ -212,6 +212,7 @@ pub(crate) async fn serve(
                 Some(serve_one(&mut client, &guest, &head, "HTTP/1.1").await)
             }
             Next::Refused(trouble) => {
+                notice::refused(guest.name(), guest.from(), &trouble.words());
                 let (onward, mut out) = (Onward::Closed, buffer::bytes());
                 trouble.render(&mut out, onward, false, guest.error_page());
                 Some(exchange::deliver(&mut client, out, onward).await)

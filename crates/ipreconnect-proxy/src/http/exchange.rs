@@ -5,9 +5,12 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
+use ipreconnect::core::address::EndpointId;
 use ipreconnect::core::balance::Standing;
 use ipreconnect::core::budget::Permit;
+use ipreconnect::core::failure::Cause;
 use ipreconnect::core::http::{Body, Key, Method, Outcome, Replay, RequestHead, Version, replay};
+use ipreconnect::core::origin::Health;
 use ipreconnect::{Error, Link, clock};
 
 use super::answer::{self, Fate, Trouble};
@@ -23,6 +26,8 @@ use super::tunnel::Tunnel;
 use super::window::Window;
 use super::{Behind, Fallback, Hedge, buffer, pool};
 
+/// An endpoint that fell silent may be back within this time.
+const MUTE: Duration = Duration::from_secs(1);
 /// Sendings of one request of which nothing was processed: an origin that takes connections and lets go
 /// of them at once is no good.
 const FREE: u32 = 20;
@@ -104,6 +109,8 @@ pub(super) struct Exchange<'e, S> {
     pub(super) is_stalled: bool,
     /// Answers that only informed.
     pub(super) informed: u32,
+    /// Its endpoint fell silent for good.
+    is_mute: bool,
     /// What keeps the client to the origin that it was given.
     pub(super) cookie: Option<String>,
     /// What it is kept to one endpoint by.
@@ -132,6 +139,7 @@ impl<'e, S: Side> Exchange<'e, S> {
             reader: Reader::of_request(head.body),
             is_stalled: false,
             informed: 0,
+            is_mute: false,
             hash,
         }
     }
@@ -320,7 +328,7 @@ impl<'e, S: Side> Exchange<'e, S> {
         };
         let trouble = match loss {
             Loss::Nonsense(_) | Loss::TooLong => return Err(Trouble::Nonsense),
-            Loss::Reset | Loss::Closed | Loss::Condemned => Trouble::Lost(fate),
+            Loss::Reset | Loss::Closed | Loss::Condemned | Loss::Mute => Trouble::Lost(fate),
         };
         let may = match replay(self.head.method, outcome, Key::None) {
             Replay::Free => self.record.sent < FREE,
@@ -390,13 +398,22 @@ impl<'e, S: Side> Exchange<'e, S> {
         }
         match self.client.timer().poll(cx) {
             Poll::Ready(()) if !self.reader.is_done() => Poll::Ready(Event::Slow),
+            Poll::Ready(()) if self.is_mute => {
+                self.is_mute = false;
+                Poll::Ready(Event::Lost(Which::First, Loss::Mute))
+            }
             Poll::Ready(()) => Poll::Ready(Event::Late),
             Poll::Pending => Poll::Pending,
         }
     }
 
     /// What the watch says of the first trial's connection; whether it is to be doubted.
-    fn poll_word(&self, cx: &mut Context<'_>, first: &mut Trial<'_>, alone: bool) -> Poll<Event> {
+    fn poll_word(
+        &mut self,
+        cx: &mut Context<'_>,
+        first: &mut Trial<'_>,
+        alone: bool,
+    ) -> Poll<Event> {
         let Some(upstream) = first.upstream() else {
             return Poll::Pending;
         };
@@ -413,10 +430,35 @@ impl<'e, S: Side> Exchange<'e, S> {
                     if alone && may && self.has_better(upstream) {
                         return Poll::Ready(Event::Doubt);
                     }
+                    self.mind(upstream.line().endpoint());
                 }
             }
         }
         Poll::Pending
+    }
+
+    /// An endpoint that fell silent for good is not waited for: whoever has no second try there is told so
+    /// after a moment, in which it may be back. One that only refuses connections may be ending in order,
+    /// and answer what it has.
+    fn mind(&mut self, endpoint: EndpointId) {
+        let is_mute = self.behind.origin().look(|snapshot| {
+            let mut endpoints = snapshot.view().endpoints.iter();
+            let own = endpoints.find(|one| one.id == endpoint);
+            own.is_some_and(|own| {
+                let cause = own.failure.as_ref().map(|failure| failure.cause);
+                let silence = [
+                    Cause::Silent,
+                    Cause::TimedOut,
+                    Cause::Frozen,
+                    Cause::Unreachable,
+                ];
+                own.health == Health::Down && cause.is_some_and(|cause| silence.contains(&cause))
+            })
+        });
+        if self.reader.is_done() && std::mem::replace(&mut self.is_mute, is_mute) != is_mute {
+            let patience = if is_mute { MUTE } else { self.patience() };
+            self.client.timer().set(clock::now(), patience);
+        }
     }
 
     /// Whether the endpoint of a connection is in doubt and another one is not.

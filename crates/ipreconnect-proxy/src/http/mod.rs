@@ -11,6 +11,7 @@ mod exchange;
 mod forwarding;
 mod h2;
 mod line;
+mod notice;
 pub(crate) mod pool;
 mod record;
 mod relay;

@@ -26,6 +26,8 @@ pub(super) enum Loss {
     Closed,
     /// The connection was ended by order.
     Condemned,
+    /// Its endpoint fell silent.
+    Mute,
     /// What came is no answer.
     Nonsense(ResponseError),
     /// The head of the answer is too long.
@@ -220,7 +222,7 @@ impl<'b> Trial<'b> {
         let cause = match loss {
             Loss::Reset => Cause::Reset,
             Loss::Closed => Cause::Closed,
-            Loss::Condemned | Loss::Nonsense(_) | Loss::TooLong => return,
+            Loss::Condemned | Loss::Mute | Loss::Nonsense(_) | Loss::TooLong => return,
         };
         // Closing what nobody uses is no failure.
         let is_race = self.rested.is_some_and(|rested| rested >= YOUNG) && !self.heard;

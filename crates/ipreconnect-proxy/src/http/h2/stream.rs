@@ -21,6 +21,7 @@ use crate::http::answer::Trouble;
 use crate::http::body::{LAST_CHUNK, Reader, chunk};
 use crate::http::buffer;
 use crate::http::client::{Guest, serve_one};
+use crate::http::notice;
 use crate::http::render::{self, Coding, Onward};
 use crate::http::side::{Lead, Side};
 use crate::http::site::FieldRules;
@@ -85,6 +86,8 @@ pub(super) async fn serve(
         }
         Ok(Parsed::Partial) => stream.abort(),
         Err(error) => {
+            let words = Trouble::Request(error).words();
+            notice::refused(guest.name(), guest.from(), &words);
             let mut out = buffer::bytes();
             let page = guest.error_page();
             Trouble::Request(error).render(&mut out, Onward::Kept, false, page);

@@ -228,6 +228,38 @@ async fn freeze_one() {
     within(20, all).await;
 }
 
+#[tokio::test]
+async fn what_may_not_be_repeated_is_not_left_with_a_frozen_origin() {
+    let origins = ["one", "two"]
+        .map(|name| ScriptedOrigin::start(Script::Http { name: name.into() }).unwrap());
+    let scene = scene(&[origins[0].address(), origins[1].address()]).await;
+    let mut asking = Client::new(&scene).await;
+    let mut posting = Client::new(&scene).await;
+    for _ in 0..100 {
+        assert_eq!(asking.get("/").await.status, 200);
+        assert_eq!(posting.post("/", "x").await.status, 200);
+    }
+    let status = || scene.origin.status().endpoints[0].health;
+    until("it is learned how it closes", || origins[0].accepted() > 2).await;
+    // What comes now is later than the last answer, whoever of the workers had that.
+    tokio::time::sleep(20 * MILLISECOND).await;
+    origins[0].freeze();
+    let posted = tokio::spawn(async move { posting.post("/pay", "1").await });
+    // Three that wait are needed to doubt it.
+    let mut waiting = Vec::new();
+    for _ in 0..5 {
+        let mut client = Client::new(&scene).await;
+        waiting.push(tokio::spawn(async move { client.get("/").await.status }));
+    }
+    for one in waiting {
+        assert_eq!(one.await.unwrap(), 200, "it went to the backup");
+    }
+    let answer = within(10, posted).await.unwrap();
+    assert_eq!(answer.status, 502, "{:?}", status());
+    assert_eq!(answer.field("Proxy-Status"), Some(UNKNOWN));
+    assert_eq!(origins[1].answered(), 5, "it was not sent again");
+}
+
 /// Runs them all at once.
 async fn for_all(mut tasks: Vec<std::pin::Pin<Box<dyn Future<Output = ()> + '_>>>) {
     std::future::poll_fn(|cx| {

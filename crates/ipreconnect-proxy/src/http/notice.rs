@@ -1,0 +1,98 @@
+//! Clients that cannot be understood, told once a minute each.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::fmt::Display;
+use std::time::{Duration, Instant};
+
+use ipreconnect::clock;
+
+/// Between two lines about one client.
+const PAUSE: Duration = Duration::from_secs(60);
+/// Clients that are remembered; of more than these, nothing is told until some are forgotten.
+const CLIENTS: usize = 1024;
+
+/// What was told of whom.
+#[derive(Debug, Default)]
+struct Told(BTreeMap<Box<str>, Entry>);
+
+#[derive(Debug)]
+struct Entry {
+    at: Instant,
+    /// What was not told since.
+    since: u32,
+}
+
+thread_local! {
+    static TOLD: RefCell<Told> = RefCell::default();
+}
+
+impl Told {
+    /// Whether it is time to tell of this client, and how often there was reason to since the last time.
+    fn take(&mut self, now: Instant, client: &str) -> Option<u32> {
+        let is_old = |at: Instant| now.saturating_duration_since(at) >= PAUSE;
+        if let Some(entry) = self.0.get_mut(client) {
+            entry.since = entry.since.saturating_add(1);
+            if !is_old(entry.at) {
+                return None;
+            }
+            entry.at = now;
+            return Some(std::mem::take(&mut entry.since));
+        }
+        if self.0.len() >= CLIENTS {
+            self.0.retain(|_, entry| !is_old(entry.at));
+        }
+        if self.0.len() >= CLIENTS {
+            return None;
+        }
+        let entry = Entry { at: now, since: 0 };
+        self.0.insert(client.into(), entry);
+        Some(1)
+    }
+}
+
+/// A request was refused.
+pub(super) fn refused(listener: &str, client: &str, why: &dyn Display) {
+    let count = TOLD.with_borrow_mut(|told| told.take(clock::now(), client));
+    if let Some(count) = count {
+        let client = if client.is_empty() {
+            "a Unix socket"
+        } else {
+            client
+        };
+        tracing::info!(
+            listener,
+            client,
+            requests = count,
+            "refused: {why} More of this client is told in a minute"
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_client_is_told_of_once_a_minute() {
+        let (mut told, now) = (Told::default(), clock::now());
+        assert_eq!(told.take(now, "a"), Some(1));
+        assert_eq!(told.take(now, "a"), None);
+        assert_eq!(told.take(now + PAUSE / 2, "a"), None);
+        assert_eq!(told.take(now, "b"), Some(1));
+        assert_eq!(told.take(now + PAUSE, "a"), Some(3));
+        assert_eq!(told.take(now + PAUSE, "a"), None);
+    }
+
+    #[test]
+    fn many_clients_take_no_more_room() {
+        let (mut told, now) = (Told::default(), clock::now());
+        for client in 0..CLIENTS * 2 {
+            let is_told = told.take(now, &client.to_string()).is_some();
+            assert_eq!(is_told, client < CLIENTS);
+        }
+        assert_eq!(told.0.len(), CLIENTS);
+        assert_eq!(told.take(now + PAUSE, "another"), Some(1));
+        assert_eq!(told.0.len(), 1);
+    }
+}
