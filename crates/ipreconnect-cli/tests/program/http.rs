@@ -240,6 +240,21 @@ fn routes_lead_where_they_say() {
     assert!(away.contains("Retry-After: 1"), "{away}");
 }
 
+/// Two servers of nginx, the second the backup of the first, and the gateway before them.
+fn two_of_nginx(test: &str) -> Option<(Desk, [SocketAddr; 2], [Server; 2])> {
+    needed(test, "nginx")?;
+    let (one, two) = (free_address(), free_address());
+    let mut desk = Desk::with(&format!(
+        "[origin.web]\naddress = [\"http://{one}\", \"http://{two}\"]\n\
+         [[listen]]\naddress = \"127.0.0.1:auto\"\norigin = \"web\"\n"
+    ));
+    let directory = desk.directory.path().to_owned();
+    let servers = [nginx(&directory, "one", one), nginx(&directory, "two", two)];
+    desk.start();
+    desk.wait_for_phase("web", "up");
+    Some((desk, [one, two], servers))
+}
+
 /// Clients that ask again and again, each on a connection that it keeps.
 struct Crowd {
     is_over: Arc<AtomicBool>,
@@ -297,19 +312,10 @@ impl Crowd {
 #[test]
 fn nginx_is_killed_with_requests_in_it_and_none_is_lost() {
     let test = "nginx_is_killed_with_requests_in_it_and_none_is_lost";
-    if needed(test, "nginx").is_none() {
+    let Some((desk, [one, _], [first, second])) = two_of_nginx(test) else {
         return;
-    }
-    let (one, two) = (free_address(), free_address());
-    let mut desk = Desk::with(&format!(
-        "[origin.web]\naddress = [\"http://{one}\", \"http://{two}\"]\n\
-         [[listen]]\naddress = \"127.0.0.1:auto\"\norigin = \"web\"\n"
-    ));
+    };
     let directory = desk.directory.path().to_owned();
-    let first = nginx(&directory, "one", one);
-    let second = nginx(&directory, "two", two);
-    desk.start();
-    desk.wait_for_phase("web", "up");
     let crowd = Crowd::new(desk.address("web"), 20);
     crowd.wait_for(200);
     first.kill();
@@ -328,19 +334,9 @@ fn nginx_is_killed_with_requests_in_it_and_none_is_lost() {
 #[test]
 fn nginx_is_stopped_and_its_backup_answers() {
     let test = "nginx_is_stopped_and_its_backup_answers";
-    if needed(test, "nginx").is_none() {
+    let Some((desk, _, [first, _second])) = two_of_nginx(test) else {
         return;
-    }
-    let (one, two) = (free_address(), free_address());
-    let mut desk = Desk::with(&format!(
-        "[origin.web]\naddress = [\"http://{one}\", \"http://{two}\"]\n\
-         [[listen]]\naddress = \"127.0.0.1:auto\"\norigin = \"web\"\n"
-    ));
-    let directory = desk.directory.path().to_owned();
-    let first = nginx(&directory, "one", one);
-    let _second = nginx(&directory, "two", two);
-    desk.start();
-    desk.wait_for_phase("web", "up");
+    };
     let crowd = Crowd::new(desk.address("web"), 20);
     crowd.wait_for(1000);
     first.signal("STOP");

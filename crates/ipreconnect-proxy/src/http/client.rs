@@ -1,13 +1,10 @@
 //! A client that speaks HTTP/1: one request after the other.
 
-use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::io;
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use atomic_waker::AtomicWaker;
 use ipreconnect::clock;
 use ipreconnect::core::http::{Body, Method, Parsed, RequestHead, ResponseBody, ResponseHead};
 use ipreconnect::socket::Socket;
@@ -16,7 +13,7 @@ use ipreconnect::tls::Session as Tls;
 use super::answer::Trouble;
 use super::body::{LAST_CHUNK, Reader};
 use super::exchange::{self, Ended, Exchange};
-use super::forwarding::Told;
+use super::guest::{Guest, Place, is_draining};
 use super::record::{self, Record, Subject};
 use super::render::{self, Coding, Onward};
 use super::side::{Lead, Side};
@@ -24,7 +21,7 @@ use super::timer::Timer;
 use super::window::Window;
 use super::wire::{Half, Wire};
 use super::{HEAD, HttpLimits, Site, buffer, h2, notice};
-use crate::l4::{End, HalfClose, Session};
+use crate::l4::{End, Session};
 
 /// What a client begins with that speaks HTTP/2 (RFC 9113, section 3.4).
 pub(super) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -32,127 +29,6 @@ pub(super) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 const SMALL: usize = 4 * 1024;
 /// Bytes of a request that is refused which are read, so that the answer is not lost to a reset.
 const LINGER: usize = 256 * 1024;
-
-thread_local! {
-    static DRAINING: Cell<bool> = const { Cell::new(false) };
-    /// Clients of this worker, to be woken when it drains.
-    static CLIENTS: RefCell<Vec<Option<Arc<AtomicWaker>>>> = const { RefCell::new(Vec::new()) };
-    static FREE: RefCell<Vec<usize>> = const { RefCell::new(Vec::new()) };
-}
-
-/// Whether this worker takes no more requests.
-pub(super) fn is_draining() -> bool {
-    DRAINING.get()
-}
-
-/// Lets every client finish the request that is under way, and no other one.
-pub(crate) fn drain() {
-    DRAINING.set(true);
-    CLIENTS.with_borrow(|clients| {
-        for waker in clients.iter().flatten() {
-            waker.wake();
-        }
-    });
-}
-
-/// A client among those of its worker, until dropped.
-pub(super) struct Place {
-    at: usize,
-    pub(super) waker: Arc<AtomicWaker>,
-}
-
-impl Place {
-    fn take() -> Self {
-        let waker = Arc::new(AtomicWaker::new());
-        let free = FREE.with_borrow_mut(Vec::pop);
-        let at = CLIENTS.with_borrow_mut(|clients| {
-            let at = free.unwrap_or(clients.len());
-            match clients.get_mut(at) {
-                Some(place) => *place = Some(Arc::clone(&waker)),
-                None => clients.push(Some(Arc::clone(&waker))),
-            }
-            at
-        });
-        Self { at, waker }
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        CLIENTS.with_borrow_mut(|clients| {
-            if let Some(place) = clients.get_mut(self.at) {
-                *place = None;
-            }
-        });
-        FREE.with_borrow_mut(|free| free.push(self.at));
-    }
-}
-
-/// Who the client is, and how it came in.
-pub(super) struct Guest {
-    session: Session,
-    site: Arc<Site>,
-    from: Box<str>,
-    is_sealed: bool,
-}
-
-impl Guest {
-    pub(super) fn name(&self) -> &str {
-        self.session.route.name()
-    }
-
-    /// The other end of the connection; empty if that has no address.
-    pub(super) fn from(&self) -> &str {
-        &self.from
-    }
-
-    /// What origins are told of it.
-    pub(super) fn told(&self) -> Told<'_> {
-        let forwarding = &self.site.forwarding;
-        Told::new(forwarding, self.session.from, &self.from, self.scheme())
-    }
-
-    pub(super) fn scheme(&self) -> &'static str {
-        if self.is_sealed { "https" } else { "http" }
-    }
-
-    pub(super) fn limits(&self) -> &HttpLimits {
-        &self.site.limits
-    }
-
-    /// What people are shown in place of our own words.
-    pub(super) fn error_page(&self) -> Option<&str> {
-        self.site.error_page.as_deref()
-    }
-
-    pub(super) fn half(&self) -> Half {
-        match self.session.route.half_close() {
-            HalfClose::Leaves => Half::Gone,
-            HalfClose::Waits => Half::Listens,
-        }
-    }
-
-    /// The client of a request.
-    pub(super) fn source(&self, head: &RequestHead, text: &[u8]) -> Option<IpAddr> {
-        self.told().client(head, text).or(self.session.from)
-    }
-
-    pub(super) fn counts_down(&self, bytes: usize) {
-        self.session.counters.carried_to_client(bytes);
-    }
-
-    pub(super) fn ended(&self, end: End) {
-        self.session.counters.ended(end);
-    }
-
-    pub(super) fn counts_up(&self, bytes: usize) {
-        self.session.counters.carried_to_origin(bytes);
-    }
-
-    pub(super) fn into_session(self) -> Session {
-        self.session
-    }
-}
 
 /// One connection of a client.
 pub(super) struct Client {
@@ -180,15 +56,7 @@ pub(crate) async fn serve(
     tls: Option<Box<Tls>>,
 ) {
     let limits = site.limits;
-    let guest = Guest {
-        from: session
-            .from
-            .map(|from| from.to_string().into())
-            .unwrap_or_default(),
-        is_sealed: tls.is_some(),
-        session,
-        site,
-    };
+    let guest = Guest::new(session, site, tls.is_some());
     let place = Place::take();
     let is_h2 = tls.as_ref().is_some_and(|tls| tls.alpn() == Some(b"h2"));
     let mut client = Client {
@@ -197,7 +65,6 @@ pub(crate) async fn serve(
         at: 0,
         timer: Timer::new(clock::now(), limits.idle),
     };
-    guest.session.counters.began();
     if is_h2 || client.begins_h2(&limits, &place).await {
         // A connection of HTTP/2 needs far more room than one of HTTP/1.
         Box::pin(h2::serve(client, guest, place)).await;
@@ -208,7 +75,7 @@ pub(crate) async fn serve(
         let next = client.next(&mut head, &limits, &place).await;
         let ended = match next {
             Next::Request => {
-                guest.session.counters.carried_to_origin(head.length);
+                guest.counts_up(head.length);
                 Some(serve_one(&mut client, &guest, &head, "HTTP/1.1").await)
             }
             Next::Refused(trouble) => {
@@ -223,7 +90,7 @@ pub(crate) async fn serve(
         match ended {
             Some(Ended::Onward) => client.rest(&limits),
             Some(Ended::Tunnel(tunnel)) => {
-                guest.session.counters.ended(End::ByClient);
+                guest.ended(End::ByClient);
                 tunnel.carry(client, guest);
                 return;
             }
@@ -235,7 +102,7 @@ pub(crate) async fn serve(
         }
     }
     buffer::give_bytes(std::mem::take(&mut client.input));
-    guest.session.counters.ended(End::ByClient);
+    guest.ended(End::ByClient);
 }
 
 /// Carries out one request.
@@ -248,7 +115,7 @@ pub(super) async fn serve_one<S: Side>(
     let began = clock::now();
     let mut record = Record::new(began, protocol);
     record.bytes_in = head.length as u64;
-    let route = guest.site.route(head, client.text());
+    let route = guest.site().route(head, client.text());
     let chosen = route.and_then(|route| Some((route, route.choose(head, client.text())?)));
     let (ended, origin) = match chosen {
         Some((route, choice)) => {

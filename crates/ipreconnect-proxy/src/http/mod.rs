@@ -9,6 +9,7 @@ mod buffer;
 mod client;
 mod exchange;
 mod forwarding;
+mod guest;
 mod h2;
 mod line;
 mod notice;
@@ -21,6 +22,7 @@ mod site;
 mod timer;
 mod trial;
 mod tunnel;
+mod waiting;
 mod window;
 mod wire;
 
@@ -38,7 +40,8 @@ pub use forwarding::{Chain, Forwarding};
 pub use record::{AccessFormat, AccessLog, AccessSink};
 pub use site::{Fallback, FieldRules, HttpBranch, HttpPlan, HttpRoute, Rewrite};
 
-pub(crate) use client::{drain, serve};
+pub(crate) use client::serve;
+pub(crate) use guest::drain;
 pub(crate) use record::{flush, open as open_log};
 pub(crate) use site::Site;
 

@@ -151,11 +151,15 @@ pub(super) fn begin(behind: &Behind, endpoint: EndpointId) {
     with(behind, |pool| pool.shelf(endpoint).busy += 1);
 }
 
-/// It is not in use any more.
+/// It is not in use any more. Also called when everything ends, and nothing can be begun any more.
 pub(super) fn end(behind: &Behind, endpoint: EndpointId) {
-    with(behind, |pool| {
-        let shelf = pool.shelf(endpoint);
-        shelf.busy = shelf.busy.saturating_sub(1);
+    let identity = behind.origin().identity();
+    let _ = POOLS.try_with(|pools| {
+        let mut pools = pools.borrow_mut();
+        if let Some(pool) = pools.get_mut(&identity) {
+            let shelf = pool.shelf(endpoint);
+            shelf.busy = shelf.busy.saturating_sub(1);
+        }
     });
 }
 

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use super::client::{Client, Guest};
+use super::client::Client;
+use super::guest::Guest;
 use super::line::Upstream;
 use crate::l4;
 

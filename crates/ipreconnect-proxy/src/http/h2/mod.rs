@@ -15,7 +15,8 @@ use h2::{Reason, RecvStream};
 use http::Request;
 use ipreconnect::clock;
 
-use super::client::{self, Client, Guest, Place};
+use super::client::Client;
+use super::guest::{self, Guest, Place};
 use super::timer::Timer;
 use crate::l4::End;
 use pipe::Pipe;
@@ -85,7 +86,7 @@ async fn carry(
     loop {
         let accepted = poll_fn(|cx| {
             place.waker.register(cx.waker());
-            if client::is_draining() && !std::mem::replace(&mut is_leaving, true) {
+            if guest::is_draining() && !std::mem::replace(&mut is_leaving, true) {
                 connection.graceful_shutdown();
             }
             if let Poll::Ready(accepted) = connection.poll_accept(cx) {

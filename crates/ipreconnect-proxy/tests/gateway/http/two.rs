@@ -341,3 +341,19 @@ async fn an_early_answer_does_not_cut_the_body_off() {
     let reset = std::future::poll_fn(|cx| std::task::Poll::Ready(body.poll_reset(cx))).await;
     assert!(!matches!(reset, std::task::Poll::Ready(Ok(_))), "{reset:?}");
 }
+
+#[tokio::test]
+async fn a_gateway_that_has_no_grace_cuts_what_is_under_way_and_ends() {
+    let origin = Origin::start(|_| vec![Act::Wait(Arc::default())]).await;
+    let mut scene = scene(&[origin.address]).await;
+    let mut caller = caller(&scene).await;
+    let (response, _) = caller.send.send_request(get("/"), true).unwrap();
+    let mut old = Client::new(&scene).await;
+    old.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    until("both are there", || origin.seen().len() == 2).await;
+    let gateway = scene.replace_gateway();
+    let cut = within(10, gateway.drain(std::time::Duration::ZERO)).await;
+    assert_eq!(cut, 2);
+    assert!(within(10, response).await.is_err());
+    assert!(old.is_closed().await);
+}

@@ -1,0 +1,149 @@
+//! Who a client is, how it came in, and that it is told when its worker drains.
+
+use std::cell::{Cell, RefCell};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use atomic_waker::AtomicWaker;
+use ipreconnect::core::http::RequestHead;
+
+use super::forwarding::Told;
+use super::wire::Half;
+use super::{HttpLimits, Site};
+use crate::l4::{End, HalfClose, Session};
+
+thread_local! {
+    static DRAINING: Cell<bool> = const { Cell::new(false) };
+    /// Clients of this worker, to be woken when it drains.
+    static CLIENTS: RefCell<Vec<Option<Arc<AtomicWaker>>>> = const { RefCell::new(Vec::new()) };
+    static FREE: RefCell<Vec<usize>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Whether this worker takes no more requests.
+pub(super) fn is_draining() -> bool {
+    DRAINING.get()
+}
+
+/// Lets every client finish the request that is under way, and no other one.
+pub(crate) fn drain() {
+    DRAINING.set(true);
+    CLIENTS.with_borrow(|clients| {
+        for waker in clients.iter().flatten() {
+            waker.wake();
+        }
+    });
+}
+
+/// A client among those of its worker, until dropped.
+pub(super) struct Place {
+    at: usize,
+    pub(super) waker: Arc<AtomicWaker>,
+}
+
+impl Place {
+    pub(super) fn take() -> Self {
+        let waker = Arc::new(AtomicWaker::new());
+        let free = FREE.with_borrow_mut(Vec::pop);
+        let at = CLIENTS.with_borrow_mut(|clients| {
+            let at = free.unwrap_or(clients.len());
+            match clients.get_mut(at) {
+                Some(place) => *place = Some(Arc::clone(&waker)),
+                None => clients.push(Some(Arc::clone(&waker))),
+            }
+            at
+        });
+        Self { at, waker }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        CLIENTS.with_borrow_mut(|clients| {
+            if let Some(place) = clients.get_mut(self.at) {
+                *place = None;
+            }
+        });
+        FREE.with_borrow_mut(|free| free.push(self.at));
+    }
+}
+
+/// Who the client is, and how it came in.
+pub(super) struct Guest {
+    session: Session,
+    site: Arc<Site>,
+    from: Box<str>,
+    is_sealed: bool,
+}
+
+impl Guest {
+    pub(super) fn new(session: Session, site: Arc<Site>, is_sealed: bool) -> Self {
+        let from = session.from.map(|from| from.to_string().into());
+        session.counters.began();
+        Self {
+            from: from.unwrap_or_default(),
+            is_sealed,
+            session,
+            site,
+        }
+    }
+
+    pub(super) fn site(&self) -> &Site {
+        &self.site
+    }
+
+    pub(super) fn name(&self) -> &str {
+        self.session.route.name()
+    }
+
+    /// The other end of the connection; empty if that has no address.
+    pub(super) fn from(&self) -> &str {
+        &self.from
+    }
+
+    /// What origins are told of it.
+    pub(super) fn told(&self) -> Told<'_> {
+        let forwarding = &self.site.forwarding;
+        Told::new(forwarding, self.session.from, &self.from, self.scheme())
+    }
+
+    pub(super) fn scheme(&self) -> &'static str {
+        if self.is_sealed { "https" } else { "http" }
+    }
+
+    pub(super) fn limits(&self) -> &HttpLimits {
+        &self.site.limits
+    }
+
+    /// What people are shown in place of our own words.
+    pub(super) fn error_page(&self) -> Option<&str> {
+        self.site.error_page.as_deref()
+    }
+
+    pub(super) fn half(&self) -> Half {
+        match self.session.route.half_close() {
+            HalfClose::Leaves => Half::Gone,
+            HalfClose::Waits => Half::Listens,
+        }
+    }
+
+    /// The client of a request.
+    pub(super) fn source(&self, head: &RequestHead, text: &[u8]) -> Option<IpAddr> {
+        self.told().client(head, text).or(self.session.from)
+    }
+
+    pub(super) fn counts_down(&self, bytes: usize) {
+        self.session.counters.carried_to_client(bytes);
+    }
+
+    pub(super) fn ended(&self, end: End) {
+        self.session.counters.ended(end);
+    }
+
+    pub(super) fn counts_up(&self, bytes: usize) {
+        self.session.counters.carried_to_origin(bytes);
+    }
+
+    pub(super) fn into_session(self) -> Session {
+        self.session
+    }
+}
