@@ -35,7 +35,54 @@ struct ShownListener {
 #[derive(Clone, Debug, Serialize)]
 struct ShownRoute {
     hosts: Vec<String>,
+    paths: Vec<String>,
+    methods: Vec<String>,
+    headers: Vec<String>,
     origin: String,
+    /// All of them with their weights, where it leads to several.
+    split: Vec<ShownBranch>,
+    /// Origins without which it is answered here.
+    requires: Vec<String>,
+}
+
+#[derive(Clone, Debug, Serialize)]
+struct ShownBranch {
+    origin: String,
+    weight: u32,
+}
+
+impl ShownRoute {
+    /// Which requests it is for.
+    fn subject(&self) -> String {
+        let mut parts = Vec::new();
+        for part in [&self.methods, &self.hosts, &self.paths] {
+            if !part.is_empty() {
+                parts.push(part.join(", "));
+            }
+        }
+        if !self.headers.is_empty() {
+            parts.push(format!("with {}", self.headers.join(", ")));
+        }
+        if parts.is_empty() {
+            return "everything".to_owned();
+        }
+        parts.join("  ")
+    }
+
+    /// Where it leads.
+    fn target(&self) -> String {
+        let mut target = if self.split.is_empty() {
+            format!("origin {}", self.origin)
+        } else {
+            let branch = |one: &ShownBranch| format!("{} ({})", one.origin, one.weight);
+            let branches: Vec<String> = self.split.iter().map(branch).collect();
+            format!("origins by weight: {}", branches.join(", "))
+        };
+        if !self.requires.is_empty() {
+            target.push_str(&format!(", while {} is up", self.requires.join(", ")));
+        }
+        target
+    }
 }
 
 #[derive(Clone, Debug, Serialize)]
@@ -155,9 +202,22 @@ fn show_identity(tls: &TlsSettings) -> String {
 }
 
 fn show_route(route: &RoutePlan) -> ShownRoute {
+    let lossy = |text: &[u8]| String::from_utf8_lossy(text).into_owned();
     ShownRoute {
         hosts: route.hosts.iter().map(ToString::to_string).collect(),
+        paths: route.paths.iter().map(ToString::to_string).collect(),
+        methods: route.methods.iter().map(|one| lossy(one)).collect(),
+        headers: route.fields.iter().map(|(name, _)| lossy(name)).collect(),
         origin: route.origin.clone(),
+        split: route
+            .split
+            .iter()
+            .map(|(origin, weight)| ShownBranch {
+                origin: origin.clone(),
+                weight: *weight,
+            })
+            .collect(),
+        requires: route.requires.clone(),
     }
 }
 
@@ -293,11 +353,7 @@ impl ShownListener {
             }
         }
         for route in &self.routes {
-            text.push_str(&format!(
-                "  {} -> origin {}\n",
-                route.hosts.join(", "),
-                route.origin
-            ));
+            text.push_str(&format!("  {} -> {}\n", route.subject(), route.target()));
         }
         match self.routes.as_slice() {
             [] => text.push_str(&format!("  leads to origin {}\n", self.origin)),

@@ -142,9 +142,18 @@ fn common_protocol(
     declared: Option<Protocol>,
     written: &[Written],
 ) -> Protocol {
-    let said = written.iter().find_map(|one| one.scheme);
-    let protocol = declared.or(said).unwrap_or_default();
     let address = section.field("address");
+    let said = written.iter().find_map(|one| one.scheme);
+    // An address that is wrong has said what is spoken there all the same.
+    let meant = || {
+        let fields = address.as_ref()?.one_or_many();
+        let is_http = |field: &Field<'_>| match field.value.get_ref() {
+            toml::de::DeValue::String(text) => text.starts_with("http"),
+            _ => false,
+        };
+        fields.iter().any(is_http).then_some(Protocol::Http)
+    };
+    let protocol = declared.or(said).or_else(meant).unwrap_or_default();
     for one in written {
         // `tcp://` says how it is reached, which is how HTTP is reached, too.
         let fits = |scheme: Protocol| {

@@ -13,6 +13,7 @@ use super::value::duration;
 use super::*;
 
 mod changes;
+mod http;
 mod mistakes;
 mod tls;
 

@@ -182,6 +182,18 @@ impl PathRule {
     }
 }
 
+impl fmt::Display for PathRule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let lossy = |path: &[u8]| String::from_utf8_lossy(path).into_owned();
+        match self {
+            Self::Prefix(prefix) if prefix.is_empty() => f.write_str("/"),
+            Self::Prefix(prefix) => f.write_str(&lossy(prefix)),
+            Self::Exact(exact) => write!(f, "= {}", lossy(exact)),
+            Self::Expression(expression) => write!(f, "~ {expression}"),
+        }
+    }
+}
+
 impl PartialEq for PathRule {
     fn eq(&self, other: &Self) -> bool {
         match (self, other) {

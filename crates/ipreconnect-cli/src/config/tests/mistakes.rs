@@ -509,7 +509,7 @@ fn what_only_http_has() {
         "3:8: `origin.a.host` cannot be \"origin\": its addresses have no name in common",
     );
     only(
-        &told("[origin.a]\naddress = \"http://h/path\"\n"),
+        &told("[origin.a]\naddress = \"http://h/path\"\nretry.attempts = 2\n"),
         "2:11: `origin.a.address` cannot have a path: \"/path\" | a path is for [[listen.route]] and its `rewrite`",
     );
     only(

@@ -91,6 +91,14 @@ fn paths_may_be_exact_or_expressions() {
         PathRuleError::Expression(_)
     ));
     assert!(PathRule::new("~ (a{1000}){1000}").is_err());
+    for (text, shown) in [
+        ("/", "/"),
+        ("/a/", "/a"),
+        ("=/a/", "= /a/"),
+        ("~ ^/a$", "~ ^/a$"),
+    ] {
+        assert_eq!(PathRule::new(text).unwrap().to_string(), shown);
+    }
 }
 
 #[test]

@@ -1,0 +1,115 @@
+//! What origins and listeners of HTTP say.
+
+use ipreconnect_proxy::{AskedHost, Chain, HashOn, Hedge};
+
+use super::*;
+
+const WEB: &str = "[origin.web]\naddress = [\"http://a.internal\", \"http://b.internal:8080\"]\n";
+
+fn with(lines: &str) -> Plan {
+    plan(&format!(
+        "{WEB}[origin.api]\naddress = \"https://api.example\"\n\
+         [[listen]]\nname = \"l\"\naddress = \"127.0.0.1:1\"\norigin = \"web\"\n{lines}\n"
+    ))
+}
+
+#[test]
+fn an_origin_of_http_has_the_documented_defaults() {
+    let plan = with("");
+    let web = &plan.origins["web"];
+    assert_eq!(web.protocol, Protocol::Http);
+    assert_eq!(web.settings.warm.connections, 2);
+    assert_eq!(web.http.attempts, 3);
+    assert_eq!(web.http.hedge, Hedge::Suspect);
+    assert_eq!(web.http.first_byte, Duration::from_secs(60));
+    assert_eq!(web.http.host, AskedHost::Client);
+    let places: Vec<String> = web
+        .settings
+        .places
+        .iter()
+        .map(|place| place.target.to_string())
+        .collect();
+    assert_eq!(places, ["a.internal:80", "b.internal:8080"]);
+    // TLS is verified for a name, and that name is asked for.
+    let api = &plan.origins["api"];
+    assert!(api.settings.tls.is_some());
+    assert_eq!(api.http.host, AskedHost::Fixed("api.example".into()));
+    assert_eq!(api.settings.places[0].target.to_string(), "api.example:443");
+    assert_eq!(plan.listeners["l"].mode, Protocol::Http);
+}
+
+#[test]
+fn requests_go_by_what_is_said() {
+    let plan = plan(
+        "[origin.a]\naddress = \"h:1\"\nprotocol = \"http\"\nhost = \"other.example\"\nbalance = \"hash\"\nhash_on = \"cookie:who\"\n\
+         retry = { attempts = 1, budget = 0.5, hedge = \"off\" }\ntimeouts = { first_byte = \"1s\", idle = \"2s\" }\n\
+         pool = { warm = 0, idle = \"3s\" }\n",
+    );
+    let http = &plan.origins["a"].http;
+    assert_eq!(http.attempts, 1);
+    assert!((http.budget - 0.5).abs() < 1e-9);
+    assert_eq!(http.hedge, Hedge::Off);
+    assert_eq!(http.host, AskedHost::Fixed("other.example".into()));
+    assert_eq!(http.hash_on, HashOn::Cookie("who".into()));
+    let durations = [http.first_byte, http.idle, http.pool_idle];
+    assert_eq!(durations, [1, 2, 3].map(Duration::from_secs));
+    assert_eq!(plan.origins["a"].settings.warm.connections, 0);
+}
+
+#[test]
+fn a_listener_may_speak_http_before_an_origin_of_tcp_and_tcp_before_one_of_http() {
+    for (origin, mode, wanted) in [
+        ("h:1", "http", Protocol::Http),
+        ("http://h:1", "tcp", Protocol::Tcp),
+    ] {
+        let plan = plan(&format!(
+            "[origin.a]\naddress = \"{origin}\"\n[[listen]]\naddress = \"127.0.0.1:1\"\norigin = \"a\"\nmode = \"{mode}\"\n"
+        ));
+        assert_eq!(plan.listeners["a"].mode, wanted);
+    }
+}
+
+#[test]
+fn routes_are_shown_as_they_are_read() {
+    let plan = with(
+        "limits = { body = \"10MiB\", idle = \"5s\" }\nforwarded = { trust = [\"loopback\", \"10.0.0.0/8\"], chain = \"append\", standard = true }\n\
+         [[listen.route]]\npath = [\"/api/\", \"= /x\"]\nmethod = \"GET\"\nheader = { x-beta = \"1\" }\n\
+         split = [{ origin = \"api\", weight = 9 }, { origin = \"web\" }]\nsticky = \"cookie:v\"\n\
+         [[listen.route]]\nhost = \"pay.example\"\norigin = \"web\"\nrequires = [\"api\"]\n\
+         [[listen.route]]\norigin = \"web\"",
+    );
+    let listener = &plan.listeners["l"];
+    assert_eq!(listener.limits.body, 10 * 1024 * 1024);
+    assert_eq!(listener.limits.idle, Duration::from_secs(5));
+    assert_eq!(listener.forwarding.trust.len(), 3);
+    assert_eq!(listener.forwarding.chain, Chain::Appended);
+    assert!(listener.forwarding.standard);
+    assert_eq!(
+        listener.routes[0].split,
+        [("api".to_owned(), 9), ("web".to_owned(), 1)]
+    );
+    assert_eq!(listener.routes[0].sticky.as_deref(), Some("v"));
+    let shown = show(&plan).text();
+    for words in [
+        "  GET  /api, = /x  with x-beta -> origins by weight: api (9), web (1)\n",
+        "  pay.example -> origin web, while api is up\n",
+        "  everything -> origin web\n",
+        "  everything else -> origin web\n",
+    ] {
+        assert!(shown.contains(words), "{words}: {shown}");
+    }
+}
+
+#[test]
+fn a_changed_branch_reroutes_its_listener() {
+    let text = |attempts: u32| {
+        format!(
+            "[origin.web]\naddress = \"http://h\"\n[origin.api]\naddress = \"http://i\"\nretry.attempts = {attempts}\n\
+             [[listen]]\naddress = \"127.0.0.1:1\"\norigin = \"web\"\n\
+             [[listen.route]]\npath = \"/\"\nsplit = [{{ origin = \"web\" }}, {{ origin = \"api\" }}]\n"
+        )
+    };
+    let changes = diff(&plan(&text(2)), &plan(&text(4)));
+    let rerouted = Change::ListenerRerouted("web".to_owned());
+    assert!(changes.contains(&rerouted), "{changes:?}");
+}
