@@ -72,7 +72,10 @@ impl Bench for Case {
         vec![
             of(&|seen| Some(seen.asked_in_vain as f64)),
             of(&|seen| Some(seen.longest)),
-            of(&|seen| seen.outage),
+            match self.back_after() {
+                Some(_) => of(&|seen| seen.outage),
+                None => "–".to_owned(),
+            },
             of(&|seen| Some(seen.posted_in_vain as f64)),
             of(&|seen| Some(seen.unknown as f64)),
             of(&|seen| Some(seen.executed_twice as f64)),
