@@ -227,9 +227,10 @@ impl Side for Stream<'_> {
         reader: &mut Reader,
         window: &mut Window,
     ) -> Poll<Result<bool, ()>> {
+        // What has no body, or one that is thrown away, is never whole: its connection to the origin must
+        // not be taken for one that had all of it.
         let Some(body) = &mut self.body else {
-            *reader = Reader::default();
-            return Poll::Ready(Ok(true));
+            return Poll::Ready(Err(()));
         };
         match ready!(body.poll_data(cx)) {
             Some(Ok(data)) => {
@@ -248,6 +249,7 @@ impl Side for Stream<'_> {
             }
             Some(Err(error)) if error.is_reset() || error.is_io() => Poll::Ready(Ok(false)),
             Some(Err(_)) => Poll::Ready(Err(())),
+            None if matches!(reader, Reader::Length(_)) => Poll::Ready(Err(())),
             None => {
                 let trailers = ready!(body.poll_trailers(cx)).map_err(|_| ())?;
                 if self.is_chunked {

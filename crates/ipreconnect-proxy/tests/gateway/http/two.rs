@@ -357,3 +357,21 @@ async fn a_gateway_that_has_no_grace_cuts_what_is_under_way_and_ends() {
     assert!(within(10, response).await.is_err());
     assert!(old.is_closed().await);
 }
+
+#[tokio::test]
+async fn a_body_that_is_promised_and_does_not_come_reaches_nobody() {
+    let origin = echoing().await;
+    let scene = scene(&[origin.address]).await;
+    let mut caller = caller(&scene).await;
+    let mut request = post("/short");
+    let headers = request.headers_mut();
+    headers.insert("content-length", "5".parse().unwrap());
+    let (response, _) = caller.send.send_request(request, true).unwrap();
+    match within(10, response).await {
+        Ok(response) => assert_eq!(response.status(), 400),
+        Err(error) => assert!(error.is_reset() || error.is_go_away(), "{error}"),
+    }
+    let mut next = self::caller(&scene).await;
+    assert_eq!(next.ask(get("/next")).await.1, "GET /next []");
+    assert_eq!(origin.seen().len(), 1);
+}
