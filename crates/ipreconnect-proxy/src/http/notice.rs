@@ -1,8 +1,8 @@
 //! Clients that cannot be understood, told once a minute each.
 
-use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fmt::Display;
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use ipreconnect::clock;
@@ -23,9 +23,8 @@ struct Entry {
     since: u32,
 }
 
-thread_local! {
-    static TOLD: RefCell<Told> = RefCell::default();
-}
+/// One for all workers: a client is told of once, whichever of them it reaches. Only refusals come here.
+static TOLD: Mutex<Told> = Mutex::new(Told(BTreeMap::new()));
 
 impl Told {
     /// Whether it is time to tell of this client, and how often there was reason to since the last time.
@@ -53,7 +52,10 @@ impl Told {
 
 /// A request was refused.
 pub(super) fn refused(listener: &str, client: &str, why: &dyn Display) {
-    let count = TOLD.with_borrow_mut(|told| told.take(clock::now(), client));
+    let count = TOLD
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .take(clock::now(), client);
     if let Some(count) = count {
         let client = if client.is_empty() {
             "a Unix socket"
