@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::desk::{Desk, dial, free_address, until};
+use crate::desk::{Desk, dial, free_address, line_server, until};
 use crate::servers::{Server, needed};
 
 /// nginx with pages, which says who it is.
@@ -430,6 +430,25 @@ fn h2load_finds_every_answer() {
             "{told}"
         );
     }
+}
+
+#[test]
+fn an_odd_client_is_told_of_once_however_often_it_asks() {
+    let origin = line_server("one");
+    let desk = Desk::run(&format!(
+        "[origin.web]\naddress = \"http://{origin}\"\n[[listen]]\naddress = \"127.0.0.1:auto\"\norigin = \"web\"\n"
+    ));
+    desk.wait_for_phase("web", "up");
+    let front = desk.address("web");
+    for _ in 0..32 {
+        let mut stream = BufReader::new(dial(front));
+        let odd = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n";
+        assert_eq!(ask(&mut stream, odd).unwrap().0, 400);
+        assert_eq!(stream.read(&mut [0]).unwrap(), 0);
+    }
+    let log = desk.log();
+    let told = log.matches("The request was refused: ").count();
+    assert_eq!(told, 1, "{log}");
 }
 
 #[test]

@@ -66,7 +66,7 @@ pub(super) fn refused(listener: &str, client: &str, why: &dyn Display) {
             listener,
             client,
             requests = count,
-            "refused: {why} More of this client is told in a minute"
+            "{why} More of this client is told in a minute"
         );
     }
 }
