@@ -79,7 +79,7 @@ impl Assembly<'_> {
         };
         let name = &listener.origin;
         let mut mistake = None;
-        listener.mode = origin.protocol;
+        listener.mode = origin.protocol.at_the_door();
         if let Some((mode, place)) = &one.mode {
             listener.mode = *mode;
             if mode.transport() != origin.protocol.transport() {

@@ -13,12 +13,12 @@ pub(super) const WARM: usize = 2;
 
 /// Tells that a key says nothing of what is not HTTP.
 fn only_of_http(section: &Section<'_>, key: &'static str, protocol: Protocol) -> bool {
-    if protocol != Protocol::Http
+    if !protocol.is_http()
         && let Some(field) = section.field(key)
     {
-        field.wrong("goes with protocol = \"http\" only", "");
+        field.wrong("goes with protocol = \"http\" or \"h2\" only", "");
     }
-    protocol == Protocol::Http
+    protocol.is_http()
 }
 
 /// `retry`.
@@ -115,7 +115,7 @@ pub(super) fn hash_on(section: &Section<'_>, protocol: Protocol) -> HashOn {
             return HashOn::default();
         }
     };
-    if hash_on != HashOn::Source && protocol != Protocol::Http {
+    if hash_on != HashOn::Source && !protocol.is_http() {
         field.wrong(
             &format!("cannot be {text:?}: that needs protocol = \"http\""),
             "",

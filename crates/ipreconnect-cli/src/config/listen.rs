@@ -47,8 +47,9 @@ pub(super) fn read<'a>(
     let allowed = section.field("public");
     let public = allowed.as_ref().and_then(Field::boolean).unwrap_or(false);
     let mode = section.field("mode").and_then(|field| {
-        let later = ["h2", "forward", "postgres", "tunnel"];
-        Some((protocol(&field, &later)?, field))
+        let known = [Protocol::Tcp, Protocol::Udp, Protocol::Http];
+        let later = ["forward", "postgres", "tunnel"];
+        Some((protocol(&field, &known, &later)?, field))
     });
     for (key, why) in [
         ("proxy_protocol", "it comes with the access rules"),

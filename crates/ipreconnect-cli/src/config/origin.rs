@@ -18,7 +18,9 @@ use super::{dns, http};
 
 /// Entries of one address list.
 const ENTRIES: usize = 256;
-const SPOKEN: &str = "this version speaks tcp, udp and http";
+/// What an origin speaks.
+const SPEAKS: [Protocol; 4] = [Protocol::Tcp, Protocol::Udp, Protocol::Http, Protocol::H2];
+const SPOKEN: &str = "this version speaks tcp, udp, http and h2";
 /// How long a UDP session may be silent: a client that comes back later has a new one.
 const UDP_IDLE: Duration = Duration::from_secs(60);
 
@@ -45,7 +47,7 @@ pub(crate) fn read(
 ) -> Option<OriginPlan> {
     let written = entries(&section);
     let declared = section.field("protocol");
-    let declared = declared.and_then(|field| protocol(&field, &["h2", "postgres"]));
+    let declared = declared.and_then(|field| protocol(&field, &SPEAKS, &["postgres"]));
     let protocol = common_protocol(&section, declared, written.as_deref().unwrap_or_default());
     let transport = protocol.transport();
     let balance = balance(&section);
@@ -64,6 +66,11 @@ pub(crate) fn read(
         &mut settings,
         (base, permissions),
     );
+    if let (Protocol::H2, Some(tls)) = (protocol, &mut settings.tls)
+        && tls.alpn.is_empty()
+    {
+        tls.alpn.push(b"h2".to_vec());
+    }
     health(&section, &mut settings, transport);
     reconnect(&section, &mut settings);
     pool(&section, &mut settings, protocol);
@@ -71,6 +78,7 @@ pub(crate) fn read(
     let mut requests = HttpSettings::default();
     let timeouts = timeouts(&section, &mut requests, protocol);
     http::retry(&section, &mut requests, protocol);
+    requests.is_h2 = protocol == Protocol::H2;
     requests.idle = timeouts.idle;
     requests.pool_idle = settings.warm.idle;
     let own = own_host(written.as_deref().unwrap_or_default(), &settings);
@@ -126,13 +134,13 @@ fn own_host(written: &[Written], settings: &OriginSettings) -> Option<String> {
 }
 
 /// Takes a protocol, and tells that some words are for later.
-pub(super) fn protocol(field: &Field<'_>, later: &[&str]) -> Option<Protocol> {
+pub(super) fn protocol(field: &Field<'_>, known: &[Protocol], later: &[&str]) -> Option<Protocol> {
     let text = field.text()?;
     if later.contains(&text.as_str()) {
         field.unbuilt(&format!("{SPOKEN}, and {text:?} is another one"));
         return None;
     }
-    let words = [Protocol::Tcp, Protocol::Udp, Protocol::Http].map(|one| (one.word(), one));
+    let words: Vec<_> = known.iter().map(|one| (one.word(), *one)).collect();
     field.pick(&text, &words)
 }
 
@@ -155,9 +163,12 @@ fn common_protocol(
     };
     let protocol = declared.or(said).or_else(meant).unwrap_or_default();
     for one in written {
-        // `tcp://` says how it is reached, which is how HTTP is reached, too.
+        // `tcp://` says how it is reached, which is how HTTP is reached, too; `http://` is any version.
         let fits = |scheme: Protocol| {
-            scheme == protocol || (scheme == Protocol::Tcp && protocol == Protocol::Http)
+            let carries = matches!(scheme, Protocol::Tcp | Protocol::Http);
+            scheme == protocol
+                || (scheme == Protocol::Tcp && protocol == Protocol::Http)
+                || (carries && protocol == Protocol::H2)
         };
         let odd = one.scheme.is_some_and(|scheme| !fits(scheme));
         if let (true, Some(address)) = (odd, &address) {
@@ -278,12 +289,15 @@ fn place(field: &Field<'_>) -> Option<Said> {
         Some("tls") => (None, true, None),
         Some("http") => (Some(Protocol::Http), false, Some(80)),
         Some("https") => (Some(Protocol::Http), true, Some(443)),
-        Some(scheme @ ("h2" | "h2c" | "grpc" | "postgres" | "postgresql")) => {
+        Some("h2c") => (Some(Protocol::H2), false, Some(80)),
+        Some("h2") => (Some(Protocol::H2), true, Some(443)),
+        Some(scheme @ ("postgres" | "postgresql")) => {
             field.unbuilt(&format!("{SPOKEN}, and {scheme:?} is another one"));
             return None;
         }
         Some(scheme) => {
-            let hint = "tcp://, udp://, tls://, http:// or https://, or none of them";
+            let hint =
+                "tcp://, udp://, tls://, http://, https://, h2:// or h2c://, or none of them";
             field.wrong(&format!("has a scheme that is not known: {scheme:?}"), hint);
             return None;
         }
@@ -605,8 +619,11 @@ fn reconnect(section: &Section<'_>, settings: &mut OriginSettings) {
 const WARM: u64 = 1000;
 
 fn pool(section: &Section<'_>, settings: &mut OriginSettings, protocol: Protocol) {
-    if protocol == Protocol::Http {
-        settings.warm.connections = http::WARM;
+    match protocol {
+        Protocol::Http => settings.warm.connections = http::WARM,
+        // One takes many requests.
+        Protocol::H2 => settings.warm.connections = 1,
+        Protocol::Tcp | Protocol::Udp => {}
     }
     let transport = protocol.transport();
     let Some(table) = section.table("pool") else {

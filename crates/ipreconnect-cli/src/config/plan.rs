@@ -55,15 +55,17 @@ pub(crate) enum Protocol {
     Tcp,
     /// Datagrams.
     Udp,
-    /// HTTP/1.1.
+    /// HTTP, to origins in version 1.1.
     Http,
+    /// HTTP/2, to origins.
+    H2,
 }
 
 impl Protocol {
     /// What carries it.
     pub(crate) fn transport(self) -> Transport {
         match self {
-            Self::Tcp | Self::Http => Transport::Tcp,
+            Self::Tcp | Self::Http | Self::H2 => Transport::Tcp,
             Self::Udp => Transport::Udp,
         }
     }
@@ -74,6 +76,20 @@ impl Protocol {
             Self::Tcp => "tcp",
             Self::Udp => "udp",
             Self::Http => "http",
+            Self::H2 => "h2",
+        }
+    }
+
+    /// Whether it is HTTP, in whichever version.
+    pub(crate) fn is_http(self) -> bool {
+        matches!(self, Self::Http | Self::H2)
+    }
+
+    /// What clients speak in front of an origin that speaks this.
+    pub(crate) fn at_the_door(self) -> Self {
+        match self {
+            Self::Http | Self::H2 => Self::Http,
+            Self::Tcp | Self::Udp => self,
         }
     }
 }

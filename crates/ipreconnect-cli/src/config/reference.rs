@@ -116,7 +116,7 @@ pub(super) const PARTS: &[Part] = &[
             (
                 "protocol",
                 "`\"tcp\"`",
-                "`tcp`, `udp` or `http`; a scheme in the address sets it too",
+                "`tcp`, `udp`, `http` (1.1) or `h2` (HTTP/2, inside TLS as agreed by ALPN, else as is known of the origin); a scheme in the address sets it too: `tcp`, `udp`, `http`, `https`, `h2` (with TLS), `h2c` (without)",
             ),
             (
                 "required",

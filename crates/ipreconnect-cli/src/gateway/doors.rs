@@ -165,7 +165,7 @@ impl Doors {
             tls,
             names,
             unmatched: match listener.mode {
-                Protocol::Http => Unmatched::Served,
+                Protocol::Http | Protocol::H2 => Unmatched::Served,
                 Protocol::Tcp | Protocol::Udp => listener.unmatched,
             },
         })

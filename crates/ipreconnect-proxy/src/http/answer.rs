@@ -31,6 +31,8 @@ pub(super) enum Trouble {
     Lost(Fate),
     /// What the origin says is no HTTP.
     Nonsense,
+    /// The origin does not speak the version that it is configured to.
+    Another,
     /// The origin took too long.
     Late,
 }
@@ -81,7 +83,7 @@ impl Trouble {
             Self::Missing => 503,
             Self::Slow => 408,
             Self::Body => 400,
-            Self::Nobody(Away::Unproven) | Self::Lost(_) | Self::Nonsense => 502,
+            Self::Nobody(Away::Unproven) | Self::Lost(_) | Self::Nonsense | Self::Another => 502,
             Self::Nobody(_) => 503,
             Self::Late => 504,
         }
@@ -103,6 +105,10 @@ impl Trouble {
             Self::Lost(Fate::NotProcessed) => ("connection_terminated", "not processed"),
             Self::Lost(Fate::Unknown) => ("connection_terminated", "outcome unknown"),
             Self::Nonsense => ("http_protocol_error", "outcome unknown"),
+            Self::Another => (
+                "http_protocol_error",
+                "not processed: the origin does not speak HTTP/2",
+            ),
             Self::Late => ("http_response_timeout", "outcome unknown"),
         })
     }
@@ -137,6 +143,9 @@ impl Trouble {
             Self::Lost(Fate::Unknown) => {
                 "The connection to the server was lost before its answer. Nobody knows whether the request was processed; look before you send it again."
             }
+            Self::Another => {
+                "The server behind this address does not speak HTTP/2. The request was not sent."
+            }
             Self::Nonsense => {
                 "The server's answer cannot be understood. The request may have been processed."
             }
@@ -167,6 +176,7 @@ impl Trouble {
             Self::Nobody(Away::Unproven) => End::by(Who::Proxy, When::Connect),
             Self::Nobody(Away::Down | Away::Nameless) => End::by(Who::Server, When::Connect),
             Self::Lost(_) => End::by(Who::Server, When::Headers),
+            Self::Another => End::by(Who::Server, When::Connect),
             Self::Nonsense => End::by(Who::Proxy, When::Headers),
             Self::Late => End::by(Who::ServerLate, When::Headers),
         }

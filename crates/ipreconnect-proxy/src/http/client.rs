@@ -369,9 +369,13 @@ impl Side for Client {
         self.wire.write(bytes)
     }
 
-    fn finish(&mut self, coding: Coding, _: &[u8]) -> io::Result<()> {
+    fn finish(&mut self, coding: Coding, trailers: &[u8]) -> io::Result<()> {
         match coding {
-            Coding::Chunks => self.wire.write(LAST_CHUNK),
+            Coding::Chunks if trailers.is_empty() => self.wire.write(LAST_CHUNK),
+            Coding::Chunks => {
+                let last = [b"0\r\n", trailers, b"\r\n"].concat();
+                self.wire.write(&last)
+            }
             // What ends it has passed, or is the end of the connection.
             Coding::AsItIs | Coding::UntilClose | Coding::Frames => Ok(()),
         }

@@ -7,11 +7,12 @@ use std::time::Instant;
 
 use ipreconnect::core::budget::Permit;
 use ipreconnect::core::http::{Body, Key, Method, Outcome, Replay, RequestHead, Version, replay};
-use ipreconnect::{Error, Link, clock};
+use ipreconnect::{Error, clock};
 
 use super::answer::{self, Fate, Trouble};
 use super::body::Reader;
 use super::guest::{self, Guest};
+use super::h2::{self, Mux, Refusal, Word};
 use super::line::Upstream;
 use super::record::{End, Record, When, Who};
 use super::render::{self, Coding, Onward};
@@ -19,6 +20,7 @@ use super::side::Side;
 use super::site::{Choice, Route};
 use super::trial::{Loss, Trial};
 use super::tunnel::Tunnel;
+use super::way::Way;
 use super::window::Window;
 use super::{Behind, Fallback, buffer, pool};
 
@@ -26,7 +28,7 @@ use super::{Behind, Fallback, buffer, pool};
 /// of them at once is no good.
 const FREE: u32 = 20;
 
-pub(super) type Dial<'d> = Pin<Box<dyn Future<Output = Result<Link, Error>> + Send + 'd>>;
+pub(super) type Dial<'d> = Pin<Box<dyn Future<Output = Result<Upstream, DialError>> + Send + 'd>>;
 
 /// How an exchange ended.
 pub(super) enum Ended {
@@ -44,7 +46,7 @@ pub(super) enum Event {
     Lost(Which, Loss),
     /// The endpoint is in doubt, and another one is not.
     Doubt,
-    Dialled(Result<Link, Error>),
+    Dialled(Result<Upstream, DialError>),
     /// The client has gone.
     Gone,
     /// Its body cannot be read.
@@ -204,8 +206,7 @@ impl<'e, S: Side> Exchange<'e, S> {
                 }
                 Event::Dialled(dialled) => {
                     dialling = None;
-                    if let Ok(link) = dialled {
-                        let upstream = Upstream::new(self.behind.origin(), link);
+                    if let Ok(upstream) = dialled {
                         self.record.sent += 1;
                         if let Sending::Sent(trial) = self.send(upstream) {
                             second = Some(trial);
@@ -271,11 +272,21 @@ impl<'e, S: Side> Exchange<'e, S> {
         }
         self.record.connected = Some(self.record.connected.unwrap_or_default() + took);
         match dialled {
-            Some(Ok(link)) => Ok(Upstream::new(self.behind.origin(), link)),
+            Some(Ok(upstream)) => Ok(upstream),
             Some(Err(error)) => {
-                let cause = error.failure().map(tracing::field::display);
-                tracing::debug!(listener = self.guest.name(), %error, cause, "request not served");
-                Err(self.refuse(Trouble::of(&error)).await)
+                let listener = self.guest.name();
+                let trouble = match error {
+                    DialError::Away(error) => {
+                        let cause = error.failure().map(tracing::field::display);
+                        tracing::debug!(listener, %error, cause, "request not served");
+                        Trouble::of(&error)
+                    }
+                    DialError::Unusable(refusal) => {
+                        tracing::debug!(listener, %refusal, "request not served");
+                        Trouble::Another
+                    }
+                };
+                Err(self.refuse(trouble).await)
             }
             None => {
                 self.record.end = End::by(Who::Client, When::Connect);
@@ -303,6 +314,11 @@ impl<'e, S: Side> Exchange<'e, S> {
             &told,
         );
         self.record.endpoint = trial.shown();
+        if let Some(upstream) = trial.upstream()
+            && let Way::Call(call) = &mut upstream.way
+        {
+            call.takes_trailers = h2::takes_trailers(self.head, self.client.text());
+        }
         let sent = trial.send(&out, &self.window);
         buffer::give_bytes(out);
         let patience = self.patience();
@@ -325,8 +341,9 @@ impl<'e, S: Side> Exchange<'e, S> {
             Loss::Reset | Loss::Closed | Loss::Condemned | Loss::Mute => Trouble::Lost(fate),
         };
         let may = match replay(self.head.method, outcome, Key::None) {
-            Replay::Free => self.record.sent < FREE,
-            Replay::Anywhere => {
+            // It was not processed, but it was work all the same for an origin that has too much of it.
+            Replay::Free if trial.word() != Word::Refused => self.record.sent < FREE,
+            Replay::Free | Replay::Anywhere => {
                 self.record.sent < self.behind.settings().attempts && self.permits(clock::now())
             }
             Replay::SameEndpoint | Replay::Never => false,
@@ -405,7 +422,50 @@ pub(super) async fn deliver<S: Side>(client: &mut S, out: Vec<u8>, onward: Onwar
     }
 }
 
+/// Why there is no connection.
+#[derive(Debug)]
+pub(super) enum DialError {
+    /// The origin is away.
+    Away(Error),
+    /// What answers does not speak HTTP/2.
+    Unusable(Refusal),
+}
+
 fn dial(behind: &Behind, hash: Option<u64>) -> Dial<'_> {
+    if behind.settings().is_h2 {
+        return Box::pin(dial_shared(behind, hash));
+    }
     let origin = behind.origin();
-    Box::pin(origin.connect_by(behind.chooser(), hash))
+    let connecting = origin.connect_by(behind.chooser(), hash);
+    Box::pin(async move {
+        let link = connecting.await.map_err(DialError::Away)?;
+        Ok(Upstream::new(origin, link))
+    })
+}
+
+/// A part of a connection that may be there already, or be dialled for somebody else.
+async fn dial_shared(behind: &Behind, hash: Option<u64>) -> Result<Upstream, DialError> {
+    let origin = behind.origin();
+    loop {
+        let came = pool::came(behind);
+        let mut came = std::pin::pin!(came.notified());
+        came.as_mut().enable();
+        if let Some(upstream) = pool::join(behind, hash, clock::now()) {
+            return Ok(upstream);
+        }
+        // While the origin is away everybody waits for it in the order of coming.
+        let is_usable = origin.look(|snapshot| snapshot.view().is_usable());
+        if is_usable && pool::is_dialling(behind) {
+            came.await;
+            continue;
+        }
+        let _dialling = pool::Dialling::begin(behind);
+        let link = tokio::select! {
+            biased;
+            link = origin.connect_by(behind.chooser(), hash) => link.map_err(DialError::Away)?,
+            () = came => continue,
+        };
+        let mux = Mux::open(link).await.map_err(DialError::Unusable)?;
+        return Ok(pool::admit(behind, mux));
+    }
 }

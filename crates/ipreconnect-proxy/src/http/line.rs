@@ -1,4 +1,4 @@
-//! Connections to an origin that speak HTTP/1, one request after the other.
+//! Ways to an endpoint, in the hands of whoever has a request for it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering::Relaxed};
@@ -13,7 +13,9 @@ use ipreconnect::tls::Session;
 use ipreconnect::{Link, Meter, Origin, Usage, clock};
 
 use super::buffer;
+use super::h2::{Call, Mux};
 use super::record::Shown;
+use super::way::Way;
 use super::wire::Wire;
 use crate::l4::End;
 use crate::watch::{self, Key, Watched};
@@ -28,7 +30,7 @@ pub(super) struct Line {
     endpoint: EndpointId,
     /// The endpoint's address, as it is told.
     shown: Shown,
-    usage: Usage,
+    usage: Arc<Usage>,
     opened: Instant,
     /// Stamp of the beginning of the request that is unanswered; 0 without one.
     asked: AtomicU64,
@@ -138,7 +140,7 @@ impl Watched for Line {
 /// A connection to an endpoint, in the hands of whoever uses it. Dropping it ends it.
 #[derive(Debug)]
 pub(super) struct Upstream {
-    pub(super) wire: Wire,
+    pub(super) way: Way,
     /// What has come and is not read yet.
     pub(super) input: Vec<u8>,
     line: Arc<Line>,
@@ -152,32 +154,58 @@ pub(super) struct Upstream {
 }
 
 impl Upstream {
+    /// A connection of its own, for one request after the other.
     pub(super) fn new(origin: &Origin, link: Link) -> Self {
         let parts = link.into_parts();
         let socket = Arc::new(parts.socket);
         let now = clock::now();
-        let line = Arc::new(Line {
+        let line = Line {
             socket: Arc::clone(&socket),
             is_tcp: matches!(parts.address, Address::Tcp(_)),
             origin: origin.clone(),
             endpoint: parts.endpoint,
             shown: Shown::new(&parts.address.to_string()),
-            usage: parts.usage,
+            usage: Arc::new(parts.usage),
             opened: now,
             asked: AtomicU64::new(0),
             sent: AtomicU64::new(0),
             is_condemned: AtomicU8::new(0),
             has_news: AtomicBool::new(false),
             waker: AtomicWaker::new(),
-        });
+        };
+        Self::of(Way::Wire(Wire::new(socket, parts.tls)), line, (0, now))
+    }
+
+    /// A part of a shared connection, for one request.
+    pub(super) fn join(origin: &Origin, mux: &Arc<Mux>, now: Instant) -> Self {
+        let line = Line {
+            socket: Arc::clone(&mux.socket),
+            is_tcp: mux.is_tcp,
+            origin: origin.clone(),
+            endpoint: mux.endpoint,
+            shown: mux.shown,
+            usage: Arc::clone(&mux.usage),
+            opened: mux.opened,
+            asked: AtomicU64::new(0),
+            sent: AtomicU64::new(0),
+            is_condemned: AtomicU8::new(0),
+            has_news: AtomicBool::new(false),
+            waker: AtomicWaker::new(),
+        };
+        let past = (mux.served(), mux.rests().unwrap_or(now));
+        Self::of(Way::Call(Box::new(Call::new(Arc::clone(mux)))), line, past)
+    }
+
+    fn of(way: Way, line: Line, (served, rests): (u32, Instant)) -> Self {
+        let line = Arc::new(line);
         let watched = Arc::clone(&line);
         Self {
-            wire: Wire::new(socket, parts.tls),
+            way,
             input: Vec::new(),
             line,
             key: watch::enter(watched),
-            served: 0,
-            rests: now,
+            served,
+            rests,
             keeps_for: None,
         }
     }
@@ -236,11 +264,25 @@ impl Upstream {
             || self.line.usage.meter().is_closing(self.line.opened)
     }
 
-    /// Takes it out of the watch, for those who carry bytes another way. `None` if somebody else looks at
-    /// it at this very moment, which nobody does on this thread.
+    /// The request is over, and its connection is not needed for it any more: a shared one is left.
+    pub(super) fn leave(mut self) -> Option<Self> {
+        if matches!(self.way, Way::Wire(_)) {
+            return Some(self);
+        }
+        if let Way::Call(call) = &mut self.way {
+            call.finish();
+        }
+        None
+    }
+
+    /// Takes it out of the watch, for those who carry bytes another way. `None` if its connection is
+    /// shared, or if somebody else looks at it at this very moment, which nobody does on this thread.
     pub(super) fn into_parts(mut self) -> Option<Taken> {
         let input = std::mem::take(&mut self.input);
-        let (socket, tls, _) = self.wire.take_parts();
+        let Way::Wire(wire) = &mut self.way else {
+            return None;
+        };
+        let (socket, tls, _) = wire.take_parts();
         let line = Arc::clone(&self.line);
         drop(self);
         let line = Arc::into_inner(line)?;
@@ -251,7 +293,7 @@ impl Upstream {
             input,
             is_tcp: line.is_tcp,
             endpoint: line.endpoint,
-            usage: line.usage,
+            usage: Arc::into_inner(line.usage)?,
         })
     }
 }

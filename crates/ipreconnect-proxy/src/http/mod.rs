@@ -23,6 +23,7 @@ mod timer;
 mod trial;
 mod tunnel;
 mod waiting;
+mod way;
 mod window;
 mod wire;
 
@@ -101,6 +102,9 @@ pub struct HttpSettings {
     pub host: AskedHost,
     /// What requests are kept to one endpoint by.
     pub hash_on: HashOn,
+    /// Whether the origin is asked in HTTP/2: inside TLS as it agrees to it (ALPN), else as is known of it
+    /// (RFC 9113, section 3.3).
+    pub is_h2: bool,
 }
 
 impl Default for HttpSettings {
@@ -114,6 +118,7 @@ impl Default for HttpSettings {
             pool_idle: Duration::from_secs(60),
             host: AskedHost::default(),
             hash_on: HashOn::default(),
+            is_h2: false,
         }
     }
 }

@@ -13,6 +13,7 @@ use ipreconnect::{Origin, clock};
 use tokio::sync::Notify;
 
 use super::Behind;
+use super::h2::Mux;
 use super::line::Upstream;
 use crate::watch;
 
@@ -33,11 +34,17 @@ struct Pool {
     share: f64,
     /// Rung when there is something to look after.
     bell: Arc<Notify>,
+    /// Shared connections that are being dialled.
+    dials: u32,
+    /// Told when one has come, or will not.
+    came: Arc<Notify>,
 }
 
 struct Shelf {
     endpoint: EndpointId,
     idle: Vec<Upstream>,
+    /// Connections that take many requests.
+    shared: Vec<Arc<Mux>>,
     limit: IdleLimit,
     longest: Duration,
     /// Requests under way.
@@ -60,6 +67,8 @@ fn with<T>(behind: &Behind, work: impl FnOnce(&mut Pool) -> T) -> T {
                 budget: Budget::new(clock::now(), share, FLOOR),
                 share,
                 bell,
+                dials: 0,
+                came: Arc::default(),
             }
         });
         if pool.share.to_bits() != share.to_bits() {
@@ -77,6 +86,7 @@ impl Pool {
             self.shelves.push(Shelf {
                 endpoint,
                 idle: Vec::new(),
+                shared: Vec::new(),
                 limit: IdleLimit::default(),
                 longest: Duration::MAX,
                 busy: 0,
@@ -97,7 +107,7 @@ impl Shelf {
             let rested = upstream.rested(now);
             if rested >= self.retire_after(&upstream) {
                 self.limit.retired();
-            } else if upstream.wire.is_quiet() && !upstream.is_condemned() {
+            } else if upstream.way.is_quiet() && !upstream.is_condemned() {
                 return Some(upstream);
             } else {
                 self.limit.closed(rested);
@@ -112,13 +122,30 @@ impl Shelf {
         told.map_or(learned, |told| told.min(learned))
     }
 
+    /// A shared connection that takes one more request; the fullest, so that the others may empty.
+    fn join(&mut self) -> Option<Arc<Mux>> {
+        self.shared.retain(|mux| !mux.is_leaving());
+        let mut shared = self.shared.iter();
+        shared.find(|mux| mux.has_room()).map(Arc::clone)
+    }
+
+    fn is_empty(&self) -> bool {
+        self.idle.is_empty() && self.shared.is_empty()
+    }
+
     /// Ends those that are of no use any more.
     fn tidy(&mut self, now: Instant) {
+        let longest = self.longest;
+        self.shared.retain(|mux| {
+            let rests = mux.rests();
+            let rested = rests.map(|rests| now.saturating_duration_since(rests));
+            !mux.is_leaving() && rested.is_none_or(|rested| rested < longest)
+        });
         for mut upstream in std::mem::take(&mut self.idle) {
             let rested = upstream.rested(now);
             if rested >= self.retire_after(&upstream) {
                 self.limit.retired();
-            } else if !upstream.wire.is_quiet() {
+            } else if !upstream.way.is_quiet() {
                 // It was open at the last look.
                 self.limit.closed(rested.saturating_sub(LOOK));
             } else if !upstream.is_condemned() {
@@ -128,22 +155,77 @@ impl Shelf {
     }
 }
 
-/// An endpoint for one request, and a connection to it if one rests. Counts the request as live traffic.
+/// An endpoint for one request, and a connection to it if one rests, or takes one more. Counts the request
+/// as live traffic.
 pub(super) fn take(behind: &Behind, hash: Option<u64>, now: Instant) -> Option<Upstream> {
+    with(behind, |pool| pool.budget.deposit(now));
+    join(behind, hash, now)
+}
+
+/// The same of a request that is counted already.
+pub(super) fn join(behind: &Behind, hash: Option<u64>, now: Instant) -> Option<Upstream> {
+    let origin = behind.origin();
     with(behind, |pool| {
-        pool.budget.deposit(now);
         let chooser = behind.chooser();
         let shelves = &pool.shelves;
         let open = |endpoint| {
             let shelf = shelves.iter().find(|shelf| shelf.endpoint == endpoint);
             shelf.map_or(0, |shelf| shelf.busy)
         };
-        let endpoint = behind
-            .origin()
-            .look(|snapshot| chooser.first(snapshot, hash, open))?;
+        let endpoint = origin.look(|snapshot| chooser.first(snapshot, hash, open))?;
         let shelf = pool.shelf(endpoint);
+        if behind.settings().is_h2 {
+            let mux = shelf.join()?;
+            return Some(Upstream::join(origin, &mux, now));
+        }
         shelf.take(now)
     })
+}
+
+/// Keeps a fresh connection for all, and takes the first request of it.
+pub(super) fn admit(behind: &Behind, mux: Arc<Mux>) -> Upstream {
+    let longest = behind.settings().pool_idle;
+    let upstream = Upstream::join(behind.origin(), &mux, clock::now());
+    with(behind, |pool| {
+        let bell = Arc::clone(&pool.bell);
+        let shelf = pool.shelf(mux.endpoint);
+        shelf.longest = longest;
+        shelf.shared.push(mux);
+        bell.notify_one();
+    });
+    upstream
+}
+
+/// Told when a shared connection has come, or will not.
+pub(super) fn came(behind: &Behind) -> Arc<Notify> {
+    with(behind, |pool| Arc::clone(&pool.came))
+}
+
+/// Whether somebody dials a shared connection.
+pub(super) fn is_dialling(behind: &Behind) -> bool {
+    with(behind, |pool| pool.dials > 0)
+}
+
+/// A shared connection is being dialled for as long as this lives.
+pub(super) struct Dialling<'b>(&'b Behind);
+
+impl<'b> Dialling<'b> {
+    pub(super) fn begin(behind: &'b Behind) -> Self {
+        with(behind, |pool| pool.dials += 1);
+        Self(behind)
+    }
+}
+
+impl Drop for Dialling<'_> {
+    fn drop(&mut self) {
+        let identity = self.0.origin().identity();
+        let _ = POOLS.try_with(|pools| {
+            if let Some(pool) = pools.borrow_mut().get_mut(&identity) {
+                pool.dials = pool.dials.saturating_sub(1);
+                pool.came.notify_waiters();
+            }
+        });
+    }
 }
 
 /// One is in use.
@@ -197,7 +279,7 @@ async fn follow(origin: Origin, bell: Arc<Notify>) {
     loop {
         let is_empty = POOLS.with_borrow(|pools| {
             let pool = pools.get(&identity);
-            pool.is_none_or(|pool| pool.shelves.iter().all(|shelf| shelf.idle.is_empty()))
+            pool.is_none_or(|pool| pool.shelves.iter().all(Shelf::is_empty))
         });
         tokio::select! {
             changed = changes.next() => {

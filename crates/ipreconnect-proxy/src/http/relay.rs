@@ -152,11 +152,14 @@ impl<'e, S: Side> Exchange<'e, S> {
     /// Keeps the connection to the origin for the next request.
     fn keep(&self, trial: &mut Trial<'_>) {
         let keeps_for = trial.head().and_then(|head| head.keeps_for);
-        let Some(mut upstream) = trial.take() else {
+        let Some(upstream) = trial.take() else {
             return;
         };
         pool::end(self.behind, upstream.line().endpoint());
-        if upstream.input.is_empty() && !upstream.wire.is_blocked() {
+        let Some(mut upstream) = upstream.leave() else {
+            return;
+        };
+        if upstream.input.is_empty() && !upstream.way.is_blocked() {
             upstream.rest(clock::now(), keeps_for);
             pool::give(self.behind, upstream);
         }
@@ -209,16 +212,20 @@ impl<'e, S: Side> Exchange<'e, S> {
             };
             let client = &mut *self.client;
             let (guest, record) = (self.guest, &mut *self.record);
-            let taken = upstream.wire.poll_take(cx, |bytes| {
+            let taken = upstream.way.poll_take(cx, |bytes| {
                 if bytes.is_empty() {
-                    return end(reader, coding, client);
+                    return Ok(None);
                 }
                 guest.counts_down(bytes.len());
                 record.bytes_out += bytes.len() as u64;
-                carry(bytes, reader, coding, client)
+                carry(bytes, reader, coding, client).map(Some)
             });
             match taken {
-                Poll::Ready(Ok(Ok(excess))) => {
+                Poll::Ready(Ok(Ok(None))) => {
+                    let trailers = upstream.way.trailers();
+                    end(reader, coding, client, trailers).map_err(by)?;
+                }
+                Poll::Ready(Ok(Ok(Some(excess)))) => {
                     upstream.input.extend_from_slice(&excess);
                     let patience = self.behind.settings().idle;
                     self.client.timer().set(clock::now(), patience);
@@ -285,11 +292,15 @@ fn carry<S: Side>(
 }
 
 /// The origin has closed the connection: that ends the answer, or cuts it off.
-fn end<S: Side>(reader: &mut Reader, coding: Coding, client: &mut S) -> Result<Vec<u8>, Who> {
+fn end<S: Side>(
+    reader: &mut Reader,
+    coding: Coding,
+    client: &mut S,
+    trailers: &[u8],
+) -> Result<(), Who> {
     if !matches!(reader, Reader::UntilClose) {
         return Err(Who::Server);
     }
     *reader = Reader::default();
-    client.finish(coding, &[]).map_err(|_| Who::Client)?;
-    Ok(Vec::new())
+    client.finish(coding, trailers).map_err(|_| Who::Client)
 }

@@ -8,6 +8,7 @@ use ipreconnect::core::http::{Outcome, Parsed, ResponseError, ResponseHead};
 use ipreconnect::core::origin::Event;
 
 use super::buffer;
+use super::h2::Word;
 use super::line::Upstream;
 use super::pool;
 use super::record::Shown;
@@ -114,7 +115,7 @@ impl<'b> Trial<'b> {
         };
         upstream.asks(self.began);
         self.position = window.end();
-        let sent = upstream.wire.write_both(head, window.from(0));
+        let sent = upstream.way.write_both(head, window.from(0));
         sent.map_err(|_| Loss::Reset)
     }
 
@@ -129,8 +130,8 @@ impl<'b> Trial<'b> {
             return Poll::Ready(Err(Loss::Condemned));
         };
         loop {
-            if upstream.wire.is_blocked() {
-                ready!(upstream.wire.poll_flush(cx)).map_err(|_| Loss::Reset)?;
+            if upstream.way.is_blocked() {
+                ready!(upstream.way.poll_flush(cx)).map_err(|_| Loss::Reset)?;
             }
             let more = window.from(self.position);
             if more.is_empty() {
@@ -138,15 +139,14 @@ impl<'b> Trial<'b> {
             }
             upstream.sends(now());
             self.position += more.len() as u64;
-            upstream.wire.write(more).map_err(|_| Loss::Reset)?;
+            upstream.way.write(more).map_err(|_| Loss::Reset)?;
         }
     }
 
     /// Whether all that has come of the body was sent.
     pub(super) fn has_sent(&self, window: &Window) -> bool {
         let upstream = self.upstream.as_ref();
-        self.position >= window.end()
-            && upstream.is_some_and(|upstream| !upstream.wire.is_blocked())
+        self.position >= window.end() && upstream.is_some_and(|upstream| !upstream.way.is_blocked())
     }
 
     /// Where it is in the body.
@@ -165,9 +165,9 @@ impl<'b> Trial<'b> {
             return Poll::Ready(Err(Loss::Condemned));
         };
         loop {
-            let (wire, input) = (&mut upstream.wire, &mut upstream.input);
+            let (way, input) = (&mut upstream.way, &mut upstream.input);
             let heard = &mut self.heard;
-            let taken = ready!(wire.poll_take(cx, |bytes| {
+            let taken = ready!(way.poll_take(cx, |bytes| {
                 if bytes.is_empty() {
                     return Err(Loss::Closed);
                 }
@@ -208,6 +208,9 @@ impl<'b> Trial<'b> {
         if self.heard {
             return Outcome::Unknown;
         }
+        if matches!(self.word(), Word::Leaving | Word::Refused) {
+            return Outcome::NotProcessed;
+        }
         let (Evidence::Before(before), Some(upstream)) = (self.evidence, &self.upstream) else {
             return Outcome::Unknown;
         };
@@ -215,6 +218,12 @@ impl<'b> Trial<'b> {
             Some(path) if path.transmitted() <= before => Outcome::NotProcessed,
             _ => Outcome::Unknown,
         }
+    }
+
+    /// What the origin has said of a request that it does not answer.
+    pub(super) fn word(&self) -> Word {
+        let upstream = self.upstream.as_ref();
+        upstream.map_or(Word::None, |upstream| upstream.way.word())
     }
 
     /// Tells the origin's driver what was lost.
@@ -226,7 +235,9 @@ impl<'b> Trial<'b> {
         };
         // Closing what nobody uses is no failure.
         let is_race = self.rested.is_some_and(|rested| rested >= YOUNG) && !self.heard;
-        if let (false, Some(upstream)) = (is_race, &self.upstream) {
+        if let (false, Word::None, Some(upstream)) = (is_race, self.word(), &self.upstream)
+            && upstream.way.is_news()
+        {
             self.behind.origin().report(Event::LinkLost {
                 endpoint: upstream.line().endpoint(),
                 failure: Failure::new(cause),

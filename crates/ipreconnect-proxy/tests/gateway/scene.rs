@@ -48,30 +48,35 @@ impl Scene {
         listener: ListenerSettings,
         files: usize,
     ) -> Self {
-        Self::open(address, settings, listener, files, Plane::Stream)
+        Self::open(address, settings, listener, (2, files), Plane::Stream)
     }
 
-    /// With a plane of its own.
+    /// With a plane of its own, and so many workers.
     pub(crate) fn speaking(
         settings: OriginSettings,
         listener: ListenerSettings,
         plane: Plane,
+        workers: u16,
     ) -> Self {
         let free = ListenAddress::Tcp(SocketAddr::from(([127, 0, 0, 1], 0)));
-        Self::open(free, settings, listener, 20_000, plane)
+        Self::open(free, settings, listener, (workers, 20_000), plane)
     }
 
     fn open(
         address: ListenAddress,
         settings: OriginSettings,
         listener: ListenerSettings,
-        files: usize,
+        (workers, files): (u16, usize),
         plane: Plane,
     ) -> Self {
         let (control, end, handle) = control();
         let surroundings = Surroundings::watch(&handle);
         let origin = Origin::start("test", settings, &surroundings, &handle);
-        let mut gateway = Gateway::start(GatewaySettings { workers: 2, files }).unwrap();
+        let mut gateway = Gateway::start(GatewaySettings {
+            workers: workers.into(),
+            files,
+        })
+        .unwrap();
         let bound = gateway
             .listen(
                 "test",

@@ -213,15 +213,15 @@ fn listeners() {
 fn what_is_not_built_yet_says_so() {
     let later = " | leave it out; a later version brings it";
     only(
-        &origin("protocol = \"h2\""),
+        &origin("protocol = \"postgres\""),
         &format!(
-            "3:1: `origin.a.protocol` is not built yet: this version speaks tcp, udp and http, and \"h2\" is another one{later}"
+            "3:1: `origin.a.protocol` is not built yet: this version speaks tcp, udp, http and h2, and \"postgres\" is another one{later}"
         ),
     );
     only(
         &told("[origin.a]\naddress = \"postgres://db\"\n"),
         &format!(
-            "2:1: `origin.a.address` is not built yet: this version speaks tcp, udp and http, and \"postgres\" is another one{later}"
+            "2:1: `origin.a.address` is not built yet: this version speaks tcp, udp, http and h2, and \"postgres\" is another one{later}"
         ),
     );
     only(

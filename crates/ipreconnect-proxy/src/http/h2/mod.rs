@@ -1,5 +1,9 @@
-//! A client that speaks HTTP/2: many requests at once, over one connection.
+//! HTTP/2: clients that make many requests at once over one connection, and origins that take them so.
 
+mod call;
+mod fields;
+mod mux;
+mod outbox;
 mod pipe;
 mod stream;
 
@@ -19,6 +23,8 @@ use super::client::Client;
 use super::guest::{self, Guest, Place};
 use super::timer::Timer;
 use crate::l4::End;
+pub(super) use call::{Call, Word, takes_trailers};
+pub(super) use mux::{Mux, Refusal};
 use pipe::Pipe;
 
 /// Requests of one connection at once.

@@ -8,17 +8,18 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use h2::server::SendResponse;
 use h2::{Reason, RecvStream, SendStream};
-use http::header::{CONTENT_LENGTH, COOKIE, HOST, HeaderMap, HeaderName, HeaderValue};
+use http::header::{CONTENT_LENGTH, COOKIE, HOST, HeaderMap, HeaderValue};
 use http::{Method as HttpMethod, Request, Response, StatusCode};
 use ipreconnect::clock;
 use ipreconnect::core::http::{Field, Known, Parsed, RequestHead, ResponseBody, ResponseHead};
 
-use super::Tally;
+use super::outbox::Outbox;
+use super::{Tally, fields};
 use crate::http::answer::Trouble;
-use crate::http::body::{LAST_CHUNK, Reader, chunk};
+use crate::http::body::{Reader, chunk};
 use crate::http::buffer;
 use crate::http::client::serve_one;
 use crate::http::guest::Guest;
@@ -43,9 +44,7 @@ struct Stream<'t> {
     respond: SendResponse<Bytes>,
     answer: Option<SendStream<Bytes>>,
     /// Of the answer's body, not taken yet.
-    unsent: BytesMut,
-    /// What is sent when all else was: trailers, or only the end.
-    last: Option<HeaderMap>,
+    out: Outbox,
     is_over: bool,
     /// Until when more of a body is taken that nobody wants, and how much of it was.
     linger: Option<Timer>,
@@ -70,8 +69,7 @@ pub(super) async fn serve(
         body: has_body.then_some(body),
         respond,
         answer: None,
-        unsent: BytesMut::new(),
-        last: None,
+        out: Outbox::default(),
         is_over: false,
         linger: None,
         unwanted: 0,
@@ -143,13 +141,6 @@ fn in_words_of_http1(parts: &http::request::Parts, has_body: bool) -> Vec<u8> {
     }
     text.extend_from_slice(b"\r\n");
     text
-}
-
-/// A field that HTTP/2 takes; what it does not take is of no use to anybody.
-fn insert(headers: &mut HeaderMap, name: &[u8], value: &[u8]) {
-    if let (Ok(name), Ok(value)) = (HeaderName::from_bytes(name), HeaderValue::from_bytes(value)) {
-        headers.append(name, value);
-    }
 }
 
 fn response(head: &ResponseHead) -> Option<Response<()>> {
@@ -253,7 +244,7 @@ impl Side for Stream<'_> {
             None => {
                 let trailers = ready!(body.poll_trailers(cx)).map_err(|_| ())?;
                 if self.is_chunked {
-                    window.push(&last_chunk(trailers.as_ref()));
+                    window.push(&fields::last_chunk(trailers.as_ref()));
                 }
                 self.body = None;
                 *reader = Reader::default();
@@ -278,7 +269,7 @@ impl Side for Stream<'_> {
             return;
         };
         for field in head.fields.iter().filter(|field| !field.is_hop) {
-            insert(
+            fields::insert(
                 response.headers_mut(),
                 field.name.of(text),
                 field.value.of(text),
@@ -305,29 +296,29 @@ impl Side for Stream<'_> {
                 _ => None,
             };
             let value = rewritten.as_deref().unwrap_or(value);
-            insert(headers, field.name.of(lead.text), value);
+            fields::insert(headers, field.name.of(lead.text), value);
         }
         for (name, value) in &lead.rules.set {
-            insert(headers, name.as_bytes(), value.as_bytes());
+            fields::insert(headers, name.as_bytes(), value.as_bytes());
         }
         if let Some(cookie) = lead.cookie {
-            insert(headers, b"set-cookie", cookie.as_bytes());
+            fields::insert(headers, b"set-cookie", cookie.as_bytes());
         }
         let is_end = lead.body == ResponseBody::None;
         // What is wrong with the client is found when more is sent, or asked for.
         let _ = self.begin(response, is_end);
-        self.unsent.extend_from_slice(body);
+        self.out.push(body);
         lead.head.length + body.len()
     }
 
     fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.unsent.extend_from_slice(bytes);
+        self.out.push(bytes);
         Ok(())
     }
 
     fn finish(&mut self, _: Coding, trailers: &[u8]) -> io::Result<()> {
         if !self.is_over {
-            self.last = Some(lines(trailers));
+            self.out.finish(fields::of_lines(trailers));
         }
         Ok(())
     }
@@ -337,7 +328,7 @@ impl Side for Stream<'_> {
         let parsed = head.parse(answer).is_ok();
         if let (true, Some(mut response)) = (parsed, response(&head)) {
             for field in head.fields.iter().filter(|field| !field.is_hop) {
-                insert(
+                fields::insert(
                     response.headers_mut(),
                     field.name.of(answer),
                     field.value.of(answer),
@@ -345,9 +336,9 @@ impl Side for Stream<'_> {
             }
             let body = answer.get(head.length..).unwrap_or_default();
             self.begin(response, body.is_empty())?;
-            self.unsent.extend_from_slice(body);
+            self.out.push(body);
             if !body.is_empty() {
-                self.last = Some(HeaderMap::new());
+                self.out.finish(HeaderMap::new());
             }
         }
         buffer::give_response(head);
@@ -355,43 +346,18 @@ impl Side for Stream<'_> {
     }
 
     fn is_blocked(&self) -> bool {
-        !self.unsent.is_empty() || self.last.is_some()
+        !self.out.is_empty()
     }
 
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.last.is_some() && self.body.is_some() {
+        if self.out.is_finishing() && self.body.is_some() {
             ready!(self.poll_unwanted(cx));
         }
         let Some(answer) = &mut self.answer else {
             return Poll::Ready(Err(gone()));
         };
-        while !self.unsent.is_empty() {
-            let room = answer.capacity();
-            if room == 0 {
-                answer.reserve_capacity(self.unsent.len());
-                match ready!(answer.poll_capacity(cx)) {
-                    Some(Ok(_)) => continue,
-                    Some(Err(_)) | None => return Poll::Ready(Err(gone())),
-                }
-            }
-            let part = self.unsent.split_to(room.min(self.unsent.len())).freeze();
-            let is_last =
-                self.unsent.is_empty() && self.last.as_ref().is_some_and(HeaderMap::is_empty);
-            answer.send_data(part, is_last).map_err(|_| gone())?;
-            if is_last {
-                self.last = None;
-                self.is_over = true;
-            }
-        }
-        if let Some(last) = self.last.take() {
-            let sent = if last.is_empty() {
-                answer.send_data(Bytes::new(), true)
-            } else {
-                answer.send_trailers(last)
-            };
-            sent.map_err(|_| gone())?;
-            self.is_over = true;
-        }
+        let is_end = ready!(self.out.poll_flush(cx, answer)).map_err(|_| gone())?;
+        self.is_over |= is_end;
         Poll::Ready(Ok(()))
     }
 
@@ -408,33 +374,4 @@ impl Side for Stream<'_> {
     fn wire(&mut self) -> Option<&mut Wire> {
         None
     }
-}
-
-/// The end of a body in chunks, with its trailers.
-fn last_chunk(trailers: Option<&HeaderMap>) -> Vec<u8> {
-    let Some(trailers) = trailers else {
-        return LAST_CHUNK.to_vec();
-    };
-    let mut last = b"0\r\n".to_vec();
-    for (name, value) in trailers {
-        render::line(&mut last, name.as_str().as_bytes(), value.as_bytes());
-    }
-    last.extend_from_slice(b"\r\n");
-    last
-}
-
-/// The trailers of a body in chunks, as fields.
-fn lines(trailers: &[u8]) -> HeaderMap {
-    let mut headers = HeaderMap::new();
-    for line in trailers.split(|byte| *byte == b'\n') {
-        let line = line.strip_suffix(b"\r").unwrap_or(line);
-        let mut parts = line.splitn(2, |byte| *byte == b':');
-        if let (Some(name), Some(value)) = (parts.next(), parts.next()) {
-            let is_hop = Known::of(name).is_hop() || Known::of(name) == Known::ContentLength;
-            if !is_hop {
-                insert(&mut headers, name, value.trim_ascii());
-            }
-        }
-    }
-    headers
 }

@@ -1,6 +1,7 @@
 //! Requests through the gateway, byte by byte.
 
 mod framing;
+mod h2c;
 mod odd;
 mod origin;
 mod replay;
@@ -36,7 +37,13 @@ pub(super) async fn scene(origins: &[SocketAddr]) -> Scene {
 }
 
 pub(super) async fn scene_with(settings: OriginSettings, plan: HttpPlan) -> Scene {
-    let scene = Scene::speaking(settings, listener(), Plane::Http(Box::new(plan)));
+    scene_of(2, settings, plan).await
+}
+
+/// The same with so many workers.
+pub(super) async fn scene_of(workers: u16, settings: OriginSettings, plan: HttpPlan) -> Scene {
+    let plane = Plane::Http(Box::new(plan));
+    let scene = Scene::speaking(settings, listener(), plane, workers);
     scene.up().await;
     scene
 }
@@ -92,6 +99,14 @@ impl Client {
         let more = self.more().await;
         self.unread.extend_from_slice(&more);
         !more.is_empty()
+    }
+
+    /// What has come, or comes next.
+    pub(super) async fn bytes(&mut self) -> Vec<u8> {
+        if self.unread.is_empty() {
+            self.fill().await;
+        }
+        std::mem::take(&mut self.unread)
     }
 
     /// All that comes until the connection ends.
