@@ -13,9 +13,20 @@ use serde_json::Value;
 
 use crate::desk::{Desk, dial, free_address, line_server, until};
 use crate::servers::{Server, needed};
+use crate::tls::Papers;
 
 /// nginx with pages, which says who it is.
 fn nginx(directory: &Path, name: &str, address: SocketAddr) -> Server {
+    nginx_by(directory, name, address, ("", ""))
+}
+
+/// The same; `listen` and `server` are put into these directives.
+fn nginx_by(
+    directory: &Path,
+    name: &str,
+    address: SocketAddr,
+    (listen, server): (&str, &str),
+) -> Server {
     let place = directory.join(name);
     std::fs::create_dir_all(place.join("html")).unwrap();
     std::fs::write(place.join("html/large"), vec![b'x'; 1_000_000]).unwrap();
@@ -28,7 +39,7 @@ fn nginx(directory: &Path, name: &str, address: SocketAddr) -> Server {
         "daemon off; master_process off; pid {at}/pid; error_log {at}/error.log;\n\
          events {{}}\nhttp {{ access_log {at}/access.log; keepalive_timeout 60; client_body_temp_path {at}/b; \
          proxy_temp_path {at}/p; fastcgi_temp_path {at}/f; uwsgi_temp_path {at}/u; scgi_temp_path {at}/s;\n\
-         server {{ listen {address}; root {at}/html;\n\
+         server {{ listen {address}{listen}; root {at}/html; {server}\n\
          location /who {{ return 200 \"{name} $request_method $host $http_x_forwarded_for $http_x_env\\n\"; }}\n\
          location /redirect {{ absolute_redirect on; return 302 http://{address}/who; }} }} }}\n"
     );
@@ -243,18 +254,26 @@ fn routes_lead_where_they_say() {
 }
 
 /// Two servers of nginx, the second the backup of the first, and the gateway before them.
-fn two_of_nginx(test: &str) -> Option<(Desk, [SocketAddr; 2], [Server; 2])> {
+fn two_of_nginx(test: &str, scheme: &str) -> Option<(Desk, [SocketAddr; 2], [Server; 2])> {
     needed(test, "nginx")?;
     let (one, two) = (free_address(), free_address());
     let mut desk = Desk::with(&format!(
-        "[origin.web]\naddress = [\"http://{one}\", \"http://{two}\"]\n\
+        "[origin.web]\naddress = [\"{scheme}://{one}\", \"{scheme}://{two}\"]\n\
          [[listen]]\naddress = \"127.0.0.1:auto\"\norigin = \"web\"\n"
     ));
     let directory = desk.directory.path().to_owned();
-    let servers = [nginx(&directory, "one", one), nginx(&directory, "two", two)];
+    let servers = [
+        nginx_by(&directory, "one", one, (as_spoken(scheme), "")),
+        nginx_by(&directory, "two", two, (as_spoken(scheme), "")),
+    ];
     desk.start();
     desk.wait_for_phase("web", "up");
     Some((desk, [one, two], servers))
+}
+
+/// What nginx's `listen` says of a scheme.
+fn as_spoken(scheme: &str) -> &str {
+    if scheme == "h2c" { " http2" } else { "" }
 }
 
 /// Clients that ask again and again, each on a connection that it keeps.
@@ -314,38 +333,134 @@ impl Crowd {
 #[test]
 fn nginx_is_killed_with_requests_in_it_and_none_is_lost() {
     let test = "nginx_is_killed_with_requests_in_it_and_none_is_lost";
-    let Some((desk, [one, _], [first, second])) = two_of_nginx(test) else {
-        return;
-    };
-    let directory = desk.directory.path().to_owned();
-    let crowd = Crowd::new(desk.address("web"), 20);
-    crowd.wait_for(200);
-    first.kill();
-    crowd.wait_for(200);
-    let first = nginx(&directory, "one", one);
-    crowd.wait_for(100);
-    // Both at once, and one comes back.
-    second.kill();
-    first.kill();
-    desk.wait_for_phase("web", "down");
-    let _first = nginx(&directory, "one", one);
-    crowd.wait_for(200);
-    assert_eq!(crowd.end(), Vec::<String>::new());
+    for scheme in ["http", "h2c"] {
+        let Some((desk, [one, _], [first, second])) = two_of_nginx(test, scheme) else {
+            return;
+        };
+        let directory = desk.directory.path().to_owned();
+        let again = || nginx_by(&directory, "one", one, (as_spoken(scheme), ""));
+        let crowd = Crowd::new(desk.address("web"), 20);
+        crowd.wait_for(200);
+        first.kill();
+        crowd.wait_for(200);
+        let first = again();
+        crowd.wait_for(100);
+        // Both at once, and one comes back.
+        second.kill();
+        first.kill();
+        desk.wait_for_phase("web", "down");
+        let _first = again();
+        crowd.wait_for(200);
+        assert_eq!(crowd.end(), Vec::<String>::new(), "{scheme}");
+    }
 }
 
 #[test]
 fn nginx_is_stopped_and_its_backup_answers() {
     let test = "nginx_is_stopped_and_its_backup_answers";
-    let Some((desk, _, [first, _second])) = two_of_nginx(test) else {
+    for scheme in ["http", "h2c"] {
+        let Some((desk, _, [first, _second])) = two_of_nginx(test, scheme) else {
+            return;
+        };
+        let crowd = Crowd::new(desk.address("web"), 20);
+        crowd.wait_for(1000);
+        first.signal("STOP");
+        crowd.wait_for(500);
+        first.signal("CONT");
+        crowd.wait_for(100);
+        assert_eq!(crowd.end(), Vec::<String>::new(), "{scheme}");
+    }
+}
+
+#[test]
+fn nginx_is_asked_in_http2_inside_tls_and_without() {
+    let test = "nginx_is_asked_in_http2_inside_tls_and_without";
+    if needed(test, "nginx").is_none() || needed(test, "curl").is_none() {
         return;
-    };
-    let crowd = Crowd::new(desk.address("web"), 20);
-    crowd.wait_for(1000);
-    first.signal("STOP");
-    crowd.wait_for(500);
-    first.signal("CONT");
-    crowd.wait_for(100);
-    assert_eq!(crowd.end(), Vec::<String>::new());
+    }
+    let papers = Papers::new();
+    papers.issue("site", &["shop.test"]);
+    let (plain, sealed) = (free_address(), free_address());
+    let mut desk = Desk::with(&format!(
+        "[origin.plain]\naddress = \"{plain}\"\nprotocol = \"h2\"\n\
+         [origin.sealed]\naddress = \"h2://{sealed}\"\ntls = {{ ca = \"{}\", server_name = \"shop.test\" }}\n\
+         [[listen]]\naddress = \"127.0.0.1:auto\"\norigin = \"plain\"\n\
+         [[listen]]\naddress = \"127.0.0.1:auto\"\norigin = \"sealed\"\n",
+        papers.at("ca.pem")
+    ));
+    let directory = desk.directory.path().to_owned();
+    let spoken = "location /version { return 200 \"$server_protocol $ssl_protocol\\n\"; }";
+    let files = format!(
+        "ssl_certificate {}; ssl_certificate_key {}; {spoken}",
+        papers.at("site.pem"),
+        papers.at("site.key")
+    );
+    let _servers = [
+        nginx_by(&directory, "plain", plain, (" http2", spoken)),
+        nginx_by(&directory, "sealed", sealed, (" ssl http2", &files)),
+    ];
+    desk.start();
+    for (name, host, tls) in [("plain", "127.0.0.1", ""), ("sealed", "shop.test", "TLS")] {
+        desk.wait_for_phase(name, "up");
+        let front = desk.address(name);
+        let at = |path: &str| format!("http://{front}{path}");
+        let said = curl(&[&at("/version")]);
+        assert!(
+            said.starts_with("HTTP/2.0 ") && said.contains(tls),
+            "{said}"
+        );
+        for version in ["--http1.0", "--http1.1", "--http2-prior-knowledge"] {
+            let said = curl(&[version, &at("/who")]);
+            assert_eq!(said, format!("{name} GET {host} 127.0.0.1 \n"), "{version}");
+            let said = curl(&[
+                version,
+                &at("/large"),
+                "-o",
+                "/dev/null",
+                "-w",
+                "%{size_download}",
+            ]);
+            assert_eq!(said, "1000000", "{version}");
+            let body = desk.path("body");
+            std::fs::write(&body, vec![b'y'; 500_000]).unwrap();
+            let body = format!("@{}", body.display());
+            let said = curl(&[version, "--data-binary", &body, &at("/who")]);
+            assert_eq!(
+                said,
+                format!("{name} POST {host} 127.0.0.1 \n"),
+                "{version}"
+            );
+            let said = curl(&[version, "-I", &at("/large")]);
+            assert!(
+                said.to_lowercase().contains("content-length: 1000000"),
+                "{said}"
+            );
+        }
+    }
+    assert!(!desk.log().contains("panicked"), "{}", desk.log());
+}
+
+#[test]
+fn an_origin_that_does_not_agree_to_http2_is_told_of() {
+    let test = "an_origin_that_does_not_agree_to_http2_is_told_of";
+    if needed(test, "openssl").is_none() {
+        return;
+    }
+    let papers = Papers::new();
+    papers.issue("site", &["shop.test"]);
+    let address = free_address();
+    let _server = papers.openssl("site", address, &[]);
+    let desk = Desk::run(&format!(
+        "[origin.web]\naddress = \"h2://{address}\"\ntls = {{ ca = \"{}\", server_name = \"shop.test\" }}\n\
+         [[listen]]\naddress = \"127.0.0.1:auto\"\norigin = \"web\"\n",
+        papers.at("ca.pem")
+    ));
+    desk.wait_for_phase("web", "up");
+    let mut stream = BufReader::new(dial(desk.address("web")));
+    let request = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+    let (status, body) = ask(&mut stream, request).unwrap();
+    assert_eq!(status, 502);
+    assert!(body.contains("does not speak HTTP/2"), "{body}");
 }
 
 #[test]

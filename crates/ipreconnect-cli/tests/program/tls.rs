@@ -13,13 +13,13 @@ use crate::desk::{Desk, ask, dial, free_address, line_server, until};
 use crate::servers::{Postgres, Server, is_root, needed};
 
 /// A directory with a CA and what it issued.
-struct Papers {
+pub(crate) struct Papers {
     directory: tempfile::TempDir,
     issuer: Issuer<'static, KeyPair>,
 }
 
 impl Papers {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::default();
@@ -39,12 +39,12 @@ impl Papers {
         self.directory.path().join(name)
     }
 
-    fn at(&self, name: &str) -> String {
+    pub(crate) fn at(&self, name: &str) -> String {
         self.path(name).display().to_string()
     }
 
     /// Writes `FILE.pem` and `FILE.key` for some names, in one step each.
-    fn issue(&self, file: &str, names: &[&str]) {
+    pub(crate) fn issue(&self, file: &str, names: &[&str]) {
         self.issue_with(file, names, |_| {});
     }
 
@@ -88,7 +88,7 @@ impl Papers {
     }
 
     /// `openssl s_server` that answers each request for a page.
-    fn openssl(&self, file: &str, address: SocketAddr, more: &[&str]) -> Server {
+    pub(crate) fn openssl(&self, file: &str, address: SocketAddr, more: &[&str]) -> Server {
         let mut command = Command::new("openssl");
         command.args(["s_server", "-quiet", "-www", "-accept"]);
         command.arg(address.to_string());

@@ -79,7 +79,7 @@ fn words_that_are_nothing() {
     );
     only(
         &origin("protocol = \"gopher\""),
-        "3:12: `origin.a.protocol` cannot be \"gopher\" | one of: tcp, udp, http",
+        "3:12: `origin.a.protocol` cannot be \"gopher\" | one of: tcp, udp, http, h2",
     );
 }
 
@@ -482,11 +482,11 @@ fn what_only_http_has() {
     let raw = |lines: &str| listen(&format!("address = \"127.0.0.1:1\"\n{lines}"));
     only(
         &origin("retry = { attempts = 2 }"),
-        "3:9: `origin.a.retry` goes with protocol = \"http\" only",
+        "3:9: `origin.a.retry` goes with protocol = \"http\" or \"h2\" only",
     );
     only(
         &origin("timeouts = { first_byte = \"1s\" }"),
-        "3:27: `origin.a.timeouts.first_byte` goes with protocol = \"http\" only",
+        "3:27: `origin.a.timeouts.first_byte` goes with protocol = \"http\" or \"h2\" only",
     );
     only(
         &http("retry = { budget = 2 }"),
@@ -514,7 +514,7 @@ fn what_only_http_has() {
     );
     only(
         &told("[origin.a]\naddress = \"ftp://h\"\n"),
-        "2:11: `origin.a.address` has a scheme that is not known: \"ftp\" | tcp://, udp://, tls://, http:// or https://, or none of them",
+        "2:11: `origin.a.address` has a scheme that is not known: \"ftp\" | tcp://, udp://, tls://, http://, https://, h2:// or h2c://, or none of them",
     );
     only(
         &raw("route = [{ host = \"b\", path = \"/\", origin = \"a\" }]"),
