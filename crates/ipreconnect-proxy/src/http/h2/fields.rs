@@ -51,10 +51,10 @@ pub(super) fn of_lines(trailers: &[u8]) -> HeaderMap {
     for line in trailers.split(|byte| *byte == b'\n') {
         let line = line.strip_suffix(b"\r").unwrap_or(line);
         let mut parts = line.splitn(2, |byte| *byte == b':');
-        if let (Some(name), Some(value)) = (parts.next(), parts.next()) {
-            if !is_framing(name) {
-                insert(&mut headers, name, value.trim_ascii());
-            }
+        if let (Some(name), Some(value)) = (parts.next(), parts.next())
+            && !is_framing(name)
+        {
+            insert(&mut headers, name, value.trim_ascii());
         }
     }
     headers
