@@ -40,7 +40,8 @@ where
     let counted = Arc::clone(&connections);
     tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
-            let (builder, answer, counted) = (builder.clone(), answer.clone(), counted.clone());
+            let (builder, answer, counted) =
+                (builder.clone(), answer.clone(), Arc::clone(&counted));
             tokio::spawn(async move {
                 let Ok(mut connection) = builder.handshake(stream).await else {
                     return;
