@@ -75,7 +75,7 @@ impl Gateway {
         let count = u16::try_from(settings.workers.max(1)).unwrap_or(u16::MAX);
         let places = Arc::new(Places::within(settings.files, count));
         let workers = (0..count)
-            .map(|number| Worker::start(number, Arc::clone(&places)))
+            .map(|number| Worker::start((number, count), Arc::clone(&places)))
             .collect::<io::Result<Vec<_>>>()?;
         Ok(Self {
             crew: Arc::new(Crew::of(&workers)),

@@ -77,7 +77,7 @@ pub(crate) struct Worker {
 }
 
 impl Worker {
-    pub(crate) fn start(number: u16, places: Arc<Places>) -> io::Result<Self> {
+    pub(crate) fn start((number, of): (u16, u16), places: Arc<Places>) -> io::Result<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_io()
             .enable_time()
@@ -88,7 +88,7 @@ impl Worker {
         let thread = std::thread::Builder::new()
             .name(format!("worker-{number}"))
             .spawn(move || {
-                number::set(number);
+                number::set(number, of);
                 runtime.block_on(run(inbox, places));
             })?;
         Ok(Self { commands, thread })

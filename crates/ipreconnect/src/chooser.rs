@@ -19,6 +19,8 @@ const SLOW_START: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub struct Chooser {
     policy: Policy,
+    /// Never chosen.
+    avoided: Option<EndpointId>,
     scratch: Mutex<Scratch>,
 }
 
@@ -36,12 +38,20 @@ impl Chooser {
     pub fn new(policy: Policy, seed: u64) -> Self {
         Self {
             policy,
+            avoided: None,
             scratch: Mutex::new(Scratch {
                 balance: Balance::new(policy, seed, SLOW_START),
                 candidates: Vec::new(),
                 order: Vec::new(),
             }),
         }
+    }
+
+    /// The same, which never chooses this endpoint.
+    #[must_use]
+    pub(crate) fn avoiding(mut self, endpoint: EndpointId) -> Self {
+        self.avoided = Some(endpoint);
+        self
     }
 
     /// The endpoint for one request. `open` says how much is under way at each, and `hash` is what
@@ -69,7 +79,13 @@ impl Chooser {
         let mut scratch = self.scratch.lock().unwrap_or_else(PoisonError::into_inner);
         let open = |endpoint| snapshot.meter(endpoint).map_or(0, |meter| meter.open());
         scratch.arrange(snapshot, hash, open);
-        scratch.order.clone()
+        let endpoints = &snapshot.view().endpoints;
+        let is_avoided = |index: usize| {
+            let endpoint = endpoints.get(index);
+            self.avoided.is_some() && endpoint.map(|endpoint| endpoint.id) == self.avoided
+        };
+        let order = scratch.order.iter().copied();
+        order.filter(|index| !is_avoided(*index)).collect()
     }
 }
 

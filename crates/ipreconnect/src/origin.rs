@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
+use ipreconnect_core::address::EndpointId;
 use ipreconnect_core::failure::{Cause, Failure};
 use ipreconnect_core::identity::{KeyId, Sighting};
 use ipreconnect_core::origin::{EndpointView, Event, Health, Phase};
@@ -99,6 +100,24 @@ impl Origin {
             Box::pin(std::future::ready(Ok(link)))
         })
         .await
+    }
+
+    /// A connection to another endpoint than this one, without waiting in the hold for it.
+    ///
+    /// # Errors
+    /// [`Kind::Down`] if no other one can be reached now.
+    ///
+    /// # Cancel safety
+    /// Dropping the future closes whatever was being dialled.
+    pub async fn connect_elsewhere(&self, endpoint: EndpointId) -> Result<Link, Error> {
+        let chooser = Chooser::new(self.settings().balance, 0).avoiding(endpoint);
+        let snapshot = self.snapshot();
+        let dialled = self.dial(&snapshot, &chooser, None, &|link| {
+            Box::pin(std::future::ready(Ok(link)))
+        });
+        dialled
+            .await
+            .map_err(|failure| self.error(Kind::Down, &Place::default(), Some(failure)))
     }
 
     /// Keeps one connection: connects, proves it by `handshake`, and does so again whenever it is

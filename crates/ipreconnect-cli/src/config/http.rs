@@ -12,7 +12,7 @@ use super::section::Section;
 pub(super) const WARM: usize = 2;
 
 /// Tells that a key says nothing of what is not HTTP.
-fn only_of_http(section: &Section<'_>, key: &'static str, protocol: Protocol) -> bool {
+pub(super) fn only_of_http(section: &Section<'_>, key: &'static str, protocol: Protocol) -> bool {
     if !protocol.is_http()
         && let Some(field) = section.field(key)
     {
@@ -47,12 +47,15 @@ pub(super) fn retry(section: &Section<'_>, settings: &mut HttpSettings, protocol
     if let Some(field) = table.field("hedge")
         && let Some(text) = field.text()
     {
-        if text == "outlier" {
-            field.unbuilt("`suspect` is there");
-        } else {
-            let words = [("off", Hedge::Off), ("suspect", Hedge::Suspect)];
-            settings.hedge = field.pick(&text, &words).unwrap_or_default();
-        }
+        let words = [
+            ("off", Hedge::Off),
+            ("suspect", Hedge::Suspect),
+            ("outlier", Hedge::Outlier),
+        ];
+        settings.hedge = field.pick(&text, &words).unwrap_or_default();
+    }
+    if let Some(trusts) = table.boolean("idempotency_key") {
+        settings.trusts_keys = trusts;
     }
     table.finish();
 }

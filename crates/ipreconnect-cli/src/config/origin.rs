@@ -73,9 +73,9 @@ pub(crate) fn read(
     }
     health(&section, &mut settings, transport);
     reconnect(&section, &mut settings);
-    pool(&section, &mut settings, protocol);
-    let half_close = hold(&section, &mut settings.hold, transport);
     let mut requests = HttpSettings::default();
+    pool(&section, &mut settings, &mut requests, protocol);
+    let half_close = hold(&section, &mut settings.hold, &mut requests, protocol);
     let timeouts = timeouts(&section, &mut requests, protocol);
     http::retry(&section, &mut requests, protocol);
     requests.is_h2 = protocol == Protocol::H2;
@@ -618,7 +618,12 @@ fn reconnect(section: &Section<'_>, settings: &mut OriginSettings) {
 /// Connections of one endpoint that are kept ready.
 const WARM: u64 = 1000;
 
-fn pool(section: &Section<'_>, settings: &mut OriginSettings, protocol: Protocol) {
+fn pool(
+    section: &Section<'_>,
+    settings: &mut OriginSettings,
+    requests: &mut HttpSettings,
+    protocol: Protocol,
+) {
     match protocol {
         Protocol::Http => settings.warm.connections = http::WARM,
         // One takes many requests.
@@ -636,11 +641,21 @@ fn pool(section: &Section<'_>, settings: &mut OriginSettings, protocol: Protocol
     if let Some(idle) = table.duration("idle") {
         settings.warm.idle = idle;
     }
-    table.unbuilt("max", "requests wait for a connection in a later version");
+    if http::only_of_http(&table, "max", protocol)
+        && let Some(most) = table.integer("max", 0..=100_000)
+    {
+        requests.pool_max = u32::try_from(most).ok().filter(|most| *most > 0);
+    }
     table.finish();
 }
 
-fn hold(section: &Section<'_>, hold: &mut HoldSettings, transport: Transport) -> HalfClose {
+fn hold(
+    section: &Section<'_>,
+    hold: &mut HoldSettings,
+    requests: &mut HttpSettings,
+    protocol: Protocol,
+) -> HalfClose {
+    let transport = protocol.transport();
     let Some(table) = section.table("hold") else {
         return HalfClose::Leaves;
     };
@@ -650,7 +665,11 @@ fn hold(section: &Section<'_>, hold: &mut HoldSettings, transport: Transport) ->
     if let Some(clients) = table.integer("clients", 0..=1_000_000) {
         hold.clients = usize::try_from(clients).unwrap_or(hold.clients);
     }
-    table.unbuilt("bytes", "what waits has at most 64 KiB of its body read");
+    if http::only_of_http(&table, "bytes", protocol)
+        && let Some(bytes) = table.field("bytes").and_then(|field| field.size())
+    {
+        requests.hold_bytes = bytes;
+    }
     not_of_udp(&table, "half_close", transport);
     let half_close = match table.boolean("half_close") {
         Some(true) => HalfClose::Waits,

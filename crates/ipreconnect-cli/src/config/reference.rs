@@ -171,7 +171,12 @@ pub(super) const PARTS: &[Part] = &[
             (
                 "hedge",
                 "`\"suspect\"`",
-                "`suspect`: an idempotent request gets a second try elsewhere when its endpoint is in doubt; `off`",
+                "`suspect`: an idempotent request gets a second try elsewhere when its endpoint is in doubt; `outlier`: also when it takes far longer than that endpoint usually does for the same path; `off`",
+            ),
+            (
+                "idempotency_key",
+                "`false`",
+                "whether a request with an `Idempotency-Key` may be sent again to the same endpoint, which is to recognise it",
             ),
         ],
         later: &[],
@@ -190,8 +195,13 @@ pub(super) const PARTS: &[Part] = &[
                 "`\"60s\"`",
                 "how long one is kept, and one of `http` between requests; less, where the origin says so (`Keep-Alive`) or was seen to close it before",
             ),
+            (
+                "max",
+                "`0`",
+                "of `http` and `h2`: how many connections to each endpoint, those aside that are kept ready; requests wait for one as long as the hold allows. Each worker has its part of them, and at least one. 0 is no limit",
+            ),
         ],
-        later: &["max"],
+        later: &[],
     },
     Part {
         title: "[origin.NAME.tls]",
@@ -367,12 +377,17 @@ pub(super) const PARTS: &[Part] = &[
                 "how many wait at once, over all workers",
             ),
             (
+                "bytes",
+                "`\"64MiB\"`",
+                "of `http` and `h2`: what may have come of the bodies of those that wait. Of each, no more is read than came with its head. Each worker has its part",
+            ),
+            (
                 "half_close",
                 "`false`",
                 "whether a client that sends FIN while it waits stays",
             ),
         ],
-        later: &["bytes"],
+        later: &[],
     },
     Part {
         title: "[[listen]]",

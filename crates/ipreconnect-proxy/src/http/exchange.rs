@@ -3,17 +3,19 @@
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::task::Poll;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use ipreconnect::core::address::EndpointId;
 use ipreconnect::core::budget::Permit;
 use ipreconnect::core::http::{Body, Key, Method, Outcome, Replay, RequestHead, Version, replay};
 use ipreconnect::{Error, clock};
 
-use super::answer::{self, Fate, Trouble};
+use super::answer::{self, Away, Fate, Trouble};
 use super::body::Reader;
 use super::guest::{self, Guest};
 use super::h2::{self, Mux, Refusal, Word};
 use super::line::Upstream;
+use super::pool::Room;
 use super::record::{End, Record, When, Who};
 use super::render::{self, Coding, Onward};
 use super::side::Side;
@@ -111,6 +113,12 @@ pub(super) struct Exchange<'e, S> {
     pub(super) cookie: Option<String>,
     /// What it is kept to one endpoint by.
     hash: Option<u64>,
+    /// The endpoint that it must not leave.
+    bound: Option<EndpointId>,
+    /// What its time is compared by, where it is.
+    pace: Option<u64>,
+    /// After how long it is later than is usual, while its timer waits for that.
+    pub(super) late: Option<Duration>,
 }
 
 impl<'e, S: Side> Exchange<'e, S> {
@@ -123,6 +131,7 @@ impl<'e, S: Side> Exchange<'e, S> {
     ) -> Self {
         let text = client.text();
         let hash = choice.behind.hash(head, text, guest.source(head, text));
+        let pace = choice.behind.pace(head, text);
         Self {
             client,
             guest,
@@ -137,6 +146,9 @@ impl<'e, S: Side> Exchange<'e, S> {
             informed: 0,
             is_mute: false,
             hash,
+            bound: None,
+            pace,
+            late: None,
         }
     }
 
@@ -173,9 +185,14 @@ impl<'e, S: Side> Exchange<'e, S> {
             match event {
                 Event::Answered(which, begun) => {
                     let trial = match (which, second.take()) {
-                        (Which::Second, Some(second)) => second,
+                        (Which::Second, Some(second)) => {
+                            // It would have taken longer still.
+                            self.note_pace(&first);
+                            second
+                        }
                         _ => first,
                     };
+                    self.note_pace(&trial);
                     return self.relay(trial, begun).await;
                 }
                 Event::Lost(Which::Second, loss) => {
@@ -200,8 +217,10 @@ impl<'e, S: Side> Exchange<'e, S> {
                     };
                 }
                 Event::Doubt => {
-                    if self.permits(clock::now()) {
-                        dialling = Some(dial(self.behind, self.hash));
+                    if let Some(endpoint) = first.endpoint()
+                        && self.permits(clock::now())
+                    {
+                        dialling = Some(dial_elsewhere(self.behind, endpoint));
                     }
                 }
                 Event::Dialled(dialled) => {
@@ -229,10 +248,21 @@ impl<'e, S: Side> Exchange<'e, S> {
     async fn begin(&mut self) -> Result<Trial<'e>, Ended> {
         loop {
             let now = clock::now();
-            let upstream = match pool::take(self.behind, self.hash, now) {
-                Some(upstream) => upstream,
-                None => self.dial().await?,
+            let idle = match self.bound {
+                None => pool::take(self.behind, self.hash, now),
+                Some(endpoint) => pool::again(self.behind, endpoint, now),
             };
+            let upstream = match idle {
+                Some(upstream) => upstream,
+                None => self.find().await?,
+            };
+            if self
+                .bound
+                .is_some_and(|bound| bound != upstream.line().endpoint())
+            {
+                // Nobody there would know that it is the same request.
+                return Err(self.refuse(Trouble::Lost(Fate::Unknown)).await);
+            }
             self.record.sent += 1;
             match self.send(upstream) {
                 Sending::Sent(trial) => return Ok(trial),
@@ -248,6 +278,50 @@ impl<'e, S: Side> Exchange<'e, S> {
         }
     }
 
+    /// A fresh connection, or the next one that is free where there may be no more.
+    async fn find(&mut self) -> Result<Upstream, Ended> {
+        let began = clock::now();
+        loop {
+            let freed = match pool::room(self.behind, self.hash) {
+                Room::Free => return self.dial().await,
+                Room::Given(opening) => {
+                    let dialled = self.dial().await;
+                    drop(opening);
+                    return dialled;
+                }
+                Room::Full(freed) => freed,
+            };
+            let patience = self.behind.origin().settings().hold.patience;
+            let rest = patience.saturating_sub(began.elapsed());
+            self.client.timer().set(clock::now(), rest);
+            let half = self.guest.half();
+            let client = &mut *self.client;
+            let mut freed = std::pin::pin!(freed.notified());
+            let event = poll_fn(|cx| {
+                if freed.as_mut().poll(cx).is_ready() {
+                    return Poll::Ready(None);
+                }
+                if client.poll_gone(cx, half).is_ready() {
+                    return Poll::Ready(Some(Event::Gone));
+                }
+                client.timer().poll(cx).map(|()| Some(Event::Late))
+            })
+            .await;
+            match event {
+                Some(Event::Gone) => {
+                    self.record.end = End::by(Who::Client, When::Queue);
+                    return Err(Ended::Close);
+                }
+                Some(_) => return Err(self.refuse(Trouble::Nobody(Away::Full)).await),
+                None => {}
+            }
+            if let Some(upstream) = pool::join(self.behind, self.hash, clock::now()) {
+                self.record.held += began.elapsed();
+                return Ok(upstream);
+            }
+        }
+    }
+
     /// A fresh connection, or the answer that there is none.
     async fn dial(&mut self) -> Result<Upstream, Ended> {
         let began = clock::now();
@@ -255,6 +329,10 @@ impl<'e, S: Side> Exchange<'e, S> {
             .behind
             .origin()
             .look(|snapshot| !snapshot.view().is_usable());
+        // Whoever dials may come to wait.
+        let Some(held) = pool::hold(self.behind, self.window.end()) else {
+            return Err(self.refuse(Trouble::Nobody(Away::Full)).await);
+        };
         let mut dial = dial(self.behind, self.hash);
         let half = self.guest.half();
         let client = &mut *self.client;
@@ -265,7 +343,7 @@ impl<'e, S: Side> Exchange<'e, S> {
             client.poll_gone(cx, half).map(|()| None)
         })
         .await;
-        drop(dial);
+        drop((dial, held));
         let took = began.elapsed();
         if is_away {
             self.record.held += took;
@@ -322,7 +400,9 @@ impl<'e, S: Side> Exchange<'e, S> {
         let sent = trial.send(&out, &self.window);
         buffer::give_bytes(out);
         let patience = self.patience();
-        self.client.timer().set(now, patience);
+        self.late = self.late_after(&trial).filter(|late| *late < patience);
+        let first = self.late.unwrap_or(patience);
+        self.client.timer().set(now, first);
         match sent {
             Ok(()) => Sending::Sent(trial),
             Err(loss) => Sending::Lost(trial, loss),
@@ -330,7 +410,7 @@ impl<'e, S: Side> Exchange<'e, S> {
     }
 
     /// Whether a request whose connection was lost may be sent once more.
-    fn may_repeat(&self, trial: &Trial<'_>, loss: Loss) -> Result<(), Trouble> {
+    fn may_repeat(&mut self, trial: &Trial<'_>, loss: Loss) -> Result<(), Trouble> {
         let outcome = trial.outcome();
         let fate = match outcome {
             Outcome::NotProcessed => Fate::NotProcessed,
@@ -340,18 +420,53 @@ impl<'e, S: Side> Exchange<'e, S> {
             Loss::Nonsense(_) | Loss::TooLong => return Err(Trouble::Nonsense),
             Loss::Reset | Loss::Closed | Loss::Condemned | Loss::Mute => Trouble::Lost(fate),
         };
-        let may = match replay(self.head.method, outcome, Key::None) {
+        let key = if self.behind.settings().trusts_keys && self.has_key() {
+            Key::Counts
+        } else {
+            Key::None
+        };
+        let may = match replay(self.head.method, outcome, key) {
             // It was not processed, but it was work all the same for an origin that has too much of it.
             Replay::Free if trial.word() != Word::Refused => self.record.sent < FREE,
             Replay::Free | Replay::Anywhere => {
                 self.record.sent < self.behind.settings().attempts && self.permits(clock::now())
             }
-            Replay::SameEndpoint | Replay::Never => false,
+            Replay::SameEndpoint => {
+                self.bound = trial.endpoint();
+                self.record.sent < self.behind.settings().attempts && self.permits(clock::now())
+            }
+            Replay::Never => false,
         };
         if may && self.window.is_whole() {
             Ok(())
         } else {
             Err(trouble)
+        }
+    }
+
+    /// Whether the client says that the origin recognises a repetition.
+    fn has_key(&self) -> bool {
+        let text = self.client.text();
+        let mut fields = self.head.fields.iter();
+        fields.any(|field| field.name.of(text).eq_ignore_ascii_case(b"idempotency-key"))
+    }
+
+    /// After how long the answer of a trial is late; `None` if that is of no consequence.
+    fn late_after(&self, trial: &Trial<'_>) -> Option<Duration> {
+        let (key, endpoint) = (self.pace?, trial.endpoint()?);
+        // What is still being said is nobody's delay but the client's.
+        let is_said = self.reader.is_done() && self.window.is_whole();
+        if !is_said {
+            return None;
+        }
+        pool::late_after(self.behind, endpoint, key)
+    }
+
+    /// How long the endpoint of a trial took, or would have taken at least.
+    fn note_pace(&self, trial: &Trial<'_>) {
+        if let (Some(key), Some(endpoint)) = (self.pace, trial.endpoint()) {
+            let took = clock::now().saturating_duration_since(trial.began());
+            pool::paced(self.behind, endpoint, key, took);
         }
     }
 
@@ -440,6 +555,23 @@ fn dial(behind: &Behind, hash: Option<u64>) -> Dial<'_> {
     Box::pin(async move {
         let link = connecting.await.map_err(DialError::Away)?;
         Ok(Upstream::new(origin, link))
+    })
+}
+
+/// For a second try: at another endpoint, and at once.
+fn dial_elsewhere(behind: &Behind, endpoint: EndpointId) -> Dial<'_> {
+    Box::pin(async move {
+        if let Some(upstream) = pool::elsewhere(behind, endpoint, clock::now()) {
+            return Ok(upstream);
+        }
+        let origin = behind.origin();
+        let link = origin.connect_elsewhere(endpoint).await;
+        let link = link.map_err(DialError::Away)?;
+        if !behind.settings().is_h2 {
+            return Ok(Upstream::new(origin, link));
+        }
+        let mux = Mux::open(link).await.map_err(DialError::Unusable)?;
+        Ok(pool::admit(behind, mux))
     })
 }
 

@@ -57,6 +57,8 @@ pub enum Hedge {
     /// When its endpoint is in doubt.
     #[default]
     Suspect,
+    /// Also when it takes far longer than the endpoint usually does for what is asked.
+    Outlier,
 }
 
 /// The host that the origin is asked for.
@@ -92,12 +94,19 @@ pub struct HttpSettings {
     pub budget: f64,
     /// Second tries.
     pub hedge: Hedge,
+    /// Whether a request with an `Idempotency-Key` may be sent twice to the same endpoint.
+    pub trusts_keys: bool,
     /// From the last byte of a request to the first of its answer.
     pub first_byte: Duration,
     /// An answer may pause for so long.
     pub idle: Duration,
     /// How long a connection is kept without a request.
     pub pool_idle: Duration,
+    /// How many connections there may be to each endpoint, those aside that are kept ready; each worker
+    /// has its part of them, and at least one.
+    pub pool_max: Option<u32>,
+    /// Bytes of bodies that may have come of the requests that wait in the hold.
+    pub hold_bytes: u64,
     /// The host that the origin is asked for.
     pub host: AskedHost,
     /// What requests are kept to one endpoint by.
@@ -113,9 +122,12 @@ impl Default for HttpSettings {
             attempts: 3,
             budget: 0.2,
             hedge: Hedge::default(),
+            trusts_keys: false,
             first_byte: Duration::from_secs(60),
             idle: Duration::from_secs(3600),
             pool_idle: Duration::from_secs(60),
+            pool_max: None,
+            hold_bytes: 64 * 1024 * 1024,
             host: AskedHost::default(),
             hash_on: HashOn::default(),
             is_h2: false,
@@ -205,6 +217,17 @@ impl Behind {
             Some(subject) => subject.hash(&mut hasher),
             None => source?.hash(&mut hasher),
         }
+        Some(hasher.finish())
+    }
+
+    /// What the time of a request is compared by; `None` if it never gets a second try for it.
+    fn pace(&self, head: &RequestHead, text: &[u8]) -> Option<u64> {
+        if self.settings.hedge != Hedge::Outlier || !head.method.is_idempotent() {
+            return None;
+        }
+        let mut hasher = DefaultHasher::new();
+        head.method_text.of(text).hash(&mut hasher);
+        path_of(head.target.of(text)).hash(&mut hasher);
         Some(hasher.finish())
     }
 

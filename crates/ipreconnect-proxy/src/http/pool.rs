@@ -7,15 +7,17 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ipreconnect::core::address::EndpointId;
+use ipreconnect::core::balance::Standing;
 use ipreconnect::core::budget::{Budget, Permit};
+use ipreconnect::core::http::Pace;
 use ipreconnect::core::warm::IdleLimit;
-use ipreconnect::{Origin, clock};
+use ipreconnect::{Origin, Snapshot, clock};
 use tokio::sync::Notify;
 
 use super::Behind;
 use super::h2::Mux;
 use super::line::Upstream;
-use crate::watch;
+use crate::{number, watch};
 
 /// Between two looks at idle connections.
 const LOOK: Duration = Duration::from_secs(1);
@@ -38,6 +40,10 @@ struct Pool {
     dials: u32,
     /// Told when one has come, or will not.
     came: Arc<Notify>,
+    /// Told when there may be room for one more request.
+    freed: Arc<Notify>,
+    /// Bytes of requests that wait in the hold.
+    held: u64,
 }
 
 struct Shelf {
@@ -46,9 +52,13 @@ struct Shelf {
     /// Connections that take many requests.
     shared: Vec<Arc<Mux>>,
     limit: IdleLimit,
+    /// How long its answers take, where anybody wants to know.
+    pace: Pace,
     longest: Duration,
     /// Requests under way.
     busy: u32,
+    /// Connections that are being dialled.
+    opening: u32,
 }
 
 thread_local! {
@@ -69,6 +79,8 @@ fn with<T>(behind: &Behind, work: impl FnOnce(&mut Pool) -> T) -> T {
                 bell,
                 dials: 0,
                 came: Arc::default(),
+                freed: Arc::default(),
+                held: 0,
             }
         });
         if pool.share.to_bits() != share.to_bits() {
@@ -80,6 +92,18 @@ fn with<T>(behind: &Behind, work: impl FnOnce(&mut Pool) -> T) -> T {
 }
 
 impl Pool {
+    /// The endpoint for one request.
+    fn choose(&self, behind: &Behind, hash: Option<u64>) -> Option<EndpointId> {
+        let open = |endpoint| {
+            let mut shelves = self.shelves.iter();
+            let shelf = shelves.find(|shelf| shelf.endpoint == endpoint);
+            shelf.map_or(0, |shelf| shelf.busy)
+        };
+        let chooser = behind.chooser();
+        let origin = behind.origin();
+        origin.look(|snapshot| chooser.first(snapshot, hash, open))
+    }
+
     fn shelf(&mut self, endpoint: EndpointId) -> &mut Shelf {
         let at = self.shelves.iter().position(|one| one.endpoint == endpoint);
         let at = at.unwrap_or_else(|| {
@@ -88,8 +112,10 @@ impl Pool {
                 idle: Vec::new(),
                 shared: Vec::new(),
                 limit: IdleLimit::default(),
+                pace: Pace::default(),
                 longest: Duration::MAX,
                 busy: 0,
+                opening: 0,
             });
             self.shelves.len() - 1
         });
@@ -120,6 +146,15 @@ impl Shelf {
         let learned = self.limit.retire_after(self.longest);
         let told = upstream.keeps_for().map(|keeps| keeps * SHARE / 100);
         told.map_or(learned, |told| told.min(learned))
+    }
+
+    /// A connection that takes a request at once.
+    fn find(&mut self, behind: &Behind, now: Instant) -> Option<Upstream> {
+        if behind.settings().is_h2 {
+            let mux = self.join()?;
+            return Some(Upstream::join(behind.origin(), &mux, now));
+        }
+        self.take(now)
     }
 
     /// A shared connection that takes one more request; the fullest, so that the others may empty.
@@ -164,22 +199,45 @@ pub(super) fn take(behind: &Behind, hash: Option<u64>, now: Instant) -> Option<U
 
 /// The same of a request that is counted already.
 pub(super) fn join(behind: &Behind, hash: Option<u64>, now: Instant) -> Option<Upstream> {
-    let origin = behind.origin();
     with(behind, |pool| {
-        let chooser = behind.chooser();
-        let shelves = &pool.shelves;
-        let open = |endpoint| {
-            let shelf = shelves.iter().find(|shelf| shelf.endpoint == endpoint);
-            shelf.map_or(0, |shelf| shelf.busy)
-        };
-        let endpoint = origin.look(|snapshot| chooser.first(snapshot, hash, open))?;
-        let shelf = pool.shelf(endpoint);
-        if behind.settings().is_h2 {
-            let mux = shelf.join()?;
-            return Some(Upstream::join(origin, &mux, now));
-        }
-        shelf.take(now)
+        let endpoint = pool.choose(behind, hash)?;
+        pool.shelf(endpoint).find(behind, now)
     })
+}
+
+/// An idle connection to another endpoint than this one, the best there is.
+pub(super) fn elsewhere(behind: &Behind, avoided: EndpointId, now: Instant) -> Option<Upstream> {
+    let endpoints = behind.origin().look(|snapshot| others(snapshot, avoided));
+    with(behind, |pool| {
+        let mut endpoints = endpoints.into_iter();
+        endpoints.find_map(|endpoint| pool.shelf(endpoint).find(behind, now))
+    })
+}
+
+/// Endpoints in good standing but this one, the best first.
+pub(super) fn others(snapshot: &Snapshot, avoided: EndpointId) -> Vec<EndpointId> {
+    let endpoints = snapshot.view().endpoints.iter();
+    let mut good: Vec<(u32, EndpointId)> = endpoints
+        .filter(|one| one.standing == Standing::Good && one.id != avoided)
+        .map(|one| (one.priority, one.id))
+        .collect();
+    good.sort_unstable();
+    good.into_iter().map(|(_, endpoint)| endpoint).collect()
+}
+
+/// An idle connection to this very endpoint.
+pub(super) fn again(behind: &Behind, endpoint: EndpointId, now: Instant) -> Option<Upstream> {
+    with(behind, |pool| pool.shelf(endpoint).find(behind, now))
+}
+
+/// An answer to `key` took so long, or was waited for so long in vain.
+pub(super) fn paced(behind: &Behind, endpoint: EndpointId, key: u64, took: Duration) {
+    with(behind, |pool| pool.shelf(endpoint).pace.add(key, took));
+}
+
+/// After how long the answer to `key` is late.
+pub(super) fn late_after(behind: &Behind, endpoint: EndpointId, key: u64) -> Option<Duration> {
+    with(behind, |pool| pool.shelf(endpoint).pace.late_after(key))
 }
 
 /// Keeps a fresh connection for all, and takes the first request of it.
@@ -241,8 +299,86 @@ pub(super) fn end(behind: &Behind, endpoint: EndpointId) {
         if let Some(pool) = pools.get_mut(&identity) {
             let shelf = pool.shelf(endpoint);
             shelf.busy = shelf.busy.saturating_sub(1);
+            if behind.settings().pool_max.is_some() {
+                pool.freed.notify_one();
+            }
         }
     });
+}
+
+/// Room for one more connection, for as long as this lives.
+pub(super) struct Opening<'b>(&'b Behind, EndpointId);
+
+/// Asks for it, where it is bounded.
+pub(super) enum Room<'b> {
+    /// It is not, or nobody knows yet where the connection is to lead.
+    Free,
+    Given(Opening<'b>),
+    /// There is none until this is told.
+    Full(Arc<Notify>),
+}
+
+pub(super) fn room(behind: &Behind, hash: Option<u64>) -> Room<'_> {
+    let Some(most) = behind.settings().pool_max else {
+        return Room::Free;
+    };
+    with(behind, |pool| {
+        let Some(endpoint) = pool.choose(behind, hash) else {
+            return Room::Free;
+        };
+        let is_shared = behind.settings().is_h2;
+        let shelf = pool.shelf(endpoint);
+        let open = if is_shared {
+            u32::try_from(shelf.shared.len()).unwrap_or(u32::MAX)
+        } else {
+            shelf.busy
+        };
+        if u64::from(open + shelf.opening) >= number::part(most.into()) {
+            return Room::Full(Arc::clone(&pool.freed));
+        }
+        shelf.opening += 1;
+        Room::Given(Opening(behind, endpoint))
+    })
+}
+
+impl Drop for Opening<'_> {
+    fn drop(&mut self) {
+        let identity = self.0.origin().identity();
+        let _ = POOLS.try_with(|pools| {
+            if let Some(pool) = pools.borrow_mut().get_mut(&identity) {
+                let shelf = pool.shelf(self.1);
+                shelf.opening = shelf.opening.saturating_sub(1);
+                // Where the connection led nowhere, somebody else may try.
+                pool.freed.notify_one();
+            }
+        });
+    }
+}
+
+/// Bytes that wait in the hold for as long as this lives.
+pub(super) struct Held<'b>(&'b Behind, u64);
+
+/// Takes room for what waits; `None` if there is none.
+pub(super) fn hold(behind: &Behind, bytes: u64) -> Option<Held<'_>> {
+    with(behind, |pool| {
+        let most = number::part(behind.settings().hold_bytes);
+        if bytes > 0 && pool.held + bytes > most {
+            return None;
+        }
+        pool.held += bytes;
+        Some(Held(behind, bytes))
+    })
+}
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        let identity = self.0.origin().identity();
+        let _ = POOLS.try_with(|pools| {
+            if let Some(pool) = pools.borrow_mut().get_mut(&identity) {
+                pool.held = pool.held.saturating_sub(self.1);
+            }
+        });
+    }
 }
 
 /// Keeps a connection for the next request.

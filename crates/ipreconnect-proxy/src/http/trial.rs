@@ -3,6 +3,7 @@
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
+use ipreconnect::core::address::EndpointId;
 use ipreconnect::core::failure::{Cause, Failure};
 use ipreconnect::core::http::{Outcome, Parsed, ResponseError, ResponseHead};
 use ipreconnect::core::origin::Event;
@@ -95,6 +96,17 @@ impl<'b> Trial<'b> {
 
     pub(super) fn upstream(&mut self) -> Option<&mut Upstream> {
         self.upstream.as_mut()
+    }
+
+    /// Its endpoint.
+    pub(super) fn endpoint(&self) -> Option<EndpointId> {
+        let upstream = self.upstream.as_ref();
+        upstream.map(|upstream| upstream.line().endpoint())
+    }
+
+    /// When it began.
+    pub(super) fn began(&self) -> Instant {
+        self.began
     }
 
     /// The address of its endpoint, as it is told.

@@ -9,11 +9,11 @@ use ipreconnect::core::balance::Standing;
 use ipreconnect::core::failure::Cause;
 use ipreconnect::core::origin::Health;
 
-use super::Hedge;
 use super::exchange::{Dial, Event, Exchange, Which};
 use super::line::{Upstream, Word};
 use super::side::Side;
 use super::trial::{Loss, Trial};
+use super::{Hedge, pool};
 
 /// An endpoint that fell silent may be back within this time.
 const MUTE: Duration = Duration::from_secs(1);
@@ -66,6 +66,15 @@ impl<'e, S: Side> Exchange<'e, S> {
         }
         if self.reader.is_done() && self.client.poll_gone(cx, self.guest.half()).is_ready() {
             return Poll::Ready(Event::Gone);
+        }
+        if self.late.is_some() && self.client.timer().poll(cx).is_ready() {
+            // It is late; how late it may be at most has not changed.
+            let late = self.late.take().unwrap_or_default();
+            let rest = self.patience().saturating_sub(late);
+            self.client.timer().set(clock::now(), rest);
+            if alone && first.upstream().is_some_and(|one| self.has_other(one)) {
+                return Poll::Ready(Event::Doubt);
+            }
         }
         match self.client.timer().poll(cx) {
             // While there is no room for more of the body, it is the origin that takes nothing.
@@ -130,6 +139,7 @@ impl<'e, S: Side> Exchange<'e, S> {
             })
         });
         if self.reader.is_done() && std::mem::replace(&mut self.is_mute, is_mute) != is_mute {
+            self.late = None;
             let patience = if is_mute { MUTE } else { self.patience() };
             self.client.timer().set(clock::now(), patience);
         }
@@ -146,6 +156,13 @@ impl<'e, S: Side> Exchange<'e, S> {
                 .any(|one| one.id == own && is_good(one.standing));
             !own_is_good && endpoints.any(|one| one.id != own && is_good(one.standing))
         })
+    }
+
+    /// Whether there is another endpoint in good standing.
+    fn has_other(&self, upstream: &Upstream) -> bool {
+        let own = upstream.line().endpoint();
+        let origin = self.behind.origin();
+        origin.look(|snapshot| !pool::others(snapshot, own).is_empty())
     }
 
     /// Carries the body on: to every trial, as it comes.

@@ -43,9 +43,11 @@ fn requests_go_by_what_is_said() {
     let plan = plan(
         "[origin.a]\naddress = \"h:1\"\nprotocol = \"http\"\nhost = \"other.example\"\nbalance = \"hash\"\nhash_on = \"cookie:who\"\n\
          retry = { attempts = 1, budget = 0.5, hedge = \"off\" }\ntimeouts = { first_byte = \"1s\", idle = \"2s\" }\n\
-         pool = { warm = 0, idle = \"3s\" }\n",
+         pool = { warm = 0, idle = \"3s\", max = 7 }\nhold.bytes = \"1MiB\"\n",
     );
     let http = &plan.origins["a"].http;
+    assert_eq!(http.pool_max, Some(7));
+    assert_eq!(http.hold_bytes, 1024 * 1024);
     assert_eq!(http.attempts, 1);
     assert!((http.budget - 0.5).abs() < 1e-9);
     assert_eq!(http.hedge, Hedge::Off);

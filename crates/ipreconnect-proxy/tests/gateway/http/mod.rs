@@ -1,7 +1,9 @@
 //! Requests through the gateway, byte by byte.
 
+mod bounds;
 mod framing;
 mod h2c;
+mod late;
 mod odd;
 mod origin;
 mod replay;

@@ -1,0 +1,134 @@
+//! How much there may be at once: connections to an endpoint, and bodies that wait.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+
+use tokio::sync::Notify;
+
+use super::*;
+use crate::scene::until;
+
+fn bounded(max: u32, patience: Duration, origins: &[SocketAddr]) -> (OriginSettings, HttpPlan) {
+    let (mut origin, mut plan) = (settings(origins), plan());
+    origin.hold.patience = patience;
+    plan.settings.as_mut().unwrap().pool_max = Some(max);
+    (origin, plan)
+}
+
+#[tokio::test]
+async fn requests_wait_for_a_connection_where_there_may_be_no_more() {
+    let (now, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let (counted, highest) = (Arc::clone(&now), Arc::clone(&most));
+    let origin = Origin::start(move |_| {
+        highest.fetch_max(counted.fetch_add(1, SeqCst) + 1, SeqCst);
+        let (bell, counted) = (Arc::new(Notify::new()), Arc::clone(&counted));
+        let rings = Arc::clone(&bell);
+        tokio::spawn(async move {
+            tokio::time::sleep(5 * MILLISECOND).await;
+            counted.fetch_sub(1, SeqCst);
+            rings.notify_one();
+        });
+        vec![Act::Wait(bell), Act::ok("done")]
+    })
+    .await;
+    let (settings, plan) = bounded(3, Duration::from_secs(20), &[origin.address]);
+    let scene = scene_of(1, settings, plan).await;
+    let clients = (0..30).map(|_| {
+        let scene = &scene;
+        async move {
+            let mut client = Client::new(scene).await;
+            for _ in 0..5 {
+                assert_eq!(client.get("/").await.text(), "done");
+            }
+        }
+    });
+    within(20, futures_util::future::join_all(clients)).await;
+    assert_eq!(most.load(SeqCst), 3);
+    assert_eq!(origin.connections(), 3);
+    assert_eq!(origin.seen().len(), 150);
+}
+
+#[tokio::test]
+async fn who_waits_too_long_for_a_connection_is_told_so() {
+    let bell = Arc::new(Notify::new());
+    let rings = Arc::clone(&bell);
+    let origin = Origin::start(move |_| vec![Act::Wait(Arc::clone(&rings)), Act::ok("done")]).await;
+    let (settings, plan) = bounded(1, 30 * MILLISECOND, &[origin.address]);
+    let scene = scene_of(1, settings, plan).await;
+    let (mut first, mut second) = (Client::new(&scene).await, Client::new(&scene).await);
+    first.send("GET /1 HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    until("the first request", || origin.seen().len() == 1).await;
+    let answer = second.get("/2").await;
+    assert_eq!(answer.status, 503);
+    let told = answer.field("Proxy-Status").unwrap();
+    assert!(told.contains("connection_limit_reached"), "{told}");
+    bell.notify_one();
+    assert_eq!(first.answer().await.text(), "done");
+    // One that goes away meanwhile is in nobody's way.
+    first.send("GET /3 HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    until("the third request", || origin.seen().len() == 2).await;
+    second.send("GET /4 HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    drop(second);
+    bell.notify_one();
+    assert_eq!(first.answer().await.text(), "done");
+    bell.notify_one();
+    assert_eq!(first.get("/5").await.text(), "done");
+}
+
+#[tokio::test]
+async fn a_connection_that_leads_nowhere_makes_room_for_the_next() {
+    let origin = Origin::start(|request| match request.connection {
+        0 => vec![Act::Reset],
+        _ => vec![Act::ok("done")],
+    })
+    .await;
+    let (settings, plan) = bounded(1, Duration::from_secs(5), &[origin.address]);
+    let scene = scene_of(1, settings, plan).await;
+    for _ in 0..10 {
+        let mut client = Client::new(&scene).await;
+        assert_eq!(client.get("/").await.text(), "done");
+    }
+    assert_eq!(origin.connections(), 2);
+}
+
+#[tokio::test]
+async fn bodies_that_wait_have_a_bound() {
+    let address = {
+        let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        nobody.local_addr().unwrap()
+    };
+    let (mut origin, mut plan) = (settings(&[address]), plan());
+    origin.hold.patience = Duration::from_secs(20);
+    plan.settings.as_mut().unwrap().hold_bytes = 100;
+    let plane = Plane::Http(Box::new(plan));
+    let scene = Scene::speaking(origin, listener(), plane, 1);
+    let waits = |count: u32| {
+        let scene = &scene;
+        async move {
+            until(&format!("{count} wait"), || {
+                scene.origin.status().waiting == count
+            })
+            .await
+        }
+    };
+    let (mut first, mut second) = (Client::new(&scene).await, Client::new(&scene).await);
+    let body = "x".repeat(80);
+    let post = format!("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 80\r\n\r\n{body}");
+    first.send(&post).await;
+    waits(1).await;
+    second.send(&post).await;
+    let answer = second.answer().await;
+    assert_eq!(answer.status, 503);
+    let told = answer.field("Proxy-Status").unwrap();
+    assert!(told.contains("too many requests wait"), "{told}");
+    // What has no body waits for nothing but its time.
+    let mut third = Client::new(&scene).await;
+    third.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    waits(2).await;
+    // Its room is there again when the first one goes.
+    drop(first);
+    waits(1).await;
+    let mut fourth = Client::new(&scene).await;
+    fourth.send(&post).await;
+    waits(2).await;
+}
