@@ -23,6 +23,7 @@ pub mod origin;
 pub mod path;
 pub mod policy;
 pub mod race;
+pub mod rate;
 pub mod warm;
 pub mod watchdog;
 

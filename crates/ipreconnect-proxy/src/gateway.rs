@@ -64,6 +64,8 @@ pub struct ListenerStatus {
     pub origin: String,
     /// What it counted.
     pub totals: Totals,
+    /// What became of the requests of routes that have several branches, since the last reload.
+    pub branches: Vec<BranchStatus>,
 }
 
 impl Gateway {
@@ -266,6 +268,12 @@ impl Gateway {
                     .counters
                     .iter()
                     .fold(Totals::default(), |sum, one| sum + one.totals()),
+                branches: listener
+                    .route
+                    .load()
+                    .site()
+                    .map(|site| site.branches())
+                    .unwrap_or_default(),
             })
             .collect()
     }

@@ -49,8 +49,8 @@ impl Chooser {
 
     /// The same, which never chooses this endpoint.
     #[must_use]
-    pub(crate) fn avoiding(mut self, endpoint: EndpointId) -> Self {
-        self.avoided = Some(endpoint);
+    pub(crate) fn avoiding(mut self, endpoint: Option<EndpointId>) -> Self {
+        self.avoided = endpoint;
         self
     }
 

@@ -102,15 +102,15 @@ impl Origin {
         .await
     }
 
-    /// A connection to another endpoint than this one, without waiting in the hold for it.
+    /// A connection without waiting in the hold for it, and to another endpoint than this one.
     ///
     /// # Errors
-    /// [`Kind::Down`] if no other one can be reached now.
+    /// [`Kind::Down`] if none can be reached now.
     ///
     /// # Cancel safety
     /// Dropping the future closes whatever was being dialled.
-    pub async fn connect_elsewhere(&self, endpoint: EndpointId) -> Result<Link, Error> {
-        let chooser = Chooser::new(self.settings().balance, 0).avoiding(endpoint);
+    pub async fn connect_at_once(&self, avoided: Option<EndpointId>) -> Result<Link, Error> {
+        let chooser = Chooser::new(self.settings().balance, 0).avoiding(avoided);
         let snapshot = self.snapshot();
         let dialled = self.dial(&snapshot, &chooser, None, &|link| {
             Box::pin(std::future::ready(Ok(link)))

@@ -524,6 +524,31 @@ pub(super) const PARTS: &[Part] = &[
                 "none",
                 "the longest body of a request, as `\"10MiB\"`; a longer one is refused with 413",
             ),
+            (
+                "body_rate",
+                "`0`",
+                "the least that must come of a body in each second, after ten seconds; a slower one is refused with 408",
+            ),
+            (
+                "requests",
+                "none",
+                "requests of one connection; it ends in order after that many",
+            ),
+            (
+                "streams",
+                "`128`",
+                "requests of one connection of HTTP/2 at once",
+            ),
+            (
+                "rate",
+                "none",
+                "requests of one client, as `\"100/s\"`, `\"30/m\"`, `\"1000/h\"`; more are refused with 429. Of IPv6, a network of 64 bits is one client",
+            ),
+            (
+                "burst",
+                "as many as `rate` says",
+                "requests of one client at once after a pause",
+            ),
         ],
         later: &[],
     },

@@ -3,9 +3,11 @@
 use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use ipnet::IpNet;
 use ipreconnect::core::http::{PathRule, Pattern, is_method, is_token};
+use ipreconnect::core::rate::Rate;
 use ipreconnect_proxy::{Chain, Fallback, FieldRules, Forwarding, HttpLimits, Rewrite};
 use toml::de::DeValue;
 
@@ -349,8 +351,43 @@ pub(super) fn limits(section: &Section<'_>) -> HttpLimits {
     if let Some(size) = table.field("body").and_then(|field| field.size()) {
         limits.body = size;
     }
+    if let Some(rate) = table.field("body_rate").and_then(|field| field.size()) {
+        limits.body_rate = rate;
+    }
+    for (key, limit) in [
+        ("requests", &mut limits.requests),
+        ("streams", &mut limits.streams),
+    ] {
+        if let Some(count) = table.integer(key, 1..=1_000_000_000) {
+            *limit = u32::try_from(count).unwrap_or(*limit);
+        }
+    }
+    limits.rate = rate(&table);
     table.finish();
     limits
+}
+
+/// Reads `rate` and `burst`.
+fn rate(table: &Section<'_>) -> Option<Rate> {
+    let burst = table.integer("burst", 1..=1_000_000);
+    let field = table.field("rate")?;
+    let text = field.text()?;
+    let seconds = [("s", 1), ("m", 60), ("h", 3600)];
+    let read = text.split_once('/').and_then(|(count, unit)| {
+        let (_, seconds) = seconds.iter().find(|(word, _)| *word == unit.trim())?;
+        let count: u32 = count.trim().parse().ok()?;
+        (1..=1_000_000).contains(&count).then_some((count, *seconds))
+    });
+    let Some((count, seconds)) = read else {
+        let hint = "rates look like \"100/s\", \"30/m\", \"1000/h\"";
+        field.wrong(&format!("is not a rate: {text:?}"), hint);
+        return None;
+    };
+    let burst = burst.and_then(|burst| u32::try_from(burst).ok());
+    Some(Rate {
+        interval: Duration::from_secs(seconds) / count,
+        burst: burst.unwrap_or(count),
+    })
 }
 
 /// Reads `forwarded`.

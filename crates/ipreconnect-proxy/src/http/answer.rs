@@ -1,10 +1,12 @@
 //! Answers of our own: what went wrong, for people, and in `Proxy-Status` for programs (RFC 9209).
 
+use std::time::Duration;
+
 use ipreconnect::core::failure::{Cause, Failure, Layer};
 use ipreconnect::core::http::RequestError;
 use ipreconnect::{Error, Kind};
 
-use super::Fallback;
+use super::{Fallback, date};
 use super::record::{End, When, Who};
 use super::render::Onward;
 
@@ -17,6 +19,8 @@ pub(super) enum Trouble {
     TooLong,
     /// Its body is too long.
     TooMuch,
+    /// Its client makes too many; it may make another one after so long.
+    TooOften(Duration),
     /// No route is for it.
     NoRoute,
     /// Something that it needs is down.
@@ -79,6 +83,7 @@ impl Trouble {
             Self::Request(error) => error.status(),
             Self::TooLong => 431,
             Self::TooMuch => 413,
+            Self::TooOften(_) => 429,
             Self::NoRoute => 404,
             Self::Missing => 503,
             Self::Slow => 408,
@@ -95,7 +100,7 @@ impl Trouble {
             Self::Request(_) | Self::TooLong | Self::TooMuch | Self::Body => {
                 ("http_request_error", "")
             }
-            Self::Slow | Self::NoRoute => return None,
+            Self::Slow | Self::NoRoute | Self::TooOften(_) => return None,
             Self::Missing => ("destination_unavailable", "something required is down"),
             Self::Nobody(Away::Down) => ("destination_unavailable", ""),
             Self::Nobody(Away::Full) => ("connection_limit_reached", "too many requests wait"),
@@ -119,6 +124,9 @@ impl Trouble {
             Self::Request(error) => return format!("The request was refused: {error}."),
             Self::TooLong => "The request was refused: its head is too long.",
             Self::TooMuch => "The request was refused: its body is too long.",
+            Self::TooOften(_) => {
+                "You ask more often than is allowed here. The request was not processed; please wait a moment."
+            }
             Self::NoRoute => "There is nothing at this address.",
             Self::Missing => {
                 "Something that this needs is down at the moment. The request was not processed; please try again."
@@ -155,10 +163,11 @@ impl Trouble {
     }
 
     /// Seconds after which another try makes sense.
-    fn retry_after(self) -> Option<u32> {
+    fn retry_after(self) -> Option<u64> {
         match self {
             Self::Nobody(Away::Unproven) => None,
             Self::Nobody(_) | Self::Missing => Some(1),
+            Self::TooOften(wait) => Some(wait.as_secs().saturating_add(1)),
             _ => None,
         }
     }
@@ -166,7 +175,7 @@ impl Trouble {
     /// Who ended the request, and in which phase.
     pub(super) fn end(self) -> End {
         match self {
-            Self::Request(_) | Self::TooLong | Self::TooMuch | Self::Body => {
+            Self::Request(_) | Self::TooLong | Self::TooMuch | Self::TooOften(_) | Self::Body => {
                 End::by(Who::Proxy, When::Request)
             }
             Self::NoRoute | Self::Missing => End::by(Who::Local, When::Request),
@@ -202,8 +211,9 @@ impl Trouble {
             }
         };
         let mut head = format!(
-            "HTTP/1.1 {status} {}\r\nContent-Type: {kind}; charset=utf-8\r\nContent-Length: {}\r\nCache-Control: no-store\r\n",
+            "HTTP/1.1 {status} {}\r\nDate: {}\r\nContent-Type: {kind}; charset=utf-8\r\nContent-Length: {}\r\nCache-Control: no-store\r\n",
             reason(status),
+            date::now(),
             words.len()
         );
         if let Some((error, detail)) = self.proxy_status() {
@@ -239,8 +249,9 @@ pub(super) fn fallback(out: &mut Vec<u8>, fallback: &Fallback, onward: Onward, i
         content_type,
     } = fallback;
     let head = format!(
-        "HTTP/1.1 {status} {}\r\nContent-Type: {content_type}\r\nContent-Length: {}\r\nCache-Control: no-store\r\n{}\r\n",
+        "HTTP/1.1 {status} {}\r\nDate: {}\r\nContent-Type: {content_type}\r\nContent-Length: {}\r\nCache-Control: no-store\r\n{}\r\n",
         reason(*status),
+        date::now(),
         body.len(),
         told(onward)
     );
@@ -272,6 +283,7 @@ pub(super) fn reason(status: u16) -> &'static str {
         408 => "Request Timeout",
         413 => "Content Too Large",
         417 => "Expectation Failed",
+        429 => "Too Many Requests",
         431 => "Request Header Fields Too Large",
         501 => "Not Implemented",
         502 => "Bad Gateway",

@@ -4,6 +4,7 @@ use std::future::poll_fn;
 use std::io;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use ipreconnect::clock;
 use ipreconnect::core::http::{Body, Method, Parsed, RequestHead, ResponseBody, ResponseHead};
@@ -17,6 +18,7 @@ use super::guest::{Guest, Place, is_draining};
 use super::record::{self, Record, Subject};
 use super::render::{self, Coding, Onward};
 use super::side::{Lead, Side};
+use super::site::{Choice, Route};
 use super::timer::Timer;
 use super::window::Window;
 use super::wire::{Half, Wire};
@@ -80,6 +82,7 @@ pub(crate) async fn serve(
             }
             Next::Refused(trouble) => {
                 notice::refused(guest.name(), guest.from(), &trouble.words());
+                record_refusal(&guest, trouble, "HTTP/1.1");
                 let (onward, mut out) = (Onward::Closed, buffer::bytes());
                 trouble.render(&mut out, onward, false, guest.error_page());
                 Some(exchange::deliver(&mut client, out, onward).await)
@@ -115,19 +118,23 @@ pub(super) async fn serve_one<S: Side>(
     let began = clock::now();
     let mut record = Record::new(began, protocol);
     record.bytes_in = head.length as u64;
-    let route = guest.site().route(head, client.text());
-    let chosen = route.and_then(|route| Some((route, route.choose(head, client.text())?)));
+    guest.asks();
+    let chosen = choose(client, guest, head);
     let (ended, origin) = match chosen {
-        Some((route, choice)) => {
+        Ok((route, choice)) => {
             let origin = choice.behind.origin().name();
+            let tally = choice.tally;
             let mut exchange = Exchange::new(client, guest, (route, choice), head, &mut record);
-            (exchange.run().await, origin)
+            let ended = exchange.run().await;
+            if let Some(tally) = tally {
+                tally.count(&record);
+            }
+            (ended, origin)
         }
-        None => {
-            let trouble = Trouble::NoRoute;
+        Err(trouble) => {
             record.status = trouble.status();
             record.end = trouble.end();
-            let onward = exchange::onward(head, head.body == Body::None);
+            let onward = exchange::onward(guest, head, head.body == Body::None);
             let mut out = buffer::bytes();
             let is_head = head.method == Method::Head;
             trouble.render(&mut out, onward, is_head, guest.error_page());
@@ -145,6 +152,45 @@ pub(super) async fn serve_one<S: Side>(
     };
     record::write(clock::now(), &record, &subject);
     ended
+}
+
+/// Where a request goes, if it may go anywhere.
+fn choose<'g, S: Side>(
+    client: &S,
+    guest: &'g Guest,
+    head: &RequestHead,
+) -> Result<(&'g Route, Choice<'g>), Trouble> {
+    let (site, text) = (guest.site(), client.text());
+    if let Some(rates) = &site.rates
+        && let Some(source) = guest.source(head, text)
+        && let Err(wait) = rates.admit(since_start(), source)
+    {
+        return Err(Trouble::TooOften(wait));
+    }
+    let route = site.route(head, text).ok_or(Trouble::NoRoute)?;
+    let choice = route.choose(head, text).ok_or(Trouble::NoRoute)?;
+    Ok((route, choice))
+}
+
+/// Time that is never set back.
+fn since_start() -> Duration {
+    Duration::from_millis(clock::stamp(clock::now()))
+}
+
+/// Writes the line of a request that could not be read.
+pub(super) fn record_refusal(guest: &Guest, trouble: Trouble, protocol: &'static str) {
+    let now = clock::now();
+    let mut record = Record::new(now, protocol);
+    record.status = trouble.status();
+    record.end = trouble.end();
+    let subject = Subject {
+        listener: guest.name(),
+        origin: "",
+        from: guest.from(),
+        head: &RequestHead::default(),
+        text: b"",
+    };
+    record::write(now, &record, &subject);
 }
 
 impl Client {
@@ -256,7 +302,7 @@ impl Client {
     /// Says that nothing more comes, and reads for a moment what the client still sends: closing the
     /// connection before would reset it, and what was said last would be lost with it.
     async fn linger(&mut self) {
-        const PATIENCE: std::time::Duration = std::time::Duration::from_secs(2);
+        const PATIENCE: Duration = Duration::from_secs(2);
         self.timer.set(clock::now(), PATIENCE);
         let mut is_told = false;
         let mut read = 0;

@@ -2,6 +2,7 @@
 
 use std::future::poll_fn;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
@@ -12,7 +13,7 @@ use ipreconnect::{Error, clock};
 
 use super::answer::{self, Away, Fate, Trouble};
 use super::body::Reader;
-use super::guest::{self, Guest};
+use super::guest::Guest;
 use super::h2::{self, Mux, Refusal, Word};
 use super::line::Upstream;
 use super::pool::Room;
@@ -24,7 +25,7 @@ use super::trial::{Loss, Trial};
 use super::tunnel::Tunnel;
 use super::way::Way;
 use super::window::Window;
-use super::{Behind, Fallback, buffer, pool};
+use super::{Behind, Fallback, buffer, mirror, pool};
 
 /// Sendings of one request of which nothing was processed: an origin that takes connections and lets go
 /// of them at once is no good.
@@ -169,7 +170,28 @@ impl<'e, S: Side> Exchange<'e, S> {
         }
         let ended = self.carry_out().await;
         self.record.bytes_in += self.window.end();
+        if let Some(mirror) = &self.route.mirror {
+            self.mirror(mirror);
+        }
         ended
+    }
+
+    /// Sends a copy of the request, if all of it is here.
+    fn mirror(&mut self, mirror: &Arc<Behind>) {
+        let is_whole = self.reader.is_done() && self.window.is_whole();
+        if !is_whole || self.head.upgrade.is_some() || !mirror::has_room(mirror) {
+            return;
+        }
+        let mut out = Vec::with_capacity(self.head.length + 256);
+        render::request(
+            &mut out,
+            self.client.text(),
+            self.head,
+            &mirror.settings().host,
+            &self.route.rewrite,
+            &self.guest.told(),
+        );
+        mirror::send(mirror, self.head.method, out, std::mem::take(&mut self.window));
     }
 
     async fn carry_out(&mut self) -> Ended {
@@ -220,7 +242,7 @@ impl<'e, S: Side> Exchange<'e, S> {
                     if let Some(endpoint) = first.endpoint()
                         && self.permits(clock::now())
                     {
-                        dialling = Some(dial_elsewhere(self.behind, endpoint));
+                        dialling = Some(dial_at_once(self.behind, Some(endpoint)));
                     }
                 }
                 Event::Dialled(dialled) => {
@@ -476,6 +498,7 @@ impl<'e, S: Side> Exchange<'e, S> {
 
     pub(super) fn onward(&self, coding: Coding) -> Onward {
         onward(
+            self.guest,
             self.head,
             self.reader.is_done() && coding != Coding::UntilClose,
         )
@@ -509,9 +532,9 @@ impl<'e, S: Side> Exchange<'e, S> {
 
 /// Whether the client's connection goes on after an answer, where nothing of the request is left to be
 /// read.
-pub(super) fn onward(head: &RequestHead, is_clean: bool) -> Onward {
+pub(super) fn onward(guest: &Guest, head: &RequestHead, is_clean: bool) -> Onward {
     match (
-        head.is_persistent && is_clean && !guest::is_draining(),
+        head.is_persistent && is_clean && !guest.is_last(),
         head.version,
     ) {
         (false, _) => Onward::Closed,
@@ -558,14 +581,19 @@ fn dial(behind: &Behind, hash: Option<u64>) -> Dial<'_> {
     })
 }
 
-/// For a second try: at another endpoint, and at once.
-fn dial_elsewhere(behind: &Behind, endpoint: EndpointId) -> Dial<'_> {
+/// For what does not wait: a second try, at another endpoint than this one, or a copy.
+pub(super) fn dial_at_once(behind: &Behind, avoided: Option<EndpointId>) -> Dial<'_> {
     Box::pin(async move {
-        if let Some(upstream) = pool::elsewhere(behind, endpoint, clock::now()) {
+        let now = clock::now();
+        let idle = match avoided {
+            Some(avoided) => pool::elsewhere(behind, avoided, now),
+            None => pool::join(behind, None, now),
+        };
+        if let Some(upstream) = idle {
             return Ok(upstream);
         }
         let origin = behind.origin();
-        let link = origin.connect_elsewhere(endpoint).await;
+        let link = origin.connect_at_once(avoided).await;
         let link = link.map_err(DialError::Away)?;
         if !behind.settings().is_h2 {
             return Ok(Upstream::new(origin, link));

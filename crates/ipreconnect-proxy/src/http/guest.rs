@@ -3,6 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 use atomic_waker::AtomicWaker;
 use ipreconnect::core::http::RequestHead;
@@ -73,6 +74,8 @@ pub(super) struct Guest {
     site: Arc<Site>,
     from: Box<str>,
     is_sealed: bool,
+    /// Requests of this connection.
+    asked: AtomicU32,
 }
 
 impl Guest {
@@ -82,6 +85,7 @@ impl Guest {
         Self {
             from: from.unwrap_or_default(),
             is_sealed,
+            asked: AtomicU32::new(0),
             session,
             site,
         }
@@ -93,6 +97,16 @@ impl Guest {
 
     pub(super) fn name(&self) -> &str {
         self.session.route.name()
+    }
+
+    /// A request came.
+    pub(super) fn asks(&self) {
+        self.asked.fetch_add(1, Relaxed);
+    }
+
+    /// Whether the connection takes no more requests.
+    pub(super) fn is_last(&self) -> bool {
+        self.asked.load(Relaxed) >= self.limits().requests || is_draining()
     }
 
     /// The other end of the connection; empty if that has no address.

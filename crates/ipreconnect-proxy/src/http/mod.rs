@@ -7,11 +7,13 @@ mod answer;
 mod body;
 mod buffer;
 mod client;
+mod date;
 mod exchange;
 mod forwarding;
 mod guest;
 mod h2;
 mod line;
+mod mirror;
 mod notice;
 pub(crate) mod pool;
 mod record;
@@ -19,6 +21,7 @@ mod relay;
 mod render;
 mod side;
 mod site;
+mod tally;
 mod timer;
 mod trial;
 mod tunnel;
@@ -33,12 +36,14 @@ use std::time::Duration;
 
 use ipreconnect::core::balance::Policy;
 use ipreconnect::core::http::{RequestHead, cookie, path_of};
+use ipreconnect::core::rate::Rate;
 use ipreconnect::{Chooser, Origin};
 
 use crate::number;
 
 pub use forwarding::{Chain, Forwarding};
 pub use record::{AccessFormat, AccessLog, AccessSink};
+pub use tally::BranchStatus;
 pub use site::{Fallback, FieldRules, HttpBranch, HttpPlan, HttpRoute, Rewrite};
 
 pub(crate) use client::serve;
@@ -138,6 +143,14 @@ impl Default for HttpSettings {
 /// What clients may do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HttpLimits {
+    /// Requests of one connection; it ends in order after that many.
+    pub requests: u32,
+    /// Requests of one connection at once, in HTTP/2.
+    pub streams: u32,
+    /// Requests of one client.
+    pub rate: Option<Rate>,
+    /// The least that must come of a body in each second, after ten seconds.
+    pub body_rate: u64,
     /// From the first byte of a head to its last.
     pub head: Duration,
     /// Without a request.
@@ -151,6 +164,10 @@ pub struct HttpLimits {
 impl Default for HttpLimits {
     fn default() -> Self {
         Self {
+            requests: u32::MAX,
+            streams: 128,
+            rate: None,
+            body_rate: 0,
             head: Duration::from_secs(10),
             idle: Duration::from_secs(75),
             stall: Duration::from_secs(60),

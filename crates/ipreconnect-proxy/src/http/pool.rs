@@ -230,6 +230,12 @@ pub(super) fn again(behind: &Behind, endpoint: EndpointId, now: Instant) -> Opti
     with(behind, |pool| pool.shelf(endpoint).find(behind, now))
 }
 
+/// Whether an endpoint can be reached, as far as is known.
+pub(super) fn is_usable(behind: &Behind) -> bool {
+    let origin = behind.origin();
+    origin.look(|snapshot| snapshot.view().is_usable())
+}
+
 /// An answer to `key` took so long, or was waited for so long in vain.
 pub(super) fn paced(behind: &Behind, endpoint: EndpointId, key: u64, took: Duration) {
     with(behind, |pool| pool.shelf(endpoint).pace.add(key, took));

@@ -112,6 +112,10 @@ pub(super) enum When {
 }
 
 impl End {
+    fn is_in(self, when: When) -> bool {
+        self.0.get(1) == Self::by(Who::Local, when).0.get(1)
+    }
+
     pub(super) fn by(who: Who, when: When) -> Self {
         let who = match who {
             Who::Client => b'C',
@@ -199,6 +203,11 @@ impl Record {
             endpoint: Shown::NONE,
             end: End::FINE,
         }
+    }
+
+    /// Whether the client did not get the whole answer.
+    pub(super) fn is_cut_off(&self) -> bool {
+        self.status == 0 || self.end.is_in(When::Data)
     }
 }
 

@@ -14,7 +14,7 @@ use super::render::{Coding, Onward};
 use super::side::{Lead, Side};
 use super::trial::{Loss, Trial};
 use super::tunnel::Tunnel;
-use super::{AskedHost, buffer, pool};
+use super::{AskedHost, Behind, buffer, pool};
 
 /// Answers to one request that only inform; an origin that says more has lost its way.
 const INFORMED: u32 = 64;
@@ -141,27 +141,11 @@ impl<'e, S: Side> Exchange<'e, S> {
             }
         }
         if is_reusable && self.reader.is_done() && trial.has_sent(&self.window) {
-            self.keep(&mut trial);
+            keep(self.behind, &mut trial);
         }
         match onward {
             Onward::Closed => Ended::Close,
             Onward::Kept | Onward::KeptAloud => Ended::Onward,
-        }
-    }
-
-    /// Keeps the connection to the origin for the next request.
-    fn keep(&self, trial: &mut Trial<'_>) {
-        let keeps_for = trial.head().and_then(|head| head.keeps_for);
-        let Some(upstream) = trial.take() else {
-            return;
-        };
-        pool::end(self.behind, upstream.line().endpoint());
-        let Some(mut upstream) = upstream.leave() else {
-            return;
-        };
-        if upstream.input.is_empty() && !upstream.way.is_blocked() {
-            upstream.rest(clock::now(), keeps_for);
-            pool::give(self.behind, upstream);
         }
     }
 
@@ -250,6 +234,22 @@ impl<'e, S: Side> Exchange<'e, S> {
         }
         crate::turn::later(cx);
         Poll::Pending
+    }
+}
+
+/// Keeps the connection to the origin for the next request.
+pub(super) fn keep(behind: &Behind, trial: &mut Trial<'_>) {
+    let keeps_for = trial.head().and_then(|head| head.keeps_for);
+    let Some(upstream) = trial.take() else {
+        return;
+    };
+    pool::end(behind, upstream.line().endpoint());
+    let Some(mut upstream) = upstream.leave() else {
+        return;
+    };
+    if upstream.input.is_empty() && !upstream.way.is_blocked() {
+        upstream.rest(clock::now(), keeps_for);
+        pool::give(behind, upstream);
     }
 }
 

@@ -7,7 +7,7 @@ use ipreconnect::core::http::{
 };
 
 use super::forwarding::Told;
-use super::{AskedHost, FieldRules, Rewrite};
+use super::{AskedHost, FieldRules, Rewrite, date};
 
 /// Writes the head of a request for the origin.
 pub(super) fn request(
@@ -147,6 +147,9 @@ pub(super) fn response(
     });
     if let Some(location) = location {
         line(out, b"Location", &location);
+    }
+    if !head.fields.iter().any(|field| field.known == Known::Date) {
+        date::with(|now| line(out, b"Date", now.as_bytes()));
     }
     set(out, rules);
     if let Some(cookie) = cookie {

@@ -8,8 +8,10 @@ use ipreconnect::core::http::{
     Asked, Field, Known, RequestHead, RouteRule, cookie, host_of, normal, path_of, query_of,
 };
 use ipreconnect::core::origin::Phase;
+use ipreconnect::core::rate::Rates;
 use ipreconnect::{Origin, clock};
 
+use super::tally::{BranchStatus, Tally};
 use super::{Behind, Forwarding, HttpLimits, HttpSettings};
 use crate::number;
 
@@ -112,6 +114,8 @@ pub struct HttpRoute {
     pub requires: Vec<Origin>,
     /// That answer.
     pub fallback: Option<Fallback>,
+    /// An origin that gets a copy of each request, whose answer nobody waits for; its weight is nothing.
+    pub mirror: Option<HttpBranch>,
 }
 
 /// How a listener speaks HTTP.
@@ -136,6 +140,8 @@ pub(crate) struct Site {
     routes: Vec<Route>,
     otherwise: Option<Route>,
     pub(super) limits: HttpLimits,
+    /// Who has made how many requests, where that is bounded.
+    pub(super) rates: Option<Rates>,
     pub(super) forwarding: Forwarding,
     pub(super) error_page: Option<Arc<str>>,
 }
@@ -144,38 +150,84 @@ pub(crate) struct Site {
 #[derive(Debug)]
 pub(super) struct Route {
     rule: RouteRule,
-    /// Origins with their weights.
-    branches: Vec<(Behind, u32)>,
+    branches: Vec<Branch>,
     sticky: Option<Box<str>>,
     pub(super) rewrite: Rewrite,
     requires: Vec<Origin>,
     fallback: Option<Fallback>,
+    /// Gets a copy of each request.
+    pub(super) mirror: Option<Arc<Behind>>,
+}
+
+/// One origin of a route.
+#[derive(Debug)]
+struct Branch {
+    behind: Behind,
+    weight: u32,
+    tally: Tally,
+}
+
+impl Branch {
+    fn new(branch: HttpBranch) -> Self {
+        Self {
+            behind: Behind::new(branch.origin, branch.settings),
+            weight: branch.weight,
+            tally: Tally::default(),
+        }
+    }
+
+    fn origin(&self) -> &Origin {
+        self.behind.origin()
+    }
 }
 
 impl Site {
     pub(crate) fn new(origin: &Origin, plan: HttpPlan) -> Self {
         let routes = plan.routes.into_iter().map(|route| Route {
             rule: route.rule,
-            branches: branches(route.branches),
+            branches: route.branches.into_iter().map(Branch::new).collect(),
             sticky: route.sticky,
             rewrite: route.rewrite,
             requires: route.requires,
             fallback: route.fallback,
+            mirror: route
+                .mirror
+                .map(|mirror| Arc::new(Behind::new(mirror.origin, mirror.settings))),
         });
         Self {
             routes: routes.collect(),
             otherwise: plan.settings.map(|settings| Route {
                 rule: RouteRule::default(),
-                branches: vec![(Behind::new(origin.clone(), settings), 1)],
+                branches: vec![Branch::new(HttpBranch {
+                    origin: origin.clone(),
+                    settings,
+                    weight: 1,
+                })],
                 sticky: None,
                 rewrite: Rewrite::default(),
                 requires: Vec::new(),
                 fallback: None,
+                mirror: None,
             }),
+            rates: plan.limits.rate.map(Rates::new),
             limits: plan.limits,
             forwarding: plan.forwarding,
             error_page: plan.error_page,
         }
+    }
+
+    /// What became of the requests of routes that have several branches.
+    pub(crate) fn branches(&self) -> Vec<BranchStatus> {
+        let routes = self.routes.iter().zip(1..);
+        let split = routes.filter(|(route, _)| route.branches.len() > 1);
+        let shown = split.flat_map(|(route, number)| {
+            let branches = route.branches.iter();
+            branches.map(move |branch| {
+                let name = branch.origin().name();
+                branch.tally.status(number, name, branch.weight)
+            })
+        });
+        shown.collect()
     }
 
     /// The route of a request.
@@ -198,18 +250,13 @@ impl Site {
     }
 }
 
-fn branches(branches: Vec<HttpBranch>) -> Vec<(Behind, u32)> {
-    let branches = branches.into_iter();
-    branches
-        .map(|branch| (Behind::new(branch.origin, branch.settings), branch.weight))
-        .collect()
-}
-
 /// Where one request goes.
 pub(super) struct Choice<'s> {
     pub(super) behind: &'s Behind,
     /// The cookie that is to keep its client there.
     pub(super) cookie: Option<String>,
+    /// What is counted of it, where there is anything to compare it with.
+    pub(super) tally: Option<&'s Tally>,
 }
 
 thread_local! {
@@ -220,49 +267,52 @@ thread_local! {
 impl Route {
     /// The branch of a request; none if the route leads nowhere.
     pub(super) fn choose(&self, head: &RequestHead, text: &[u8]) -> Option<Choice<'_>> {
-        let (first, _) = self.branches.first()?;
+        let first = self.branches.first()?;
         if self.branches.len() == 1 {
             return Some(Choice {
-                behind: first,
+                behind: &first.behind,
                 cookie: None,
+                tally: None,
             });
         }
-        if let Some(behind) = self.kept(head, text) {
+        if let Some(branch) = self.kept(head, text) {
             return Some(Choice {
-                behind,
+                behind: &branch.behind,
                 cookie: None,
+                tally: Some(&branch.tally),
             });
         }
-        let is_open = |(behind, _): &&(Behind, u32)| !is_down(behind.origin());
+        let is_open = |branch: &&Branch| !is_down(branch.origin());
         let open = || self.branches.iter().filter(is_open);
-        let total = open().map(|(_, weight)| u64::from(*weight)).sum();
+        let total = open().map(|branch| u64::from(branch.weight)).sum();
         let mut drawn = DICE.with_borrow_mut(|dice| dice.below(total));
-        let drawn = open().find(|(_, weight)| {
-            let is_it = drawn < u64::from(*weight);
-            drawn = drawn.saturating_sub(u64::from(*weight));
+        let drawn = open().find(|branch| {
+            let weight = u64::from(branch.weight);
+            let is_it = drawn < weight;
+            drawn = drawn.saturating_sub(weight);
             is_it
         });
         // While none is open, the first one's hold is as good as any.
-        let behind = drawn.map_or(first, |(behind, _)| behind);
+        let branch = drawn.unwrap_or(first);
         let named = self.sticky.as_ref().map(|name| {
-            let origin = behind.origin().name();
+            let origin = branch.origin().name();
             format!("{name}={origin}; Path=/; HttpOnly; SameSite=Lax")
         });
         Some(Choice {
-            behind,
+            behind: &branch.behind,
             cookie: named,
+            tally: Some(&branch.tally),
         })
     }
 
     /// The branch that the client was given before, while it is not down.
-    fn kept(&self, head: &RequestHead, text: &[u8]) -> Option<&Behind> {
+    fn kept(&self, head: &RequestHead, text: &[u8]) -> Option<&Branch> {
         let name = self.sticky.as_ref()?;
         let field = head.value(text, Known::Cookie)?;
         let value = cookie(field, name.as_bytes())?;
         let mut branches = self.branches.iter();
-        let (behind, _) =
-            branches.find(|(behind, _)| behind.origin().name().as_bytes() == value)?;
-        (!is_down(behind.origin())).then_some(behind)
+        let branch = branches.find(|branch| branch.origin().name().as_bytes() == value)?;
+        (!is_down(branch.origin())).then_some(branch)
     }
 
     /// The answer to give while something that is required is down.

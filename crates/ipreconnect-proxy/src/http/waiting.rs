@@ -17,6 +17,8 @@ use super::{Hedge, pool};
 
 /// An endpoint that fell silent may be back within this time.
 const MUTE: Duration = Duration::from_secs(1);
+/// A body may be as slow as it likes for so long.
+const GRACE: Duration = Duration::from_secs(10);
 
 impl<'e, S: Side> Exchange<'e, S> {
     pub(super) fn poll_wait(
@@ -205,6 +207,9 @@ impl<'e, S: Side> Exchange<'e, S> {
                     if self.window.end() > self.guest.limits().body {
                         return Poll::Ready(Event::TooMuch);
                     }
+                    if self.is_trickling() {
+                        return Poll::Ready(Event::Slow);
+                    }
                     let patience = self.patience();
                     self.client.timer().set(clock::now(), patience);
                 }
@@ -213,6 +218,18 @@ impl<'e, S: Side> Exchange<'e, S> {
                 Poll::Pending => return Poll::Pending,
             }
         }
+    }
+
+    /// Whether the body comes more slowly than it may.
+    fn is_trickling(&self) -> bool {
+        let least = self.guest.limits().body_rate;
+        if least == 0 || self.reader.is_done() {
+            return false;
+        }
+        let lasted = self.record.began.elapsed();
+        let held = self.record.held;
+        let seconds = lasted.saturating_sub(held).saturating_sub(GRACE).as_secs();
+        self.window.end() < least.saturating_mul(seconds)
     }
 
     /// How long whoever has the next word may take: the client, of its body, or the origin.

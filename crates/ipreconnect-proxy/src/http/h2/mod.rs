@@ -20,15 +20,14 @@ use http::Request;
 use ipreconnect::clock;
 
 use super::client::Client;
-use super::guest::{self, Guest, Place};
+use super::HttpLimits;
+use super::guest::{Guest, Place};
 use super::timer::Timer;
 use crate::l4::End;
 pub(super) use call::{Call, Word, takes_trailers};
 pub(super) use mux::{Mux, Refusal};
 use pipe::Pipe;
 
-/// Requests of one connection at once.
-const STREAMS: u32 = 128;
 /// The longest head, as HTTP/2 counts it (RFC 9113, section 6.5.2).
 const HEAD: u32 = 64 * 1024;
 /// What a client may send of one body, and of all together, before we have taken it.
@@ -55,7 +54,7 @@ pub(super) async fn serve(mut client: Client, guest: Guest, place: Place) {
     let pipe = Pipe::new(client.wire, early);
     let guest = Arc::new(guest);
     let mut timer = Timer::new(clock::now(), limits.head);
-    let mut handshake = Box::pin(builder().handshake(pipe));
+    let mut handshake = Box::pin(builder(&limits).handshake(pipe));
     let opened = poll_fn(|cx| match handshake.as_mut().poll(cx) {
         Poll::Ready(opened) => Poll::Ready(opened.ok()),
         Poll::Pending => timer.poll(cx).map(|()| None),
@@ -67,10 +66,10 @@ pub(super) async fn serve(mut client: Client, guest: Guest, place: Place) {
     guest.ended(End::ByClient);
 }
 
-fn builder() -> Builder {
+fn builder(limits: &HttpLimits) -> Builder {
     let mut builder = Builder::new();
     builder
-        .max_concurrent_streams(STREAMS)
+        .max_concurrent_streams(limits.streams)
         .max_header_list_size(HEAD)
         .initial_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
@@ -92,7 +91,7 @@ async fn carry(
     loop {
         let accepted = poll_fn(|cx| {
             place.waker.register(cx.waker());
-            if guest::is_draining() && !std::mem::replace(&mut is_leaving, true) {
+            if guest.is_last() && !std::mem::replace(&mut is_leaving, true) {
                 connection.graceful_shutdown();
             }
             if let Poll::Ready(accepted) = connection.poll_accept(cx) {

@@ -21,7 +21,8 @@ use super::{Tally, fields};
 use crate::http::answer::Trouble;
 use crate::http::body::{Reader, chunk};
 use crate::http::buffer;
-use crate::http::client::serve_one;
+use crate::http::date;
+use crate::http::client::{record_refusal, serve_one};
 use crate::http::guest::Guest;
 use crate::http::notice;
 use crate::http::render::{self, Coding, Onward};
@@ -85,11 +86,12 @@ pub(super) async fn serve(
         }
         Ok(Parsed::Partial) => stream.abort(),
         Err(error) => {
-            let words = Trouble::Request(error).words();
-            notice::refused(guest.name(), guest.from(), &words);
+            let trouble = Trouble::Request(error);
+            notice::refused(guest.name(), guest.from(), &trouble.words());
+            record_refusal(guest, trouble, "HTTP/2.0");
             let mut out = buffer::bytes();
             let page = guest.error_page();
-            Trouble::Request(error).render(&mut out, Onward::Kept, false, page);
+            trouble.render(&mut out, Onward::Kept, false, page);
             // What the client does not take at once, it has not read either.
             let _ = stream.deliver(&out);
             let _ = std::future::poll_fn(|cx| match stream.poll_flush(cx) {
@@ -297,6 +299,9 @@ impl Side for Stream<'_> {
             };
             let value = rewritten.as_deref().unwrap_or(value);
             fields::insert(headers, field.name.of(lead.text), value);
+        }
+        if !lead.head.fields.iter().any(|field| field.known == Known::Date) {
+            date::with(|now| fields::insert(headers, b"date", now.as_bytes()));
         }
         for (name, value) in &lead.rules.set {
             fields::insert(headers, name.as_bytes(), value.as_bytes());
