@@ -11,7 +11,7 @@ use ipreconnect::Origin;
 use crate::Plane;
 use crate::counters::{Counters, Totals};
 use crate::door::Door;
-use crate::http::AccessLog;
+use crate::http::{AccessLog, BranchStatus};
 use crate::l4::{ListenerSettings, Route};
 use crate::places::Places;
 use crate::socket::{Group, ListenAddress, OpenError};

@@ -195,6 +195,30 @@ pub(crate) struct ListenerView {
     pub(crate) bytes_to_origin: u64,
     /// Bytes carried to clients.
     pub(crate) bytes_to_client: u64,
+    /// The branches of routes that have several.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) branches: Vec<BranchView>,
+}
+
+/// One branch of a route, since the last reload.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct BranchView {
+    /// The route's place among those of its listener, from 1.
+    pub(crate) route: usize,
+    /// The branch's origin.
+    pub(crate) origin: String,
+    /// Its part of the requests.
+    pub(crate) weight: u32,
+    /// Requests that are done.
+    pub(crate) requests: u64,
+    /// Of those, answered with a status of 400 to 499.
+    pub(crate) client_errors: u64,
+    /// Of those, answered with a status of 500 to 599, by the origin or in its place.
+    pub(crate) server_errors: u64,
+    /// Of those, not answered to the end.
+    pub(crate) cut_off: u64,
+    /// From request to answer, on the average.
+    pub(crate) first_byte_ms: Option<f64>,
 }
 
 /// Whether the required origins are up.

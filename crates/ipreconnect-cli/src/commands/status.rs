@@ -7,7 +7,9 @@ use hyper::Method;
 use serde::Serialize;
 
 use crate::admin::client::ask;
-use crate::admin::view::{ListenerView, Listeners, NameView, OriginView, Origins, SCHEMA};
+use crate::admin::view::{
+    BranchView, ListenerView, Listeners, NameView, OriginView, Origins, SCHEMA,
+};
 use crate::args::{Arguments, Status};
 use crate::config::admin_socket;
 use crate::exit::{Exit, Refusal};
@@ -122,6 +124,35 @@ fn show_listener(paint: &Paint, listener: &ListenerView) -> String {
         if count > 0 {
             text.push_str(&format!(", {count} {what}"));
         }
+    }
+    text.push('\n');
+    for branch in &listener.branches {
+        text.push_str(&show_branch(branch));
+    }
+    text
+}
+
+fn show_branch(branch: &BranchView) -> String {
+    let mut text = format!(
+        "  route {} to {} (weight {}): {} requests",
+        branch.route, branch.origin, branch.weight, branch.requests
+    );
+    for (count, what) in [
+        (branch.client_errors, "4xx"),
+        (branch.server_errors, "5xx"),
+        (branch.cut_off, "cut off"),
+    ] {
+        if count > 0 {
+            #[expect(
+                clippy::cast_precision_loss,
+                reason = "a share is shown to a tenth of a percent"
+            )]
+            let share = count as f64 / branch.requests.max(1) as f64 * 100.0;
+            text.push_str(&format!(", {count} {what} ({share:.1} %)"));
+        }
+    }
+    if let Some(time) = branch.first_byte_ms {
+        text.push_str(&format!(", first byte after {time:.1} ms"));
     }
     text.push('\n');
     text

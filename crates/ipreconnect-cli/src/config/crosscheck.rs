@@ -28,6 +28,7 @@ impl Assembly<'_> {
                         let mut split = route.split.iter();
                         route.origin == *name
                             || route.requires.contains(name)
+                            || route.mirror.as_ref() == Some(name)
                             || split.any(|(origin, _)| origin == name)
                     })
             };

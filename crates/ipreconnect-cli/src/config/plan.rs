@@ -149,6 +149,8 @@ pub(crate) struct RoutePlan {
     /// Origins without which it is answered by `fallback`.
     pub(crate) requires: Vec<String>,
     pub(crate) fallback: Option<Fallback>,
+    /// The origin that gets a copy of each request.
+    pub(crate) mirror: Option<String>,
 }
 
 /// `[log]`.

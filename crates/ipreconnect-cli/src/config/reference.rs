@@ -605,6 +605,11 @@ pub(super) const PARTS: &[Part] = &[
                 "none",
                 "with `split`: `cookie:NAME` keeps a client to the origin that it was given",
             ),
+            (
+                "mirror",
+                "none",
+                "an origin that gets a copy of each request whose body has at most 64 KiB, once that is answered; nobody waits for its answer, and while it is down nothing is sent",
+            ),
             ("rewrite", "none", "see below"),
             (
                 "requires",
@@ -617,7 +622,7 @@ pub(super) const PARTS: &[Part] = &[
                 "`{ status = 503, body = \"…\", content_type = \"text/plain; charset=utf-8\" }`",
             ),
         ],
-        later: &["mirror", "cache"],
+        later: &["cache"],
     },
 ];
 

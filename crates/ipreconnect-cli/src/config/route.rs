@@ -46,7 +46,7 @@ fn route<'a>(field: &Field<'a>) -> Option<ReadRoute<'a>> {
     let host = table.field("host");
     let origin = table.field("origin");
     let keys = [
-        "path", "method", "header", "rewrite", "requires", "fallback",
+        "path", "method", "header", "rewrite", "requires", "fallback", "mirror",
     ];
     let only_http: Vec<Field<'a>> = keys.iter().filter_map(|key| table.field(key)).collect();
     let paths = table.field("path").map(|field| paths(&field));
@@ -55,12 +55,9 @@ fn route<'a>(field: &Field<'a>) -> Option<ReadRoute<'a>> {
     let rewrite = table.field("rewrite").map(|field| rewrite(&field));
     let requires = table.field("requires").map(|field| names(&field));
     let fallback = table.field("fallback").map(|field| fallback(&field));
-    for (key, why) in [
-        ("mirror", "`split` is there"),
-        ("cache", "answers are not kept yet"),
-    ] {
-        table.unbuilt(key, why);
-    }
+    table.unbuilt("cache", "answers are not kept yet");
+    let mirror = table.field("mirror");
+    let mirror = mirror.and_then(|field| Some((field.text()?, field)));
     let split = table.field("split").map(|field| split(&field));
     let sticky = table.field("sticky").and_then(|field| sticky(&field));
     table.finish();
@@ -100,6 +97,7 @@ fn route<'a>(field: &Field<'a>) -> Option<ReadRoute<'a>> {
         rewrite: rewrite.unwrap_or_default(),
         requires: requires.iter().map(|(name, _)| name.clone()).collect(),
         fallback: fallback.flatten(),
+        mirror: mirror.as_ref().map(|(name, _)| name.clone()),
     };
     Some(ReadRoute {
         plan,
@@ -109,7 +107,7 @@ fn route<'a>(field: &Field<'a>) -> Option<ReadRoute<'a>> {
         requires: {
             let others = split.into_iter().skip(1);
             let others = others.map(|(name, _, field)| (name, field));
-            requires.into_iter().chain(others).collect()
+            requires.into_iter().chain(others).chain(mirror).collect()
         },
     })
 }
@@ -376,7 +374,9 @@ fn rate(table: &Section<'_>) -> Option<Rate> {
     let read = text.split_once('/').and_then(|(count, unit)| {
         let (_, seconds) = seconds.iter().find(|(word, _)| *word == unit.trim())?;
         let count: u32 = count.trim().parse().ok()?;
-        (1..=1_000_000).contains(&count).then_some((count, *seconds))
+        (1..=1_000_000)
+            .contains(&count)
+            .then_some((count, *seconds))
     });
     let Some((count, seconds)) = read else {
         let hint = "rates look like \"100/s\", \"30/m\", \"1000/h\"";

@@ -9,11 +9,11 @@ use ipreconnect::core::identity::Sighting;
 use ipreconnect::resolve::NameStatus;
 use ipreconnect::tls::Day;
 use ipreconnect::{EndpointStatus, Origin, Status};
-use ipreconnect_proxy::{Gateway, ListenerStatus};
+use ipreconnect_proxy::{BranchStatus, Gateway, ListenerStatus};
 
 use crate::admin::view::{
-    EndpointView, FailureView, Identities, IdentityView, ListenerView, Listeners, NameView,
-    OriginView, Origins, Readiness, SCHEMA, SightingView,
+    BranchView, EndpointView, FailureView, Identities, IdentityView, ListenerView, Listeners,
+    NameView, OriginView, Origins, Readiness, SCHEMA, SightingView,
 };
 
 /// The running origins and the gateway in front of them.
@@ -248,6 +248,20 @@ fn show_listener(listener: ListenerStatus) -> ListenerView {
         failed: totals.failed,
         bytes_to_origin: totals.to_origin,
         bytes_to_client: totals.to_client,
+        branches: listener.branches.into_iter().map(show_branch).collect(),
+    }
+}
+
+fn show_branch(branch: BranchStatus) -> BranchView {
+    BranchView {
+        route: branch.route,
+        origin: branch.origin,
+        weight: branch.weight,
+        requests: branch.requests,
+        client_errors: branch.client_errors,
+        server_errors: branch.server_errors,
+        cut_off: branch.cut_off,
+        first_byte_ms: branch.first_byte.map(|time| time.as_secs_f64() * 1000.0),
     }
 }
 

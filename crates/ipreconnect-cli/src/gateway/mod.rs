@@ -303,6 +303,7 @@ impl Running {
                     .filter_map(|name| self.board.origin(name))
                     .collect(),
                 fallback: route.fallback.clone(),
+                mirror: route.mirror.as_ref().and_then(|name| branch(name, 0)),
             })
         };
         Plane::Http(Box::new(HttpPlan {

@@ -6,9 +6,9 @@ use ipreconnect::core::failure::{Cause, Failure, Layer};
 use ipreconnect::core::http::RequestError;
 use ipreconnect::{Error, Kind};
 
-use super::{Fallback, date};
 use super::record::{End, When, Who};
 use super::render::Onward;
+use super::{Fallback, date};
 
 /// Why a request is not answered by its origin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

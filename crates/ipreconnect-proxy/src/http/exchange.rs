@@ -191,7 +191,12 @@ impl<'e, S: Side> Exchange<'e, S> {
             &self.route.rewrite,
             &self.guest.told(),
         );
-        mirror::send(mirror, self.head.method, out, std::mem::take(&mut self.window));
+        mirror::send(
+            mirror,
+            self.head.method,
+            out,
+            std::mem::take(&mut self.window),
+        );
     }
 
     async fn carry_out(&mut self) -> Ended {

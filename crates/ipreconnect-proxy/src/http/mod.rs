@@ -43,8 +43,8 @@ use crate::number;
 
 pub use forwarding::{Chain, Forwarding};
 pub use record::{AccessFormat, AccessLog, AccessSink};
-pub use tally::BranchStatus;
 pub use site::{Fallback, FieldRules, HttpBranch, HttpPlan, HttpRoute, Rewrite};
+pub use tally::BranchStatus;
 
 pub(crate) use client::serve;
 pub(crate) use guest::drain;

@@ -74,14 +74,20 @@ fn a_listener_may_speak_http_before_an_origin_of_tcp_and_tcp_before_one_of_http(
 #[test]
 fn routes_are_shown_as_they_are_read() {
     let plan = with(
-        "limits = { body = \"10MiB\", idle = \"5s\" }\nforwarded = { trust = [\"loopback\", \"10.0.0.0/8\"], chain = \"append\", standard = true }\n\
+        "limits = { body = \"10MiB\", idle = \"5s\", rate = \"30/m\", burst = 7, requests = 100, streams = 9, body_rate = \"1KiB\" }\nforwarded = { trust = [\"loopback\", \"10.0.0.0/8\"], chain = \"append\", standard = true }\n\
          [[listen.route]]\npath = [\"/api/\", \"= /x\"]\nmethod = \"GET\"\nheader = { x-beta = \"1\" }\n\
          split = [{ origin = \"api\", weight = 9 }, { origin = \"web\" }]\nsticky = \"cookie:v\"\n\
-         [[listen.route]]\nhost = \"pay.example\"\norigin = \"web\"\nrequires = [\"api\"]\n\
+         [[listen.route]]\nhost = \"pay.example\"\norigin = \"web\"\nrequires = [\"api\"]\nmirror = \"api\"\n\
          [[listen.route]]\norigin = \"web\"",
     );
     let listener = &plan.listeners["l"];
-    assert_eq!(listener.limits.body, 10 * 1024 * 1024);
+    let limits = &listener.limits;
+    assert_eq!(limits.body, 10 * 1024 * 1024);
+    assert_eq!((limits.requests, limits.streams), (100, 9));
+    assert_eq!(limits.body_rate, 1024);
+    let rate = limits.rate.unwrap();
+    assert_eq!((rate.interval, rate.burst), (Duration::from_secs(2), 7));
+    assert_eq!(listener.routes[1].mirror.as_deref(), Some("api"));
     assert_eq!(listener.limits.idle, Duration::from_secs(5));
     assert_eq!(listener.forwarding.trust.len(), 3);
     assert_eq!(listener.forwarding.chain, Chain::Appended);

@@ -210,6 +210,20 @@ fn listeners() {
 }
 
 #[test]
+fn rates_have_a_unit() {
+    for wrong in ["100", "0/s", "x/s", "5/d"] {
+        only(
+            &listen(&format!(
+                "address = \"127.0.0.1:1\"\nmode = \"http\"\nlimits.rate = \"{wrong}\""
+            )),
+            &format!(
+                "7:15: `listen.limits.rate` is not a rate: {wrong:?} | rates look like \"100/s\", \"30/m\", \"1000/h\""
+            ),
+        );
+    }
+}
+
+#[test]
 fn what_is_not_built_yet_says_so() {
     let later = " | leave it out; a later version brings it";
     only(
@@ -234,9 +248,9 @@ fn what_is_not_built_yet_says_so() {
     );
     only(
         &listen(
-            "address = \"127.0.0.1:1\"\nroute = [{ host = \"a.example\", mirror = \"b\", origin = \"a\" }]",
+            "address = \"127.0.0.1:1\"\nroute = [{ host = \"a.example\", cache = true, origin = \"a\" }]",
         ),
-        &format!("6:32: `listen.route.mirror` is not built yet: `split` is there{later}"),
+        &format!("6:32: `listen.route.cache` is not built yet: answers are not kept yet{later}"),
     );
 }
 

@@ -19,8 +19,8 @@ use h2::{Reason, RecvStream};
 use http::Request;
 use ipreconnect::clock;
 
-use super::client::Client;
 use super::HttpLimits;
+use super::client::Client;
 use super::guest::{Guest, Place};
 use super::timer::Timer;
 use crate::l4::End;

@@ -21,8 +21,8 @@ use super::{Tally, fields};
 use crate::http::answer::Trouble;
 use crate::http::body::{Reader, chunk};
 use crate::http::buffer;
-use crate::http::date;
 use crate::http::client::{record_refusal, serve_one};
+use crate::http::date;
 use crate::http::guest::Guest;
 use crate::http::notice;
 use crate::http::render::{self, Coding, Onward};
@@ -300,7 +300,12 @@ impl Side for Stream<'_> {
             let value = rewritten.as_deref().unwrap_or(value);
             fields::insert(headers, field.name.of(lead.text), value);
         }
-        if !lead.head.fields.iter().any(|field| field.known == Known::Date) {
+        if !lead
+            .head
+            .fields
+            .iter()
+            .any(|field| field.known == Known::Date)
+        {
             date::with(|now| fields::insert(headers, b"date", now.as_bytes()));
         }
         for (name, value) in &lead.rules.set {

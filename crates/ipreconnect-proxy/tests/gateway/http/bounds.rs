@@ -1,8 +1,9 @@
-//! How much there may be at once: connections to an endpoint, and bodies that wait.
+//! How much there may be: connections to an endpoint, bodies that wait, requests of one client.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 
+use ipreconnect::core::rate::Rate;
 use tokio::sync::Notify;
 
 use super::*;
@@ -131,4 +132,80 @@ async fn bodies_that_wait_have_a_bound() {
     let mut fourth = Client::new(&scene).await;
     fourth.send(&post).await;
     waits(2).await;
+}
+
+fn limited(change: impl FnOnce(&mut HttpLimits)) -> HttpPlan {
+    let mut plan = plan();
+    change(&mut plan.limits);
+    plan
+}
+
+#[tokio::test]
+async fn a_client_that_asks_too_often_is_told_when_it_may_again() {
+    let origin = Origin::start(|_| vec![Act::ok("done")]).await;
+    let plan = limited(|limits| {
+        limits.rate = Some(Rate {
+            interval: Duration::from_secs(60),
+            burst: 3,
+        });
+    });
+    let scene = scene_with(settings(&[origin.address]), plan).await;
+    for _ in 0..3 {
+        assert_eq!(Client::new(&scene).await.get("/").await.status, 200);
+    }
+    let mut client = Client::new(&scene).await;
+    let answer = client.get("/").await;
+    assert_eq!(answer.status, 429);
+    let after: u64 = answer.field("Retry-After").unwrap().parse().unwrap();
+    assert!((1..=60).contains(&after), "{after}");
+    assert!(answer.field("Date").unwrap().ends_with(" GMT"));
+    // It is not sent away for it.
+    assert_eq!(client.get("/").await.status, 429);
+    assert_eq!(origin.seen().len(), 3);
+}
+
+#[tokio::test]
+async fn a_connection_ends_in_order_after_its_requests() {
+    let origin = Origin::start(|_| vec![Act::ok("done")]).await;
+    let plan = limited(|limits| limits.requests = 2);
+    let scene = scene_with(settings(&[origin.address]), plan).await;
+    let mut client = Client::new(&scene).await;
+    assert_eq!(client.get("/1").await.field("Connection"), None);
+    let answer = client.get("/2").await;
+    assert_eq!(answer.text(), "done");
+    assert_eq!(answer.field("Connection"), Some("close"));
+    assert!(client.is_closed().await);
+    // So does one of HTTP/2.
+    let stream = TcpStream::connect(scene.address).await.unwrap();
+    let (send, connection) = h2::client::handshake(stream).await.unwrap();
+    let connection = tokio::spawn(connection);
+    let mut send = send.ready().await.unwrap();
+    for number in 0..2 {
+        let request = http::Request::get(format!("http://a/{number}"))
+            .body(())
+            .unwrap();
+        let (response, _) = send.send_request(request, true).unwrap();
+        assert_eq!(within(5, response).await.unwrap().status(), 200);
+    }
+    drop(send);
+    assert!(within(5, connection).await.unwrap().is_ok());
+    assert_eq!(origin.seen().len(), 4);
+}
+
+#[tokio::test]
+async fn a_date_is_told_where_the_origin_tells_none() {
+    const EARLIER: &str = "Sun, 06 Nov 1994 08:49:37 GMT";
+    let origin = Origin::start(|request| match request.line() {
+        "GET /dated" => vec![Act::say(format!(
+            "HTTP/1.1 200 OK\r\nDate: {EARLIER}\r\nContent-Length: 0\r\n\r\n"
+        ))],
+        _ => vec![Act::ok("done")],
+    })
+    .await;
+    let scene = scene(&[origin.address]).await;
+    let mut client = Client::new(&scene).await;
+    assert_eq!(client.get("/dated").await.field("Date"), Some(EARLIER));
+    let answer = client.get("/").await;
+    let date = answer.field("Date").unwrap();
+    assert!(date.ends_with(" GMT") && date != EARLIER, "{date}");
 }

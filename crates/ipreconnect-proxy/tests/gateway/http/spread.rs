@@ -63,6 +63,7 @@ fn branches(kept: &[(&Kept, u32)], sticky: Option<&str>) -> HttpPlan {
         rewrite: Rewrite::default(),
         requires: Vec::new(),
         fallback: None,
+        mirror: None,
     }];
     plan
 }
@@ -127,5 +128,100 @@ async fn a_branch_that_is_down_takes_nobody() {
             .send("GET / HTTP/1.1\r\nHost: a\r\nCookie: v=other\r\n\r\n")
             .await;
         assert_eq!(client.answer().await.text(), "old");
+    }
+}
+
+#[tokio::test]
+async fn branches_are_counted_so_that_they_can_be_compared() {
+    let old = named("old").await;
+    let new = Origin::start(|request| match request.line() {
+        "GET /cut" => vec![
+            Act::say("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\npart"),
+            Act::Reset,
+        ],
+        "GET /missing" => vec![Act::say(
+            "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n",
+        )],
+        _ => vec![Act::say("HTTP/1.1 500 Oh\r\nContent-Length: 0\r\n\r\n")],
+    })
+    .await;
+    let mut scene = scene(&[old.address]).await;
+    let other = scene.another("other", &[new.address]).await;
+    let own = scene.origin.clone();
+    let plan = branches(&[(&own, 1), (&other, 1)], Some("v"));
+    scene.speak(Plane::Http(Box::new(plan)));
+    let ask = |path: &'static str, branch: &'static str| {
+        let scene = &scene;
+        async move {
+            let mut client = Client::new(scene).await;
+            client
+                .send(format!(
+                    "GET {path} HTTP/1.1\r\nHost: a\r\nCookie: v={branch}\r\n\r\n"
+                ))
+                .await;
+            client.more().await;
+        }
+    };
+    for path in ["/", "/missing", "/cut"] {
+        ask(path, "test").await;
+        ask(path, "other").await;
+    }
+    let counted = || {
+        let mut branches = scene.gateway.listeners().remove(0).branches;
+        (branches.remove(0), branches.remove(0))
+    };
+    crate::scene::until("all are counted", || {
+        let (first, second) = counted();
+        first.requests == 3 && second.requests == 3
+    })
+    .await;
+    let (first, second) = counted();
+    assert_eq!(
+        (first.origin.as_str(), first.route, first.weight),
+        ("test", 1, 1)
+    );
+    assert_eq!(
+        (first.client_errors, first.server_errors, first.cut_off),
+        (0, 0, 0)
+    );
+    assert!(first.first_byte.is_some());
+    assert_eq!(
+        (second.client_errors, second.server_errors, second.cut_off),
+        (1, 1, 1)
+    );
+}
+
+#[tokio::test]
+async fn a_mirror_gets_a_copy_and_nobody_waits_for_it() {
+    let own = named("own").await;
+    let shadow = Origin::start(|request| match request.connection {
+        // Nobody hears the end of this.
+        0 => vec![Act::Wait(std::sync::Arc::default())],
+        _ => vec![Act::ok("nobody reads this")],
+    })
+    .await;
+    let mut scene = scene_of(1, settings(&[own.address]), plan()).await;
+    let copied = scene.another("copied", &[shadow.address]).await;
+    let mut plan = branches(&[(&scene.origin.clone(), 1)], None);
+    plan.routes[0].mirror = Some(HttpBranch {
+        origin: copied,
+        settings: HttpSettings::default(),
+        weight: 0,
+    });
+    scene.speak(Plane::Http(Box::new(plan)));
+    let mut client = Client::new(&scene).await;
+    for number in 0..20 {
+        let answer = client.post(&format!("/{number}"), "the body").await;
+        assert_eq!(answer.text(), "own");
+    }
+    crate::scene::until("all copies are there", || shadow.seen().len() == 20).await;
+    let seen = shadow.seen();
+    assert!(seen.iter().all(|copy| copy.body == b"the body"));
+    let lines: BTreeSet<String> = seen.iter().map(|copy| copy.line().to_owned()).collect();
+    assert_eq!(lines.len(), 20);
+    // While it is away, nothing is.
+    drop(shadow);
+    for _ in 0..20 {
+        assert_eq!(client.get("/").await.text(), "own");
     }
 }
