@@ -98,6 +98,7 @@ fn a_request_allocates_nothing_that_could_be_used_again() {
         routes: Vec::new(),
         settings: Some(HttpSettings::default()),
         limits: HttpLimits::default(),
+        compresses: false,
         forwarding: Forwarding::default(),
         error_page: None,
     };

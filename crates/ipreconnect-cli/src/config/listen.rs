@@ -68,7 +68,8 @@ pub(super) fn read<'a>(
     let limits = route::limits(&section);
     let error_page = route::error_page(&section, base);
     let forwarding = route::forwarding(&section);
-    let keys = ["limits", "forwarded", "error_page"];
+    let compresses = section.boolean("compress").unwrap_or(false);
+    let keys = ["limits", "forwarded", "error_page", "compress"];
     let only_http = keys.iter().filter_map(|key| section.field(key)).collect();
     let missing = |key: &str, hint: &str| {
         let mistake = super::mistake::Mistake::new(format!("a listener needs `{key}`")).hint(hint);
@@ -100,6 +101,7 @@ pub(super) fn read<'a>(
             routes: routes.iter().map(|route| route.plan.clone()).collect(),
             mode: Protocol::default(),
             limits,
+            compresses,
             forwarding,
             error_page,
             tls: match tls {

@@ -124,6 +124,8 @@ pub(crate) struct ListenPlan {
     pub(crate) mode: Protocol,
     /// What its clients may do.
     pub(crate) limits: HttpLimits,
+    /// Whether answers are compressed for clients that want it.
+    pub(crate) compresses: bool,
     /// What origins are told of clients.
     pub(crate) forwarding: Forwarding,
     /// What people are shown in place of our own words.

@@ -423,6 +423,11 @@ pub(super) const PARTS: &[Part] = &[
             ("limits", "", "see below"),
             ("forwarded", "", "see below"),
             (
+                "compress",
+                "`false`",
+                "of an `http` listener: whether texts of 1 KiB and more are compressed for clients that want it (zstd, br, gzip). Answers that hold a secret beside what the client itself chose are better left alone (BREACH)",
+            ),
+            (
                 "error_page",
                 "none",
                 "of an `http` listener: a file of HTML that people are shown in place of our own words, with `{status}` and `{reason}` filled in",

@@ -314,6 +314,7 @@ impl Running {
                 Unmatched::Refused => None,
             },
             limits: listener.limits,
+            compresses: listener.compresses,
             forwarding: listener.forwarding.clone(),
             error_page: listener.error_page.clone(),
         }))

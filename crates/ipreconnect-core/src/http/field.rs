@@ -135,6 +135,8 @@ known! {
     Location = b"location",
     /// `Idempotency-Key`.
     IdempotencyKey = b"idempotency-key",
+    /// `Accept-Encoding`.
+    AcceptEncoding = b"accept-encoding",
     /// `Cookie`.
     Cookie = b"cookie",
     /// `Set-Cookie`.

@@ -5,6 +5,7 @@
 //! space before the colon, two lengths, a length beside a transfer coding.
 
 mod chunked;
+mod compress;
 mod field;
 mod forwarded;
 mod method;
@@ -17,6 +18,7 @@ mod route;
 mod text;
 
 pub use chunked::{ChunkError, Chunked, TRAILERS};
+pub use compress::{ContentCoding, compress};
 pub use field::{FIELDS, Field, Known, Span};
 pub use forwarded::{client_of, is_trusted};
 pub use method::Method;

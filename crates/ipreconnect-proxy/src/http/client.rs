@@ -388,17 +388,7 @@ impl Side for Client {
 
     fn respond(&mut self, lead: &Lead<'_>, body: &[u8]) -> usize {
         let mut out = buffer::bytes();
-        let back = lead.back(&self.input);
-        let client = (lead.asked.version, lead.onward);
-        render::response(
-            &mut out,
-            lead.text,
-            lead.head,
-            lead.body,
-            (lead.rules, lead.cookie),
-            &back,
-            client,
-        );
+        render::response(&mut out, lead, &self.input);
         let sent = out.len() + body.len();
         // What is wrong with the client is found when more is sent, or asked for.
         let _ = if body.len() <= SMALL {

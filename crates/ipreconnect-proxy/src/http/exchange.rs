@@ -8,11 +8,14 @@ use std::time::{Duration, Instant};
 
 use ipreconnect::core::address::EndpointId;
 use ipreconnect::core::budget::Permit;
-use ipreconnect::core::http::{Body, Key, Method, Outcome, Replay, RequestHead, Version, replay};
+use ipreconnect::core::http::{
+    Body, Key, Known, Method, Outcome, Replay, RequestHead, Version, replay,
+};
 use ipreconnect::{Error, clock};
 
 use super::answer::{self, Away, Fate, Trouble};
 use super::body::Reader;
+use super::encoder::Encoder;
 use super::guest::Guest;
 use super::h2::{self, Mux, Refusal, Word};
 use super::line::Upstream;
@@ -82,6 +85,7 @@ pub(super) enum Begun {
     Answer {
         reader: Reader,
         coding: Coding,
+        encoder: Option<Box<Encoder>>,
         onward: Onward,
         /// The connection to the origin can be used again.
         is_reusable: bool,
@@ -473,9 +477,8 @@ impl<'e, S: Side> Exchange<'e, S> {
 
     /// Whether the client says that the origin recognises a repetition.
     fn has_key(&self) -> bool {
-        let text = self.client.text();
         let mut fields = self.head.fields.iter();
-        fields.any(|field| field.name.of(text).eq_ignore_ascii_case(b"idempotency-key"))
+        fields.any(|field| field.known == Known::IdempotencyKey)
     }
 
     /// After how long the answer of a trial is late; `None` if that is of no consequence.

@@ -8,6 +8,7 @@ mod body;
 mod buffer;
 mod client;
 mod date;
+mod encoder;
 mod exchange;
 mod forwarding;
 mod guest;

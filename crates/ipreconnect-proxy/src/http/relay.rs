@@ -4,10 +4,11 @@ use std::future::poll_fn;
 use std::task::{Context, Poll};
 
 use ipreconnect::clock;
-use ipreconnect::core::http::{ResponseHead, Version};
+use ipreconnect::core::http::{ResponseBody, ResponseHead, Version, compress};
 
 use super::answer::Trouble;
 use super::body::{Reader, chunk};
+use super::encoder::Encoder;
 use super::exchange::{Begun, Ended, Exchange};
 use super::record::{End, When, Who};
 use super::render::{Coding, Onward};
@@ -42,8 +43,18 @@ impl<'e, S: Side> Exchange<'e, S> {
             self.client.inform(head, text);
             return Some(Begun::Switched(rest.to_vec()));
         }
-        let body = head.body(self.head.method);
+        let mut body = head.body(self.head.method);
         let mut reader = Reader::of_response(body);
+        let wanted = if self.guest.site().compresses && body != ResponseBody::None {
+            compress((self.head, self.client.text()), (head, text))
+        } else {
+            None
+        };
+        let encoder = wanted.flatten().and_then(Encoder::new);
+        let mut encoder = encoder.map(Box::new);
+        if encoder.is_some() {
+            body = ResponseBody::UntilClose;
+        }
         let coding = self.client.coding(body, self.head);
         let onward = self.onward(coding);
         let mut coded = Vec::new();
@@ -55,13 +66,14 @@ impl<'e, S: Side> Exchange<'e, S> {
                     if coded.capacity() == 0 {
                         coded = buffer::bytes();
                     }
-                    code(data, coding, &mut coded);
+                    pass(data, coding, encoder.as_deref_mut(), &mut coded);
                 }
             });
             match read {
                 Ok(count) => used = count,
                 Err(_) => sound = Err(()),
             }
+            settle(coding, encoder.as_deref_mut(), reader.is_done(), &mut coded);
         }
         let part = match coding {
             Coding::AsItIs => rest.get(..used).unwrap_or_default(),
@@ -80,6 +92,8 @@ impl<'e, S: Side> Exchange<'e, S> {
             scheme: self.guest.scheme(),
             asked: self.head,
             cookie: self.cookie.as_deref(),
+            compressed: encoder.as_ref().map(|encoder| encoder.coding()),
+            varies: wanted.is_some(),
             onward,
         };
         let sent = self.client.respond(&lead, part);
@@ -95,6 +109,7 @@ impl<'e, S: Side> Exchange<'e, S> {
             is_reusable: head.is_persistent && used == rest.len(),
             reader,
             coding,
+            encoder,
             onward,
             sound,
         })
@@ -115,14 +130,15 @@ impl<'e, S: Side> Exchange<'e, S> {
         if let Some(upstream) = trial.upstream() {
             upstream.answers(now);
         }
-        let (mut reader, coding, onward, is_reusable, sound) = match begun {
+        let (mut reader, coding, mut encoder, onward, is_reusable, sound) = match begun {
             Begun::Answer {
                 reader,
                 coding,
+                encoder,
                 onward,
                 is_reusable,
                 sound,
-            } => (reader, coding, onward, is_reusable, sound),
+            } => (reader, coding, encoder, onward, is_reusable, sound),
             Begun::Switched(rest) => return self.switch(trial, rest),
             Begun::Nonsense => return self.refuse(Trouble::Nonsense).await,
         };
@@ -132,7 +148,11 @@ impl<'e, S: Side> Exchange<'e, S> {
             return Ended::Close;
         }
         if !reader.is_done() || self.client.is_blocked() || !self.reader.is_done() {
-            let carried = poll_fn(|cx| self.poll_down(cx, &mut trial, &mut reader, coding)).await;
+            let carried = poll_fn(|cx| {
+                let way = (coding, encoder.as_deref_mut());
+                self.poll_down(cx, &mut trial, &mut reader, way)
+            })
+            .await;
             if let Err(end) = carried {
                 self.record.end = end;
                 // Nobody may take a part of it for the whole.
@@ -163,7 +183,7 @@ impl<'e, S: Side> Exchange<'e, S> {
         cx: &mut Context<'_>,
         trial: &mut Trial<'e>,
         reader: &mut Reader,
-        coding: Coding,
+        (coding, mut encoder): (Coding, Option<&mut Encoder>),
     ) -> Poll<Result<(), End>> {
         let by = |who| End::by(who, When::Data);
         for _ in 0..BUDGET {
@@ -202,12 +222,14 @@ impl<'e, S: Side> Exchange<'e, S> {
                 }
                 guest.counts_down(bytes.len());
                 record.bytes_out += bytes.len() as u64;
-                carry(bytes, reader, coding, client).map(Some)
+                let way = (coding, encoder.as_deref_mut());
+                carry(bytes, reader, way, client).map(Some)
             });
             match taken {
                 Poll::Ready(Ok(Ok(None))) => {
                     let trailers = upstream.way.trailers();
-                    end(reader, coding, client, trailers).map_err(by)?;
+                    let way = (coding, encoder.as_deref_mut());
+                    end(reader, way, client, trailers).map_err(by)?;
                 }
                 Poll::Ready(Ok(Ok(Some(excess)))) => {
                     upstream.input.extend_from_slice(&excess);
@@ -261,11 +283,28 @@ fn code(data: &[u8], coding: Coding, out: &mut Vec<u8>) {
     }
 }
 
+/// Takes data of a body that may be compressed on its way.
+fn pass(data: &[u8], coding: Coding, encoder: Option<&mut Encoder>, out: &mut Vec<u8>) {
+    match encoder {
+        Some(encoder) => encoder.push(data),
+        None => code(data, coding, out),
+    }
+}
+
+/// Writes what was compressed of it so far, or the end of that.
+fn settle(coding: Coding, encoder: Option<&mut Encoder>, is_done: bool, out: &mut Vec<u8>) {
+    match encoder {
+        Some(encoder) if is_done => encoder.finish(|bytes| code(bytes, coding, out)),
+        Some(encoder) => encoder.take(|bytes| code(bytes, coding, out)),
+        None => {}
+    }
+}
+
 /// Carries a part of an answer to the client; returns what does not belong to it.
 fn carry<S: Side>(
     bytes: &[u8],
     reader: &mut Reader,
-    coding: Coding,
+    (coding, mut encoder): (Coding, Option<&mut Encoder>),
     client: &mut S,
 ) -> Result<Vec<u8>, Who> {
     let used = match coding {
@@ -277,7 +316,10 @@ fn carry<S: Side>(
         }
         Coding::Chunks | Coding::UntilClose | Coding::Frames => {
             let mut out = buffer::bytes();
-            let read = reader.read(bytes, |data| code(data, coding, &mut out));
+            let read = reader.read(bytes, |data| {
+                pass(data, coding, encoder.as_deref_mut(), &mut out);
+            });
+            settle(coding, encoder, reader.is_done(), &mut out);
             let sent = client.write(&out);
             buffer::give_bytes(out);
             sent.map_err(|_| Who::Client)?;
@@ -294,7 +336,7 @@ fn carry<S: Side>(
 /// The origin has closed the connection: that ends the answer, or cuts it off.
 fn end<S: Side>(
     reader: &mut Reader,
-    coding: Coding,
+    (coding, encoder): (Coding, Option<&mut Encoder>),
     client: &mut S,
     trailers: &[u8],
 ) -> Result<(), Who> {
@@ -302,5 +344,10 @@ fn end<S: Side>(
         return Err(Who::Server);
     }
     *reader = Reader::default();
-    client.finish(coding, trailers).map_err(|_| Who::Client)
+    let mut last = Vec::new();
+    settle(coding, encoder, true, &mut last);
+    let written = client.write(&last);
+    written
+        .and_then(|()| client.finish(coding, trailers))
+        .map_err(|_| Who::Client)
 }

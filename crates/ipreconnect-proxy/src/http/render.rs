@@ -7,6 +7,7 @@ use ipreconnect::core::http::{
 };
 
 use super::forwarding::Told;
+use super::side::Lead;
 use super::{AskedHost, FieldRules, Rewrite, date};
 
 /// Writes the head of a request for the origin.
@@ -125,16 +126,12 @@ pub(super) enum Onward {
     Closed,
 }
 
-/// Writes the head of a response for the client.
-pub(super) fn response(
-    out: &mut Vec<u8>,
-    text: &[u8],
-    head: &ResponseHead,
-    body: ResponseBody,
-    (rules, cookie): (&FieldRules, Option<&str>),
-    back: &Back<'_>,
-    (client, onward): (Version, Onward),
-) {
+/// Writes the head of a response for the client; `request` is what the head of the request is a place of.
+pub(super) fn response(out: &mut Vec<u8>, lead: &Lead<'_>, request: &[u8]) {
+    let Lead {
+        head, text, body, ..
+    } = *lead;
+    let back = lead.back(request);
     status_line(out, text, head);
     let end = head.length.saturating_sub(2);
     let location = head
@@ -143,7 +140,8 @@ pub(super) fn response(
     lines(out, text, &head.fields, end, |field| {
         field.known != Known::Server
             && !(field.known == Known::Location && location.is_some())
-            && rules.pass(field, text)
+            && lead.rules.pass(field, text)
+            && lead.passes(field)
     });
     if let Some(location) = location {
         line(out, b"Location", &location);
@@ -151,18 +149,19 @@ pub(super) fn response(
     if !head.fields.iter().any(|field| field.known == Known::Date) {
         date::with(|now| line(out, b"Date", now.as_bytes()));
     }
-    set(out, rules);
-    if let Some(cookie) = cookie {
+    lead.write_changed(|name, value| line(out, name, value));
+    set(out, lead.rules);
+    if let Some(cookie) = lead.cookie {
         line(out, b"Set-Cookie", cookie.as_bytes());
     }
     let is_chunked = matches!(
-        (body, coding(body, client)),
+        (body, coding(body, lead.asked.version)),
         (_, Coding::Chunks) | (ResponseBody::Chunked, Coding::AsItIs)
     );
     if is_chunked {
         out.extend_from_slice(b"Transfer-Encoding: chunked\r\n");
     }
-    out.extend_from_slice(match onward {
+    out.extend_from_slice(match lead.onward {
         Onward::Kept => b"",
         Onward::KeptAloud => b"Connection: keep-alive\r\n",
         Onward::Closed => b"Connection: close\r\n",

@@ -3,7 +3,7 @@
 use std::io;
 use std::task::{Context, Poll};
 
-use ipreconnect::core::http::{RequestHead, ResponseBody, ResponseHead};
+use ipreconnect::core::http::{ContentCoding, Field, RequestHead, ResponseBody, ResponseHead};
 
 use super::body::Reader;
 use super::render::{Back, Coding, Onward};
@@ -27,10 +27,46 @@ pub(super) struct Lead<'l> {
     pub(super) asked: &'l RequestHead,
     /// A cookie of our own.
     pub(super) cookie: Option<&'l str>,
+    /// What it is compressed by, here.
+    pub(super) compressed: Option<ContentCoding>,
+    /// Whether it might have been.
+    pub(super) varies: bool,
     pub(super) onward: Onward,
 }
 
 impl Lead<'_> {
+    /// Whether a field of the head is passed on; those of a body that is compressed here change with it.
+    pub(super) fn passes(&self, field: &Field) -> bool {
+        if self.compressed.is_none() {
+            return true;
+        }
+        let name = field.name.of(self.text);
+        let changed: [&[u8]; 3] = [b"content-length", b"accept-ranges", b"etag"];
+        !changed.iter().any(|one| name.eq_ignore_ascii_case(one))
+    }
+
+    /// The fields that stand in for them.
+    pub(super) fn write_changed(&self, mut line: impl FnMut(&[u8], &[u8])) {
+        if self.varies {
+            line(b"Vary", b"Accept-Encoding");
+        }
+        let Some(coding) = self.compressed else {
+            return;
+        };
+        line(b"Content-Encoding", coding.name().as_bytes());
+        let mut fields = self.head.fields.iter();
+        let tag = fields.find(|field| field.name.of(self.text).eq_ignore_ascii_case(b"etag"));
+        if let Some(tag) = tag {
+            // The same in meaning, not byte by byte (RFC 9110, section 8.8.1).
+            let tag = tag.value.of(self.text);
+            let weak = match tag.strip_prefix(b"W/") {
+                Some(_) => tag.to_vec(),
+                None => [b"W/", tag].concat(),
+            };
+            line(b"ETag", &weak);
+        }
+    }
+
     /// What leads back to the origin; `text` is what the head of the request is a place of.
     pub(super) fn back<'t>(&'t self, text: &'t [u8]) -> Back<'t> {
         let host = self.asked.host.span();

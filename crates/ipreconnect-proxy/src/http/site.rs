@@ -128,6 +128,8 @@ pub struct HttpPlan {
     pub settings: Option<HttpSettings>,
     /// What clients may do.
     pub limits: HttpLimits,
+    /// Whether answers are compressed for clients that want it.
+    pub compresses: bool,
     /// What origins are told of clients.
     pub forwarding: Forwarding,
     /// What people are shown in place of our own words; `{status}` and `{reason}` are filled in.
@@ -142,6 +144,7 @@ pub(crate) struct Site {
     pub(super) limits: HttpLimits,
     /// Who has made how many requests, where that is bounded.
     pub(super) rates: Option<Rates>,
+    pub(super) compresses: bool,
     pub(super) forwarding: Forwarding,
     pub(super) error_page: Option<Arc<str>>,
 }
@@ -211,6 +214,7 @@ impl Site {
             }),
             rates: plan.limits.rate.map(Rates::new),
             limits: plan.limits,
+            compresses: plan.compresses,
             forwarding: plan.forwarding,
             error_page: plan.error_page,
         }

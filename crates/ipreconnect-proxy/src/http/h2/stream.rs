@@ -289,7 +289,7 @@ impl Side for Stream<'_> {
         let back = lead.back(&self.text);
         let headers = response.headers_mut();
         for field in &lead.head.fields {
-            if !passes(field, lead.rules, lead.text) {
+            if !passes(field, lead.rules, lead.text) || !lead.passes(field) {
                 continue;
             }
             let value = field.value.of(lead.text);
@@ -308,6 +308,7 @@ impl Side for Stream<'_> {
         {
             date::with(|now| fields::insert(headers, b"date", now.as_bytes()));
         }
+        lead.write_changed(|name, value| fields::insert(headers, name, value));
         for (name, value) in &lead.rules.set {
             fields::insert(headers, name.as_bytes(), value.as_bytes());
         }

@@ -23,25 +23,33 @@ fn answered(text: &str, method: Method, client: Version, onward: Onward) -> Stri
     assert_eq!(head.parse(text.as_bytes()), Ok(Parsed::Whole));
     let mut out = Vec::new();
     let body = head.body(method);
-    let back = Back {
-        origin: [b"", b"10.0.0.7:80"],
-        scheme: "https",
-        host: b"shop",
-    };
     let rules = FieldRules {
         set: vec![("x-set".into(), "1".into())],
         remove: vec!["x-gone".into()],
     };
-    response(
-        &mut out,
-        text.as_bytes(),
-        &head,
+    let asked = match client {
+        Version::Http10 => "GET / HTTP/1.0\r\nHost: shop\r\n\r\n",
+        Version::Http11 => "GET / HTTP/1.1\r\nHost: shop\r\n\r\n",
+    };
+    let mut request = RequestHead::default();
+    assert_eq!(request.parse(asked.as_bytes()), Ok(Parsed::Whole));
+    let lead = Lead {
+        head: &head,
+        text: text.as_bytes(),
         body,
-        (&rules, None),
-        &back,
-        (client, onward),
-    );
-    String::from_utf8(out).unwrap()
+        rules: &rules,
+        origin: [b"", b"10.0.0.7:80"],
+        scheme: "https",
+        asked: &request,
+        cookie: None,
+        compressed: None,
+        varies: false,
+        onward,
+    };
+    response(&mut out, &lead, asked.as_bytes());
+    let text = String::from_utf8(out).unwrap();
+    let lines = text.split_inclusive("\r\n");
+    lines.filter(|line| !line.starts_with("Date: ")).collect()
 }
 
 #[test]

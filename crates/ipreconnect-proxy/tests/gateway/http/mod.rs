@@ -1,6 +1,7 @@
 //! Requests through the gateway, byte by byte.
 
 mod bounds;
+mod compress;
 mod framing;
 mod h2c;
 mod late;
@@ -28,6 +29,7 @@ pub(super) fn plan() -> HttpPlan {
         routes: Vec::new(),
         settings: Some(HttpSettings::default()),
         limits: HttpLimits::default(),
+        compresses: false,
         forwarding: Forwarding::default(),
         error_page: None,
     }
