@@ -22,6 +22,7 @@ pub mod names;
 pub mod origin;
 pub mod path;
 pub mod policy;
+pub mod question;
 pub mod race;
 pub mod warm;
 pub mod watchdog;

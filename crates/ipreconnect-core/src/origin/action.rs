@@ -23,6 +23,20 @@ pub enum ProbeKind {
     /// A whole connection, proven as a client's is before its first byte: by the TLS handshake and the
     /// server's identity.
     Proof,
+    /// The same, and the endpoint is asked what the settings say.
+    Question,
+}
+
+impl ProbeKind {
+    /// Whether its success disproves a failure that takes `needs` to be disproved. What hangs up stands
+    /// for itself.
+    pub(super) fn disproves(self, needs: Self) -> bool {
+        match needs {
+            Self::Handshake | Self::HangUp => true,
+            Self::Proof => matches!(self, Self::Proof | Self::Question),
+            Self::Question => self == Self::Question,
+        }
+    }
 }
 
 /// One order.

@@ -160,8 +160,13 @@ impl Endpoint {
         if self.health != Health::Up || settings.check == Check::Off {
             return self.next_check;
         }
-        // Real traffic is a better heartbeat than ours.
-        let seen = self.proven.max(self.looked).unwrap_or(self.since);
+        let seen = match settings.check {
+            // Traffic does not say what the endpoint says of itself.
+            Check::Question(_) => self.looked,
+            // Real traffic is a better heartbeat than ours.
+            Check::Off | Check::HalfOpen | Check::Proof => self.proven.max(self.looked),
+        };
+        let seen = seen.unwrap_or(self.since);
         let heartbeat = seen + settings.interval.saturating_sub(self.spread);
         Some(
             self.next_check
@@ -207,6 +212,9 @@ impl Endpoint {
             self.next_check = Some(now);
         }
         if self.health == Health::Suspect {
+            if failure.cause == Cause::Unhealthy {
+                self.needs = ProbeKind::Question;
+            }
             self.failure = Some(failure);
         }
     }
@@ -251,6 +259,9 @@ impl Endpoint {
         if matches!(failure.layer(), Layer::Tls | Layer::Identity) {
             self.needs = ProbeKind::Proof;
         }
+        if failure.cause == Cause::Unhealthy {
+            self.needs = ProbeKind::Question;
+        }
         self.refused_until = failure.cause.is_refusal().then(|| now + REFUSED);
     }
 
@@ -261,9 +272,17 @@ impl Endpoint {
         }
     }
 
+    /// Nobody is asked anything any more: what was answered badly counts no longer.
+    pub(super) fn excuse(&mut self) {
+        if self.needs == ProbeKind::Question {
+            self.needs = ProbeKind::Handshake;
+        }
+    }
+
     /// How to look at it: by what it takes to prove it, or by more where that is the check.
     pub(super) fn probe_kind(&self, settings: &Settings) -> ProbeKind {
-        match (self.needs, settings.check) {
+        match (self.needs, &settings.check) {
+            (ProbeKind::Handshake | ProbeKind::Proof, Check::Question(_)) => ProbeKind::Question,
             (ProbeKind::Handshake, Check::Proof) => ProbeKind::Proof,
             (needs, _) => needs,
         }
@@ -277,6 +296,13 @@ impl Endpoint {
 
     /// How long a probe of its present state waits.
     pub(super) fn patience(&self, settings: &Settings) -> Duration {
+        if self.probe_kind(settings) == ProbeKind::Question {
+            // Round trips do not say how long an answer takes.
+            return match self.health {
+                Health::Up | Health::Suspect => settings.timeout,
+                Health::Unknown | Health::Down => settings.connect_timeout.max(settings.timeout),
+            };
+        }
         match self.health {
             Health::Up => settings.timeout,
             Health::Suspect => self

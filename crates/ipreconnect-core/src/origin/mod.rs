@@ -147,6 +147,9 @@ impl Supervisor {
         let thresholds = self.settings.thresholds;
         for endpoint in self.endpoints.values_mut() {
             endpoint.detector.set_thresholds(thresholds);
+            if !matches!(self.settings.check, Check::Question(_)) {
+                endpoint.excuse();
+            }
             endpoint.check_by(now);
         }
         if self.started {

@@ -6,9 +6,10 @@ use std::time::Duration;
 use crate::address::Address;
 use crate::backoff::BackoffSettings;
 use crate::detector::Thresholds;
+use crate::question::Question;
 
 /// The heartbeat of idle endpoints.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Check {
     /// None; endpoints are judged by clients' dials and by the kernel's evidence.
     Off,
@@ -16,6 +17,8 @@ pub enum Check {
     HalfOpen,
     /// A connection that is proven as a client's is.
     Proof,
+    /// The same, and the endpoint is asked something.
+    Question(Question),
 }
 
 /// What happens to established links of an endpoint that is down.

@@ -121,3 +121,39 @@ fn an_impostor_is_left_at_once_and_asked_rarely() {
         assert_eq!(world.waiting(), 0, "seed {seed}");
     }
 }
+
+#[test]
+fn an_endpoint_that_is_unwell_is_left_whatever_its_connections_say() {
+    for seed in 0..50 {
+        let mut world = World::asked(seed, 2);
+        world.traffic(Duration::from_secs(2));
+        assert_eq!(world.leader(), Some(0), "seed {seed}");
+        world.set(0, Fault::Unwell);
+        // The next question, and one more to be sure; traffic puts neither off.
+        world.traffic(Duration::from_secs(7));
+        assert_eq!(world.leader(), Some(1), "seed {seed}");
+        world.traffic(Duration::from_secs(30));
+        assert_eq!(world.leader(), Some(1), "seed {seed}");
+        world.set(0, Fault::None);
+        world.traffic(Duration::from_secs(4));
+        assert_eq!(world.leader(), Some(0), "seed {seed}");
+    }
+}
+
+#[test]
+fn clients_wait_while_the_only_endpoint_is_unwell_and_it_is_not_asked_all_the_time() {
+    for seed in 0..50 {
+        let mut world = World::asked(seed, 1);
+        world.run_for(Duration::from_secs(1));
+        world.set(0, Fault::Unwell);
+        world.run_for(Duration::from_secs(10));
+        world.arrive(100);
+        let before = world.probes();
+        world.run_for(Duration::from_secs(5));
+        assert_eq!(world.waiting(), 100, "seed {seed}");
+        assert!(world.probes() - before <= 30, "seed {seed}");
+        world.set(0, Fault::None);
+        world.run_for(Duration::from_millis(600));
+        assert_eq!(world.waiting(), 0, "seed {seed}");
+    }
+}

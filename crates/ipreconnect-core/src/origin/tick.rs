@@ -252,7 +252,7 @@ impl Supervisor {
         let (entry, address) = (endpoint.entry, endpoint.address.clone());
         let order = self.order();
         let stays = match kind {
-            ProbeKind::Handshake | ProbeKind::Proof => GRACE,
+            ProbeKind::Handshake | ProbeKind::Proof | ProbeKind::Question => GRACE,
             ProbeKind::HangUp => CANARY,
         };
         self.pending.insert(
