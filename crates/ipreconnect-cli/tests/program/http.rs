@@ -21,7 +21,7 @@ fn nginx(directory: &Path, name: &str, address: SocketAddr) -> Server {
 }
 
 /// The same; `listen` and `server` are put into these directives.
-fn nginx_by(
+pub(crate) fn nginx_by(
     directory: &Path,
     name: &str,
     address: SocketAddr,
