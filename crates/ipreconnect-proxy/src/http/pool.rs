@@ -174,11 +174,16 @@ pub(super) fn join(behind: &Behind, hash: Option<u64>, now: Instant) -> Option<U
         };
         let endpoint = origin.look(|snapshot| chooser.first(snapshot, hash, open))?;
         let shelf = pool.shelf(endpoint);
-        if behind.settings().is_h2 {
-            let mux = shelf.join()?;
-            return Some(Upstream::join(origin, &mux, now));
+        let upstream = if behind.settings().is_h2 {
+            let mux = shelf.join();
+            mux.map(|mux| Upstream::join(origin, &mux, now))
+        } else {
+            shelf.take(now)
+        };
+        if upstream.is_none() {
+            chooser.keep(endpoint);
         }
-        shelf.take(now)
+        upstream
     })
 }
 
