@@ -20,6 +20,7 @@ pub mod identity;
 pub mod locality;
 pub mod names;
 pub mod origin;
+pub mod outlier;
 pub mod path;
 pub mod policy;
 pub mod question;

@@ -7,6 +7,7 @@ use ipreconnect::core::address::Address;
 use ipreconnect::core::backoff::{BackoffError, BackoffSettings, Jitter};
 use ipreconnect::core::balance::Policy;
 use ipreconnect::core::origin::{Check, OnDown, OnReturn};
+use ipreconnect::core::outlier::Passive;
 use ipreconnect::{HoldSettings, OriginSettings, Place, Target, Transport};
 use ipreconnect_proxy::{AskedHost, HalfClose, HttpSettings, ListenerSettings, Timeouts};
 
@@ -533,9 +534,11 @@ fn health(
     if transport == Transport::Udp {
         supervisor.check = Check::Off;
     }
+    supervisor.passive = protocol.is_http().then(Passive::default);
     let Some(health) = section.table("health") else {
         return;
     };
+    supervisor.passive = http::passive(&health, protocol);
     let field = health.field("check");
     let text = field.as_ref().and_then(Field::text).unwrap_or_default();
     match &field {

@@ -330,6 +330,16 @@ pub(super) const PARTS: &[Part] = &[
                 "`\"keep\"`",
                 "`keep` or `close` streams on the backup when the preferred endpoint is back",
             ),
+            (
+                "passive",
+                "`true` of `http` and `h2`",
+                "whether an endpoint is set aside whose answers are far worse than those of the others: half of 20 or more within ten seconds 5xx (but 501 and 505) or lost while most others stay below a tenth, or three times as slow and 50 ms slower. For 10 s, and longer each time, up to 5 min",
+            ),
+            (
+                "max_ejected",
+                "`0.5`",
+                "the most that is set aside of an origin's endpoints; the last good one never is",
+            ),
         ],
         later: &[],
     },

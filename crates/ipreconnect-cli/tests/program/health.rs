@@ -1,10 +1,13 @@
 //! What servers say of their own health, with nginx, which is asked in HTTP/1.1 and HTTP/2, inside TLS and
 //! without.
 
+use std::io::BufReader;
+use std::net::SocketAddr;
+
 use serde_json::Value;
 
-use crate::desk::{Desk, free_address, until};
-use crate::http::nginx_by;
+use crate::desk::{Desk, dial, free_address, until};
+use crate::http::{ask, nginx_by};
 use crate::servers::needed;
 use crate::tls::Papers;
 
@@ -102,5 +105,68 @@ fn nginx_that_says_that_it_is_not_well_is_left_until_it_is() {
         "{log}"
     );
     assert!(!log.contains("panicked"), "{log}");
+    drop(servers);
+}
+
+/// The endpoint at an address; those of one priority are in no order of their own.
+fn endpoint_at(desk: &Desk, address: SocketAddr) -> Value {
+    let origin = desk.origin("web");
+    let mut endpoints = origin["endpoints"].as_array().unwrap().iter();
+    let found = endpoints.find(|one| one["address"] == address.to_string());
+    found.cloned().unwrap()
+}
+
+/// The statuses of so many answers, on one connection.
+fn ask_all(desk: &Desk, count: usize) -> Vec<u16> {
+    let mut stream = BufReader::new(dial(desk.address("web")));
+    let one = |_| ask(&mut stream, "GET /who HTTP/1.1\r\nHost: shop\r\n\r\n").unwrap();
+    (0..count).map(one).map(|(status, _)| status).collect()
+}
+
+#[test]
+fn nginx_that_answers_500_to_everything_is_set_aside() {
+    let test = "nginx_that_answers_500_to_everything_is_set_aside";
+    if needed(test, "nginx").is_none() {
+        return;
+    }
+    let places = [free_address(), free_address(), free_address()];
+    let [one, two, three] = places;
+    let mut desk = Desk::with(&format!(
+        "[origin.web]\naddress = [\"http://{one}\", \"http://{two}\", \"http://{three}\"]\nbalance = \"round-robin\"\n\
+         [[listen]]\naddress = \"127.0.0.1:auto\"\norigin = \"web\"\n"
+    ));
+    let directory = desk.directory.path().to_owned();
+    let mut servers = Vec::new();
+    for (name, address) in ["one", "two", "three"].into_iter().zip(places) {
+        let at = directory.join(name);
+        let server = format!("if (-f {}/broken) {{ return 500; }}", at.display());
+        servers.push(nginx_by(&directory, name, address, ("", &server)));
+    }
+    desk.start();
+    until("all are up", || {
+        let is_up = |address| endpoint_at(&desk, address)["health"] == "up";
+        places.into_iter().all(is_up)
+    });
+    assert!(ask_all(&desk, 60).iter().all(|status| *status == 200));
+    std::fs::write(directory.join("two/broken"), "").unwrap();
+    until("it is set aside", || {
+        ask_all(&desk, 30);
+        !endpoint_at(&desk, two)["ejected"].is_null()
+    });
+    let failed = ask_all(&desk, 300);
+    let failed = failed.iter().filter(|status| **status != 200).count();
+    assert!(failed < 30, "{failed} of 300");
+    let log = desk.log();
+    assert_eq!(log.matches("endpoint ejected").count(), 1, "{log}");
+    assert!(log.contains("answers were 5xx"), "{log}");
+
+    // Where all fail, nobody is to blame.
+    for name in ["one", "three"] {
+        std::fs::write(directory.join(name).join("broken"), "").unwrap();
+    }
+    ask_all(&desk, 300);
+    for address in [one, three] {
+        assert!(endpoint_at(&desk, address)["ejected"].is_null());
+    }
     drop(servers);
 }

@@ -11,6 +11,7 @@ use crate::detector::Detector;
 use crate::failover::Quiet;
 use crate::failure::{Cause, Failure, Layer};
 use crate::freeze::Freeze;
+use crate::outlier::{Ejection, Window};
 use crate::path::{HANG_FLOOR, PathHistory};
 
 /// Between heartbeats of an endpoint in doubt, and of one that is coming back.
@@ -69,6 +70,9 @@ pub(super) struct Endpoint {
     pub(super) path: PathHistory,
     pub(super) quiet: Quiet,
     pub(super) freeze: Freeze,
+    /// What became of requests of late, and what followed from it.
+    pub(super) window: Window,
+    pub(super) ejection: Ejection,
     pub(super) failure: Option<Failure>,
     /// The last time anything proved it.
     pub(super) proven: Option<Instant>,
@@ -116,6 +120,8 @@ impl Endpoint {
             path: PathHistory::default(),
             quiet: Quiet::default(),
             freeze: Freeze::new(),
+            window: Window::default(),
+            ejection: Ejection::default(),
             failure: None,
             proven: None,
             won: None,
@@ -246,6 +252,7 @@ impl Endpoint {
         self.quiet.lost(now);
         self.detector.reset();
         self.freeze.forget_requests();
+        self.window.clear();
         self.hung = None;
         self.disproved = None;
         self.next_check = None;
@@ -327,7 +334,8 @@ impl Endpoint {
             failure: self.failure.clone(),
             latency: self.path.smoothed(),
             hangs_after: self.path.hangs_after(),
-            returned: self.quiet.returned_at(),
+            returned: self.quiet.returned_at().max(self.ejection.returned_at()),
+            ejected: self.ejection.current(),
             by_weight: self.by_weight,
         }
     }
@@ -345,6 +353,7 @@ impl Supervisor {
             Health::Up if endpoint.quiet.until().is_some_and(|until| now < until) => {
                 Standing::Doubtful
             }
+            Health::Up if endpoint.ejection.current().is_some() => Standing::Doubtful,
             Health::Up => Standing::Good,
         }
     }

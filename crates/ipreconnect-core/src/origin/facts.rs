@@ -259,6 +259,10 @@ impl Supervisor {
             return;
         };
         endpoint.freeze.report(worker, answers);
+        if self.settings.passive.is_some() {
+            endpoint.window.add(now, &answers.tally);
+            self.has_answers |= !answers.tally.is_empty();
+        }
         let convicted = endpoint.needs == ProbeKind::HangUp && endpoint.health == Health::Down;
         if convicted && answers.latest_asked > Some(endpoint.since) {
             endpoint.freeze.disproved(now);

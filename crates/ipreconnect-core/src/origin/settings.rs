@@ -6,6 +6,7 @@ use std::time::Duration;
 use crate::address::Address;
 use crate::backoff::BackoffSettings;
 use crate::detector::Thresholds;
+use crate::outlier::Passive;
 use crate::question::Question;
 
 /// The heartbeat of idle endpoints.
@@ -50,6 +51,9 @@ pub struct Settings {
     pub timeout: Duration,
     /// Failures and successes that turn an endpoint.
     pub thresholds: Thresholds,
+    /// How endpoints are treated whose answers are far worse than those of the others; none, if answers
+    /// are not judged.
+    pub passive: Option<Passive>,
     /// How long one attempt to connect may take.
     pub connect_timeout: Duration,
     /// The schedule of attempts while the origin is down.

@@ -115,6 +115,29 @@ fn a_changed_branch_reroutes_its_listener() {
     assert!(changes.contains(&rerouted), "{changes:?}");
 }
 
+#[test]
+fn answers_are_judged_where_they_are_understood() {
+    let passive = |lines: &str| {
+        let plan = plan(&format!("[origin.a]\n{lines}\n"));
+        let passive = plan.origins["a"].settings.supervisor.passive;
+        passive.map(|passive| (passive.max_ejected * 100.0).round() as u32)
+    };
+    assert_eq!(passive("address = \"http://h\""), Some(50));
+    assert_eq!(
+        passive("address = \"h2c://h\"\nhealth.interval = \"1s\""),
+        Some(50)
+    );
+    assert_eq!(passive("address = \"h:1\""), None);
+    assert_eq!(
+        passive("address = \"http://h\"\nhealth.passive = false"),
+        None
+    );
+    assert_eq!(
+        passive("address = \"http://h\"\nhealth = { passive = true, max_ejected = 0.3 }"),
+        Some(30)
+    );
+}
+
 /// What an origin is asked by its health check.
 fn question(lines: &str) -> Question {
     let plan = plan(&format!("[origin.a]\n{lines}\n"));

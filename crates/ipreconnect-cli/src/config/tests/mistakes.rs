@@ -488,6 +488,23 @@ fn checks_that_ask_nothing_sensible() {
 }
 
 #[test]
+fn answers_that_nobody_understands_are_not_judged() {
+    for (health, place) in [("passive = true", "3:22"), ("max_ejected = 0.5", "3:26")] {
+        let key = health.split(' ').next().unwrap();
+        only(
+            &origin(&format!("health = {{ {health} }}")),
+            &format!(
+                "{place}: `origin.a.health.{key}` goes with protocol = \"http\" or \"h2\" only"
+            ),
+        );
+    }
+    only(
+        &told("[origin.a]\naddress = \"http://h\"\nhealth = { max_ejected = 1.5 }\n"),
+        "3:26: `origin.a.health.max_ejected` must be from 0.0 to 1.0 | 0.5 is half of the endpoints",
+    );
+}
+
+#[test]
 fn what_does_not_go_with_udp() {
     let udp = |lines: &str| told(&format!("[origin.a]\naddress = \"udp://h:1\"\n{lines}\n"));
     only(

@@ -1,5 +1,7 @@
 //! A world in virtual time: endpoints with faults, a name, clients, and a supervisor between them.
 
+mod requests;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -16,6 +18,7 @@ use crate::origin::{
     Action, Check, Entry, EntryAddress, Event, Found, FoundPlace, OnDown, OnReturn, Order, Phase,
     ProbeKind, Settings, Supervisor,
 };
+use crate::outlier::Passive;
 use crate::question::{Question, Words};
 
 const MS: Duration = Duration::from_millis(1);
@@ -30,6 +33,17 @@ pub(super) enum Fault {
     Impostor,
     /// It serves, and answers the health check badly.
     Unwell,
+    /// It answers every request with 500, and the check well.
+    Failing,
+    /// It answers late.
+    Slow,
+}
+
+impl Fault {
+    /// Whether a process answers there.
+    fn serves(self) -> bool {
+        matches!(self, Self::None | Self::Unwell | Self::Failing | Self::Slow)
+    }
 }
 
 #[derive(Debug)]
@@ -102,6 +116,7 @@ fn settings(attempts: u32, check: Check) -> Settings {
             down_after: 2,
             up_after: 2,
         },
+        passive: Some(Passive::default()),
         connect_timeout: 2000 * MS,
         reconnect: BackoffSettings::new(50 * MS, 2.0, 15_000 * MS, Jitter::Full, attempts).unwrap(),
         on_down: OnDown::Keep,
@@ -128,6 +143,17 @@ impl World {
     /// The same, of an origin that is asked how it is.
     pub(super) fn asked(seed: u64, count: usize) -> Self {
         Self::calm(seed * 8 + 6, count)
+    }
+
+    /// Endpoints that share the work.
+    pub(super) fn equals(seed: u64, count: usize) -> Self {
+        let mut world = Self::calm(seed, count);
+        for entry in &mut world.entries {
+            entry.priority = 0;
+        }
+        world.configure();
+        world.run_for(1000 * MS);
+        world
     }
 
     pub(super) fn with_attempts(seed: u64, attempts: u32) -> Self {
@@ -245,7 +271,7 @@ impl World {
         }
         // The kernel of a replaced process resets what it does not know, as keepalive finds out.
         let resets = matches!(fault, Fault::Refusing | Fault::Impostor) || replaced;
-        let speaks = matches!(fault, Fault::None | Fault::Unwell) && !self.mute[index];
+        let speaks = fault.serves() && !self.mute[index];
         if fault == Fault::Silent || !(resets || speaks) {
             return;
         }
@@ -286,6 +312,10 @@ impl World {
         for (entry, priority) in self.entries.iter_mut().zip(0..) {
             entry.priority = priority;
         }
+        self.configure();
+    }
+
+    fn configure(&mut self) {
         self.note("reconfigured".into());
         let (entries, mut actions) = (self.entries.clone(), Vec::new());
         self.supervisor.reconfigure(
@@ -314,7 +344,7 @@ impl World {
         };
         let (id, index) = (endpoint.id, self.index_of(&endpoint.address));
         match self.faults[index] {
-            Fault::None | Fault::Frozen | Fault::Unwell => {
+            Fault::None | Fault::Frozen | Fault::Unwell | Fault::Failing | Fault::Slow => {
                 self.later(
                     MS,
                     Coming::DialEnds {
@@ -369,7 +399,7 @@ impl World {
                 continue;
             }
             let mut answers = Answers::default();
-            if matches!(self.faults[leader], Fault::None | Fault::Unwell) {
+            if self.faults[leader].serves() {
                 unanswered.clear();
                 answers = Answers {
                     answered: 5,
@@ -575,7 +605,7 @@ impl World {
             failure: Failure::new(cause),
         };
         let fault = match self.faults[index] {
-            Fault::None | Fault::Unwell if self.mute[index] && kind == ProbeKind::HangUp => {
+            fault if fault.serves() && self.mute[index] && kind == ProbeKind::HangUp => {
                 Fault::Frozen
             }
             fault => fault,
@@ -587,18 +617,18 @@ impl World {
             (Fault::Impostor, ProbeKind::Proof | ProbeKind::Question) => {
                 self.later(MS, Coming::Answer(order, failed(Cause::UnknownIssuer)));
             }
-            (Fault::None | Fault::Impostor | Fault::Unwell, _)
-            | (Fault::Frozen, ProbeKind::Handshake) => {
+            (Fault::Refusing, _) => self.later(MS, Coming::Answer(order, failed(Cause::Refused))),
+            (Fault::Impostor, _) | (Fault::Frozen, ProbeKind::Handshake) => {
                 self.later(MS, Coming::Answer(order, answered));
             }
-            (Fault::Refusing, _) => self.later(MS, Coming::Answer(order, failed(Cause::Refused))),
-            (Fault::Silent, _) | (Fault::Frozen, ProbeKind::Proof | ProbeKind::Question) => {
-                self.later(patience, Coming::Answer(order, failed(Cause::TimedOut)));
+            (fault, _) if fault.serves() => {
+                self.later(MS, Coming::Answer(order, answered));
             }
             (Fault::Frozen, ProbeKind::HangUp) => {
                 self.canaries.push((order, index));
                 self.later(patience, Coming::Fact(Event::ProbeSilent { order }));
             }
+            _ => self.later(patience, Coming::Answer(order, failed(Cause::TimedOut))),
         }
     }
 

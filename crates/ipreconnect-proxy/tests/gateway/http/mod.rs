@@ -4,6 +4,7 @@ mod framing;
 mod h2c;
 mod odd;
 mod origin;
+mod passive;
 mod replay;
 mod spread;
 mod two;
