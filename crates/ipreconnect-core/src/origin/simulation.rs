@@ -237,3 +237,29 @@ fn the_ceiling_holds_in_every_history() {
         }
     }
 }
+
+/// However long it was kept quiet before: the share grows from when it takes work.
+#[test]
+fn one_that_was_lost_often_gets_its_share_little_by_little() {
+    for (seed, policy) in (0..10).zip(POLICIES.into_iter().cycle()) {
+        let mut world = World::equals(seed, 3);
+        for _ in 0..4 {
+            world.set(1, Fault::Refusing);
+            world.run_for(Duration::from_secs(8));
+            world.set(1, Fault::None);
+            world.run_for(Duration::from_secs(3));
+        }
+        let mut slices = Vec::new();
+        while slices.len() < 12 {
+            let shares = world.requests(Duration::from_secs(1), policy, 20);
+            let all: u32 = shares.iter().sum();
+            if shares[1] > 0 {
+                slices.push(shares[1] * 100 / all);
+            }
+        }
+        let told = format!("seed {seed} {policy:?}: {slices:?}");
+        assert!(slices[0] <= 12, "{told}");
+        assert!(slices[1] < slices[5] && slices[5] < slices[10], "{told}");
+        assert!(slices[11] >= 28, "{told}");
+    }
+}
