@@ -56,7 +56,7 @@ pub struct Candidate {
     pub latency: Option<Duration>,
     /// Whether it may be tried.
     pub usable: Standing,
-    /// When it came back from being lost.
+    /// When it began to take work again, after it was lost or set aside.
     pub returned: Option<Instant>,
     /// Whether its name wants it chosen by weight among those of its priority, whatever the policy
     /// (RFC 2782).
@@ -155,7 +155,7 @@ impl Balance {
         }
         scores.sort_by(|a, b| a.1.total_cmp(&b.1));
         if self.policy == Policy::P2cEwma {
-            self.better_of_two(now, candidates, &mut scores);
+            better_of_two(candidates, &mut scores);
         }
         for (place, (index, _)) in members.iter_mut().zip(&scores) {
             *place = *index;
@@ -163,47 +163,66 @@ impl Balance {
         self.scores = scores;
     }
 
-    /// Puts the better of the first two in front; chance has put them there.
-    fn better_of_two(&self, now: Instant, candidates: &[Candidate], drawn: &mut [(usize, f64)]) {
-        let cost = |index: usize| {
-            candidates.get(index).map_or(f64::INFINITY, |candidate| {
-                choose::cost(candidate, self.ramp(now, candidate))
-            })
-        };
-        if let [first, second, ..] = drawn
-            && cost(second.0) < cost(first.0)
-        {
-            std::mem::swap(first, second);
-        }
-    }
-
     /// Lower is better.
     fn score(&mut self, now: Instant, candidate: &Candidate, hash: Option<u64>) -> f64 {
         let weight = self.ramp(now, candidate);
         match (self.policy, hash) {
-            (Policy::Hash, Some(hash)) => choose::rendezvous(hash, candidate),
+            // Each hash moves to one that came back once, and stays there.
+            (Policy::Hash, Some(hash)) => choose::rendezvous(hash, candidate, weight),
             // The weight counts in the comparison of the two, not in the draw.
-            (Policy::P2cEwma, _) => self.dice.unit(),
+            (Policy::P2cEwma, _) => self.dice.unit() + self.sits_out(now, candidate),
             (Policy::LeastConnections, _) => {
                 // The fraction breaks ties by chance.
-                (f64::from(candidate.open) + 1.0 + self.dice.unit() * 1e-3) / weight
+                let open = f64::from(candidate.open) + 1.0 + self.dice.unit() * 1e-3;
+                open / f64::from(candidate.weight.max(1))
+                    + f64::from(u32::MAX) * self.sits_out(now, candidate)
             }
             _ => choose::exponential(self.dice.unit(), weight),
         }
     }
 
-    /// The weight of a candidate now: from a tenth to the whole over the slow start.
+    /// Where the least loaded one is taken, a weight would keep one that came back from all work until
+    /// there is much, and then give it all at once. So it sits out a share of the turns: 1 if this one.
+    fn sits_out(&mut self, now: Instant, candidate: &Candidate) -> f64 {
+        let share = self.share(now, candidate);
+        if share < 1.0 && self.dice.unit() >= share {
+            1.0
+        } else {
+            0.0
+        }
+    }
+
+    /// The weight of a candidate now.
     fn ramp(&self, now: Instant, candidate: &Candidate) -> f64 {
-        let whole = f64::from(candidate.weight.max(1));
+        f64::from(candidate.weight.max(1)) * self.share(now, candidate)
+    }
+
+    /// What a candidate takes of its work now: from a tenth to the whole over the slow start.
+    fn share(&self, now: Instant, candidate: &Candidate) -> f64 {
         let Some(returned) = candidate.returned else {
-            return whole;
+            return 1.0;
         };
         let since = now.saturating_duration_since(returned);
         if since >= self.slow_start {
-            return whole;
+            return 1.0;
         }
         let share = since.as_secs_f64() / self.slow_start.as_secs_f64();
-        whole * (0.1 + 0.9 * share)
+        0.1 + 0.9 * share
+    }
+}
+
+/// Puts the better of the first two in front; chance has put them there. Who sits this turn out stays
+/// behind who does not.
+fn better_of_two(candidates: &[Candidate], drawn: &mut [(usize, f64)]) {
+    let cost = |index: usize| {
+        let candidate = candidates.get(index);
+        candidate.map_or(f64::INFINITY, choose::cost)
+    };
+    if let [first, second, ..] = drawn
+        && (second.1 < 1.0 || first.1 >= 1.0)
+        && cost(second.0) < cost(first.0)
+    {
+        std::mem::swap(first, second);
     }
 }
 

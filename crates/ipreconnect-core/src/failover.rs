@@ -57,10 +57,10 @@ impl Quiet {
         over
     }
 
-    /// When it came back, for a slow start.
+    /// When it takes work again, for a slow start: not before its quiet period is over.
     #[must_use]
     pub fn returned_at(&self) -> Option<Instant> {
-        (self.losses > 0).then_some(self.returned).flatten()
+        self.until()
     }
 }
 

@@ -91,6 +91,8 @@ pub enum Cause {
     KeyChanged,
     /// The handshake above the transport failed.
     Handshake,
+    /// The health check was answered badly, or not at all; the detail is a whole sentence.
+    Unhealthy,
     /// Anything else, told by the detail.
     Other,
 }
@@ -123,14 +125,17 @@ impl Cause {
             | Self::WrongPin
             | Self::KeyChanged => Layer::Identity,
             Self::Handshake => Layer::Protocol,
-            Self::Frozen => Layer::Application,
+            Self::Frozen | Self::Unhealthy => Layer::Application,
         }
     }
 
-    /// Whether somebody answered: trying again soon costs nobody a timeout.
+    /// Whether somebody answered, so that trying again soon costs nobody a timeout, and a server no work.
     #[must_use]
     pub fn is_answered(self) -> bool {
-        !matches!(self, Self::TimedOut | Self::Silent | Self::Frozen)
+        !matches!(
+            self,
+            Self::TimedOut | Self::Silent | Self::Frozen | Self::Unhealthy
+        )
     }
 
     /// Whether the fault is this machine's and says nothing about the endpoint.
@@ -176,6 +181,7 @@ impl Cause {
             Self::WrongPin => "the key is none of those pinned",
             Self::KeyChanged => "the key has changed",
             Self::Handshake => "handshake failed",
+            Self::Unhealthy => "the health check failed",
             Self::Other => "failed",
         }
     }
@@ -218,6 +224,7 @@ impl Cause {
                 "if that was on purpose: `ipreconnect identity accept` with the origin's name"
             }
             Self::Handshake => "does the server speak that protocol on that port?",
+            Self::Unhealthy => "ask the server what it lacks; health.check says what it is asked",
             Self::Other => "see the detail",
         }
     }
@@ -262,10 +269,10 @@ impl std::error::Error for Failure {}
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.cause.words())?;
-        match &self.detail {
-            Some(detail) => write!(f, " ({detail})"),
-            None => Ok(()),
+        match (&self.detail, self.cause) {
+            (Some(detail), Cause::Unhealthy) => f.write_str(detail),
+            (Some(detail), cause) => write!(f, "{} ({detail})", cause.words()),
+            (None, cause) => f.write_str(cause.words()),
         }
     }
 }

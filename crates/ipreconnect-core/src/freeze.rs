@@ -12,6 +12,8 @@
 
 use std::time::{Duration, Instant};
 
+use crate::outlier::Tally;
+
 /// Answered requests needed before silence means anything.
 pub const SAMPLES: u32 = 20;
 /// Concurrent unanswered requests needed.
@@ -50,6 +52,8 @@ pub struct Answers {
     /// When the oldest acknowledged and unanswered requests that are younger than the last answer were
     /// sent.
     pub waiting: [Option<Instant>; WITNESSES],
+    /// What became of the requests since the last report, as far as it is known of that protocol.
+    pub tally: Tally,
 }
 
 /// What to do about an endpoint.

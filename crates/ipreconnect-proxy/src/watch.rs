@@ -14,6 +14,7 @@ use ipreconnect::clock;
 use ipreconnect::core::address::EndpointId;
 use ipreconnect::core::freeze::{Answers, WITNESSES};
 use ipreconnect::core::origin::Event;
+use ipreconnect::core::outlier::Tally;
 use ipreconnect::core::path::HANG_FLOOR;
 use ipreconnect::sense::tcp::{PathState, TcpPath};
 use ipreconnect::{Meter, Origin};
@@ -64,6 +65,17 @@ pub(crate) trait Watched: Send + Sync {
     fn enforce(&self, now: Instant) -> Option<Instant>;
     /// What is known of its origin has changed.
     fn hear(&self) {}
+}
+
+/// What the bytes are that came from an origin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Said {
+    /// Nobody knows.
+    Bytes,
+    /// The answer of a server that works.
+    Well,
+    /// That of one that fails.
+    Badly,
 }
 
 /// The place of a stream in its worker's watch.
@@ -172,7 +184,7 @@ pub(crate) fn asked(key: Key, now: Instant) {
 }
 
 /// Bytes came from the origin, and with them the answer to a request, if one was open.
-pub(crate) fn answered(stream: &dyn Watched, asked: Option<Instant>, now: Instant) {
+pub(crate) fn answered(stream: &dyn Watched, asked: Option<Instant>, now: Instant, said: Said) {
     WATCH.with_borrow_mut(|watch| {
         let seen = watch.seen_of(stream);
         seen.dirty = true;
@@ -182,7 +194,22 @@ pub(crate) fn answered(stream: &dyn Watched, asked: Option<Instant>, now: Instan
             seen.answers.latest_asked = seen.answers.latest_asked.max(Some(asked));
             let took = now.saturating_duration_since(asked);
             seen.answers.slowest = seen.answers.slowest.max(took);
+            if said != Said::Bytes {
+                let tally = &mut seen.answers.tally;
+                tally.answered = tally.answered.saturating_add(1);
+                tally.failed = tally.failed.saturating_add(u32::from(said == Said::Badly));
+                tally.times.add(took);
+            }
         }
+    });
+}
+
+/// A request was lost with its connection, or is answered by nobody.
+pub(crate) fn lost(stream: &dyn Watched) {
+    WATCH.with_borrow_mut(|watch| {
+        let seen = watch.seen_of(stream);
+        seen.dirty = true;
+        seen.answers.tally.lost = seen.answers.tally.lost.saturating_add(1);
     });
 }
 
@@ -433,6 +460,7 @@ impl Watch {
                 reports.push((seen.origin.clone(), seen.endpoint, answers));
                 seen.answers.answered = 0;
                 seen.answers.slowest = Duration::ZERO;
+                seen.answers.tally = Tally::default();
                 seen.dirty = false;
                 return true;
             }

@@ -4,7 +4,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use ipreconnect_core::address::EndpointId;
-use ipreconnect_core::balance::{Balance, Candidate, Policy};
+use ipreconnect_core::balance::{Balance, Candidate, Policy, Standing};
 
 use crate::clock;
 use crate::snapshot::Snapshot;
@@ -30,6 +30,8 @@ struct Scratch {
     balance: Balance,
     candidates: Vec<Candidate>,
     order: Vec<usize>,
+    /// What was chosen and has had no request yet.
+    kept: Option<EndpointId>,
 }
 
 impl Chooser {
@@ -43,6 +45,7 @@ impl Chooser {
                 balance: Balance::new(policy, seed, SLOW_START),
                 candidates: Vec::new(),
                 order: Vec::new(),
+                kept: None,
             }),
         }
     }
@@ -74,9 +77,24 @@ impl Chooser {
         view.endpoints.get(first).map(|endpoint| endpoint.id)
     }
 
+    /// There is no connection to the endpoint that [`first`](Self::first) gave: the next one that is
+    /// dialled leads there, so that one request is one choice.
+    pub fn keep(&self, endpoint: EndpointId) {
+        // The order of a failover is the same every time.
+        if self.policy != Policy::Failover {
+            let mut scratch = self.scratch.lock().unwrap_or_else(PoisonError::into_inner);
+            scratch.kept = Some(endpoint);
+        }
+    }
+
     /// The endpoints worth dialling, in order, as indices. `hash` is what [`Policy::Hash`] goes by.
     pub(crate) fn order(&self, snapshot: &Snapshot, hash: Option<u64>) -> Vec<usize> {
         let mut scratch = self.scratch.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(kept) = scratch.kept.take()
+            && scratch.begins_with(snapshot, kept)
+        {
+            return scratch.order.clone();
+        }
         let open = |endpoint| snapshot.meter(endpoint).map_or(0, |meter| meter.open());
         scratch.arrange(snapshot, hash, open);
         let endpoints = &snapshot.view().endpoints;
@@ -90,6 +108,13 @@ impl Chooser {
 }
 
 impl Scratch {
+    /// Whether the last order begins with that endpoint, and it is still a good one.
+    fn begins_with(&self, snapshot: &Snapshot, endpoint: EndpointId) -> bool {
+        let first = self.order.first();
+        let first = first.and_then(|first| snapshot.view().endpoints.get(*first));
+        first.is_some_and(|first| first.id == endpoint && first.standing == Standing::Good)
+    }
+
     fn arrange(
         &mut self,
         snapshot: &Snapshot,

@@ -221,7 +221,7 @@ impl Driver {
                     if kind == ProbeKind::HangUp {
                         self.hang_ups.insert(order, endpoint);
                     }
-                    let target = (entry, address);
+                    let target = (endpoint, entry, address);
                     self.orders
                         .probe(&self.shared, order, target, kind, patience);
                 }

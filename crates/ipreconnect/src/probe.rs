@@ -1,5 +1,7 @@
 //! Looking at an endpoint without a client: the half-open check, the hang-up check, and
-//! the proof.
+//! the proof, with a question or without.
+
+mod question;
 
 use std::future::poll_fn;
 use std::io;
@@ -15,7 +17,9 @@ use tokio::io::Interest;
 use crate::clock;
 use crate::dial::{Dialer, failure, is_underway, sock_addr};
 use crate::shared::Shared;
-use crate::tls;
+use crate::tls::{self, Session};
+
+pub(crate) use question::question;
 
 /// The half-open check: SYN, SYN-ACK, reset.
 ///
@@ -77,15 +81,7 @@ pub(crate) async fn proof(
     patience: Duration,
 ) -> Result<Duration, Failure> {
     let began = clock::now();
-    let attempt = async {
-        let socket = dialer.connect(address).await?;
-        let connector = shared.tls.load_full();
-        let session = match &connector {
-            Some(connector) => Some(shared.open(connector, &socket, entry, address).await?.0),
-            None => None,
-        };
-        Ok((socket, session))
-    };
+    let attempt = open(shared, dialer, entry, address);
     let (socket, session) = match tokio::time::timeout(patience, attempt).await {
         Ok(opened) => opened?,
         Err(_) => return Err(Failure::new(Cause::TimedOut)),
@@ -104,6 +100,22 @@ pub(crate) async fn proof(
     let _ = session.close(&socket);
     let _ = shutdown(socket.get_ref(), Shutdown::Both);
     Ok(took)
+}
+
+/// Connects, and proves the server where the origin has TLS.
+async fn open(
+    shared: &Shared,
+    dialer: Dialer,
+    entry: EntryId,
+    address: &Address,
+) -> Result<(Socket, Option<Box<Session>>), Failure> {
+    let socket = dialer.connect(address).await?;
+    let connector = shared.tls.load_full();
+    let session = match &connector {
+        Some(connector) => Some(shared.open(connector, &socket, entry, address).await?.0),
+        None => None,
+    };
+    Ok((socket, session))
 }
 
 /// A datagram may be lost, and its refusal too: so long after it, silence means that nobody refused.

@@ -88,6 +88,7 @@ impl OriginSettings {
                     down_after: 2,
                     up_after: 2,
                 },
+                passive: None,
                 connect_timeout: Duration::from_secs(2),
                 reconnect: BackoffSettings::default(),
                 on_down: OnDown::Keep,

@@ -20,6 +20,7 @@ use crate::waiters::Waiters;
 use crate::warm::Warm;
 
 /// What reaches a driver from outside.
+#[expect(clippy::large_enum_variant, reason = "nearly all facts are events")]
 #[derive(Debug)]
 pub(crate) enum Fact {
     Event(Event),

@@ -8,6 +8,7 @@ use ipreconnect_core::address::Address;
 use ipreconnect_core::balance::Standing;
 use ipreconnect_core::failure::{Cause, Failure};
 use ipreconnect_core::origin::{EndpointView, Health, Phase};
+use ipreconnect_core::outlier::Ejected;
 
 use crate::resolve::NameStatus;
 use crate::snapshot::Snapshot;
@@ -116,6 +117,8 @@ pub struct EndpointStatus {
     pub latency: Option<Duration>,
     /// Connections that are ready for whoever comes next.
     pub warm: usize,
+    /// That it is set aside for its answers, if it is.
+    pub ejected: Option<Ejected>,
     /// Links open now.
     pub open: u32,
     /// Links opened since it is known.
@@ -157,6 +160,7 @@ impl Status {
                         Address::Tcp(_) | Address::Unix(_) => endpoint.latency,
                     },
                     warm: warm.count(endpoint.id),
+                    ejected: endpoint.ejected,
                     open: meter.open(),
                     served: meter.served(),
                     failed_here: meter.failed_here(),

@@ -142,10 +142,21 @@ pub(crate) struct EndpointView {
     pub(crate) open: u32,
     /// Links opened so far.
     pub(crate) served: u64,
+    /// That it is set aside for its answers, if it is.
+    pub(crate) ejected: Option<EjectedView>,
     /// Dials that this machine had no port, descriptor or permission for.
     pub(crate) failed_here: u64,
     /// Why it is not up.
     pub(crate) failure: Option<FailureView>,
+}
+
+/// That an endpoint is set aside.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct EjectedView {
+    /// For what.
+    pub(crate) why: String,
+    /// For how many milliseconds more.
+    pub(crate) for_ms: u64,
 }
 
 /// One failure.

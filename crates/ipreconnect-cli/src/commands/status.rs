@@ -207,6 +207,13 @@ fn show_origin(paint: &Paint, origin: &OriginView) -> String {
             endpoint.open,
             endpoint.served,
         ));
+        if let Some(ejected) = &endpoint.ejected {
+            text.push_str(&format!(
+                "      ejected: {}; for {} more\n",
+                ejected.why,
+                span(ejected.for_ms)
+            ));
+        }
         if endpoint.failed_here > 0 {
             text.push_str(&format!(
                 "      {} dials failed on this machine: no port, descriptor or permission left\n",

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use ipreconnect::core::http::is_token;
+use ipreconnect::core::outlier::Passive;
 use ipreconnect_proxy::{AskedHost, HashOn, Hedge, HttpSettings};
 
 use super::plan::Protocol;
@@ -98,6 +99,25 @@ pub(super) fn host(
             fixed(host.to_owned())
         }
     };
+}
+
+/// `health.passive` and `health.max_ejected`.
+pub(super) fn passive(health: &Section<'_>, protocol: Protocol) -> Option<Passive> {
+    let goes = only_of_http(health, "passive", protocol);
+    if !only_of_http(health, "max_ejected", protocol) || !goes {
+        return None;
+    }
+    let mut passive = Passive::default();
+    if let Some(field) = health.field("max_ejected")
+        && let Some(share) = field.float()
+    {
+        if (0.0..=1.0).contains(&share) {
+            passive.max_ejected = share;
+        } else {
+            field.wrong("must be from 0.0 to 1.0", "0.5 is half of the endpoints");
+        }
+    }
+    health.boolean("passive").unwrap_or(true).then_some(passive)
 }
 
 /// `hash_on`.

@@ -18,6 +18,7 @@ mod material;
 mod mistake;
 mod origin;
 mod plan;
+mod question;
 mod reference;
 mod refresh;
 mod route;

@@ -7,14 +7,15 @@ use ipreconnect::core::address::Address;
 use ipreconnect::core::backoff::{BackoffError, BackoffSettings, Jitter};
 use ipreconnect::core::balance::Policy;
 use ipreconnect::core::origin::{Check, OnDown, OnReturn};
+use ipreconnect::core::outlier::Passive;
 use ipreconnect::{HoldSettings, OriginSettings, Place, Target, Transport};
-use ipreconnect_proxy::{HalfClose, HttpSettings, ListenerSettings, Timeouts};
+use ipreconnect_proxy::{AskedHost, HalfClose, HttpSettings, ListenerSettings, Timeouts};
 
 use super::material::Permissions;
 use super::plan::{OriginPlan, Protocol, Required};
 use super::section::{Field, Section};
 use super::tls::{self, OriginFiles};
-use super::{dns, http};
+use super::{dns, http, question};
 
 /// Entries of one address list.
 const ENTRIES: usize = 256;
@@ -71,7 +72,6 @@ pub(crate) fn read(
     {
         tls.alpn.push(b"h2".to_vec());
     }
-    health(&section, &mut settings, transport);
     reconnect(&section, &mut settings);
     let mut requests = HttpSettings::default();
     pool(&section, &mut settings, &mut requests, protocol);
@@ -83,7 +83,12 @@ pub(crate) fn read(
     requests.pool_idle = settings.warm.idle;
     let own = own_host(written.as_deref().unwrap_or_default(), &settings);
     let is_tls = settings.tls.is_some();
-    http::host(&section, &mut requests, protocol, own, is_tls);
+    http::host(&section, &mut requests, protocol, own.clone(), is_tls);
+    let asked = match &requests.host {
+        AskedHost::Fixed(host) => Some(host.to_string()),
+        AskedHost::Client => own,
+    };
+    health(&section, &mut settings, protocol, asked.as_deref());
     if balance == Policy::Hash {
         requests.hash_on = http::hash_on(&section, protocol);
     }
@@ -517,39 +522,38 @@ fn timeouts(section: &Section<'_>, requests: &mut HttpSettings, protocol: Protoc
     timeouts
 }
 
-fn health(section: &Section<'_>, settings: &mut OriginSettings, transport: Transport) {
+/// `health`; `host` is whom the origin is asked for.
+fn health(
+    section: &Section<'_>,
+    settings: &mut OriginSettings,
+    protocol: Protocol,
+    host: Option<&str>,
+) {
+    let transport = protocol.transport();
     let supervisor = &mut settings.supervisor;
     if transport == Transport::Udp {
         supervisor.check = Check::Off;
     }
+    supervisor.passive = protocol.is_http().then(Passive::default);
     let Some(health) = section.table("health") else {
         return;
     };
-    if let Some(field) = health.field("check") {
-        let text = field.text().unwrap_or_default();
-        let later =
-            text == "postgres" || ["http:", "send:"].iter().any(|kind| text.starts_with(kind));
-        if later {
-            field.unbuilt(
-                "checks that speak come with their protocols; \"auto\" is a TLS handshake where TLS is used, else a half-open TCP check",
-            );
-        } else {
-            let words = [
-                ("auto", supervisor.check),
-                ("tcp", Check::HalfOpen),
-                ("tls", Check::Proof),
-                ("off", Check::Off),
-            ];
-            supervisor.check = field.pick(&text, &words).unwrap_or(supervisor.check);
-            if transport == Transport::Udp && text == "tcp" {
-                field.wrong("cannot be \"tcp\" of an origin that speaks udp", "");
-            }
-            if text == "tls" && settings.tls.is_none() {
-                field.wrong("cannot be \"tls\" of an origin without TLS", "tls = {}");
+    supervisor.passive = http::passive(&health, protocol);
+    let field = health.field("check");
+    let text = field.as_ref().and_then(Field::text).unwrap_or_default();
+    match &field {
+        Some(field) if question::speaks(&text) => {
+            let asked = question::read(&health, field, &text, protocol, host);
+            supervisor.check = asked.unwrap_or_else(|| supervisor.check.clone());
+        }
+        Some(field) => {
+            question::status_is_of_http(&health);
+            if let Some(check) = silent_check(field, &text, transport, settings.tls.is_some()) {
+                supervisor.check = check;
             }
         }
+        None => question::status_is_of_http(&health),
     }
-    health.unbuilt("status", "it belongs to HTTP checks");
     supervisor.interval = health.duration("interval").unwrap_or(supervisor.interval);
     supervisor.timeout = health.duration("timeout").unwrap_or(supervisor.timeout);
     for (key, threshold) in [
@@ -570,6 +574,36 @@ fn health(section: &Section<'_>, settings: &mut OriginSettings, transport: Trans
         .choice("on_return", &on_return)
         .unwrap_or(supervisor.on_return);
     health.finish();
+}
+
+/// A check that says nothing; `None` if it is what it would be anyway.
+fn silent_check(
+    field: &Field<'_>,
+    text: &str,
+    transport: Transport,
+    is_tls: bool,
+) -> Option<Check> {
+    if text == "postgres" {
+        field.unbuilt(&format!("{SPOKEN}, and {text:?} is another one"));
+        return None;
+    }
+    let words = ["auto", "tcp", "tls", "off"].map(|word| (word, word));
+    match field.pick(text, &words)? {
+        "tcp" => {
+            if transport == Transport::Udp {
+                field.wrong("cannot be \"tcp\" of an origin that speaks udp", "");
+            }
+            Some(Check::HalfOpen)
+        }
+        "tls" => {
+            if !is_tls {
+                field.wrong("cannot be \"tls\" of an origin without TLS", "tls = {}");
+            }
+            Some(Check::Proof)
+        }
+        "off" => Some(Check::Off),
+        _ => None,
+    }
 }
 
 fn reconnect(section: &Section<'_>, settings: &mut OriginSettings) {

@@ -307,12 +307,17 @@ pub(super) const PARTS: &[Part] = &[
             (
                 "check",
                 "`\"auto\"`",
-                "`auto` and `tcp`: a half-open check that the server's application does not see; `off`; a UDP endpoint is looked at by an empty datagram at the start and while it refuses, never else",
+                "`auto`: a TLS handshake where TLS is used, else `tcp`, a half-open check that the server's application does not see; `tls`; `off`; `http:/path` asks for a page, in HTTP/2 of an `h2` origin, and `send:PING\\r\\n expect:+PONG` of a `tcp` origin sends bytes and compares how the answer begins (`send:` alone, where the server speaks first); a UDP endpoint is looked at by an empty datagram at the start and while it refuses, never else",
+            ),
+            (
+                "status",
+                "`\"200-399\"`",
+                "with `http:`, the answers that are good, as in `200` or `200-299,404`",
             ),
             (
                 "interval",
                 "`\"5s\"`",
-                "between heartbeats of an idle endpoint; none while real traffic proves it, 250 ms while it is suspect",
+                "between heartbeats of an idle endpoint; none while real traffic proves it, which it does not for checks that ask something; 250 ms while it is suspect",
             ),
             ("timeout", "`\"500ms\"`", "how long a heartbeat waits"),
             (
@@ -335,8 +340,18 @@ pub(super) const PARTS: &[Part] = &[
                 "`\"keep\"`",
                 "`keep` or `close` streams on the backup when the preferred endpoint is back",
             ),
+            (
+                "passive",
+                "`true` of `http` and `h2`",
+                "whether an endpoint is set aside whose answers are far worse than those of the others: half of 20 or more within ten seconds 5xx (but 501 and 505) or lost while most others stay below a tenth, or three times as slow and 50 ms slower. For 10 s, and longer each time, up to 5 min",
+            ),
+            (
+                "max_ejected",
+                "`0.5`",
+                "the most that is set aside of an origin's endpoints; the last good one never is",
+            ),
         ],
-        later: &["status"],
+        later: &[],
     },
     Part {
         title: "[origin.NAME.reconnect]",

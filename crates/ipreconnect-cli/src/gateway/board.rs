@@ -8,12 +8,12 @@ use ipreconnect::core::failure::Failure;
 use ipreconnect::core::identity::Sighting;
 use ipreconnect::resolve::NameStatus;
 use ipreconnect::tls::Day;
-use ipreconnect::{EndpointStatus, Origin, Status};
+use ipreconnect::{EndpointStatus, Origin, Status, clock};
 use ipreconnect_proxy::{BranchStatus, Gateway, ListenerStatus};
 
 use crate::admin::view::{
-    BranchView, EndpointView, FailureView, Identities, IdentityView, ListenerView, Listeners,
-    NameView, OriginView, Origins, Readiness, SCHEMA, SightingView,
+    BranchView, EjectedView, EndpointView, FailureView, Identities, IdentityView, ListenerView,
+    Listeners, NameView, OriginView, Origins, Readiness, SCHEMA, SightingView,
 };
 
 /// The running origins and the gateway in front of them.
@@ -219,6 +219,10 @@ fn show_endpoints(endpoints: &[EndpointStatus]) -> Vec<EndpointView> {
             warm: endpoint.warm,
             open: endpoint.open,
             served: endpoint.served,
+            ejected: endpoint.ejected.map(|ejected| EjectedView {
+                why: ejected.offence.to_string(),
+                for_ms: millis(ejected.until.saturating_duration_since(clock::now())),
+            }),
             failed_here: endpoint.failed_here,
             failure: endpoint.failure.as_ref().map(show_failure),
         })

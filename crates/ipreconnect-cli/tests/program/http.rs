@@ -21,7 +21,7 @@ fn nginx(directory: &Path, name: &str, address: SocketAddr) -> Server {
 }
 
 /// The same; `listen` and `server` are put into these directives.
-fn nginx_by(
+pub(crate) fn nginx_by(
     directory: &Path,
     name: &str,
     address: SocketAddr,
@@ -63,7 +63,10 @@ fn curl(arguments: &[&str]) -> String {
 }
 
 /// Asks on a connection that is kept; returns the status and the body.
-fn ask(stream: &mut BufReader<TcpStream>, request: &str) -> std::io::Result<(u16, String)> {
+pub(crate) fn ask(
+    stream: &mut BufReader<TcpStream>,
+    request: &str,
+) -> std::io::Result<(u16, String)> {
     stream.get_mut().write_all(request.as_bytes())?;
     let mut line = String::new();
     stream.read_line(&mut line)?;

@@ -4,6 +4,7 @@ mod bad_luck;
 mod commands;
 mod datagrams;
 mod desk;
+mod health;
 mod http;
 mod reload;
 mod resolvers;

@@ -48,7 +48,8 @@ impl RoundRobin {
 }
 
 /// Latency times load, for its weight.
-pub(super) fn cost(candidate: &Candidate, weight: f64) -> f64 {
+pub(super) fn cost(candidate: &Candidate) -> f64 {
+    let weight = f64::from(candidate.weight.max(1));
     let latency = candidate.latency.unwrap_or(UNKNOWN).as_secs_f64();
     latency * (f64::from(candidate.open) + 1.0) / weight
 }
@@ -60,11 +61,11 @@ pub(super) fn exponential(unit: f64, rate: f64) -> f64 {
 }
 
 /// Weighted rendezvous hashing: the same draw, thrown by the hash instead of dice.
-pub(super) fn rendezvous(hash: u64, candidate: &Candidate) -> f64 {
+pub(super) fn rendezvous(hash: u64, candidate: &Candidate, weight: f64) -> f64 {
     let mixed = mix(hash ^ mix(u64::from(candidate.key).wrapping_add(0x9e37_79b9_7f4a_7c15)));
     // 53 bits fill the mantissa of a float in [0, 1).
     let unit = (mixed >> 11) as f64 / (1u64 << 53) as f64;
-    exponential(unit, f64::from(candidate.weight.max(1)))
+    exponential(unit, weight)
 }
 
 /// The finaliser of SplitMix64.

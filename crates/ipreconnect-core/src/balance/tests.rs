@@ -188,6 +188,70 @@ proptest! {
     }
 }
 
+/// The share of one that came back among three, in per cent, so long after its return.
+fn share_after(policy: Policy, seconds: u64, open: u32) -> u32 {
+    let start = crate::beginning();
+    let mut candidates = weighted(&[1, 1, 1]);
+    candidates[1].returned = Some(start);
+    for candidate in &mut candidates {
+        candidate.open = open;
+    }
+    let (mut balance, mut dice) = (
+        Balance::new(policy, 7, Duration::from_secs(10)),
+        Dice::new(11),
+    );
+    let (mut out, mut count) = (Vec::new(), 0);
+    for _ in 0..20_000 {
+        let hash = dice.below(u64::MAX);
+        let now = start + Duration::from_secs(seconds);
+        balance.order(now, &candidates, Some(hash), &mut out);
+        count += u32::from(out[0] == 1);
+    }
+    count / 200
+}
+
+#[test]
+fn the_share_of_one_that_came_back_grows_whatever_the_policy_and_the_load() {
+    use Policy::{Hash, LeastConnections, P2cEwma, Random, RoundRobin};
+    for policy in [RoundRobin, Random, Hash, P2cEwma, LeastConnections] {
+        for open in [0, 20] {
+            let shares = [0, 3, 6, 10].map(|seconds| share_after(policy, seconds, open));
+            assert!(
+                (1..=6).contains(&shares[0]),
+                "{policy:?} {open}: {shares:?}"
+            );
+            assert!(shares.is_sorted(), "{policy:?} {open}: {shares:?}");
+            assert!(shares[0] + 5 < shares[1], "{policy:?} {open}: {shares:?}");
+            assert!(shares[1] + 3 < shares[2], "{policy:?} {open}: {shares:?}");
+            assert!(
+                (31..=35).contains(&shares[3]),
+                "{policy:?} {open}: {shares:?}"
+            );
+        }
+    }
+}
+
+/// Who goes by a hash moves to one that came back at most once, and nowhere else.
+#[test]
+fn a_hash_moves_once_to_one_that_came_back() {
+    let start = crate::beginning();
+    let mut candidates = weighted(&[1, 1, 1]);
+    candidates[1].returned = Some(start);
+    let mut balance = Balance::new(Policy::Hash, 7, Duration::from_secs(10));
+    let (mut out, mut dice) = (Vec::new(), Dice::new(5));
+    for _ in 0..500 {
+        let hash = dice.below(u64::MAX);
+        let mut before = None;
+        for second in 0..=10 {
+            let now = start + Duration::from_secs(second);
+            balance.order(now, &candidates, Some(hash), &mut out);
+            let at = out[0];
+            assert!(at == 1 || before.is_none_or(|before| before == at));
+            before = Some(at);
+        }
+    }
+}
+
 /// The servers of a service are drawn by weight, whatever the policy.
 #[test]
 fn a_service_is_drawn_by_weight() {

@@ -219,6 +219,7 @@ proptest! {
                 last_answer: (answered > 0).then_some(at),
                 latest_asked: None,
                 waiting: waiting.map(|w| w.map(|w| start + u32::try_from(w).unwrap() * MS)),
+                ..Answers::default()
             });
             let now = start + 4000 * MS;
             match freeze.judge(now, if rivals { Rivals::Some } else { Rivals::None }) {

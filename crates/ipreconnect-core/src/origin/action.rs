@@ -6,6 +6,7 @@ use super::Phase;
 use crate::address::{Address, EndpointId, EntryId};
 use crate::failure::Failure;
 use crate::names::Knowledge;
+use crate::outlier::Offence;
 
 /// The number of an order; its answer carries it back, so that a late answer to a cancelled order is
 /// recognised.
@@ -23,6 +24,20 @@ pub enum ProbeKind {
     /// A whole connection, proven as a client's is before its first byte: by the TLS handshake and the
     /// server's identity.
     Proof,
+    /// The same, and the endpoint is asked what the settings say.
+    Question,
+}
+
+impl ProbeKind {
+    /// Whether its success disproves a failure that takes `needs` to be disproved. What hangs up stands
+    /// for itself.
+    pub(super) fn disproves(self, needs: Self) -> bool {
+        match needs {
+            Self::Handshake | Self::HangUp => true,
+            Self::Proof => matches!(self, Self::Proof | Self::Question),
+            Self::Question => self == Self::Question,
+        }
+    }
 }
 
 /// One order.
@@ -138,6 +153,20 @@ pub enum Notice {
         address: Address,
         /// What is missing.
         failure: Failure,
+    },
+    /// An endpoint is set aside: its answers are far worse than those of the others.
+    Ejected {
+        /// Its address.
+        address: Address,
+        /// For what.
+        offence: Offence,
+        /// For how long.
+        pause: Duration,
+    },
+    /// The time of an endpoint that was set aside is over; its share of requests grows again.
+    Readmitted {
+        /// Its address.
+        address: Address,
     },
     /// The attempts are used up: nothing more is tried by itself.
     GivenUp {

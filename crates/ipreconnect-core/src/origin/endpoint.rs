@@ -11,6 +11,7 @@ use crate::detector::Detector;
 use crate::failover::Quiet;
 use crate::failure::{Cause, Failure, Layer};
 use crate::freeze::Freeze;
+use crate::outlier::{Ejection, Window};
 use crate::path::{HANG_FLOOR, PathHistory};
 
 /// Between heartbeats of an endpoint in doubt, and of one that is coming back.
@@ -69,6 +70,9 @@ pub(super) struct Endpoint {
     pub(super) path: PathHistory,
     pub(super) quiet: Quiet,
     pub(super) freeze: Freeze,
+    /// What became of requests of late, and what followed from it.
+    pub(super) window: Window,
+    pub(super) ejection: Ejection,
     pub(super) failure: Option<Failure>,
     /// The last time anything proved it.
     pub(super) proven: Option<Instant>,
@@ -116,6 +120,8 @@ impl Endpoint {
             path: PathHistory::default(),
             quiet: Quiet::default(),
             freeze: Freeze::new(),
+            window: Window::default(),
+            ejection: Ejection::default(),
             failure: None,
             proven: None,
             won: None,
@@ -160,8 +166,13 @@ impl Endpoint {
         if self.health != Health::Up || settings.check == Check::Off {
             return self.next_check;
         }
-        // Real traffic is a better heartbeat than ours.
-        let seen = self.proven.max(self.looked).unwrap_or(self.since);
+        let seen = match settings.check {
+            // Traffic does not say what the endpoint says of itself.
+            Check::Question(_) => self.looked,
+            // Real traffic is a better heartbeat than ours.
+            Check::Off | Check::HalfOpen | Check::Proof => self.proven.max(self.looked),
+        };
+        let seen = seen.unwrap_or(self.since);
         let heartbeat = seen + settings.interval.saturating_sub(self.spread);
         Some(
             self.next_check
@@ -207,6 +218,9 @@ impl Endpoint {
             self.next_check = Some(now);
         }
         if self.health == Health::Suspect {
+            if failure.cause == Cause::Unhealthy {
+                self.needs = ProbeKind::Question;
+            }
             self.failure = Some(failure);
         }
     }
@@ -238,6 +252,7 @@ impl Endpoint {
         self.quiet.lost(now);
         self.detector.reset();
         self.freeze.forget_requests();
+        self.window.clear();
         self.hung = None;
         self.disproved = None;
         self.next_check = None;
@@ -251,6 +266,9 @@ impl Endpoint {
         if matches!(failure.layer(), Layer::Tls | Layer::Identity) {
             self.needs = ProbeKind::Proof;
         }
+        if failure.cause == Cause::Unhealthy {
+            self.needs = ProbeKind::Question;
+        }
         self.refused_until = failure.cause.is_refusal().then(|| now + REFUSED);
     }
 
@@ -261,9 +279,17 @@ impl Endpoint {
         }
     }
 
+    /// Nobody is asked anything any more: what was answered badly counts no longer.
+    pub(super) fn excuse(&mut self) {
+        if self.needs == ProbeKind::Question {
+            self.needs = ProbeKind::Handshake;
+        }
+    }
+
     /// How to look at it: by what it takes to prove it, or by more where that is the check.
     pub(super) fn probe_kind(&self, settings: &Settings) -> ProbeKind {
-        match (self.needs, settings.check) {
+        match (self.needs, &settings.check) {
+            (ProbeKind::Handshake | ProbeKind::Proof, Check::Question(_)) => ProbeKind::Question,
             (ProbeKind::Handshake, Check::Proof) => ProbeKind::Proof,
             (needs, _) => needs,
         }
@@ -277,6 +303,13 @@ impl Endpoint {
 
     /// How long a probe of its present state waits.
     pub(super) fn patience(&self, settings: &Settings) -> Duration {
+        if self.probe_kind(settings) == ProbeKind::Question {
+            // Round trips do not say how long an answer takes.
+            return match self.health {
+                Health::Up | Health::Suspect => settings.timeout,
+                Health::Unknown | Health::Down => settings.connect_timeout.max(settings.timeout),
+            };
+        }
         match self.health {
             Health::Up => settings.timeout,
             Health::Suspect => self
@@ -301,7 +334,8 @@ impl Endpoint {
             failure: self.failure.clone(),
             latency: self.path.smoothed(),
             hangs_after: self.path.hangs_after(),
-            returned: self.quiet.returned_at(),
+            returned: self.quiet.returned_at().max(self.ejection.returned_at()),
+            ejected: self.ejection.current(),
             by_weight: self.by_weight,
         }
     }
@@ -319,6 +353,7 @@ impl Supervisor {
             Health::Up if endpoint.quiet.until().is_some_and(|until| now < until) => {
                 Standing::Doubtful
             }
+            Health::Up if endpoint.ejection.current().is_some() => Standing::Doubtful,
             Health::Up => Standing::Good,
         }
     }

@@ -69,13 +69,15 @@ impl Supervisor {
             return;
         };
         match pending.kind {
-            ProbeKind::Handshake | ProbeKind::Proof => endpoint.path.observe(took),
+            ProbeKind::Handshake | ProbeKind::Proof | ProbeKind::Question => {
+                endpoint.path.observe(took);
+            }
             ProbeKind::HangUp => endpoint.freeze.closed(now, took),
         }
         if endpoint.canary == Some(order) {
             endpoint.canary = None;
         }
-        if endpoint.needs == ProbeKind::Proof && pending.kind != ProbeKind::Proof {
+        if !pending.kind.disproves(endpoint.needs) {
             // Whoever answers there has proven nothing.
             return;
         }
@@ -176,6 +178,10 @@ impl Supervisor {
         }
         endpoint.won = Some(now);
         self.release.served(now);
+        if endpoint.needs == ProbeKind::Question {
+            // It can be connected to, which nobody doubted.
+            return;
+        }
         self.succeeded(now, id, out);
     }
 
@@ -253,6 +259,10 @@ impl Supervisor {
             return;
         };
         endpoint.freeze.report(worker, answers);
+        if self.settings.passive.is_some() {
+            endpoint.window.add(now, &answers.tally);
+            self.has_answers |= !answers.tally.is_empty();
+        }
         let convicted = endpoint.needs == ProbeKind::HangUp && endpoint.health == Health::Down;
         if convicted && answers.latest_asked > Some(endpoint.since) {
             endpoint.freeze.disproved(now);

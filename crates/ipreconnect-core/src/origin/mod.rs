@@ -9,6 +9,7 @@ mod endpoint;
 mod event;
 mod facts;
 mod names;
+mod outliers;
 mod round;
 mod settings;
 mod tick;
@@ -79,6 +80,9 @@ pub struct Supervisor {
     round: Round,
     release: Release,
     watchdog: Watchdog,
+    /// When answers were judged last, and whether any have come since.
+    judged: Option<Instant>,
+    has_answers: bool,
     /// How often the watchdog looked at an endpoint.
     watched: usize,
     waiting: u32,
@@ -110,6 +114,8 @@ impl Supervisor {
             pending: BTreeMap::new(),
             release: Release::new(),
             watchdog: Watchdog::default(),
+            judged: None,
+            has_answers: false,
             watched: 0,
             waiting: 0,
             last_demand: Demand::Idle,
@@ -147,7 +153,13 @@ impl Supervisor {
         let thresholds = self.settings.thresholds;
         for endpoint in self.endpoints.values_mut() {
             endpoint.detector.set_thresholds(thresholds);
+            if !matches!(self.settings.check, Check::Question(_)) {
+                endpoint.excuse();
+            }
             endpoint.check_by(now);
+        }
+        if self.settings.passive.is_none() {
+            self.readmit_all();
         }
         if self.started {
             self.tick(now, out);

@@ -6,9 +6,11 @@ use std::time::Duration;
 use crate::address::Address;
 use crate::backoff::BackoffSettings;
 use crate::detector::Thresholds;
+use crate::outlier::Passive;
+use crate::question::Question;
 
 /// The heartbeat of idle endpoints.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Check {
     /// None; endpoints are judged by clients' dials and by the kernel's evidence.
     Off,
@@ -16,6 +18,8 @@ pub enum Check {
     HalfOpen,
     /// A connection that is proven as a client's is.
     Proof,
+    /// The same, and the endpoint is asked something.
+    Question(Question),
 }
 
 /// What happens to established links of an endpoint that is down.
@@ -47,6 +51,9 @@ pub struct Settings {
     pub timeout: Duration,
     /// Failures and successes that turn an endpoint.
     pub thresholds: Thresholds,
+    /// How endpoints are treated whose answers are far worse than those of the others; none, if answers
+    /// are not judged.
+    pub passive: Option<Passive>,
     /// How long one attempt to connect may take.
     pub connect_timeout: Duration,
     /// The schedule of attempts while the origin is down.

@@ -7,6 +7,7 @@ use crate::balance::Standing;
 use crate::detector::Thresholds;
 use crate::failure::Cause;
 use crate::freeze::Answers;
+use crate::outlier::Passive;
 
 const MS: Duration = Duration::from_millis(1);
 
@@ -31,6 +32,7 @@ impl Desk {
                 down_after: 2,
                 up_after: 2,
             },
+            passive: Some(Passive::default()),
             connect_timeout: 2000 * MS,
             reconnect: BackoffSettings::default(),
             on_down: OnDown::Close,

@@ -23,6 +23,7 @@ impl Supervisor {
         self.expire(now, out);
         self.drop_departed(now, out);
         self.judge_freezes(now, out);
+        self.judge_answers(now, out);
         self.check(now, out);
         self.try_again(now, out);
         self.look_up(now, out);
@@ -252,7 +253,7 @@ impl Supervisor {
         let (entry, address) = (endpoint.entry, endpoint.address.clone());
         let order = self.order();
         let stays = match kind {
-            ProbeKind::Handshake | ProbeKind::Proof => GRACE,
+            ProbeKind::Handshake | ProbeKind::Proof | ProbeKind::Question => GRACE,
             ProbeKind::HangUp => CANARY,
         };
         self.pending.insert(
@@ -289,6 +290,11 @@ impl Supervisor {
         };
         for endpoint in self.endpoints.values() {
             consider(endpoint.due(&self.settings), "a heartbeat is due");
+            let ejected = endpoint.ejection.current();
+            consider(
+                ejected.map(|ejected| ejected.until),
+                "an endpoint was set aside long enough",
+            );
             if endpoint.health == Health::Up {
                 consider(endpoint.quiet.pending(), "a quiet period ends");
                 consider(endpoint.freeze.wakeup(), "silence becomes odd");

@@ -8,6 +8,7 @@ use super::{Health, Supervisor};
 use crate::address::{Address, EndpointId, EntryId, interleave};
 use crate::balance::Standing;
 use crate::failure::Failure;
+use crate::outlier::Ejected;
 
 /// The state of an origin as a whole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -64,8 +65,10 @@ pub struct EndpointView {
     pub latency: Option<Duration>,
     /// How long a dial may take before it counts as hanging.
     pub hangs_after: Duration,
-    /// When it came back from being lost.
+    /// When it began to take work again, after it was lost or set aside.
     pub returned: Option<Instant>,
+    /// That it is set aside for its answers, if it is.
+    pub ejected: Option<Ejected>,
     /// Whether clients are drawn by weight among the endpoints of its priority.
     pub by_weight: bool,
 }
@@ -143,6 +146,8 @@ impl EndpointView {
             || self.weight != other.weight
             || self.by_weight != other.by_weight
             || self.failure != other.failure
+            || self.ejected != other.ejected
+            || self.returned != other.returned
             || self.latency.is_some() != other.latency.is_some()
             || doubled(self.hangs_after, other.hangs_after)
     }

@@ -19,7 +19,7 @@ impl Supervisor {
                 let endpoint = self.endpoints.get(&id);
                 // Those found frozen are looked at like the others; a proof is never replaced by less.
                 let kind = match endpoint.map(|endpoint| endpoint.probe_kind(&self.settings)) {
-                    Some(ProbeKind::Proof) => ProbeKind::Proof,
+                    Some(kind @ (ProbeKind::Proof | ProbeKind::Question)) => kind,
                     _ => ProbeKind::Handshake,
                 };
                 let patience = self.settings.connect_timeout;

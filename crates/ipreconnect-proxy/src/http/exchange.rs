@@ -270,7 +270,12 @@ impl<'e, S: Side> Exchange<'e, S> {
                 Event::Broken => return self.refuse(Trouble::Body).await,
                 Event::TooMuch => return self.refuse(Trouble::TooMuch).await,
                 Event::Slow => return self.refuse(Trouble::Slow).await,
-                Event::Late => return self.refuse(Trouble::Late).await,
+                Event::Late => {
+                    if let Some(upstream) = first.upstream() {
+                        upstream.loses();
+                    }
+                    return self.refuse(Trouble::Late).await;
+                }
             }
         }
     }

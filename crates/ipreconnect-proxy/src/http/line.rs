@@ -18,7 +18,7 @@ use super::record::Shown;
 use super::way::Way;
 use super::wire::Wire;
 use crate::l4::End;
-use crate::watch::{self, Key, Watched};
+use crate::watch::{self, Key, Said, Watched};
 
 /// What the task that uses a connection and the worker's watch share; both run on one thread, so that
 /// the atomics cost nothing.
@@ -243,11 +243,16 @@ impl Upstream {
     }
 
     /// The answer begins.
-    pub(super) fn answers(&self, now: Instant) {
+    pub(super) fn answers(&self, now: Instant, said: Said) {
         let asked = clock::instant(self.line.asked.load(Relaxed));
         self.line.asked.store(0, Relaxed);
         self.line.usage.meter().answer(now);
-        watch::answered(&*self.line, asked, now);
+        watch::answered(&*self.line, asked, now, said);
+    }
+
+    /// The request is lost, or answered by nobody.
+    pub(super) fn loses(&self) {
+        watch::lost(&*self.line);
     }
 
     /// It goes to rest, until there is another request.

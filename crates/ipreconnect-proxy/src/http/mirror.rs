@@ -7,12 +7,14 @@ use std::task::{Poll, ready};
 
 use ipreconnect::clock;
 use ipreconnect::core::http::Method;
+use ipreconnect::core::outlier::is_failing;
 
 use super::body::Reader;
 use super::exchange::dial_at_once;
 use super::trial::Trial;
 use super::window::Window;
 use super::{Behind, pool, relay};
+use crate::watch::Said;
 
 /// Copies of one worker that are under way at once; more are not sent.
 const AT_ONCE: u32 = 64;
@@ -74,13 +76,16 @@ async fn carry(behind: &Behind, method: Method, head: &[u8], body: &Window) -> O
                     let rest = text.get(head.length..).unwrap_or_default();
                     let mut reader = Reader::of_response(head.body(method));
                     let read = reader.read(rest, |_| {});
-                    Some((reader, head.is_persistent && read == Ok(rest.len())))
+                    let is_reusable = head.is_persistent && read == Ok(rest.len());
+                    let is_bad = is_failing(head.status);
+                    let said = if is_bad { Said::Badly } else { Said::Well };
+                    Some((reader, is_reusable, said))
                 })
             })
             .await
         }
     };
-    let (mut reader, is_reusable) = match heard {
+    let (mut reader, is_reusable, said) = match heard {
         Ok(heard) => heard,
         Err(loss) => {
             trial.report(loss);
@@ -88,7 +93,7 @@ async fn carry(behind: &Behind, method: Method, head: &[u8], body: &Window) -> O
         }
     };
     let upstream = trial.upstream()?;
-    upstream.answers(clock::now());
+    upstream.answers(clock::now(), said);
     let mut left = ANSWER;
     while !reader.is_done() {
         let read = poll_fn(|cx| {

@@ -201,7 +201,11 @@ pub(super) fn take(behind: &Behind, hash: Option<u64>, now: Instant) -> Option<U
 pub(super) fn join(behind: &Behind, hash: Option<u64>, now: Instant) -> Option<Upstream> {
     with(behind, |pool| {
         let endpoint = pool.choose(behind, hash)?;
-        pool.shelf(endpoint).find(behind, now)
+        let upstream = pool.shelf(endpoint).find(behind, now);
+        if upstream.is_none() {
+            behind.chooser().keep(endpoint);
+        }
+        upstream
     })
 }
 
@@ -343,6 +347,7 @@ pub(super) fn room(behind: &Behind, hash: Option<u64>) -> Room<'_> {
             return Room::Full(Arc::clone(&pool.freed));
         }
         shelf.opening += 1;
+        behind.chooser().keep(endpoint);
         Room::Given(Opening(behind, endpoint))
     })
 }

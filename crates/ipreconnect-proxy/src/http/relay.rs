@@ -5,6 +5,7 @@ use std::task::{Context, Poll};
 
 use ipreconnect::clock;
 use ipreconnect::core::http::{ResponseBody, ResponseHead, Version, compress};
+use ipreconnect::core::outlier::is_failing;
 
 use super::answer::Trouble;
 use super::body::{Reader, chunk};
@@ -16,6 +17,7 @@ use super::side::{Lead, Side};
 use super::trial::{Loss, Trial};
 use super::tunnel::Tunnel;
 use super::{AskedHost, Behind, buffer, pool};
+use crate::watch::Said;
 
 /// Answers to one request that only inform; an origin that says more has lost its way.
 const INFORMED: u32 = 64;
@@ -128,7 +130,9 @@ impl<'e, S: Side> Exchange<'e, S> {
         self.record.endpoint = trial.shown();
         self.record.first_byte = Some(now.saturating_duration_since(self.record.began));
         if let Some(upstream) = trial.upstream() {
-            upstream.answers(now);
+            let is_bad = matches!(begun, Begun::Nonsense) || is_failing(self.record.status);
+            let said = if is_bad { Said::Badly } else { Said::Well };
+            upstream.answers(now, said);
         }
         let (mut reader, coding, mut encoder, onward, is_reusable, sound) = match begun {
             Begun::Answer {
@@ -229,7 +233,12 @@ impl<'e, S: Side> Exchange<'e, S> {
                 Poll::Ready(Ok(Ok(None))) => {
                     let trailers = upstream.way.trailers();
                     let way = (coding, encoder.as_deref_mut());
-                    end(reader, way, client, trailers).map_err(by)?;
+                    if let Err(who) = end(reader, way, client, trailers) {
+                        if who == Who::Server {
+                            upstream.loses();
+                        }
+                        return Poll::Ready(Err(by(who)));
+                    }
                 }
                 Poll::Ready(Ok(Ok(Some(excess)))) => {
                     upstream.input.extend_from_slice(&excess);

@@ -241,13 +241,18 @@ impl<'b> Trial<'b> {
     /// Tells the origin's driver what was lost.
     pub(super) fn report(&self, loss: Loss) {
         let cause = match loss {
-            Loss::Reset => Cause::Reset,
-            Loss::Closed => Cause::Closed,
-            Loss::Condemned | Loss::Mute | Loss::Nonsense(_) | Loss::TooLong => return,
+            Loss::Reset => Some(Cause::Reset),
+            Loss::Closed => Some(Cause::Closed),
+            Loss::Nonsense(_) | Loss::TooLong => None,
+            Loss::Condemned | Loss::Mute => return,
         };
         // Closing what nobody uses is no failure.
         let is_race = self.rested.is_some_and(|rested| rested >= YOUNG) && !self.heard;
-        if let (false, Word::None, Some(upstream)) = (is_race, self.word(), &self.upstream)
+        let (false, Word::None, Some(upstream)) = (is_race, self.word(), &self.upstream) else {
+            return;
+        };
+        upstream.loses();
+        if let Some(cause) = cause
             && upstream.way.is_news()
         {
             self.behind.origin().report(Event::LinkLost {

@@ -17,7 +17,7 @@ use super::End;
 use super::carrier::{Broken, Carrier, Progress};
 use super::stream::Stream;
 use crate::turn;
-use crate::watch::{self, Key};
+use crate::watch::{self, Key, Said};
 
 /// What was read of a torn stream is delivered for so long before the other side is torn too.
 const LAST_BYTES: Duration = Duration::from_secs(5);
@@ -71,7 +71,7 @@ impl<C: Carrier> Relay<C> {
             let now = clock::now();
             let asked = stream.answers(now, bytes);
             stream.usage.meter().answer(now);
-            watch::answered(&**stream, asked, now);
+            watch::answered(&**stream, asked, now, Said::Bytes);
         })
     }
 

@@ -4,14 +4,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ipreconnect_core::address::{Address, EntryId};
+use ipreconnect_core::address::{Address, EndpointId, EntryId};
 use ipreconnect_core::failure::{Cause, Failure};
 use ipreconnect_core::origin::{Event, Order, ProbeKind};
 use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinSet};
 
 use crate::dial::Dialer;
-use crate::probe::{HangUp, handshake, knock, proof};
+use crate::probe::{HangUp, handshake, knock, proof, question};
 use crate::settings::OriginSettings;
 use crate::shared::Shared;
 
@@ -67,7 +67,7 @@ impl Orders {
         &mut self,
         shared: &Arc<Shared>,
         order: Order,
-        (entry, address): (EntryId, Address),
+        (endpoint, entry, address): (EndpointId, EntryId, Address),
         kind: ProbeKind,
         patience: Duration,
     ) {
@@ -84,6 +84,9 @@ impl Orders {
                 },
                 ProbeKind::HangUp => hang_up(dialer, &address, patience, order, interim).await,
                 ProbeKind::Proof => proof(&shared, dialer, entry, &address, patience).await,
+                ProbeKind::Question => {
+                    question(&shared, dialer, (endpoint, entry), &address, patience).await
+                }
             };
             match answer {
                 Ok(took) => Event::ProbeAnswered { order, took },

@@ -73,6 +73,20 @@ pub(super) fn tell(origin: &str, settings: &OriginSettings, resident: &Resident,
                 "no room here for a connection; other endpoints are tried, and clients wait"
             );
         }
+        Notice::Ejected {
+            address,
+            offence,
+            pause,
+        } => {
+            tracing::warn!(
+                origin, %address, cause = %offence, pause = %short(*pause),
+                advice = "look into that server's own log; `health.passive = false` leaves such endpoints in",
+                "endpoint ejected: the others serve without it for a while"
+            );
+        }
+        Notice::Readmitted { address } => {
+            tracing::info!(origin, %address, "endpoint takes work again, little by little");
+        }
         Notice::GivenUp { attempts } => {
             tracing::error!(
                 origin,

@@ -4,6 +4,7 @@ mod connect;
 mod hold;
 mod names;
 mod network;
+mod questions;
 mod scene;
 mod sessions;
 mod tls;

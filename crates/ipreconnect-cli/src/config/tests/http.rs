@@ -1,5 +1,6 @@
 //! What origins and listeners of HTTP say.
 
+use ipreconnect::core::question::Question;
 use ipreconnect_proxy::{AskedHost, Chain, HashOn, Hedge};
 
 use super::*;
@@ -120,4 +121,107 @@ fn a_changed_branch_reroutes_its_listener() {
     let changes = diff(&plan(&text(2)), &plan(&text(4)));
     let rerouted = Change::ListenerRerouted("web".to_owned());
     assert!(changes.contains(&rerouted), "{changes:?}");
+}
+
+#[test]
+fn answers_are_judged_where_they_are_understood() {
+    let passive = |lines: &str| {
+        let plan = plan(&format!("[origin.a]\n{lines}\n"));
+        let passive = plan.origins["a"].settings.supervisor.passive;
+        passive.map(|passive| (passive.max_ejected * 100.0).round() as u32)
+    };
+    assert_eq!(passive("address = \"http://h\""), Some(50));
+    assert_eq!(
+        passive("address = \"h2c://h\"\nhealth.interval = \"1s\""),
+        Some(50)
+    );
+    assert_eq!(passive("address = \"h:1\""), None);
+    assert_eq!(
+        passive("address = \"http://h\"\nhealth.passive = false"),
+        None
+    );
+    assert_eq!(
+        passive("address = \"http://h\"\nhealth = { passive = true, max_ejected = 0.3 }"),
+        Some(30)
+    );
+}
+
+/// What an origin is asked by its health check.
+fn question(lines: &str) -> Question {
+    let plan = plan(&format!("[origin.a]\n{lines}\n"));
+    match plan.origins["a"].settings.supervisor.check.clone() {
+        Check::Question(question) => question,
+        check => panic!("{check:?}"),
+    }
+}
+
+#[test]
+fn a_check_asks_for_a_page() {
+    for (lines, host, is_h2) in [
+        ("address = [\"http://a\", \"http://b\"]", None, false),
+        (
+            "address = \"http://shop.internal\"",
+            Some("shop.internal"),
+            false,
+        ),
+        (
+            "address = \"https://api.example\"",
+            Some("api.example"),
+            false,
+        ),
+        (
+            "address = \"h2c://h:1\"\nhost = \"client\"",
+            Some("h:1"),
+            true,
+        ),
+        (
+            "address = \"h2://h\"\nhost = \"other\"",
+            Some("other"),
+            true,
+        ),
+        ("address = \"h:1\"", Some("h:1"), false),
+    ] {
+        let lines = format!("{lines}\nhealth = {{ check = \"http:/a?b\", status = \"200, 404\" }}");
+        let Question::Http(question) = question(&lines) else {
+            panic!("{lines}")
+        };
+        assert_eq!(&*question.path, "/a?b");
+        assert_eq!(
+            (question.host.as_deref(), question.is_h2),
+            (host, is_h2),
+            "{lines}"
+        );
+        let good = [200, 404, 204].map(|status| question.good.contains(status));
+        assert_eq!(good, [true, true, false]);
+    }
+    let Question::Http(plain) = question("address = \"http://h\"\nhealth.check = \"http:/\"")
+    else {
+        panic!()
+    };
+    assert!(plain.good.contains(399) && !plain.good.contains(400));
+}
+
+#[test]
+fn a_check_sends_words() {
+    for (check, send, expect) in [
+        (
+            r#""send:PING\r\n expect:+PONG""#,
+            &b"PING\r\n"[..],
+            &b"+PONG"[..],
+        ),
+        (r#"'send:PING\r\n expect:+PONG'"#, b"PING\r\n", b"+PONG"),
+        (r#"'send: expect:220 '"#, b"", b"220 "),
+        (
+            r#"'send:\x00\xfF\\\t expect:a expect:b'"#,
+            b"\x00\xff\\\t",
+            b"a expect:b",
+        ),
+    ] {
+        let Question::Words(words) =
+            question(&format!("address = \"h:1\"\nhealth.check = {check}"))
+        else {
+            panic!("{check}")
+        };
+        assert_eq!((&*words.send, &*words.expect), (send, expect), "{check}");
+    }
 }

@@ -447,6 +447,78 @@ fn the_reference_names_exactly_the_keys_that_are_read() {
 }
 
 #[test]
+fn checks_that_ask_nothing_sensible() {
+    let check = |address: &str, health: &str| {
+        told(&format!(
+            "[origin.a]\naddress = \"{address}\"\nhealth = {{ {health} }}\n"
+        ))
+    };
+    for path in ["", "healthz", "/a b", "/a#b", "/\\u00e4"] {
+        let told = check("http://h", &format!("check = \"http:{path}\""));
+        let [told] = &told[..] else {
+            panic!("{path}: {told:?}")
+        };
+        assert!(
+            told.starts_with("3:20: `origin.a.health.check` cannot ask for "),
+            "{told}"
+        );
+    }
+    only(
+        &check("udp://h:1", "check = \"http:/\""),
+        "3:20: `origin.a.health.check` cannot be a check of HTTP of an origin that speaks udp",
+    );
+    only(
+        &check("http://h", "check = \"send:a expect:b\""),
+        "3:20: `origin.a.health.check` cannot send bytes to an origin that speaks http | a path, as in check = \"http:/healthz\"",
+    );
+    only(
+        &check("h:1", "check = \"send:PING\""),
+        "3:20: `origin.a.health.check` needs ` expect:` and how the answer begins | check = \"send:PING\\r\\n expect:+PONG\"",
+    );
+    only(
+        &check("h:1", "check = \"send:PING expect:\""),
+        "3:20: `origin.a.health.check` expects nothing, which says nothing | check = \"send:PING\\r\\n expect:+PONG\"",
+    );
+    for word in ["\\q", "\\x0", "\\xg0", "\\x+1", "\\"] {
+        only(
+            &check("h:1", &format!("check = 'send:a expect:{word}'")),
+            "3:20: `origin.a.health.check` has a backslash before something unknown | write \\r, \\n, \\t, \\\\, or two hexadecimal digits as in \\x00",
+        );
+    }
+    only(
+        &check("http://h", "check = \"http:/\", status = \"ok\""),
+        "3:39: `origin.a.health.status` cannot be \"ok\": a status is a number from 200 to 599 | \"200-399\", \"200\", \"200-299,404\"",
+    );
+    for health in [
+        "status = \"200\"",
+        "status = \"200\", check = \"tcp\"",
+        "status = \"200\", check = \"send:a expect:b\"",
+    ] {
+        only(
+            &check("h:1", health),
+            "3:21: `origin.a.health.status` goes with a check of HTTP only | check = \"http:/healthz\"",
+        );
+    }
+}
+
+#[test]
+fn answers_that_nobody_understands_are_not_judged() {
+    for (health, place) in [("passive = true", "3:22"), ("max_ejected = 0.5", "3:26")] {
+        let key = health.split(' ').next().unwrap();
+        only(
+            &origin(&format!("health = {{ {health} }}")),
+            &format!(
+                "{place}: `origin.a.health.{key}` goes with protocol = \"http\" or \"h2\" only"
+            ),
+        );
+    }
+    only(
+        &told("[origin.a]\naddress = \"http://h\"\nhealth = { max_ejected = 1.5 }\n"),
+        "3:26: `origin.a.health.max_ejected` must be from 0.0 to 1.0 | 0.5 is half of the endpoints",
+    );
+}
+
+#[test]
 fn what_does_not_go_with_udp() {
     let udp = |lines: &str| told(&format!("[origin.a]\naddress = \"udp://h:1\"\n{lines}\n"));
     only(

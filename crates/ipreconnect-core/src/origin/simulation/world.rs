@@ -1,6 +1,9 @@
 //! A world in virtual time: endpoints with faults, a name, clients, and a supervisor between them.
 
+mod requests;
+
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::address::{Address, EndpointId, EntryId};
@@ -15,6 +18,8 @@ use crate::origin::{
     Action, Check, Entry, EntryAddress, Event, Found, FoundPlace, OnDown, OnReturn, Order, Phase,
     ProbeKind, Settings, Supervisor,
 };
+use crate::outlier::Passive;
+use crate::question::{Question, Words};
 
 const MS: Duration = Duration::from_millis(1);
 
@@ -26,6 +31,19 @@ pub(super) enum Fault {
     Frozen,
     /// Another server answers there, which proves nothing.
     Impostor,
+    /// It serves, and answers the health check badly.
+    Unwell,
+    /// It answers every request with 500, and the check well.
+    Failing,
+    /// It answers late.
+    Slow,
+}
+
+impl Fault {
+    /// Whether a process answers there.
+    fn serves(self) -> bool {
+        matches!(self, Self::None | Self::Unwell | Self::Failing | Self::Slow)
+    }
 }
 
 #[derive(Debug)]
@@ -73,13 +91,20 @@ fn address(index: usize) -> Address {
     Address::Tcp(format!("192.0.2.{}:1", index + 1).parse().unwrap())
 }
 
-/// Every other history is one of an origin with TLS.
+/// Every other history is one of an origin with TLS, and every eighth one of an origin that is asked.
 fn check_of(seed: u64) -> Check {
-    if seed.is_multiple_of(2) {
-        Check::HalfOpen
-    } else {
-        Check::Proof
+    match seed % 8 {
+        6 => question(),
+        even if even.is_multiple_of(2) => Check::HalfOpen,
+        _ => Check::Proof,
     }
+}
+
+pub(super) fn question() -> Check {
+    Check::Question(Question::Words(Arc::new(Words {
+        send: (*b"PING").into(),
+        expect: (*b"PONG").into(),
+    })))
 }
 
 fn settings(attempts: u32, check: Check) -> Settings {
@@ -91,6 +116,7 @@ fn settings(attempts: u32, check: Check) -> Settings {
             down_after: 2,
             up_after: 2,
         },
+        passive: Some(Passive::default()),
         connect_timeout: 2000 * MS,
         reconnect: BackoffSettings::new(50 * MS, 2.0, 15_000 * MS, Jitter::Full, attempts).unwrap(),
         on_down: OnDown::Keep,
@@ -112,6 +138,22 @@ impl World {
     /// Fixed endpoints, all well.
     pub(super) fn calm(seed: u64, count: usize) -> Self {
         Self::build(seed, Dice::new(seed), count, false, 0)
+    }
+
+    /// The same, of an origin that is asked how it is.
+    pub(super) fn asked(seed: u64, count: usize) -> Self {
+        Self::calm(seed * 8 + 6, count)
+    }
+
+    /// Endpoints that share the work.
+    pub(super) fn equals(seed: u64, count: usize) -> Self {
+        let mut world = Self::calm(seed, count);
+        for entry in &mut world.entries {
+            entry.priority = 0;
+        }
+        world.configure();
+        world.run_for(1000 * MS);
+        world
     }
 
     pub(super) fn with_attempts(seed: u64, attempts: u32) -> Self {
@@ -175,7 +217,8 @@ impl World {
                     Fault::Silent,
                     Fault::Frozen,
                     Fault::Impostor,
-                ][usize::try_from(self.dice.below(5)).unwrap()];
+                    Fault::Unwell,
+                ][usize::try_from(self.dice.below(6)).unwrap()];
                 self.set(index, fault);
             }
             4 => self.name_works = !self.name_works,
@@ -228,7 +271,7 @@ impl World {
         }
         // The kernel of a replaced process resets what it does not know, as keepalive finds out.
         let resets = matches!(fault, Fault::Refusing | Fault::Impostor) || replaced;
-        let speaks = fault == Fault::None && !self.mute[index];
+        let speaks = fault.serves() && !self.mute[index];
         if fault == Fault::Silent || !(resets || speaks) {
             return;
         }
@@ -269,6 +312,10 @@ impl World {
         for (entry, priority) in self.entries.iter_mut().zip(0..) {
             entry.priority = priority;
         }
+        self.configure();
+    }
+
+    fn configure(&mut self) {
         self.note("reconfigured".into());
         let (entries, mut actions) = (self.entries.clone(), Vec::new());
         self.supervisor.reconfigure(
@@ -297,7 +344,7 @@ impl World {
         };
         let (id, index) = (endpoint.id, self.index_of(&endpoint.address));
         match self.faults[index] {
-            Fault::None | Fault::Frozen => {
+            Fault::None | Fault::Frozen | Fault::Unwell | Fault::Failing | Fault::Slow => {
                 self.later(
                     MS,
                     Coming::DialEnds {
@@ -352,7 +399,7 @@ impl World {
                 continue;
             }
             let mut answers = Answers::default();
-            if self.faults[leader] == Fault::None {
+            if self.faults[leader].serves() {
                 unanswered.clear();
                 answers = Answers {
                     answered: 5,
@@ -558,24 +605,30 @@ impl World {
             failure: Failure::new(cause),
         };
         let fault = match self.faults[index] {
-            Fault::None if self.mute[index] && kind == ProbeKind::HangUp => Fault::Frozen,
+            fault if fault.serves() && self.mute[index] && kind == ProbeKind::HangUp => {
+                Fault::Frozen
+            }
             fault => fault,
         };
         match (fault, kind) {
-            (Fault::Impostor, ProbeKind::Proof) => {
+            (Fault::Unwell, ProbeKind::Question) => {
+                self.later(MS, Coming::Answer(order, failed(Cause::Unhealthy)));
+            }
+            (Fault::Impostor, ProbeKind::Proof | ProbeKind::Question) => {
                 self.later(MS, Coming::Answer(order, failed(Cause::UnknownIssuer)));
             }
-            (Fault::None | Fault::Impostor, _) | (Fault::Frozen, ProbeKind::Handshake) => {
+            (Fault::Refusing, _) => self.later(MS, Coming::Answer(order, failed(Cause::Refused))),
+            (Fault::Impostor, _) | (Fault::Frozen, ProbeKind::Handshake) => {
                 self.later(MS, Coming::Answer(order, answered));
             }
-            (Fault::Refusing, _) => self.later(MS, Coming::Answer(order, failed(Cause::Refused))),
-            (Fault::Silent, _) | (Fault::Frozen, ProbeKind::Proof) => {
-                self.later(patience, Coming::Answer(order, failed(Cause::TimedOut)));
+            (fault, _) if fault.serves() => {
+                self.later(MS, Coming::Answer(order, answered));
             }
             (Fault::Frozen, ProbeKind::HangUp) => {
                 self.canaries.push((order, index));
                 self.later(patience, Coming::Fact(Event::ProbeSilent { order }));
             }
+            _ => self.later(patience, Coming::Answer(order, failed(Cause::TimedOut))),
         }
     }
 

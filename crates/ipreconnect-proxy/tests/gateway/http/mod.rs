@@ -7,6 +7,7 @@ mod h2c;
 mod late;
 mod odd;
 mod origin;
+mod passive;
 mod replay;
 mod spread;
 mod two;

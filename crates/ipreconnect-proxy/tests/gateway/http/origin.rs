@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -43,6 +44,8 @@ impl Request {
 pub(crate) enum Act {
     Say(Vec<u8>),
     Wait(Arc<Notify>),
+    /// Takes its time.
+    Pause(Duration),
     /// Closes in order.
     Close,
     Reset,
@@ -149,6 +152,7 @@ async fn serve(
                     }
                 }
                 Act::Wait(notify) => notify.notified().await,
+                Act::Pause(pause) => tokio::time::sleep(pause).await,
                 Act::Close => return,
                 Act::Reset => {
                     let _ = stream.set_zero_linger();

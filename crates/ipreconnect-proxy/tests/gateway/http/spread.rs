@@ -49,6 +49,33 @@ async fn the_same_cookie_leads_to_the_same_endpoint() {
     assert_eq!(places.len(), 3, "{led:?}");
 }
 
+#[tokio::test]
+async fn each_has_its_turn_whether_a_connection_to_it_rests_or_not() {
+    let origins = [named("a").await, named("b").await, named("c").await];
+    let mut settings: OriginSettings = settings(&origins.each_ref().map(|one| one.address));
+    settings.balance = Policy::RoundRobin;
+    for place in &mut settings.places {
+        place.priority = 0;
+    }
+    let scene = scene_of(1, settings, plan()).await;
+    crate::scene::until("all are up", || {
+        let status = scene.origin.status();
+        let mut endpoints = status.endpoints.iter();
+        endpoints.all(|one| one.health == ipreconnect::core::origin::Health::Up)
+    })
+    .await;
+    let mut client = Client::new(&scene).await;
+    let mut count: BTreeMap<String, u32> = BTreeMap::new();
+    for _ in 0..60 {
+        *count
+            .entry(client.get("/").await.text().to_owned())
+            .or_default() += 1;
+    }
+    assert!(count.values().all(|turns| *turns == 20), "{count:?}");
+    let connections: usize = origins.iter().map(Origin::connections).sum();
+    assert_eq!(connections, 3);
+}
+
 fn branches(kept: &[(&Kept, u32)], sticky: Option<&str>) -> HttpPlan {
     let branches = kept.iter().map(|(origin, weight)| HttpBranch {
         origin: (*origin).clone(),
