@@ -465,7 +465,9 @@ async fn dial_shared(behind: &Behind, hash: Option<u64>) -> Result<Upstream, Dia
             link = origin.connect_by(behind.chooser(), hash) => link.map_err(DialError::Away)?,
             () = came => continue,
         };
-        let mux = Mux::open(link).await.map_err(DialError::Unusable)?;
+        let allowed = pool::allowed(behind, link.endpoint());
+        let mux = Mux::open(link, allowed).await;
+        let mux = mux.map_err(DialError::Unusable)?;
         return Ok(pool::admit(behind, mux));
     }
 }

@@ -13,7 +13,7 @@ use ipreconnect::{Origin, clock};
 use tokio::sync::Notify;
 
 use super::Behind;
-use super::h2::Mux;
+use super::h2::{ALLOWED, Mux};
 use super::line::Upstream;
 use crate::watch;
 
@@ -45,6 +45,8 @@ struct Shelf {
     idle: Vec<Upstream>,
     /// Connections that take many requests.
     shared: Vec<Arc<Mux>>,
+    /// How many requests at once each of those took.
+    allowed: u32,
     limit: IdleLimit,
     longest: Duration,
     /// Requests under way.
@@ -87,6 +89,7 @@ impl Pool {
                 endpoint,
                 idle: Vec::new(),
                 shared: Vec::new(),
+                allowed: ALLOWED,
                 limit: IdleLimit::default(),
                 longest: Duration::MAX,
                 busy: 0,
@@ -126,7 +129,11 @@ impl Shelf {
     fn join(&mut self) -> Option<Arc<Mux>> {
         self.shared.retain(|mux| !mux.is_leaving());
         let mut shared = self.shared.iter();
-        shared.find(|mux| mux.has_room()).map(Arc::clone)
+        let roomy = shared.find(|mux| {
+            self.allowed = mux.allowed();
+            mux.open_requests() < self.allowed
+        });
+        roomy.map(Arc::clone)
     }
 
     fn is_empty(&self) -> bool {
@@ -180,6 +187,11 @@ pub(super) fn join(behind: &Behind, hash: Option<u64>, now: Instant) -> Option<U
         }
         shelf.take(now)
     })
+}
+
+/// How many requests at once a fresh connection to an endpoint is expected to take.
+pub(super) fn allowed(behind: &Behind, endpoint: EndpointId) -> u32 {
+    with(behind, |pool| pool.shelf(endpoint).allowed)
 }
 
 /// Keeps a fresh connection for all, and takes the first request of it.

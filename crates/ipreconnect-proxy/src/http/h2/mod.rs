@@ -24,7 +24,7 @@ use super::guest::{self, Guest, Place};
 use super::timer::Timer;
 use crate::l4::End;
 pub(super) use call::{Call, Word, takes_trailers};
-pub(super) use mux::{Mux, Refusal};
+pub(super) use mux::{Mux, Refusal, STREAMS as ALLOWED};
 use pipe::Pipe;
 
 /// Requests of one connection at once.
