@@ -9,7 +9,7 @@ use ipreconnect::core::budget::Permit;
 use ipreconnect::core::http::{Body, Key, Method, Outcome, Replay, RequestHead, Version, replay};
 use ipreconnect::{Error, clock};
 
-use super::answer::{self, Fate, Trouble};
+use super::answer::{self, Fate, Form, Trouble};
 use super::body::Reader;
 use super::guest::{self, Guest};
 use super::h2::{self, Mux, Refusal, Word};
@@ -371,10 +371,10 @@ impl<'e, S: Side> Exchange<'e, S> {
         self.record.status = trouble.status();
         self.record.end = trouble.end();
         let onward = self.onward(Coding::AsItIs);
-        let page = self.guest.error_page();
-        let method = self.head.method;
+        let is_head = self.head.method == Method::Head;
+        let form = Form::of(self.client.text(), self.guest.error_page());
         let mut out = buffer::bytes();
-        trouble.render(&mut out, onward, method == Method::Head, page);
+        trouble.render(&mut out, onward, is_head, form);
         deliver(self.client, out, onward).await
     }
 

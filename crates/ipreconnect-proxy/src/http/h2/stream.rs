@@ -18,7 +18,7 @@ use ipreconnect::core::http::{Field, Known, Parsed, RequestHead, ResponseBody, R
 
 use super::outbox::Outbox;
 use super::{Tally, fields};
-use crate::http::answer::Trouble;
+use crate::http::answer::{Form, Trouble};
 use crate::http::body::{Reader, chunk};
 use crate::http::buffer;
 use crate::http::client::serve_one;
@@ -88,8 +88,8 @@ pub(super) async fn serve(
             let words = Trouble::Request(error).words();
             notice::refused(guest.name(), guest.from(), &words);
             let mut out = buffer::bytes();
-            let page = guest.error_page();
-            Trouble::Request(error).render(&mut out, Onward::Kept, false, page);
+            let form = Form::of(&stream.text, guest.error_page());
+            Trouble::Request(error).render(&mut out, Onward::Kept, false, form);
             // What the client does not take at once, it has not read either.
             let _ = stream.deliver(&out);
             let _ = std::future::poll_fn(|cx| match stream.poll_flush(cx) {
@@ -304,7 +304,8 @@ impl Side for Stream<'_> {
         if let Some(cookie) = lead.cookie {
             fields::insert(headers, b"set-cookie", cookie.as_bytes());
         }
-        let is_end = lead.body == ResponseBody::None;
+        // There are clients that take a head for the whole of an answer only where the stream ends with it.
+        let is_end = matches!(lead.body, ResponseBody::None | ResponseBody::Length(0));
         // What is wrong with the client is found when more is sent, or asked for.
         let _ = self.begin(response, is_end);
         self.out.push(body);

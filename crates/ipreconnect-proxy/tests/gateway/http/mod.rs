@@ -1,6 +1,8 @@
 //! Requests through the gateway, byte by byte.
 
+mod frames;
 mod framing;
+mod grpc;
 mod h2c;
 mod odd;
 mod origin;
