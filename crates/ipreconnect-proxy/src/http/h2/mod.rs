@@ -95,9 +95,7 @@ async fn carry(
             if guest::is_draining() && !std::mem::replace(&mut is_leaving, true) {
                 connection.graceful_shutdown();
             }
-            if let Poll::Ready(accepted) = connection.poll_accept(cx) {
-                return Poll::Ready(Some(accepted));
-            }
+            // Asked first: whoever never stops talking would leave it no turn.
             while timer.poll(cx).is_ready() {
                 timer.set(clock::now(), idle);
                 if tally.open.load(Relaxed) == 0 {
@@ -109,7 +107,7 @@ async fn carry(
                     connection.graceful_shutdown();
                 }
             }
-            Poll::Pending
+            connection.poll_accept(cx).map(Some)
         })
         .await;
         match accepted {

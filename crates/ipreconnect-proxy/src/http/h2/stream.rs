@@ -119,9 +119,12 @@ fn in_words_of_http1(parts: &http::request::Parts, has_body: bool) -> Vec<u8> {
         .authority()
         .map(|authority| authority.as_str().as_bytes());
     let host = authority.or(parts.headers.get(HOST).map(HeaderValue::as_bytes));
-    render::line(&mut text, b"host", host.unwrap_or_default());
+    let host = host.unwrap_or_default();
+    render::line(&mut text, b"host", host);
     for (name, value) in &parts.headers {
-        if name != HOST && name != COOKIE {
+        // Another host than that is refused, as two of them are.
+        let is_told = name == HOST && host.eq_ignore_ascii_case(value.as_bytes());
+        if !is_told && name != COOKIE {
             render::line(&mut text, name.as_str().as_bytes(), value.as_bytes());
         }
     }

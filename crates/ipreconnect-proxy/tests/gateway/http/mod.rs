@@ -1,5 +1,6 @@
 //! Requests through the gateway, byte by byte.
 
+mod abuse;
 mod frames;
 mod framing;
 mod grpc;
