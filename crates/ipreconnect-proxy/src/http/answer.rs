@@ -1,4 +1,5 @@
-//! Answers of our own: what went wrong, for people, and in `Proxy-Status` for programs (RFC 9209).
+//! Answers of our own: what went wrong, for people, and in `Proxy-Status` for programs (RFC 9209). Clients of
+//! gRPC are told in the words of gRPC.
 
 use std::time::Duration;
 
@@ -65,6 +66,51 @@ pub(super) enum Fate {
     Unknown,
 }
 
+/// What an answer of our own looks like.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Form<'f> {
+    /// Our own words.
+    Words,
+    /// This page.
+    Page(&'f str),
+    /// A head with the status of a call, and no body; of this type.
+    Grpc(&'f str),
+}
+
+impl<'f> Form<'f> {
+    /// What `page` or our words are for people.
+    pub(super) fn for_people(page: Option<&'f str>) -> Self {
+        page.map_or(Self::Words, Self::Page)
+    }
+
+    /// By the head of the request, which may be one that cannot be.
+    pub(super) fn of(head: &'f [u8], page: Option<&'f str>) -> Self {
+        let lines = head.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii);
+        let mut lines = lines.take_while(|line| !line.is_empty());
+        let kind = lines.find_map(|line| {
+            let (name, value) = line.split_at_checked(KIND.len())?;
+            name.eq_ignore_ascii_case(KIND).then(|| value.trim_ascii())
+        });
+        let kind = kind.and_then(|kind| std::str::from_utf8(kind).ok());
+        match kind.filter(|kind| is_grpc(kind)) {
+            Some(kind) => Self::Grpc(kind),
+            None => Self::for_people(page),
+        }
+    }
+}
+
+/// Of a field, with its colon.
+const KIND: &[u8] = b"content-type:";
+
+/// Whether a call of gRPC, or of gRPC-Web, has a body of this type.
+fn is_grpc(kind: &str) -> bool {
+    let rest = kind.strip_prefix("application/grpc");
+    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(['+', ';', '-']))
+        && kind
+            .bytes()
+            .all(|byte| byte.is_ascii_graphic() || byte == b' ')
+}
+
 impl Trouble {
     /// By the error of the origin.
     pub(super) fn of(error: &Error) -> Self {
@@ -91,6 +137,19 @@ impl Trouble {
             Self::Nobody(Away::Unproven) | Self::Lost(_) | Self::Nonsense | Self::Another => 502,
             Self::Nobody(_) => 503,
             Self::Late => 504,
+        }
+    }
+
+    /// The same as the status of a call of gRPC. `UNAVAILABLE` is an invitation to try again, and only
+    /// for what was not processed.
+    fn grpc_status(self) -> u8 {
+        match self {
+            Self::Missing | Self::Nobody(_) | Self::Another | Self::Lost(Fate::NotProcessed) => 14,
+            Self::Lost(Fate::Unknown) => 2,
+            Self::Slow | Self::Late => 4,
+            Self::TooLong | Self::TooMuch | Self::TooOften(_) => 8,
+            Self::NoRoute => 12,
+            Self::Request(_) | Self::Body | Self::Nonsense => 13,
         }
     }
 
@@ -191,31 +250,33 @@ impl Trouble {
         }
     }
 
-    /// Writes the whole answer; `page` is what people are shown in place of our own words.
-    pub(super) fn render(
-        self,
-        out: &mut Vec<u8>,
-        onward: Onward,
-        is_head: bool,
-        page: Option<&str>,
-    ) {
-        let status = self.status();
-        let (words, kind) = match page {
-            Some(page) => {
-                let page = page.replace("{status}", &status.to_string());
-                (page.replace("{reason}", reason(status)), "text/html")
+    /// Writes the whole answer.
+    pub(super) fn render(self, out: &mut Vec<u8>, onward: Onward, is_head: bool, form: Form<'_>) {
+        let own = self.status();
+        let (status, kind, words) = match form {
+            Form::Words => {
+                let words = format!("{own} {}\n\n{}\n", reason(own), self.words());
+                (own, "text/plain; charset=utf-8", words)
             }
-            None => {
-                let words = format!("{} {}\n\n{}\n", status, reason(status), self.words());
-                (words, "text/plain")
+            Form::Page(page) => {
+                let page = page.replace("{status}", &own.to_string());
+                let page = page.replace("{reason}", reason(own));
+                (own, "text/html; charset=utf-8", page)
             }
+            Form::Grpc(kind) => (200, kind, String::new()),
         };
         let mut head = format!(
-            "HTTP/1.1 {status} {}\r\nDate: {}\r\nContent-Type: {kind}; charset=utf-8\r\nContent-Length: {}\r\nCache-Control: no-store\r\n",
+            "HTTP/1.1 {status} {}\r\nDate: {}\r\nContent-Type: {kind}\r\nContent-Length: {}\r\nCache-Control: no-store\r\n",
             reason(status),
             date::now(),
             words.len()
         );
+        if let Form::Grpc(_) = form {
+            let (status, words) = (self.grpc_status(), self.words());
+            head.push_str(&format!(
+                "Grpc-Status: {status}\r\nGrpc-Message: {words}\r\n"
+            ));
+        }
         if let Some((error, detail)) = self.proxy_status() {
             head.push_str("Proxy-Status: ipreconnect; error=");
             head.push_str(error);
@@ -292,5 +353,47 @@ pub(super) fn reason(status: u16) -> &'static str {
         505 => "HTTP Version Not Supported",
         200 => "OK",
         _ => "Other",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn calls_of_grpc_are_known_by_their_type() {
+        for (head, wanted) in [
+            (
+                "POST / HTTP/1.1\r\nContent-Type: application/grpc\r\n\r\n",
+                "application/grpc",
+            ),
+            (
+                "POST / HTTP/1.1\r\nA: b\r\ncontent-type:application/grpc+proto \r\n\r\n",
+                "application/grpc+proto",
+            ),
+            (
+                "POST / HTTP/1.1\r\nContent-Type: application/grpc-web-text; a=b\r\n\r\n",
+                "application/grpc-web-text; a=b",
+            ),
+            (
+                "POST / HTTP/1.1\r\nContent-Type: application/grpcs\r\n\r\n",
+                "",
+            ),
+            (
+                "POST / HTTP/1.1\r\nContent-Type: application/grpc;\u{e4}\r\n\r\n",
+                "",
+            ),
+            (
+                "POST / HTTP/1.1\r\n\r\nContent-Type: application/grpc\r\n\r\n",
+                "",
+            ),
+            ("", ""),
+        ] {
+            let kind = match Form::of(head.as_bytes(), None) {
+                Form::Grpc(kind) => kind,
+                Form::Words | Form::Page(_) => "",
+            };
+            assert_eq!(kind, wanted, "{head:?}");
+        }
     }
 }

@@ -11,7 +11,7 @@ use ipreconnect::core::http::{Body, Method, Parsed, RequestHead, ResponseBody, R
 use ipreconnect::socket::Socket;
 use ipreconnect::tls::Session as Tls;
 
-use super::answer::Trouble;
+use super::answer::{Form, Trouble};
 use super::body::{LAST_CHUNK, Reader};
 use super::exchange::{self, Ended, Exchange};
 use super::guest::{Guest, Place, is_draining};
@@ -84,7 +84,12 @@ pub(crate) async fn serve(
                 notice::refused(guest.name(), guest.from(), &trouble.words());
                 record_refusal(&guest, trouble, "HTTP/1.1");
                 let (onward, mut out) = (Onward::Closed, buffer::bytes());
-                trouble.render(&mut out, onward, false, guest.error_page());
+                trouble.render(
+                    &mut out,
+                    onward,
+                    false,
+                    Form::for_people(guest.error_page()),
+                );
                 Some(exchange::deliver(&mut client, out, onward).await)
             }
             Next::None => None,
@@ -137,7 +142,8 @@ pub(super) async fn serve_one<S: Side>(
             let onward = exchange::onward(guest, head, head.body == Body::None);
             let mut out = buffer::bytes();
             let is_head = head.method == Method::Head;
-            trouble.render(&mut out, onward, is_head, guest.error_page());
+            let form = Form::of(client.text(), guest.error_page());
+            trouble.render(&mut out, onward, is_head, form);
             (exchange::deliver(client, out, onward).await, "")
         }
     };

@@ -11,9 +11,9 @@ use ipreconnect::core::budget::Permit;
 use ipreconnect::core::http::{
     Body, Key, Known, Method, Outcome, Replay, RequestHead, Version, replay,
 };
-use ipreconnect::{Error, clock};
+use ipreconnect::{Error, Link, clock};
 
-use super::answer::{self, Away, Fate, Trouble};
+use super::answer::{self, Away, Fate, Form, Trouble};
 use super::body::Reader;
 use super::encoder::Encoder;
 use super::guest::Guest;
@@ -522,10 +522,10 @@ impl<'e, S: Side> Exchange<'e, S> {
         self.record.status = trouble.status();
         self.record.end = trouble.end();
         let onward = self.onward(Coding::AsItIs);
-        let page = self.guest.error_page();
-        let method = self.head.method;
+        let is_head = self.head.method == Method::Head;
+        let form = Form::of(self.client.text(), self.guest.error_page());
         let mut out = buffer::bytes();
-        trouble.render(&mut out, onward, method == Method::Head, page);
+        trouble.render(&mut out, onward, is_head, form);
         deliver(self.client, out, onward).await
     }
 
@@ -611,9 +611,15 @@ pub(super) fn dial_at_once(behind: &Behind, avoided: Option<EndpointId>) -> Dial
         if !behind.settings().is_h2 {
             return Ok(Upstream::new(origin, link));
         }
-        let mux = Mux::open(link).await.map_err(DialError::Unusable)?;
-        Ok(pool::admit(behind, mux))
+        open_shared(behind, link).await
     })
+}
+
+async fn open_shared(behind: &Behind, link: Link) -> Result<Upstream, DialError> {
+    let allowed = pool::allowed(behind, link.endpoint());
+    let mux = Mux::open(link, allowed).await;
+    let mux = mux.map_err(DialError::Unusable)?;
+    Ok(pool::admit(behind, mux))
 }
 
 /// A part of a connection that may be there already, or be dialled for somebody else.
@@ -638,7 +644,6 @@ async fn dial_shared(behind: &Behind, hash: Option<u64>) -> Result<Upstream, Dia
             link = origin.connect_by(behind.chooser(), hash) => link.map_err(DialError::Away)?,
             () = came => continue,
         };
-        let mux = Mux::open(link).await.map_err(DialError::Unusable)?;
-        return Ok(pool::admit(behind, mux));
+        return open_shared(behind, link).await;
     }
 }

@@ -15,7 +15,7 @@ use ipreconnect::{Origin, Snapshot, clock};
 use tokio::sync::Notify;
 
 use super::Behind;
-use super::h2::Mux;
+use super::h2::{ALLOWED, Mux};
 use super::line::Upstream;
 use crate::{number, watch};
 
@@ -51,6 +51,8 @@ struct Shelf {
     idle: Vec<Upstream>,
     /// Connections that take many requests.
     shared: Vec<Arc<Mux>>,
+    /// How many requests at once each of those took.
+    allowed: u32,
     limit: IdleLimit,
     /// How long its answers take, where anybody wants to know.
     pace: Pace,
@@ -111,6 +113,7 @@ impl Pool {
                 endpoint,
                 idle: Vec::new(),
                 shared: Vec::new(),
+                allowed: ALLOWED,
                 limit: IdleLimit::default(),
                 pace: Pace::default(),
                 longest: Duration::MAX,
@@ -161,7 +164,11 @@ impl Shelf {
     fn join(&mut self) -> Option<Arc<Mux>> {
         self.shared.retain(|mux| !mux.is_leaving());
         let mut shared = self.shared.iter();
-        shared.find(|mux| mux.has_room()).map(Arc::clone)
+        let roomy = shared.find(|mux| {
+            self.allowed = mux.allowed();
+            mux.open_requests() < self.allowed
+        });
+        roomy.map(Arc::clone)
     }
 
     fn is_empty(&self) -> bool {
@@ -248,6 +255,11 @@ pub(super) fn paced(behind: &Behind, endpoint: EndpointId, key: u64, took: Durat
 /// After how long the answer to `key` is late.
 pub(super) fn late_after(behind: &Behind, endpoint: EndpointId, key: u64) -> Option<Duration> {
     with(behind, |pool| pool.shelf(endpoint).pace.late_after(key))
+}
+
+/// How many requests at once a fresh connection to an endpoint is expected to take.
+pub(super) fn allowed(behind: &Behind, endpoint: EndpointId) -> u32 {
+    with(behind, |pool| pool.shelf(endpoint).allowed)
 }
 
 /// Keeps a fresh connection for all, and takes the first request of it.

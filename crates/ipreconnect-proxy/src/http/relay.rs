@@ -10,7 +10,7 @@ use ipreconnect::core::outlier::is_failing;
 use super::answer::Trouble;
 use super::body::{Reader, chunk};
 use super::encoder::Encoder;
-use super::exchange::{Begun, Ended, Exchange};
+use super::exchange::{Begun, Ended, Event, Exchange};
 use super::record::{End, When, Who};
 use super::render::{Coding, Onward};
 use super::side::{Lead, Side};
@@ -152,6 +152,8 @@ impl<'e, S: Side> Exchange<'e, S> {
             return Ended::Close;
         }
         if !reader.is_done() || self.client.is_blocked() || !self.reader.is_done() {
+            let patience = self.behind.settings().idle;
+            self.client.timer().set(now, patience);
             let carried = poll_fn(|cx| {
                 let way = (coding, encoder.as_deref_mut());
                 self.poll_down(cx, &mut trial, &mut reader, way)
@@ -191,9 +193,11 @@ impl<'e, S: Side> Exchange<'e, S> {
     ) -> Poll<Result<(), End>> {
         let by = |who| End::by(who, When::Data);
         for _ in 0..BUDGET {
-            if !self.reader.is_done() || !trial.has_sent(&self.window) {
+            let mut says_no_more = self.reader.is_done();
+            if !says_no_more || !trial.has_sent(&self.window) {
                 // An origin that has answered may still read on, or not.
-                let _ = self.poll_body(cx, trial, None);
+                let event = self.poll_body(cx, trial, None);
+                says_no_more |= matches!(event, Poll::Ready(Event::Gone));
             }
             if self.client.is_blocked() {
                 if !std::mem::replace(&mut self.is_stalled, true) {
@@ -201,7 +205,11 @@ impl<'e, S: Side> Exchange<'e, S> {
                     self.client.timer().set(clock::now(), patience);
                 }
                 match self.client.poll_flush(cx) {
-                    Poll::Ready(Ok(())) => self.is_stalled = false,
+                    Poll::Ready(Ok(())) => {
+                        self.is_stalled = false;
+                        let patience = self.behind.settings().idle;
+                        self.client.timer().set(clock::now(), patience);
+                    }
                     Poll::Ready(Err(_)) => return Poll::Ready(Err(by(Who::Client))),
                     Poll::Pending => {
                         return self
@@ -252,7 +260,7 @@ impl<'e, S: Side> Exchange<'e, S> {
                 }
                 Poll::Pending => {
                     let half = self.guest.half();
-                    if self.reader.is_done() && self.client.poll_gone(cx, half).is_ready() {
+                    if says_no_more && self.client.poll_gone(cx, half).is_ready() {
                         return Poll::Ready(Err(by(Who::Client)));
                     }
                     return self

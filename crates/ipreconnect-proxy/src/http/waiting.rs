@@ -232,9 +232,12 @@ impl<'e, S: Side> Exchange<'e, S> {
         self.window.end() < least.saturating_mul(seconds)
     }
 
-    /// How long whoever has the next word may take: the client, of its body, or the origin.
+    /// How long whoever has the next word may take: the client, of its body, or the origin. Once the
+    /// answer has begun it may be either, as in a conversation.
     pub(super) fn patience(&self) -> Duration {
-        if self.reader.is_done() {
+        if self.record.first_byte.is_some() {
+            self.behind.settings().idle
+        } else if self.reader.is_done() {
             self.behind.settings().first_byte
         } else {
             self.guest.limits().stall

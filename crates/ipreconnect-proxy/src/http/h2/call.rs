@@ -209,12 +209,10 @@ impl Call {
                 Poll::Ready(Ok(()))
             }
             Err(error) => {
+                // What the origin has to say of it is heard with the answer, which may be there.
                 self.sink = None;
-                let lost = match error {
-                    Some(error) => self.lost(error),
-                    None => io::ErrorKind::BrokenPipe.into(),
-                };
-                Poll::Ready(Err(lost))
+                let lost = error.and_then(h2::Error::into_io);
+                Poll::Ready(Err(lost.unwrap_or(io::ErrorKind::BrokenPipe.into())))
             }
         }
     }

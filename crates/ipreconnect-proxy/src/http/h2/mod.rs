@@ -25,7 +25,7 @@ use super::guest::{Guest, Place};
 use super::timer::Timer;
 use crate::l4::End;
 pub(super) use call::{Call, Word, takes_trailers};
-pub(super) use mux::{Mux, Refusal};
+pub(super) use mux::{Mux, Refusal, STREAMS as ALLOWED};
 use pipe::Pipe;
 
 /// The longest head, as HTTP/2 counts it (RFC 9113, section 6.5.2).
@@ -94,9 +94,7 @@ async fn carry(
             if guest.is_last() && !std::mem::replace(&mut is_leaving, true) {
                 connection.graceful_shutdown();
             }
-            if let Poll::Ready(accepted) = connection.poll_accept(cx) {
-                return Poll::Ready(Some(accepted));
-            }
+            // Asked first: whoever never stops talking would leave it no turn.
             while timer.poll(cx).is_ready() {
                 timer.set(clock::now(), idle);
                 if tally.open.load(Relaxed) == 0 {
@@ -108,7 +106,7 @@ async fn carry(
                     connection.graceful_shutdown();
                 }
             }
-            Poll::Pending
+            connection.poll_accept(cx).map(Some)
         })
         .await;
         match accepted {

@@ -19,7 +19,7 @@ use crate::http::record::Shown;
 use crate::http::wire::Wire;
 
 /// Requests of ours at once over one connection, whatever the origin allows.
-const STREAMS: u32 = 128;
+pub(in crate::http) const STREAMS: u32 = 128;
 /// What an origin may send of one answer before its client has taken it.
 const STREAM_WINDOW: u32 = 256 * 1024;
 /// The same of all together: so much that one slow client never holds up another.
@@ -69,8 +69,9 @@ pub(in crate::http) struct Mux {
 }
 
 impl Mux {
-    /// Begins to speak HTTP/2 over a fresh connection.
-    pub(in crate::http) async fn open(link: Link) -> Result<Arc<Self>, Refusal> {
+    /// Begins to speak HTTP/2 over a fresh connection; `allowed` is how many requests at once the origin
+    /// is expected to allow, until it says so.
+    pub(in crate::http) async fn open(link: Link, allowed: u32) -> Result<Arc<Self>, Refusal> {
         let parts = link.into_parts();
         let alpn = parts.tls.as_ref().map(|tls| tls.alpn() == Some(b"h2"));
         if alpn == Some(false) {
@@ -78,7 +79,9 @@ impl Mux {
         }
         let socket = Arc::new(parts.socket);
         let wire = Wire::new(Arc::clone(&socket), parts.tls);
-        let opened = builder().handshake(Pipe::new(wire, Vec::new())).await;
+        let opened = builder(allowed)
+            .handshake(Pipe::new(wire, Vec::new()))
+            .await;
         let (sender, connection) = opened.map_err(|error| {
             Refusal::Lost(error.into_io().unwrap_or(io::ErrorKind::Other.into()))
         })?;
@@ -107,11 +110,15 @@ impl Mux {
         }))
     }
 
-    /// Whether it may take one more request at once.
-    pub(in crate::http) fn has_room(&self) -> bool {
+    /// How many requests it takes at once.
+    pub(in crate::http) fn allowed(&self) -> u32 {
         let allowed = self.sender.current_max_send_streams();
-        let allowed = u32::try_from(allowed).map_or(STREAMS, |allowed| allowed.min(STREAMS));
-        self.open.load(Relaxed) < allowed
+        u32::try_from(allowed).map_or(STREAMS, |allowed| allowed.min(STREAMS))
+    }
+
+    /// Its requests at the moment.
+    pub(in crate::http) fn open_requests(&self) -> u32 {
+        self.open.load(Relaxed)
     }
 
     /// Whether it is of no use for another request: it ended, or either side has said that it will.
@@ -156,10 +163,11 @@ impl Mux {
     }
 }
 
-fn builder() -> Builder {
+fn builder(allowed: u32) -> Builder {
     let mut builder = Builder::new();
     builder
         .enable_push(false)
+        .initial_max_send_streams(usize::try_from(allowed).unwrap_or(usize::MAX))
         .initial_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_header_list_size(HEAD)

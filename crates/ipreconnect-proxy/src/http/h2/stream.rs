@@ -18,7 +18,7 @@ use ipreconnect::core::http::{Field, Known, Parsed, RequestHead, ResponseBody, R
 
 use super::outbox::Outbox;
 use super::{Tally, fields};
-use crate::http::answer::Trouble;
+use crate::http::answer::{Form, Trouble};
 use crate::http::body::{Reader, chunk};
 use crate::http::buffer;
 use crate::http::client::{record_refusal, serve_one};
@@ -90,8 +90,8 @@ pub(super) async fn serve(
             notice::refused(guest.name(), guest.from(), &trouble.words());
             record_refusal(guest, trouble, "HTTP/2.0");
             let mut out = buffer::bytes();
-            let page = guest.error_page();
-            trouble.render(&mut out, Onward::Kept, false, page);
+            let form = Form::of(&stream.text, guest.error_page());
+            trouble.render(&mut out, Onward::Kept, false, form);
             // What the client does not take at once, it has not read either.
             let _ = stream.deliver(&out);
             let _ = std::future::poll_fn(|cx| match stream.poll_flush(cx) {
@@ -121,9 +121,12 @@ fn in_words_of_http1(parts: &http::request::Parts, has_body: bool) -> Vec<u8> {
         .authority()
         .map(|authority| authority.as_str().as_bytes());
     let host = authority.or(parts.headers.get(HOST).map(HeaderValue::as_bytes));
-    render::line(&mut text, b"host", host.unwrap_or_default());
+    let host = host.unwrap_or_default();
+    render::line(&mut text, b"host", host);
     for (name, value) in &parts.headers {
-        if name != HOST && name != COOKIE {
+        // Another host than that is refused, as two of them are.
+        let is_told = name == HOST && host.eq_ignore_ascii_case(value.as_bytes());
+        if !is_told && name != COOKIE {
             render::line(&mut text, name.as_str().as_bytes(), value.as_bytes());
         }
     }
@@ -315,7 +318,8 @@ impl Side for Stream<'_> {
         if let Some(cookie) = lead.cookie {
             fields::insert(headers, b"set-cookie", cookie.as_bytes());
         }
-        let is_end = lead.body == ResponseBody::None;
+        // There are clients that take a head for the whole of an answer only where the stream ends with it.
+        let is_end = matches!(lead.body, ResponseBody::None | ResponseBody::Length(0));
         // What is wrong with the client is found when more is sent, or asked for.
         let _ = self.begin(response, is_end);
         self.out.push(body);

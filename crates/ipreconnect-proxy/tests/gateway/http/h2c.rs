@@ -10,7 +10,9 @@ use h2::server::SendResponse;
 use h2::{Reason, RecvStream};
 use http::{HeaderMap, Request, Response};
 use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
 
+use super::frames::{ACK, END_HEADERS, END_STREAM, GOAWAY, HEADERS, RESET, SETTINGS, frame};
 use super::*;
 
 const UNKNOWN: &str = "ipreconnect; error=connection_terminated; details=\"outcome unknown\"";
@@ -223,9 +225,18 @@ async fn many_requests_share_a_connection_up_to_what_the_origin_allows() {
         if let Some(allowed) = allowed {
             builder.max_concurrent_streams(allowed);
         }
-        let (origin, connections) = serving(builder, |request, respond| async move {
-            tokio::time::sleep(300 * MILLISECOND).await;
-            echo(request, respond).await;
+        let gate = Arc::new(Semaphore::new(0));
+        let there = Arc::new(AtomicUsize::new(0));
+        let (held, arrived) = (Arc::clone(&gate), Arc::clone(&there));
+        let (origin, connections) = serving(builder, move |request, respond| {
+            let (held, arrived) = (Arc::clone(&held), Arc::clone(&arrived));
+            async move {
+                if request.uri().path() != "/first" {
+                    arrived.fetch_add(1, SeqCst);
+                    let _ = held.acquire().await.unwrap();
+                }
+                echo(request, respond).await;
+            }
         })
         .await;
         let scene = scene_h2(&[origin]).await;
@@ -239,7 +250,14 @@ async fn many_requests_share_a_connection_up_to_what_the_origin_allows() {
                 assert_eq!(answer.status, 200);
             }
         });
-        within(10, futures_util::future::join_all(requests)).await;
+        let answers = within(20, futures_util::future::join_all(requests));
+        let ((), _) = tokio::join!(
+            async {
+                crate::scene::until("all are there", || there.load(SeqCst) == 20).await;
+                gate.add_permits(1);
+            },
+            answers
+        );
         assert_eq!(connections.load(SeqCst), wanted, "{allowed:?}");
     }
 }
@@ -301,26 +319,17 @@ struct Frames {
     seen: Arc<Mutex<Vec<(usize, u32)>>>,
 }
 
-fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
-    let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
-    let mut frame = length[1..].to_vec();
-    frame.extend([kind, flags]);
-    frame.extend(stream.to_be_bytes());
-    frame.extend_from_slice(payload);
-    frame
-}
-
 /// `200`, and nothing more.
 fn fine(stream: u32) -> Vec<u8> {
-    frame(1, 0x5, stream, &[0x88])
+    frame(HEADERS, END_HEADERS | END_STREAM, stream, &[0x88])
 }
 
 fn reset(stream: u32, reason: Reason) -> Vec<u8> {
-    frame(3, 0, stream, &u32::from(reason).to_be_bytes())
+    frame(RESET, 0, stream, &u32::from(reason).to_be_bytes())
 }
 
 fn goaway(last: u32) -> Vec<u8> {
-    frame(7, 0, 0, &[last.to_be_bytes(), [0; 4]].concat())
+    frame(GOAWAY, 0, 0, &[last.to_be_bytes(), [0; 4]].concat())
 }
 
 impl Frames {
@@ -343,21 +352,13 @@ impl Frames {
                 let own = number;
                 number += 1;
                 tokio::spawn(async move {
-                    stream.write_all(&frame(4, 0, 0, &[])).await.unwrap();
-                    loop {
-                        let mut head = [0; 9];
-                        if stream.read_exact(&mut head).await.is_err() {
-                            return;
-                        }
-                        let length = u32::from_be_bytes([0, head[0], head[1], head[2]]);
-                        let mut payload = vec![0; usize::try_from(length).unwrap()];
-                        stream.read_exact(&mut payload).await.unwrap();
-                        let id = u32::from_be_bytes(head[5..].try_into().unwrap());
-                        let (answer, goes_on) = match head[3] {
-                            4 if head[4] == 0 => (frame(4, 1, 0, &[]), true),
-                            1 => {
-                                all.lock().unwrap().push((own, id));
-                                say(own, id)
+                    stream.write_all(&frame(SETTINGS, 0, 0, &[])).await.unwrap();
+                    while let Some(came) = frames::read(&mut stream).await {
+                        let (answer, goes_on) = match came.kind {
+                            SETTINGS if came.flags == 0 => (frame(SETTINGS, ACK, 0, &[]), true),
+                            HEADERS => {
+                                all.lock().unwrap().push((own, came.stream));
+                                say(own, came.stream)
                             }
                             _ => continue,
                         };

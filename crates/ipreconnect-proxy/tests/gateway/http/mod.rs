@@ -1,8 +1,11 @@
 //! Requests through the gateway, byte by byte.
 
+mod abuse;
 mod bounds;
 mod compress;
+mod frames;
 mod framing;
+mod grpc;
 mod h2c;
 mod late;
 mod odd;

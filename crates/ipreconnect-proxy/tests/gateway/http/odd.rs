@@ -250,3 +250,70 @@ async fn an_origin_that_only_informs_is_told_off() {
     };
     assert_eq!((hints, status), (64, 502));
 }
+
+#[tokio::test]
+async fn an_answer_may_pause_as_long_as_it_may_and_not_as_its_head() {
+    let gate = std::sync::Arc::new(tokio::sync::Notify::new());
+    let held = std::sync::Arc::clone(&gate);
+    let origin = Origin::start(move |_| {
+        vec![
+            Act::say("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"),
+            Act::Wait(std::sync::Arc::clone(&held)),
+            Act::say("5\r\nevent\r\n0\r\n\r\n"),
+        ]
+    })
+    .await;
+    let mut plan = plan();
+    plan.settings.as_mut().unwrap().first_byte = 100 * MILLISECOND;
+    let scene = scene_with(settings(&[origin.address]), plan).await;
+    let mut client = Client::new(&scene).await;
+    client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    let (status, _) = client.head().await;
+    assert_eq!(status, 200);
+    // It is the length of the pause that matters.
+    tokio::time::sleep(300 * MILLISECOND).await;
+    gate.notify_one();
+    assert_eq!(client.chunks().await, b"event");
+}
+
+#[tokio::test]
+async fn a_head_that_comes_byte_by_byte_has_no_more_time_than_another() {
+    let origin = Origin::start(|_| vec![Act::ok("fine")]).await;
+    let mut plan = plan();
+    plan.limits.head = 300 * MILLISECOND;
+    let scene = scene_with(settings(&[origin.address]), plan).await;
+    let mut client = Client::new(&scene).await;
+    client.send("GET / HTTP/1.1\r\nHost: a\r\nX: ").await;
+    let answered = async {
+        while tokio::time::timeout(20 * MILLISECOND, client.stream().readable())
+            .await
+            .is_err()
+        {
+            client.send("x").await;
+        }
+        client.answer().await.status
+    };
+    assert_eq!(within(10, answered).await, 408);
+    assert!(origin.seen().is_empty());
+}
+
+#[tokio::test]
+async fn an_answer_that_is_not_taken_is_given_up() {
+    let origin = Origin::start(|_| {
+        vec![
+            Act::say("HTTP/1.1 200 OK\r\nContent-Length: 50000000\r\n\r\n"),
+            Act::Say(vec![b'x'; 50_000_000]),
+        ]
+    })
+    .await;
+    let mut plan = plan();
+    plan.limits.stall = 300 * MILLISECOND;
+    let scene = scene_with(settings(&[origin.address]), plan).await;
+    let mut client = Client::new(&scene).await;
+    client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    let (status, _) = client.head().await;
+    assert_eq!(status, 200);
+    let open = || scene.origin.status().endpoints[0].open;
+    crate::scene::until("the origin's connection is let go", || open() == 0).await;
+    assert!(client.rest().await.len() < 50_000_000);
+}
