@@ -20,7 +20,7 @@ use super::side::{Lead, Side};
 use super::timer::Timer;
 use super::window::Window;
 use super::wire::{Half, Wire};
-use super::{HEAD, HttpLimits, Site, buffer, h2, notice};
+use super::{HEAD, HttpLimits, Site, buffer, cache, h2, notice};
 use crate::l4::{End, Session};
 
 /// What a client begins with that speaks HTTP/2 (RFC 9113, section 3.4).
@@ -121,7 +121,12 @@ pub(super) async fn serve_one<S: Side>(
         Some((route, choice)) => {
             let origin = choice.behind.origin().name();
             let mut exchange = Exchange::new(client, guest, (route, choice), head, &mut record);
-            (exchange.run().await, origin)
+            let ended = if guest.site().has_caches {
+                Box::pin(cache::serve(&mut exchange)).await
+            } else {
+                exchange.run().await
+            };
+            (ended, origin)
         }
         None => {
             let trouble = Trouble::NoRoute;
@@ -349,7 +354,7 @@ impl Side for Client {
             lead.text,
             lead.head,
             lead.body,
-            (lead.rules, lead.cookie),
+            (lead.rules, lead.cookie, lead.told),
             &back,
             client,
         );

@@ -27,6 +27,8 @@ pub(super) struct Lead<'l> {
     pub(super) asked: &'l RequestHead,
     /// A cookie of our own.
     pub(super) cookie: Option<&'l str>,
+    /// What else we tell the client: names and values.
+    pub(super) told: &'l [(&'l str, &'l str)],
     pub(super) onward: Onward,
 }
 

@@ -10,7 +10,7 @@ use ipreconnect::core::http::{
 use ipreconnect::core::origin::Phase;
 use ipreconnect::{Origin, clock};
 
-use super::{Behind, Forwarding, HttpLimits, HttpSettings};
+use super::{Behind, Cache, Forwarding, HttpLimits, HttpSettings};
 use crate::number;
 
 /// Fields that are set, and fields that are removed. Names are compared without case.
@@ -112,6 +112,8 @@ pub struct HttpRoute {
     pub requires: Vec<Origin>,
     /// That answer.
     pub fallback: Option<Fallback>,
+    /// What keeps answers.
+    pub cache: Option<Cache>,
 }
 
 /// How a listener speaks HTTP.
@@ -135,6 +137,8 @@ pub struct HttpPlan {
 pub(crate) struct Site {
     routes: Vec<Route>,
     otherwise: Option<Route>,
+    /// Whether any route keeps answers.
+    pub(super) has_caches: bool,
     pub(super) limits: HttpLimits,
     pub(super) forwarding: Forwarding,
     pub(super) error_page: Option<Arc<str>>,
@@ -150,10 +154,12 @@ pub(super) struct Route {
     pub(super) rewrite: Rewrite,
     requires: Vec<Origin>,
     fallback: Option<Fallback>,
+    pub(super) cache: Option<Cache>,
 }
 
 impl Site {
     pub(crate) fn new(origin: &Origin, plan: HttpPlan) -> Self {
+        let has_caches = plan.routes.iter().any(|route| route.cache.is_some());
         let routes = plan.routes.into_iter().map(|route| Route {
             rule: route.rule,
             branches: branches(route.branches),
@@ -161,9 +167,11 @@ impl Site {
             rewrite: route.rewrite,
             requires: route.requires,
             fallback: route.fallback,
+            cache: route.cache,
         });
         Self {
             routes: routes.collect(),
+            has_caches,
             otherwise: plan.settings.map(|settings| Route {
                 rule: RouteRule::default(),
                 branches: vec![(Behind::new(origin.clone(), settings), 1)],
@@ -171,11 +179,17 @@ impl Site {
                 rewrite: Rewrite::default(),
                 requires: Vec::new(),
                 fallback: None,
+                cache: None,
             }),
             limits: plan.limits,
             forwarding: plan.forwarding,
             error_page: plan.error_page,
         }
+    }
+
+    /// The caches of all routes.
+    pub(super) fn caches(&self) -> impl Iterator<Item = &Cache> {
+        self.routes.iter().filter_map(|route| route.cache.as_ref())
     }
 
     /// The route of a request.
@@ -263,6 +277,16 @@ impl Route {
         let (behind, _) =
             branches.find(|(behind, _)| behind.origin().name().as_bytes() == value)?;
         (!is_down(behind.origin())).then_some(behind)
+    }
+
+    /// The branch that leads to this origin.
+    pub(super) fn branch(&self, origin: &str) -> Option<Choice<'_>> {
+        let mut branches = self.branches.iter();
+        let (behind, _) = branches.find(|(behind, _)| behind.origin().name() == origin)?;
+        Some(Choice {
+            behind,
+            cookie: None,
+        })
     }
 
     /// The answer to give while something that is required is down.

@@ -304,6 +304,9 @@ impl Side for Stream<'_> {
         if let Some(cookie) = lead.cookie {
             fields::insert(headers, b"set-cookie", cookie.as_bytes());
         }
+        for (name, value) in lead.told {
+            fields::insert(headers, name.as_bytes(), value.as_bytes());
+        }
         let is_end = lead.body == ResponseBody::None;
         // What is wrong with the client is found when more is sent, or asked for.
         let _ = self.begin(response, is_end);

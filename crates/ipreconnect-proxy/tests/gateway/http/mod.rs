@@ -1,5 +1,6 @@
 //! Requests through the gateway, byte by byte.
 
+mod cached;
 mod framing;
 mod h2c;
 mod odd;

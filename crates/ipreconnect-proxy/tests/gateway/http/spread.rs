@@ -63,6 +63,7 @@ fn branches(kept: &[(&Kept, u32)], sticky: Option<&str>) -> HttpPlan {
         rewrite: Rewrite::default(),
         requires: Vec::new(),
         fallback: None,
+        cache: None,
     }];
     plan
 }
