@@ -9,8 +9,8 @@ use ipreconnect::core::http::{PathRule, Pattern};
 use ipreconnect::resolve::DnsSettings;
 use ipreconnect::{OriginSettings, Transport};
 use ipreconnect_proxy::{
-    AccessFormat, Fallback, Forwarding, HostPattern, HttpLimits, HttpSettings, ListenAddress,
-    ListenerSettings, Rewrite, Unmatched,
+    AccessFormat, CacheSettings, Fallback, Forwarding, HostPattern, HttpLimits, HttpSettings,
+    ListenAddress, ListenerSettings, Rewrite, Unmatched,
 };
 
 use super::material::Permissions;
@@ -149,6 +149,8 @@ pub(crate) struct RoutePlan {
     /// Origins without which it is answered by `fallback`.
     pub(crate) requires: Vec<String>,
     pub(crate) fallback: Option<Fallback>,
+    /// What keeping answers goes by, where they are kept.
+    pub(crate) cache: Option<CacheSettings>,
 }
 
 /// `[log]`.
