@@ -776,6 +776,13 @@ fn answers_of_nginx_are_kept_and_stand_in_for_it() {
     if needed(TEST, "nginx").is_none() || needed(TEST, "curl").is_none() {
         return;
     }
+    for (protocol, version) in [("http", ""), ("h2", " http2")] {
+        answers_are_kept(protocol, version);
+    }
+}
+
+/// `version` is what nginx is told so that it speaks the protocol.
+fn answers_are_kept(protocol: &str, version: &str) {
     let directory = tempfile::tempdir().unwrap();
     let address = free_address();
     let html = directory.path().join("kept/html");
@@ -784,15 +791,13 @@ fn answers_of_nginx_are_kept_and_stand_in_for_it() {
     let kept = "location /page { add_header Cache-Control max-age=600; } \
                 location /stale { alias html/page; add_header Cache-Control max-age=0; }";
     let extra = kept.replace("html/page", &html.join("page").display().to_string());
-    let server = nginx_by(directory.path(), "kept", address, ("", &extra));
-    let configuration = |protocol: &str| {
-        format!(
-            "[origin.web]\naddress = \"{address}\"\nprotocol = \"{protocol}\"\n\
+    let server = nginx_by(directory.path(), "kept", address, (version, &extra));
+    let configuration = format!(
+        "[origin.web]\naddress = \"{address}\"\nprotocol = \"{protocol}\"\n\
              [[listen]]\nname = \"l\"\naddress = \"127.0.0.1:auto\"\n\
              [[listen.route]]\npath = \"/\"\norigin = \"web\"\ncache = true\n"
-        )
-    };
-    let desk = Desk::run(&configuration("http"));
+    );
+    let desk = Desk::run(&configuration);
     desk.wait_for_phase("web", "up");
     let front = desk.address("l");
     let page = format!("http://{front}/page");
@@ -809,9 +814,7 @@ fn answers_of_nginx_are_kept_and_stand_in_for_it() {
     std::fs::write(html.join("page"), "second").unwrap();
     assert_eq!(curl(&[&page]), "first");
     // A reload that does not concern the route keeps what it keeps.
-    desk.write(
-        &configuration("http").replace("[[listen]]", "[log]\nlevel = \"debug\"\n[[listen]]"),
-    );
+    desk.write(&configuration.replace("[[listen]]", "[log]\nlevel = \"debug\"\n[[listen]]"));
     assert!(desk.command(&["reload"]).status.success());
     assert_eq!(curl(&[&page]), "first");
     let purged = desk.command(&["cache", "purge", "/page"]);
