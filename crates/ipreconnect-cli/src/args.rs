@@ -77,6 +77,11 @@ pub(crate) enum Command {
         #[command(subcommand)]
         action: CaAction,
     },
+    /// The answers that routes with a cache keep
+    Cache {
+        #[command(subcommand)]
+        action: CacheAction,
+    },
     /// Say in words how a request ended, by the code of its line in the access log
     #[command(
         after_help = "Examples:\n  ipreconnect explain SH--\n  ipreconnect explain       (all letters)"
@@ -137,6 +142,26 @@ pub(crate) struct Run {
 pub(crate) enum CaAction {
     /// Print its root certificate, for whoever is to trust it
     Export,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum CacheAction {
+    /// Forget the answers of a URL, of all that begin so, or all of them
+    #[command(
+        after_help = "Examples:\n  ipreconnect cache purge https://shop.example/logo.svg\n  ipreconnect cache purge /logo.svg        (of any host)\n  ipreconnect cache purge --prefix /images/ --listener shop\n  ipreconnect cache purge                  (everything)"
+    )]
+    Purge {
+        /// As clients ask for it, with its query; one that begins with a slash is of any host
+        url: Option<String>,
+
+        /// Every URL that begins so
+        #[arg(long, value_name = "URL", conflicts_with = "url")]
+        prefix: Option<String>,
+
+        /// Only at this listener
+        #[arg(long, value_name = "NAME")]
+        listener: Option<String>,
+    },
 }
 
 #[derive(Debug, Args)]

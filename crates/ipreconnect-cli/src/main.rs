@@ -51,6 +51,7 @@ fn dispatch(arguments: &Arguments) -> Result<Exit, Refusal> {
         Command::Ca {
             action: CaAction::Export,
         } => commands::ca::export(arguments),
+        Command::Cache { action } => commands::cache::cache(arguments, action),
         Command::Explain { code: Some(code) } => commands::explain::run(code, arguments.json),
         Command::Explain { code: None } => Ok(commands::explain::all(arguments.json)),
         Command::Reload => commands::reload::reload(arguments),

@@ -25,8 +25,9 @@ pub use door::{
 };
 pub use gateway::{Gateway, GatewaySettings, ListenerStatus};
 pub use http::{
-    AccessFormat, AccessLog, AccessSink, AskedHost, BranchStatus, Chain, Fallback, FieldRules,
-    Forwarding, HashOn, Hedge, HttpBranch, HttpLimits, HttpPlan, HttpRoute, HttpSettings, Rewrite,
+    AccessFormat, AccessLog, AccessSink, AskedHost, BranchStatus, Cache, CacheSettings, Chain,
+    Fallback, FieldRules, Forwarding, HashOn, Hedge, HttpBranch, HttpLimits, HttpPlan, HttpRoute,
+    HttpSettings, Purge, Rewrite,
 };
 pub use l4::{End, HalfClose, ListenerSettings, Timeouts};
 pub use socket::{ListenAddress, OpenError, OpenErrorKind};

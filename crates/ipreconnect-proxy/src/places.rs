@@ -123,6 +123,14 @@ impl Desk {
 #[derive(Debug)]
 pub(crate) struct Seat(Arc<Desk>);
 
+impl Seat {
+    /// A place beside it, for work that its client has caused and does not wait for.
+    pub(crate) fn beside(&self) -> Self {
+        self.0.taken.fetch_add(1, Relaxed);
+        Self(Arc::clone(&self.0))
+    }
+}
+
 impl Drop for Seat {
     fn drop(&mut self) {
         self.0.taken.fetch_sub(1, Relaxed);

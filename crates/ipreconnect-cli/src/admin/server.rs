@@ -13,9 +13,10 @@ use tokio::net::UnixListener;
 use tokio::sync::{mpsc, oneshot};
 
 use ipreconnect::core::identity::KeyId;
+use ipreconnect_proxy::Purge;
 
 use super::view::{
-    Acceptance, Identities, Listeners, OriginView, Origins, Outcome, Readiness, SCHEMA,
+    Acceptance, Identities, Listeners, OriginView, Origins, Outcome, PurgeWish, Readiness, SCHEMA,
 };
 use crate::gateway::board::Board;
 
@@ -63,6 +64,7 @@ pub(crate) async fn serve(
         .route("/v1/origins/{name}/accept-identity", post(accept_identity))
         .route("/v1/identities", get(identities))
         .route("/v1/listeners", get(listeners))
+        .route("/v1/cache/purge", post(purge))
         .route("/v1/reload", post(reload))
         .with_state(Desk { board, reloads });
     axum::serve(UnixListener::from_std(listener)?, router).await
@@ -155,6 +157,45 @@ async fn accept_identity(
 
 async fn listeners(State(desk): State<Desk>) -> Json<Listeners> {
     Json(desk.board.listeners())
+}
+
+async fn purge(
+    State(desk): State<Desk>,
+    Json(wish): Json<PurgeWish>,
+) -> (StatusCode, Json<Outcome>) {
+    let is_url = |url: &str| url.starts_with('/') || url.contains("://");
+    let purge = match (wish.url, wish.prefix) {
+        (None, None) => Purge::All,
+        (Some(url), None) if is_url(&url) => Purge::Url(url.into()),
+        (None, Some(prefix)) if is_url(&prefix) => Purge::Prefix(prefix.into()),
+        (Some(_), Some(_)) => {
+            let why = "either a URL or a prefix can be purged, not both at once";
+            return (
+                StatusCode::UNPROCESSABLE_ENTITY,
+                Json(not_done(why.to_owned())),
+            );
+        }
+        (Some(url), None) | (None, Some(url)) => {
+            let why = format!(
+                "this is no URL: {url:?}; write https://host/path, or /path for every host"
+            );
+            return (StatusCode::UNPROCESSABLE_ENTITY, Json(not_done(why)));
+        }
+    };
+    match desk.board.caches().purge(wish.listener.as_deref(), &purge) {
+        Some(1) => (StatusCode::OK, Json(done("1 answer forgotten".to_owned()))),
+        Some(count) => (
+            StatusCode::OK,
+            Json(done(format!("{count} answers forgotten"))),
+        ),
+        None => {
+            let why = match wish.listener {
+                Some(name) => format!("there is no listener {name:?} with a cache"),
+                None => "no route has a cache".to_owned(),
+            };
+            (StatusCode::NOT_FOUND, Json(not_done(why)))
+        }
+    }
 }
 
 async fn reload(State(desk): State<Desk>) -> (StatusCode, Json<Outcome>) {

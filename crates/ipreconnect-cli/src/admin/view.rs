@@ -42,6 +42,19 @@ pub(crate) struct OriginView {
     pub(crate) names: Vec<NameView>,
 }
 
+/// Which answers are to be forgotten: all of them where nothing is said. A word that is not known is refused:
+/// whoever mistypes one does not mean everything.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct PurgeWish {
+    /// Only at this listener.
+    pub(crate) listener: Option<String>,
+    /// Of this URL; of any host, if it begins with a slash.
+    pub(crate) url: Option<String>,
+    /// Of every URL that begins so.
+    pub(crate) prefix: Option<String>,
+}
+
 /// Which key is to be accepted.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Acceptance {

@@ -1,6 +1,7 @@
 //! What each command does.
 
 pub(crate) mod ca;
+pub(crate) mod cache;
 pub(crate) mod check;
 pub(crate) mod explain;
 pub(crate) mod identity;

@@ -9,8 +9,8 @@ use ipreconnect::core::http::{PathRule, Pattern};
 use ipreconnect::resolve::DnsSettings;
 use ipreconnect::{OriginSettings, Transport};
 use ipreconnect_proxy::{
-    AccessFormat, Fallback, Forwarding, HostPattern, HttpLimits, HttpSettings, ListenAddress,
-    ListenerSettings, Rewrite, Unmatched,
+    AccessFormat, CacheSettings, Fallback, Forwarding, HostPattern, HttpLimits, HttpSettings,
+    ListenAddress, ListenerSettings, Rewrite, Unmatched,
 };
 
 use super::material::Permissions;
@@ -153,6 +153,8 @@ pub(crate) struct RoutePlan {
     pub(crate) fallback: Option<Fallback>,
     /// The origin that gets a copy of each request.
     pub(crate) mirror: Option<String>,
+    /// What keeping answers goes by, where they are kept.
+    pub(crate) cache: Option<CacheSettings>,
 }
 
 /// `[log]`.

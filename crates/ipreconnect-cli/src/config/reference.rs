@@ -641,8 +641,27 @@ pub(super) const PARTS: &[Part] = &[
                 "503 in our own words",
                 "`{ status = 503, body = \"…\", content_type = \"text/plain; charset=utf-8\" }`",
             ),
+            ("cache", "`false`", "keeps answers; see below"),
         ],
-        later: &["cache"],
+        later: &[],
+    },
+    Part {
+        title: "[listen.route.cache]",
+        about: "Answers are kept as they say that they may be (RFC 9111), and given to others without asking the origin. `cache = true` takes the defaults.",
+        keys: &[
+            ("size", "`256MiB`", "the bytes of all answers of the route"),
+            (
+                "object",
+                "`8MiB`, or a quarter of `size`",
+                "the longest answer that is kept",
+            ),
+            (
+                "stale_if_error",
+                "`1d`",
+                "how long an answer is good after its time while the origin is down or fails, where the origin does not say; `0s` is not at all",
+            ),
+        ],
+        later: &["disk"],
     },
 ];
 

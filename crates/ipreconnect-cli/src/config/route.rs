@@ -8,7 +8,9 @@ use std::time::Duration;
 use ipnet::IpNet;
 use ipreconnect::core::http::{PathRule, Pattern, is_method, is_token};
 use ipreconnect::core::rate::Rate;
-use ipreconnect_proxy::{Chain, Fallback, FieldRules, Forwarding, HttpLimits, Rewrite};
+use ipreconnect_proxy::{
+    CacheSettings, Chain, Fallback, FieldRules, Forwarding, HttpLimits, Rewrite,
+};
 use toml::de::DeValue;
 
 use super::plan::RoutePlan;
@@ -46,7 +48,7 @@ fn route<'a>(field: &Field<'a>) -> Option<ReadRoute<'a>> {
     let host = table.field("host");
     let origin = table.field("origin");
     let keys = [
-        "path", "method", "header", "rewrite", "requires", "fallback", "mirror",
+        "path", "method", "header", "rewrite", "requires", "fallback", "mirror", "cache",
     ];
     let only_http: Vec<Field<'a>> = keys.iter().filter_map(|key| table.field(key)).collect();
     let paths = table.field("path").map(|field| paths(&field));
@@ -55,7 +57,7 @@ fn route<'a>(field: &Field<'a>) -> Option<ReadRoute<'a>> {
     let rewrite = table.field("rewrite").map(|field| rewrite(&field));
     let requires = table.field("requires").map(|field| names(&field));
     let fallback = table.field("fallback").map(|field| fallback(&field));
-    table.unbuilt("cache", "answers are not kept yet");
+    let cache = table.field("cache").and_then(|field| cache(&field));
     let mirror = table.field("mirror");
     let mirror = mirror.and_then(|field| Some((field.text()?, field)));
     let split = table.field("split").map(|field| split(&field));
@@ -98,6 +100,7 @@ fn route<'a>(field: &Field<'a>) -> Option<ReadRoute<'a>> {
         requires: requires.iter().map(|(name, _)| name.clone()).collect(),
         fallback: fallback.flatten(),
         mirror: mirror.as_ref().map(|(name, _)| name.clone()),
+        cache,
     };
     Some(ReadRoute {
         plan,
@@ -157,6 +160,47 @@ fn sticky(field: &Field<'_>) -> Option<String> {
             None
         }
     }
+}
+
+/// `true`, or a table.
+fn cache(field: &Field<'_>) -> Option<CacheSettings> {
+    if let DeValue::Boolean(is_on) = field.value.get_ref() {
+        return is_on.then(CacheSettings::default);
+    }
+    let hint = "cache = true, or cache = { size = \"256MiB\", object = \"8MiB\" }";
+    let DeValue::Table(_) = field.value.get_ref() else {
+        field.wrong("must be true, false or a table", hint);
+        return None;
+    };
+    let table = table(field, hint)?;
+    let mut settings = CacheSettings::default();
+    let bytes = |key: &'static str| {
+        let field = table.field(key)?;
+        let size = field.size()?;
+        if size == 0 {
+            field.wrong("must be more than nothing", "cache = false keeps nothing");
+        }
+        Some(size)
+    };
+    if let Some(size) = bytes("size") {
+        settings.size = size;
+        settings.object = settings.object.min(size / 4);
+    }
+    if let Some(object) = bytes("object") {
+        settings.object = object;
+        if object > settings.size
+            && let Some(field) = table.field("object")
+        {
+            field.wrong("is more than `size`", hint);
+        }
+    }
+    let stale_if_error = table.field("stale_if_error");
+    if let Some(time) = stale_if_error.and_then(|field| field.duration()) {
+        settings.stale_if_error = time;
+    }
+    table.unbuilt("disk", "answers are kept in memory");
+    table.finish();
+    Some(settings)
 }
 
 fn paths(field: &Field<'_>) -> Vec<PathRule> {

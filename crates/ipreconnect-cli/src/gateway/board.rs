@@ -11,6 +11,7 @@ use ipreconnect::tls::Day;
 use ipreconnect::{EndpointStatus, Origin, Status, clock};
 use ipreconnect_proxy::{BranchStatus, Gateway, ListenerStatus};
 
+use super::caches::Caches;
 use crate::admin::view::{
     BranchView, EjectedView, EndpointView, FailureView, Identities, IdentityView, ListenerView,
     Listeners, NameView, OriginView, Origins, Readiness, SCHEMA, SightingView,
@@ -21,6 +22,7 @@ use crate::admin::view::{
 pub(crate) struct Board {
     origins: RwLock<BTreeMap<String, Resident>>,
     gateway: Mutex<Option<Gateway>>,
+    caches: Caches,
 }
 
 /// One running origin, and what the configuration says about it.
@@ -40,7 +42,13 @@ impl Board {
         Arc::new(Self {
             origins: RwLock::default(),
             gateway: Mutex::new(Some(gateway)),
+            caches: Caches::default(),
         })
+    }
+
+    /// The caches of routes.
+    pub(crate) fn caches(&self) -> &Caches {
+        &self.caches
     }
 
     /// Puts an origin on the board, in place of one of the same name.

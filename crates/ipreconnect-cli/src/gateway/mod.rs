@@ -1,6 +1,7 @@
 //! The running gateway: assembled from a plan, changed by another one, drained in the end.
 
 pub(crate) mod board;
+pub(crate) mod caches;
 mod control;
 mod doors;
 pub(crate) mod serve;
@@ -12,7 +13,7 @@ use ipreconnect::core::http::RouteRule;
 use ipreconnect::resolve::Names;
 use ipreconnect::{Origin, Store, Surroundings};
 use ipreconnect_proxy::{
-    AccessLog, Gateway, GatewaySettings, HostPattern, HttpBranch, HttpPlan, HttpRoute,
+    AccessLog, Cache, Gateway, GatewaySettings, HostPattern, HttpBranch, HttpPlan, HttpRoute,
     ListenAddress, OpenError, Plane, Unmatched,
 };
 
@@ -153,6 +154,7 @@ impl Running {
                 Change::OriginAdded(name) => drop(self.board.take(name)),
                 Change::ListenerAdded(name) => {
                     self.board.with_gateway(|gateway| gateway.close(name));
+                    self.board.caches().forget(name);
                 }
                 _ => {}
             }
@@ -185,6 +187,7 @@ impl Running {
             Change::ListenerRemoved(name) => {
                 self.board.with_gateway(|gateway| gateway.close(name));
                 self.doors.forget(name);
+                self.board.caches().forget(name);
             }
             Change::DnsChanged => self.surroundings.names().reconfigure(new.dns.clone()),
             Change::OriginAdded(_)
@@ -220,7 +223,7 @@ impl Running {
                 .door(new, name, listener, &self.board, self.resolver.handle())
             {
                 Ok(door) => {
-                    let plane = self.plane(new, listener);
+                    let plane = self.plane(new, name, listener);
                     self.board.with_gateway(|gateway| {
                         gateway.reroute(name, origin, plan.streams, door, plane);
                     });
@@ -249,7 +252,7 @@ impl Running {
         let door = self
             .doors
             .door(plan, name, listener, &self.board, runtime)?;
-        let plane = self.plane(plan, listener);
+        let plane = self.plane(plan, name, listener);
         let opened = self.board.with_gateway(|gateway| {
             gateway.listen(
                 name,
@@ -268,7 +271,7 @@ impl Running {
     }
 
     /// What carries the clients of a listener.
-    fn plane(&self, plan: &Plan, listener: &ListenPlan) -> Plane {
+    fn plane(&self, plan: &Plan, name: &str, listener: &ListenPlan) -> Plane {
         if listener.mode != Protocol::Http {
             return Plane::Stream;
         }
@@ -287,7 +290,8 @@ impl Running {
             let split = route.split.iter();
             split.map(|(name, weight)| branch(name, *weight)).collect()
         };
-        let route = |route: &RoutePlan| {
+        let caches = self.board.caches().of(name, &listener.routes);
+        let route = |(route, cache): (&RoutePlan, Option<Cache>)| {
             let required = route.requires.iter();
             Some(HttpRoute {
                 rule: RouteRule {
@@ -304,11 +308,17 @@ impl Running {
                     .collect(),
                 fallback: route.fallback.clone(),
                 mirror: route.mirror.as_ref().and_then(|name| branch(name, 0)),
+                cache,
             })
         };
         Plane::Http(Box::new(HttpPlan {
             // A plan never names an origin that it does not have.
-            routes: listener.routes.iter().filter_map(route).collect(),
+            routes: listener
+                .routes
+                .iter()
+                .zip(caches)
+                .filter_map(route)
+                .collect(),
             settings: match listener.unmatched {
                 Unmatched::Served => settings(&listener.origin),
                 Unmatched::Refused => None,

@@ -772,3 +772,67 @@ fn nothing_odd_is_read_otherwise_than_by_nginx() {
         .collect();
     assert_eq!(lines, known);
 }
+
+#[test]
+fn answers_of_nginx_are_kept_and_stand_in_for_it() {
+    const TEST: &str = "answers_of_nginx_are_kept_and_stand_in_for_it";
+    if needed(TEST, "nginx").is_none() || needed(TEST, "curl").is_none() {
+        return;
+    }
+    for (protocol, version) in [("http", ""), ("h2", " http2")] {
+        answers_are_kept(protocol, version);
+    }
+}
+
+/// `version` is what nginx is told so that it speaks the protocol.
+fn answers_are_kept(protocol: &str, version: &str) {
+    let directory = tempfile::tempdir().unwrap();
+    let address = free_address();
+    let html = directory.path().join("kept/html");
+    std::fs::create_dir_all(&html).unwrap();
+    std::fs::write(html.join("page"), "first").unwrap();
+    let kept = "location /page { add_header Cache-Control max-age=600; } \
+                location /stale { alias html/page; add_header Cache-Control max-age=0; }";
+    let extra = kept.replace("html/page", &html.join("page").display().to_string());
+    let server = nginx_by(directory.path(), "kept", address, (version, &extra));
+    let configuration = format!(
+        "[origin.web]\naddress = \"{address}\"\nprotocol = \"{protocol}\"\n\
+             [[listen]]\nname = \"l\"\naddress = \"127.0.0.1:auto\"\n\
+             [[listen.route]]\npath = \"/\"\norigin = \"web\"\ncache = true\n"
+    );
+    let desk = Desk::run(&configuration);
+    desk.wait_for_phase("web", "up");
+    let front = desk.address("l");
+    let page = format!("http://{front}/page");
+    for (version, state) in [
+        ("--http1.1", "ipreconnect; fwd=uri-miss; stored"),
+        ("--http1.1", "ipreconnect; hit"),
+        ("--http2-prior-knowledge", "ipreconnect; hit"),
+    ] {
+        let told = curl(&["-i", version, &page]).to_ascii_lowercase();
+        assert!(told.ends_with("first"), "{told}");
+        assert!(told.contains(&format!("cache-status: {state}")), "{told}");
+    }
+    // Another page is not there until it is forgotten.
+    std::fs::write(html.join("page"), "second").unwrap();
+    assert_eq!(curl(&[&page]), "first");
+    // A reload that does not concern the route keeps what it keeps.
+    desk.write(&configuration.replace("[[listen]]", "[log]\nlevel = \"debug\"\n[[listen]]"));
+    assert!(desk.command(&["reload"]).status.success());
+    assert_eq!(curl(&[&page]), "first");
+    let purged = desk.command(&["cache", "purge", "/page"]);
+    let said = String::from_utf8_lossy(&purged.stdout);
+    assert_eq!(said.trim(), "1 answer forgotten");
+    assert_eq!(curl(&[&page]), "second");
+    assert!(!desk.command(&["cache", "purge", "page"]).status.success());
+    // What is stale is confirmed, and stands in when there is nobody to ask.
+    let stale = format!("http://{front}/stale");
+    curl(&[&stale]);
+    let told = curl(&["-i", &stale]);
+    assert!(told.contains("fwd-status=304"), "{told}");
+    server.kill();
+    for version in ["--http1.1", "--http2-prior-knowledge"] {
+        let told = curl(&["-i", version, &stale]);
+        assert!(told.contains(" 200") && told.ends_with("second"), "{told}");
+    }
+}

@@ -4,6 +4,7 @@
 //! smuggling). So everything that has more than one reading is refused: a bare LF, a folded line, a
 //! space before the colon, two lengths, a length beside a transfer coding.
 
+pub mod cache;
 mod chunked;
 mod compress;
 mod field;

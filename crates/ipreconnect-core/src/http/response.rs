@@ -176,6 +176,15 @@ impl ResponseHead {
         }
     }
 
+    /// The length of the body, where that is told beforehand.
+    #[must_use]
+    pub fn declared_length(&self) -> Option<u64> {
+        match self.declared {
+            ResponseBody::Length(length) => Some(length),
+            ResponseBody::None | ResponseBody::Chunked | ResponseBody::UntilClose => None,
+        }
+    }
+
     /// Whether it only informs, and the answer itself is still to come.
     #[must_use]
     pub fn is_informational(&self) -> bool {

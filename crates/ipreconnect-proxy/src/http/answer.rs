@@ -124,6 +124,21 @@ impl Trouble {
         })
     }
 
+    /// Whether it is the origin that is of no use.
+    pub(super) fn is_of_origin(self) -> bool {
+        match self {
+            Self::Nobody(_) | Self::Lost(_) | Self::Nonsense | Self::Another | Self::Late => true,
+            Self::Request(_)
+            | Self::TooLong
+            | Self::TooMuch
+            | Self::TooOften(_)
+            | Self::NoRoute
+            | Self::Missing
+            | Self::Slow
+            | Self::Body => false,
+        }
+    }
+
     pub(super) fn status(self) -> u16 {
         match self {
             Self::Request(error) => error.status(),

@@ -22,7 +22,7 @@ use super::site::{Choice, Route};
 use super::timer::Timer;
 use super::window::Window;
 use super::wire::{Half, Wire};
-use super::{HEAD, HttpLimits, Site, buffer, h2, notice};
+use super::{HEAD, HttpLimits, Site, buffer, cache, h2, notice};
 use crate::l4::{End, Session};
 
 /// What a client begins with that speaks HTTP/2 (RFC 9113, section 3.4).
@@ -130,7 +130,11 @@ pub(super) async fn serve_one<S: Side>(
             let origin = choice.behind.origin().name();
             let tally = choice.tally;
             let mut exchange = Exchange::new(client, guest, (route, choice), head, &mut record);
-            let ended = exchange.run().await;
+            let ended = if guest.site().has_caches {
+                Box::pin(cache::serve(&mut exchange)).await
+            } else {
+                exchange.run().await
+            };
             if let Some(tally) = tally {
                 tally.count(&record);
             }

@@ -15,6 +15,7 @@ use ipreconnect::{Error, Link, clock};
 
 use super::answer::{self, Away, Fate, Form, Trouble};
 use super::body::Reader;
+use super::cache::{self, Entry, How, Keeping, Voiding};
 use super::encoder::Encoder;
 use super::guest::Guest;
 use super::h2::{self, Mux, Refusal, Word};
@@ -91,6 +92,12 @@ pub(super) enum Begun {
         is_reusable: bool,
         sound: Result<(), ()>,
     },
+    /// The client gets what is stored.
+    Stored {
+        entry: Arc<Entry>,
+        how: How,
+        is_reusable: bool,
+    },
     /// The origin goes on with another protocol; what it has said in it.
     Switched(Vec<u8>),
     /// What it says is no answer to what it was asked.
@@ -116,6 +123,10 @@ pub(super) struct Exchange<'e, S> {
     pub(super) is_mute: bool,
     /// What keeps the client to the origin that it was given.
     pub(super) cookie: Option<String>,
+    /// What it does for the cache.
+    pub(super) keeping: Option<Box<Keeping>>,
+    /// What it makes void in caches.
+    pub(super) voiding: Option<Box<Voiding>>,
     /// What it is kept to one endpoint by.
     hash: Option<u64>,
     /// The endpoint that it must not leave.
@@ -150,6 +161,8 @@ impl<'e, S: Side> Exchange<'e, S> {
             is_stalled: false,
             informed: 0,
             is_mute: false,
+            keeping: None,
+            voiding: None,
             hash,
             bound: None,
             pace,
@@ -194,6 +207,7 @@ impl<'e, S: Side> Exchange<'e, S> {
             &mirror.settings().host,
             &self.route.rewrite,
             &self.guest.told(),
+            None,
         );
         mirror::send(
             mirror,
@@ -361,10 +375,9 @@ impl<'e, S: Side> Exchange<'e, S> {
     /// A fresh connection, or the answer that there is none.
     async fn dial(&mut self) -> Result<Upstream, Ended> {
         let began = clock::now();
-        let is_away = self
-            .behind
-            .origin()
-            .look(|snapshot| !snapshot.view().is_usable());
+        let is_away = self.is_away();
+        let has_stale = self.keeping.as_ref().map(|keeping| keeping.last_resort());
+        let mut down = has_stale.flatten().map(|_| Box::pin(down(self.behind)));
         // Whoever dials may come to wait.
         let Some(held) = pool::hold(self.behind, self.window.end()) else {
             return Err(self.refuse(Trouble::Nobody(Away::Full)).await);
@@ -375,6 +388,11 @@ impl<'e, S: Side> Exchange<'e, S> {
         let dialled = poll_fn(|cx| {
             if let Poll::Ready(dialled) = dial.as_mut().poll(cx) {
                 return Poll::Ready(Some(dialled));
+            }
+            if let Some(down) = &mut down
+                && down.as_mut().poll(cx).is_ready()
+            {
+                return Poll::Ready(Some(Err(DialError::Down)));
             }
             client.poll_gone(cx, half).map(|()| None)
         })
@@ -395,6 +413,7 @@ impl<'e, S: Side> Exchange<'e, S> {
                         tracing::debug!(listener, %error, cause, "request not served");
                         Trouble::of(&error)
                     }
+                    DialError::Down => Trouble::Nobody(answer::Away::Down),
                     DialError::Unusable(refusal) => {
                         tracing::debug!(listener, %refusal, "request not served");
                         Trouble::Another
@@ -426,6 +445,9 @@ impl<'e, S: Side> Exchange<'e, S> {
             &settings.host,
             &self.route.rewrite,
             &told,
+            self.keeping
+                .as_ref()
+                .and_then(|keeping| keeping.conditions()),
         );
         self.record.endpoint = trial.shown();
         if let Some(upstream) = trial.upstream()
@@ -505,6 +527,12 @@ impl<'e, S: Side> Exchange<'e, S> {
         }
     }
 
+    /// Whether the origin cannot be reached at the moment, as far as is known.
+    pub(super) fn is_away(&self) -> bool {
+        let origin = self.behind.origin();
+        origin.look(|snapshot| !snapshot.view().is_usable())
+    }
+
     fn permits(&self, now: Instant) -> bool {
         pool::withdraw(self.behind, now) == Permit::Granted
     }
@@ -519,6 +547,12 @@ impl<'e, S: Side> Exchange<'e, S> {
 
     /// Answers in place of the origin.
     pub(super) async fn refuse(&mut self, trouble: Trouble) -> Ended {
+        if trouble.is_of_origin()
+            && let Some(keeping) = self.keeping.take()
+            && let Some(entry) = keeping.last_resort()
+        {
+            return Box::pin(cache::answer(self, entry, How::Silent)).await;
+        }
         self.record.status = trouble.status();
         self.record.end = trouble.end();
         let onward = self.onward(Coding::AsItIs);
@@ -578,8 +612,20 @@ pub(super) async fn deliver<S: Side>(client: &mut S, out: Vec<u8>, onward: Onwar
 pub(super) enum DialError {
     /// The origin is away.
     Away(Error),
+    /// The origin is away, and there is something else to answer with.
+    Down,
     /// What answers does not speak HTTP/2.
     Unusable(Refusal),
+}
+
+/// Waits until the origin is away.
+async fn down(behind: &Behind) {
+    let mut changes = behind.origin().changes();
+    while behind.origin().look(|snapshot| snapshot.view().is_usable()) {
+        if changes.next().await.is_none() {
+            return;
+        }
+    }
 }
 
 fn dial(behind: &Behind, hash: Option<u64>) -> Dial<'_> {

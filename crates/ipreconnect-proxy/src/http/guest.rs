@@ -91,6 +91,23 @@ impl Guest {
         }
     }
 
+    /// The same client, for work that it has caused and does not wait for.
+    pub(super) fn beside(&self) -> Self {
+        let session = &self.session;
+        Self {
+            session: Session {
+                route: Arc::clone(&session.route),
+                counters: Arc::clone(&session.counters),
+                seat: session.seat.beside(),
+                from: session.from,
+            },
+            site: Arc::clone(&self.site),
+            from: self.from.clone(),
+            is_sealed: self.is_sealed,
+            asked: AtomicU32::new(0),
+        }
+    }
+
     pub(super) fn site(&self) -> &Site {
         &self.site
     }

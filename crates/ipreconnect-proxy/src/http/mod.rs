@@ -6,6 +6,7 @@
 mod answer;
 mod body;
 mod buffer;
+mod cache;
 mod client;
 mod date;
 mod encoder;
@@ -42,6 +43,7 @@ use ipreconnect::{Chooser, Origin};
 
 use crate::number;
 
+pub use cache::{Cache, CacheSettings, Purge};
 pub use forwarding::{Chain, Forwarding};
 pub use record::{AccessFormat, AccessLog, AccessSink};
 pub use site::{Fallback, FieldRules, HttpBranch, HttpPlan, HttpRoute, Rewrite};

@@ -185,6 +185,8 @@ pub(super) struct Record {
     /// How often it was sent.
     pub(super) sent: u32,
     pub(super) endpoint: Shown,
+    /// What the cache has to do with the answer; empty without one.
+    pub(super) cache: &'static str,
     pub(super) end: End,
 }
 
@@ -201,6 +203,7 @@ impl Record {
             bytes_out: 0,
             sent: 0,
             endpoint: Shown::NONE,
+            cache: "",
             end: End::FINE,
         }
     }
@@ -319,6 +322,7 @@ fn json(
     string(out, b"origin", subject.origin.as_bytes());
     string(out, b"endpoint", record.endpoint.as_bytes());
     number(out, b"sent", u64::from(record.sent));
+    string(out, b"cache", record.cache.as_bytes());
     if let Some(connected) = record.connected {
         time(out, b"connect_ms", connected);
     }

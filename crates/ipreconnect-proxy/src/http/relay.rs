@@ -1,14 +1,17 @@
 //! The answer of an origin, on its way to the client.
 
 use std::future::poll_fn;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use ipreconnect::clock;
+use ipreconnect::core::http::cache::Fields;
 use ipreconnect::core::http::{ResponseBody, ResponseHead, Version, compress};
 use ipreconnect::core::outlier::is_failing;
 
 use super::answer::Trouble;
 use super::body::{Reader, chunk};
+use super::cache::{self, Entry, Heard, How, Keeping, Verdict};
 use super::encoder::Encoder;
 use super::exchange::{Begun, Ended, Event, Exchange};
 use super::record::{End, When, Who};
@@ -16,6 +19,7 @@ use super::render::{Coding, Onward};
 use super::side::{Lead, Side};
 use super::trial::{Loss, Trial};
 use super::tunnel::Tunnel;
+use super::way::Way;
 use super::{AskedHost, Behind, buffer, pool};
 use crate::watch::Said;
 
@@ -46,6 +50,21 @@ impl<'e, S: Side> Exchange<'e, S> {
             return Some(Begun::Switched(rest.to_vec()));
         }
         let mut body = head.body(self.head.method);
+        let is_known = self.keeping.is_some() || self.voiding.is_some();
+        let told = match is_known.then(|| self.hear_for_cache(head, text, body)) {
+            None => String::new(),
+            Some(Ok(told)) => told,
+            Some(Err((entry, how))) => {
+                self.record.status = head.status;
+                return Some(Begun::Stored {
+                    entry,
+                    how,
+                    is_reusable: head.is_persistent
+                        && rest.is_empty()
+                        && body == ResponseBody::None,
+                });
+            }
+        };
         let mut reader = Reader::of_response(body);
         let wanted = if self.guest.site().compresses && body != ResponseBody::None {
             compress((self.head, self.client.text()), (head, text))
@@ -62,13 +81,19 @@ impl<'e, S: Side> Exchange<'e, S> {
         let mut coded = Vec::new();
         let (mut used, mut sound) = (0, Ok(()));
         if !reader.is_done() {
-            let read = reader.read(rest, |data| match coding {
-                Coding::AsItIs => {}
-                coding => {
-                    if coded.capacity() == 0 {
-                        coded = buffer::bytes();
+            let mut keeping = self.keeping.as_mut();
+            let read = reader.read(rest, |data| {
+                if let Some(keeping) = &mut keeping {
+                    keeping.take(data);
+                }
+                match coding {
+                    Coding::AsItIs => {}
+                    coding => {
+                        if coded.capacity() == 0 {
+                            coded = buffer::bytes();
+                        }
+                        pass(data, coding, encoder.as_deref_mut(), &mut coded);
                     }
-                    pass(data, coding, encoder.as_deref_mut(), &mut coded);
                 }
             });
             match read {
@@ -76,6 +101,13 @@ impl<'e, S: Side> Exchange<'e, S> {
                 Err(_) => sound = Err(()),
             }
             settle(coding, encoder.as_deref_mut(), reader.is_done(), &mut coded);
+        }
+        // Whoever hears of the answer and asks again finds it.
+        if sound.is_ok()
+            && reader.is_done()
+            && let Some(keeping) = &mut self.keeping
+        {
+            keeping.finish();
         }
         let part = match coding {
             Coding::AsItIs => rest.get(..used).unwrap_or_default(),
@@ -85,6 +117,7 @@ impl<'e, S: Side> Exchange<'e, S> {
             AskedHost::Fixed(host) => host.as_bytes(),
             AskedHost::Client => b"",
         };
+        let cache_status = [("Cache-Status", told.as_str())];
         let lead = Lead {
             head,
             text,
@@ -96,6 +129,7 @@ impl<'e, S: Side> Exchange<'e, S> {
             cookie: self.cookie.as_deref(),
             compressed: encoder.as_ref().map(|encoder| encoder.coding()),
             varies: wanted.is_some(),
+            told: if told.is_empty() { &[] } else { &cache_status },
             onward,
         };
         let sent = self.client.respond(&lead, part);
@@ -115,6 +149,36 @@ impl<'e, S: Side> Exchange<'e, S> {
             onward,
             sound,
         })
+    }
+
+    /// Tells the cache of an answer: what the client is told of it, or what it gets in its place.
+    fn hear_for_cache(
+        &mut self,
+        head: &ResponseHead,
+        text: &[u8],
+        body: ResponseBody,
+    ) -> Result<String, (Arc<Entry>, How)> {
+        if let Some(voiding) = &self.voiding {
+            voiding.hear(self.head.method, head, text);
+        }
+        let Some(keeping) = &mut self.keeping else {
+            return Ok(String::new());
+        };
+        let verdict = keeping.hear(&Heard {
+            request: Fields::new(&self.head.fields, self.client.text()),
+            head,
+            text,
+            body,
+            endpoint: self.record.endpoint,
+        });
+        match verdict {
+            Verdict::Pass(told) => {
+                self.record.cache = "miss";
+                Ok(told)
+            }
+            Verdict::Confirmed(entry) => Err((entry, How::Confirmed)),
+            Verdict::Instead(entry) => Err((entry, How::Error(head.status))),
+        }
     }
 
     fn inform(&mut self, head: &ResponseHead, text: &[u8]) {
@@ -143,6 +207,18 @@ impl<'e, S: Side> Exchange<'e, S> {
                 is_reusable,
                 sound,
             } => (reader, coding, encoder, onward, is_reusable, sound),
+            Begun::Stored {
+                entry,
+                how,
+                is_reusable,
+            } => {
+                if is_reusable && self.reader.is_done() && trial.has_sent(&self.window) {
+                    keep(self.behind, &mut trial);
+                }
+                drop(trial);
+                self.keeping = None;
+                return Box::pin(cache::answer(self, &entry, how)).await;
+            }
             Begun::Switched(rest) => return self.switch(trial, rest),
             Begun::Nonsense => return self.refuse(Trouble::Nonsense).await,
         };
@@ -228,6 +304,7 @@ impl<'e, S: Side> Exchange<'e, S> {
             };
             let client = &mut *self.client;
             let (guest, record) = (self.guest, &mut *self.record);
+            let keeping = self.keeping.as_deref_mut();
             let taken = upstream.way.poll_take(cx, |bytes| {
                 if bytes.is_empty() {
                     return Ok(None);
@@ -235,7 +312,7 @@ impl<'e, S: Side> Exchange<'e, S> {
                 guest.counts_down(bytes.len());
                 record.bytes_out += bytes.len() as u64;
                 let way = (coding, encoder.as_deref_mut());
-                carry(bytes, reader, way, client).map(Some)
+                carry(bytes, reader, way, (client, keeping)).map(Some)
             });
             match taken {
                 Poll::Ready(Ok(Ok(None))) => {
@@ -246,6 +323,13 @@ impl<'e, S: Side> Exchange<'e, S> {
                             upstream.loses();
                         }
                         return Poll::Ready(Err(by(who)));
+                    }
+                    // Where nothing but the end of the connection told of the end, it may as well have been
+                    // cut off.
+                    match &mut self.keeping {
+                        Some(keeping) if matches!(upstream.way, Way::Wire(_)) => keeping.give_up(),
+                        Some(keeping) => keeping.finish(),
+                        None => {}
                     }
                 }
                 Poll::Ready(Ok(Ok(Some(excess)))) => {
@@ -322,21 +406,33 @@ fn carry<S: Side>(
     bytes: &[u8],
     reader: &mut Reader,
     (coding, mut encoder): (Coding, Option<&mut Encoder>),
-    client: &mut S,
+    (client, mut keeping): (&mut S, Option<&mut Keeping>),
 ) -> Result<Vec<u8>, Who> {
+    let mut out = Vec::new();
+    if coding != Coding::AsItIs {
+        out = buffer::bytes();
+    }
+    let read = reader.read(bytes, |data| {
+        if let Some(keeping) = &mut keeping {
+            keeping.take(data);
+        }
+        if coding != Coding::AsItIs {
+            pass(data, coding, encoder.as_deref_mut(), &mut out);
+        }
+    });
+    settle(coding, encoder, reader.is_done(), &mut out);
+    // Whoever hears of the answer and asks again finds it.
+    if let (Ok(_), true, Some(keeping)) = (&read, reader.is_done(), keeping) {
+        keeping.finish();
+    }
     let used = match coding {
         Coding::AsItIs => {
-            let used = reader.read(bytes, |_| {}).map_err(|_| Who::Proxy)?;
+            let used = read.map_err(|_| Who::Proxy)?;
             let part = bytes.get(..used).unwrap_or_default();
             client.write(part).map_err(|_| Who::Client)?;
             used
         }
         Coding::Chunks | Coding::UntilClose | Coding::Frames => {
-            let mut out = buffer::bytes();
-            let read = reader.read(bytes, |data| {
-                pass(data, coding, encoder.as_deref_mut(), &mut out);
-            });
-            settle(coding, encoder, reader.is_done(), &mut out);
             let sent = client.write(&out);
             buffer::give_bytes(out);
             sent.map_err(|_| Who::Client)?;

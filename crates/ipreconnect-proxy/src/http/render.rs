@@ -10,6 +10,20 @@ use super::forwarding::Told;
 use super::side::Lead;
 use super::{AskedHost, FieldRules, Rewrite, date};
 
+/// Conditions of ours, in place of the client's: names and values.
+pub(super) type Conditions<'c> = [(&'static str, Option<&'c [u8]>); 2];
+
+fn is_condition(field: &Field, text: &[u8]) -> bool {
+    const NAMES: [&[u8]; 4] = [
+        b"if-none-match",
+        b"if-modified-since",
+        b"if-range",
+        b"range",
+    ];
+    let name = field.name.of(text);
+    NAMES.iter().any(|other| name.eq_ignore_ascii_case(other))
+}
+
 /// Writes the head of a request for the origin.
 pub(super) fn request(
     out: &mut Vec<u8>,
@@ -18,6 +32,7 @@ pub(super) fn request(
     host: &AskedHost,
     rewrite: &Rewrite,
     told: &Told<'_>,
+    conditions: Option<Conditions<'_>>,
 ) {
     let target = head.target.of(text);
     let rewritten = rewrite.target(target);
@@ -34,8 +49,16 @@ pub(super) fn request(
     out.extend_from_slice(b"\r\n");
     let end = head.length.saturating_sub(2);
     lines(out, text, &head.fields, end, |field| {
-        field.known != Known::Host && told.passes(field.known) && rewrite.request.pass(field, text)
+        field.known != Known::Host
+            && told.passes(field.known)
+            && rewrite.request.pass(field, text)
+            && (conditions.is_none() || !is_condition(field, text))
     });
+    for (name, value) in conditions.into_iter().flatten() {
+        if let Some(value) = value {
+            line(out, name.as_bytes(), value);
+        }
+    }
     set(out, &rewrite.request);
     let other = match host {
         AskedHost::Fixed(_) => asked,
@@ -153,6 +176,9 @@ pub(super) fn response(out: &mut Vec<u8>, lead: &Lead<'_>, request: &[u8]) {
     set(out, lead.rules);
     if let Some(cookie) = lead.cookie {
         line(out, b"Set-Cookie", cookie.as_bytes());
+    }
+    for (name, value) in lead.told {
+        line(out, name.as_bytes(), value.as_bytes());
     }
     let is_chunked = matches!(
         (body, coding(body, lead.asked.version)),

@@ -31,6 +31,8 @@ pub(super) struct Lead<'l> {
     pub(super) compressed: Option<ContentCoding>,
     /// Whether it might have been.
     pub(super) varies: bool,
+    /// What else we tell the client: names and values.
+    pub(super) told: &'l [(&'l str, &'l str)],
     pub(super) onward: Onward,
 }
 

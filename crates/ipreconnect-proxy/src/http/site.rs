@@ -12,7 +12,7 @@ use ipreconnect::core::rate::Rates;
 use ipreconnect::{Origin, clock};
 
 use super::tally::{BranchStatus, Tally};
-use super::{Behind, Forwarding, HttpLimits, HttpSettings};
+use super::{Behind, Cache, Forwarding, HttpLimits, HttpSettings};
 use crate::number;
 
 /// Fields that are set, and fields that are removed. Names are compared without case.
@@ -116,6 +116,8 @@ pub struct HttpRoute {
     pub fallback: Option<Fallback>,
     /// An origin that gets a copy of each request, whose answer nobody waits for; its weight is nothing.
     pub mirror: Option<HttpBranch>,
+    /// What keeps answers.
+    pub cache: Option<Cache>,
 }
 
 /// How a listener speaks HTTP.
@@ -141,6 +143,8 @@ pub struct HttpPlan {
 pub(crate) struct Site {
     routes: Vec<Route>,
     otherwise: Option<Route>,
+    /// Whether any route keeps answers.
+    pub(super) has_caches: bool,
     pub(super) limits: HttpLimits,
     /// Who has made how many requests, where that is bounded.
     pub(super) rates: Option<Rates>,
@@ -158,6 +162,7 @@ pub(super) struct Route {
     pub(super) rewrite: Rewrite,
     requires: Vec<Origin>,
     fallback: Option<Fallback>,
+    pub(super) cache: Option<Cache>,
     /// Gets a copy of each request.
     pub(super) mirror: Option<Arc<Behind>>,
 }
@@ -186,6 +191,7 @@ impl Branch {
 
 impl Site {
     pub(crate) fn new(origin: &Origin, plan: HttpPlan) -> Self {
+        let has_caches = plan.routes.iter().any(|route| route.cache.is_some());
         let routes = plan.routes.into_iter().map(|route| Route {
             rule: route.rule,
             branches: route.branches.into_iter().map(Branch::new).collect(),
@@ -196,9 +202,11 @@ impl Site {
             mirror: route
                 .mirror
                 .map(|mirror| Arc::new(Behind::new(mirror.origin, mirror.settings))),
+            cache: route.cache,
         });
         Self {
             routes: routes.collect(),
+            has_caches,
             otherwise: plan.settings.map(|settings| Route {
                 rule: RouteRule::default(),
                 branches: vec![Branch::new(HttpBranch {
@@ -211,6 +219,7 @@ impl Site {
                 requires: Vec::new(),
                 fallback: None,
                 mirror: None,
+                cache: None,
             }),
             rates: plan.limits.rate.map(Rates::new),
             limits: plan.limits,
@@ -232,6 +241,11 @@ impl Site {
             })
         });
         shown.collect()
+    }
+
+    /// The caches of all routes.
+    pub(super) fn caches(&self) -> impl Iterator<Item = &Cache> {
+        self.routes.iter().filter_map(|route| route.cache.as_ref())
     }
 
     /// The route of a request.
@@ -317,6 +331,17 @@ impl Route {
         let mut branches = self.branches.iter();
         let branch = branches.find(|branch| branch.origin().name().as_bytes() == value)?;
         (!is_down(branch.origin())).then_some(branch)
+    }
+
+    /// The branch that leads to this origin.
+    pub(super) fn branch(&self, origin: &str) -> Option<Choice<'_>> {
+        let mut branches = self.branches.iter();
+        let branch = branches.find(|branch| branch.origin().name() == origin)?;
+        Some(Choice {
+            behind: &branch.behind,
+            cookie: None,
+            tally: None,
+        })
     }
 
     /// The answer to give while something that is required is down.

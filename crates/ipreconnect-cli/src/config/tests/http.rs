@@ -1,7 +1,7 @@
 //! What origins and listeners of HTTP say.
 
 use ipreconnect::core::question::Question;
-use ipreconnect_proxy::{AskedHost, Chain, HashOn, Hedge};
+use ipreconnect_proxy::{AskedHost, CacheSettings, Chain, HashOn, Hedge};
 
 use super::*;
 
@@ -223,5 +223,47 @@ fn a_check_sends_words() {
             panic!("{check}")
         };
         assert_eq!((&*words.send, &*words.expect), (send, expect), "{check}");
+    }
+}
+
+#[test]
+fn a_route_keeps_answers_as_it_says() {
+    let route = |cache: &str| {
+        let plan = with(&format!(
+            "[[listen.route]]\npath = \"/a\"\norigin = \"web\"\n{cache}"
+        ));
+        plan.listeners["l"].routes[0].cache
+    };
+    assert_eq!(route(""), None);
+    assert_eq!(route("cache = false"), None);
+    assert_eq!(route("cache = true"), Some(CacheSettings::default()));
+    let table = "cache = { size = \"1MiB\", stale_if_error = \"0s\" }";
+    let wanted = CacheSettings {
+        size: 1024 * 1024,
+        object: 256 * 1024,
+        stale_if_error: Duration::ZERO,
+    };
+    assert_eq!(route(table), Some(wanted));
+    let object = route("cache = { object = \"1KiB\" }").map(|cache| cache.object);
+    assert_eq!(object, Some(1024));
+}
+
+#[test]
+fn a_cache_that_cannot_be_is_refused() {
+    for (cache, why) in [
+        ("cache = 5", "must be true, false or a table"),
+        ("cache = { size = \"0B\" }", "must be more than nothing"),
+        (
+            "cache = { size = \"1MiB\", object = \"2MiB\" }",
+            "is more than `size`",
+        ),
+        ("cache = { sise = \"1MiB\" }", "size"),
+        ("cache = { disk = \"/x\" }", "answers are kept in memory"),
+    ] {
+        let text = format!(
+            "{WEB}[[listen]]\nname = \"l\"\naddress = \"127.0.0.1:1\"\n[[listen.route]]\npath = \"/a\"\norigin = \"web\"\n{cache}\n"
+        );
+        let mistakes = read(&text).unwrap_err().to_string();
+        assert!(mistakes.contains(why), "{cache}: {mistakes}");
     }
 }

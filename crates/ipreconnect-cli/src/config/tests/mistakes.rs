@@ -246,12 +246,6 @@ fn what_is_not_built_yet_says_so() {
         &told("[[access]]\nfrom = \"all\"\n"),
         &format!("1:3: `access` is not built yet: until it is, only this machine is served{later}"),
     );
-    only(
-        &listen(
-            "address = \"127.0.0.1:1\"\nroute = [{ host = \"a.example\", cache = true, origin = \"a\" }]",
-        ),
-        &format!("6:32: `listen.route.cache` is not built yet: answers are not kept yet{later}"),
-    );
 }
 
 #[test]

@@ -318,6 +318,9 @@ impl Side for Stream<'_> {
         if let Some(cookie) = lead.cookie {
             fields::insert(headers, b"set-cookie", cookie.as_bytes());
         }
+        for (name, value) in lead.told {
+            fields::insert(headers, name.as_bytes(), value.as_bytes());
+        }
         // There are clients that take a head for the whole of an answer only where the stream ends with it.
         let is_end = matches!(lead.body, ResponseBody::None | ResponseBody::Length(0));
         // What is wrong with the client is found when more is sent, or asked for.

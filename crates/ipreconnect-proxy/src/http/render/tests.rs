@@ -14,7 +14,15 @@ fn passed(text: &str, host: &AskedHost) -> String {
     let forwarding = Forwarding::default();
     let told = told(&forwarding);
     let rewrite = Rewrite::default();
-    request(&mut out, text.as_bytes(), &head, host, &rewrite, &told);
+    request(
+        &mut out,
+        text.as_bytes(),
+        &head,
+        host,
+        &rewrite,
+        &told,
+        None,
+    );
     String::from_utf8(out).unwrap()
 }
 
@@ -44,6 +52,7 @@ fn answered(text: &str, method: Method, client: Version, onward: Onward) -> Stri
         cookie: None,
         compressed: None,
         varies: false,
+        told: &[],
         onward,
     };
     response(&mut out, &lead, asked.as_bytes());
@@ -145,6 +154,7 @@ fn what_is_told_of_the_client_is_told_as_it_was_asked_for() {
             &host,
             &rewrite,
             &told(forwarding),
+            None,
         );
         let text = String::from_utf8(out).unwrap();
         let head = text

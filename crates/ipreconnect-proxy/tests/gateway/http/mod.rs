@@ -2,6 +2,7 @@
 
 mod abuse;
 mod bounds;
+mod cached;
 mod compress;
 mod frames;
 mod framing;

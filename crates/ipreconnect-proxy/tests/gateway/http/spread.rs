@@ -91,6 +91,7 @@ fn branches(kept: &[(&Kept, u32)], sticky: Option<&str>) -> HttpPlan {
         requires: Vec::new(),
         fallback: None,
         mirror: None,
+        cache: None,
     }];
     plan
 }

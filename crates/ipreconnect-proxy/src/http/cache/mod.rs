@@ -1,0 +1,126 @@
+//! Answers that are kept, and given again (RFC 9111). What may be kept, and for how long, the core decides;
+//! here it is held, asked for once for all who want it at the same time, and served.
+
+mod background;
+mod entry;
+mod keeping;
+mod serve;
+mod store;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use store::Store;
+
+pub(super) use entry::Entry;
+pub(super) use keeping::{Heard, Keeping, Verdict, Voiding};
+pub(super) use serve::{How, answer, serve};
+
+/// What the cache of a route goes by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CacheSettings {
+    /// The bytes of all that is kept.
+    pub size: u64,
+    /// The longest answer that is kept.
+    pub object: u64,
+    /// How long an answer is good after its time while its origin is down, where the origin does not say.
+    pub stale_if_error: Duration,
+}
+
+impl Default for CacheSettings {
+    fn default() -> Self {
+        Self {
+            size: 256 * 1024 * 1024,
+            object: 8 * 1024 * 1024,
+            stale_if_error: Duration::from_secs(24 * 3600),
+        }
+    }
+}
+
+/// What is to be forgotten.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Purge {
+    /// Everything.
+    All,
+    /// The answers of this URL; one that begins with a slash is of any host.
+    Url(Box<str>),
+    /// The answers of every URL that begins so.
+    Prefix(Box<str>),
+}
+
+/// The cache of a route. Its copies share what they hold, over all workers and over changes of the
+/// configuration.
+#[derive(Clone, Debug)]
+pub struct Cache(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    settings: CacheSettings,
+    store: Store,
+}
+
+impl Cache {
+    /// An empty cache.
+    #[must_use]
+    pub fn new(settings: CacheSettings) -> Self {
+        Self(Arc::new(Shared {
+            settings,
+            store: Store::new(settings.size, settings.object),
+        }))
+    }
+
+    /// What it goes by.
+    #[must_use]
+    pub fn settings(&self) -> &CacheSettings {
+        &self.0.settings
+    }
+
+    /// Forgets answers; returns how many.
+    pub fn purge(&self, purge: &Purge) -> usize {
+        self.0.store.purge(|key| match purge {
+            Purge::All => true,
+            Purge::Url(url) => compared(key, url) == lower_host(url).as_bytes(),
+            Purge::Prefix(prefix) => {
+                compared(key, prefix).starts_with(lower_host(prefix).as_bytes())
+            }
+        })
+    }
+
+    fn store(&self) -> &Store {
+        &self.0.store
+    }
+}
+
+/// What answers are found by: the URL as the client asked for it.
+fn key(scheme: &str, host: &[u8], target: &[u8]) -> Vec<u8> {
+    let mut key = Vec::with_capacity(scheme.len() + host.len() + target.len() + 4);
+    key.extend_from_slice(scheme.as_bytes());
+    key.extend_from_slice(b"://");
+    key.extend(host.iter().map(u8::to_ascii_lowercase));
+    key.extend_from_slice(if target.is_empty() { b"/" } else { target });
+    key
+}
+
+/// The part of a key that such a text is compared with.
+fn compared<'k>(key: &'k [u8], with: &str) -> &'k [u8] {
+    if !with.starts_with('/') {
+        return key;
+    }
+    let mut slashes = key.iter().enumerate().filter(|(_, byte)| **byte == b'/');
+    let path = slashes.nth(2).map_or(key.len(), |(at, _)| at);
+    key.get(path..).unwrap_or_default()
+}
+
+/// A URL with its scheme and host in lower case, as keys have them.
+fn lower_host(url: &str) -> String {
+    let Some((scheme, rest)) = url.split_once("://") else {
+        return url.to_owned();
+    };
+    let end = rest.find('/').unwrap_or(rest.len());
+    let (host, path) = rest.split_at(end);
+    format!(
+        "{}://{}{path}",
+        scheme.to_ascii_lowercase(),
+        host.to_ascii_lowercase()
+    )
+}

@@ -1,0 +1,383 @@
+//! A request before its origin is asked: it is answered by what is kept, waits for somebody who asks the
+//! same, or asks.
+
+use std::future::poll_fn;
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use ipreconnect::clock;
+use ipreconnect::core::http::cache::{
+    Condition, Fields, Part, State, brief, condition, if_range, part,
+};
+use ipreconnect::core::http::{Body, Method, Parsed, RequestHead, ResponseBody, ResponseHead};
+
+use super::background::refresh;
+use super::entry::seconds;
+use super::keeping::{Keeping, Task, Voiding};
+use super::store::{Flight, Found, Lead as Leader, Way};
+use super::{Cache, Entry, key};
+use crate::http::AskedHost;
+use crate::http::buffer;
+use crate::http::exchange::{Ended, Exchange};
+use crate::http::record::{End, When, Who};
+use crate::http::render::Onward;
+use crate::http::side::{Lead, Side};
+
+/// Nobody waits longer for the answer to somebody else.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// What is written at once.
+const PIECE: usize = 64 * 1024;
+
+/// How a request came to be answered from here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::http) enum How {
+    /// It was there.
+    Hit,
+    /// Somebody else had asked for it.
+    Collapsed,
+    /// The origin says that it is good still.
+    Confirmed,
+    /// The origin is known to be down.
+    Down,
+    /// The origin does not answer.
+    Silent,
+    /// The origin answers with this error.
+    Error(u16),
+}
+
+impl How {
+    /// For the access log.
+    fn word(self) -> &'static str {
+        match self {
+            Self::Hit => "hit",
+            Self::Collapsed => "collapsed",
+            Self::Confirmed => "revalidated",
+            Self::Down | Self::Silent | Self::Error(_) => "stale",
+        }
+    }
+
+    /// `Cache-Status` (RFC 9211).
+    fn told(self, entry: &Entry) -> String {
+        let ttl = match entry.state() {
+            State::Fresh(left) => i64::try_from(left.as_secs()).unwrap_or(i64::MAX),
+            State::Refreshable | State::Stale => -entry.late(),
+        };
+        match self {
+            Self::Hit => format!("ipreconnect; hit; ttl={ttl}"),
+            Self::Collapsed => format!("ipreconnect; fwd=uri-miss; collapsed; ttl={ttl}"),
+            Self::Confirmed => format!("ipreconnect; fwd=stale; fwd-status=304; ttl={ttl}"),
+            Self::Down => format!("ipreconnect; hit; ttl={ttl}; detail=\"origin down\""),
+            Self::Silent => format!("ipreconnect; fwd=stale; ttl={ttl}; detail=\"no answer\""),
+            Self::Error(status) => {
+                format!("ipreconnect; fwd=stale; fwd-status={status}; ttl={ttl}; detail=error")
+            }
+        }
+    }
+}
+
+/// Carries out a request of a listener that has caches.
+pub(in crate::http) async fn serve<S: Side>(exchange: &mut Exchange<'_, S>) -> Ended {
+    if !exchange.head.method.is_safe() {
+        exchange.voiding = voiding(exchange);
+    }
+    let Some(cache) = exchange.route.cache.as_ref() else {
+        return exchange.run().await;
+    };
+    if is_beside(exchange.head, exchange.client.text()) || exchange.route.fallback().is_some() {
+        exchange.record.cache = "bypass";
+        return exchange.run().await;
+    }
+    let url = url(exchange);
+    let mut how = How::Hit;
+    let lead = loop {
+        let found = find(exchange, cache, &url);
+        if let Found::Entry(entry) = &found {
+            match entry.state() {
+                State::Fresh(_) => return answer(exchange, entry, how).await,
+                State::Refreshable => {
+                    begin_refresh(exchange, cache, &url, entry);
+                    return answer(exchange, entry, how).await;
+                }
+                State::Stale => {}
+            }
+            let ours = cache.settings().stale_if_error;
+            if entry.covers_silence(ours) && exchange.is_away() {
+                return answer(exchange, entry, How::Down).await;
+            }
+        }
+        let may_wait = how == How::Hit && is_for_all(exchange);
+        let way = if may_wait {
+            cache.way(&url)
+        } else {
+            Way::Alone
+        };
+        let lead = match way {
+            Way::Follow(flight) => {
+                how = How::Collapsed;
+                if !wait(exchange, &flight).await {
+                    exchange.record.end = End::by(Who::Client, When::Queue);
+                    return Ended::Close;
+                }
+                continue;
+            }
+            Way::Lead(lead) => Some(lead),
+            Way::Alone => None,
+        };
+        break (lead, found);
+    };
+    exchange.keeping = Some(Box::new(keeping(exchange, cache, &url, lead)));
+    exchange.run().await
+}
+
+/// What the exchange is to do for the cache.
+fn keeping<S: Side>(
+    exchange: &Exchange<'_, S>,
+    cache: &Cache,
+    url: &[u8],
+    (lead, found): (Option<Leader>, Found),
+) -> Keeping {
+    let (head, text) = (exchange.head, exchange.client.text());
+    let has_range = Fields::new(&head.fields, text).has(b"range");
+    let task = match (&found, head.method) {
+        (_, Method::Head) => Task::Compare,
+        _ if has_range => Task::Pass,
+        (Found::Entry(_), _) => Task::Ask,
+        (Found::Others | Found::Nothing, _) => Task::Keep,
+    };
+    let origin = exchange.behind.origin().name();
+    let keeping = Keeping::new(cache, url, origin, task).with_lead(lead);
+    match found {
+        Found::Entry(entry) => keeping.with_stale(entry),
+        Found::Others => keeping.because("vary-miss"),
+        Found::Nothing => keeping,
+    }
+}
+
+/// Requests that are none of a cache's: those that change something, carry something, or want to go on with
+/// another protocol; and those whose conditions only the origin can judge.
+fn is_beside(head: &RequestHead, text: &[u8]) -> bool {
+    let request = Fields::new(&head.fields, text);
+    !matches!(head.method, Method::Get | Method::Head)
+        || head.body != Body::None
+        || head.upgrade.is_some()
+        || request.has(b"if-match")
+        || request.has(b"if-unmodified-since")
+}
+
+/// Whether what this request asks for may be what others ask for too.
+fn is_for_all<S: Side>(exchange: &Exchange<'_, S>) -> bool {
+    let request = Fields::new(&exchange.head.fields, exchange.client.text());
+    exchange.head.method == Method::Get && !request.has(b"authorization") && !request.has(b"range")
+}
+
+fn host<'t, S: Side>(exchange: &'t Exchange<'_, S>) -> &'t [u8] {
+    let host = exchange.head.host.span();
+    host.map_or(&b""[..], |host| host.of(exchange.client.text()))
+}
+
+fn url<S: Side>(exchange: &Exchange<'_, S>) -> Vec<u8> {
+    let target = exchange.head.target.of(exchange.client.text());
+    key(exchange.guest.scheme(), host(exchange), target)
+}
+
+fn voiding<S: Side>(exchange: &Exchange<'_, S>) -> Option<Box<Voiding>> {
+    let target = exchange.head.target.of(exchange.client.text());
+    Some(Box::new(Voiding {
+        caches: exchange.guest.site().caches().cloned().collect(),
+        scheme: exchange.guest.scheme(),
+        host: host(exchange).into(),
+        target: target.into(),
+    }))
+}
+
+fn find<S: Side>(exchange: &Exchange<'_, S>, cache: &Cache, url: &[u8]) -> Found {
+    let request = Fields::new(&exchange.head.fields, exchange.client.text());
+    let origin = exchange.behind.origin().name();
+    cache.store().find(url, |entry| {
+        *entry.origin == *origin && entry.policy.variant.matches(request)
+    })
+}
+
+/// Has the origin asked in the background, unless it is asked already.
+fn begin_refresh<S: Side>(
+    exchange: &Exchange<'_, S>,
+    cache: &Cache,
+    url: &[u8],
+    entry: &Arc<Entry>,
+) {
+    if exchange.head.method != Method::Get || exchange.is_away() {
+        return;
+    }
+    if let Way::Lead(lead) = cache.way(url) {
+        let origin = exchange.behind.origin().name();
+        let keeping = Keeping::new(cache, url, origin, Task::Ask)
+            .with_lead(Some(lead))
+            .with_stale(Arc::clone(entry));
+        refresh(exchange, entry, keeping);
+    }
+}
+
+/// Waits for the answer to somebody else; false if the client has gone.
+async fn wait<S: Side>(exchange: &mut Exchange<'_, S>, flight: &Flight) -> bool {
+    let began = clock::now();
+    exchange.client.timer().set(began, PATIENCE);
+    let half = exchange.guest.half();
+    let mut over = pin!(flight.over());
+    let client = &mut *exchange.client;
+    let is_there = poll_fn(|cx| {
+        if over.as_mut().poll(cx).is_ready() || client.timer().poll(cx).is_ready() {
+            return Poll::Ready(true);
+        }
+        client.poll_gone(cx, half).map(|()| false)
+    });
+    is_there.await
+}
+
+/// What of a stored answer is sent.
+struct Piece<'e> {
+    head: &'e ResponseHead,
+    text: &'e [u8],
+    body: &'e [u8],
+}
+
+/// Answers from what is kept.
+pub(in crate::http) async fn answer<S: Side>(
+    exchange: &mut Exchange<'_, S>,
+    entry: &Arc<Entry>,
+    how: How,
+) -> Ended {
+    exchange.record.cache = how.word();
+    let request = Fields::new(&exchange.head.fields, exchange.client.text());
+    let text = changed(request, entry, exchange.head.method);
+    let mut head = buffer::response();
+    let piece = match &text {
+        Some((text, from, to)) if matches!(head.parse(text), Ok(Parsed::Whole)) => Piece {
+            head: &head,
+            text,
+            body: entry.body.get(*from..*to).unwrap_or_default(),
+        },
+        _ => Piece {
+            head: &entry.head,
+            text: &entry.text,
+            body: &entry.body,
+        },
+    };
+    let ended = send(exchange, entry, &piece, how).await;
+    buffer::give_response(head);
+    ended
+}
+
+/// The head of an answer that is not all of the stored one, and which bytes of that are its body.
+fn changed(request: Fields<'_>, entry: &Entry, method: Method) -> Option<(Vec<u8>, usize, usize)> {
+    let stored = entry.fields();
+    let is_success = matches!(entry.head.status, 200..=299);
+    if is_success && condition(request, stored, seconds()) == Condition::Unchanged {
+        return Some((brief(stored), 0, 0));
+    }
+    let range = request.first(b"range")?;
+    if method != Method::Get || entry.head.status != 200 || !if_range(request, stored) {
+        return None;
+    }
+    let length = entry.body.len();
+    match part(range, length as u64) {
+        Part::Whole => None,
+        Part::Missing => {
+            let text = format!(
+                "HTTP/1.1 416 Range Not Satisfiable\r\nContent-Range: bytes */{length}\r\nContent-Length: 0\r\n\r\n"
+            );
+            Some((text.into_bytes(), 0, 0))
+        }
+        Part::Bytes(first, last) => {
+            let mut text = b"HTTP/1.1 206 Partial Content\r\n".to_vec();
+            for (name, value) in stored.passed_on() {
+                if !name.eq_ignore_ascii_case(b"content-length") {
+                    crate::http::render::line(&mut text, name, value);
+                }
+            }
+            let count = last - first + 1;
+            let more = format!(
+                "Content-Range: bytes {first}-{last}/{length}\r\nContent-Length: {count}\r\n\r\n"
+            );
+            text.extend_from_slice(more.as_bytes());
+            let narrow = |at| usize::try_from(at).unwrap_or(length);
+            Some((text, narrow(first), narrow(last + 1)))
+        }
+    }
+}
+
+async fn send<S: Side>(
+    exchange: &mut Exchange<'_, S>,
+    entry: &Entry,
+    piece: &Piece<'_>,
+    how: How,
+) -> Ended {
+    let data = match exchange.head.method {
+        Method::Head => &[],
+        _ => piece.body,
+    };
+    let body = match data.len() {
+        0 => ResponseBody::None,
+        length => ResponseBody::Length(length as u64),
+    };
+    let coding = exchange.client.coding(body, exchange.head);
+    let onward = exchange.onward(coding);
+    let asked = match &exchange.behind.settings().host {
+        AskedHost::Fixed(host) => host.as_bytes(),
+        AskedHost::Client => b"",
+    };
+    let told = how.told(entry);
+    let age = entry.age().as_secs().to_string();
+    let lead = Lead {
+        head: piece.head,
+        text: piece.text,
+        body,
+        rules: &exchange.route.rewrite.response,
+        origin: [asked, entry.endpoint.as_bytes()],
+        scheme: exchange.guest.scheme(),
+        asked: exchange.head,
+        cookie: exchange.cookie.as_deref(),
+        compressed: None,
+        varies: exchange.guest.site().compresses,
+        told: &[("Age", &age), ("Cache-Status", &told)],
+        onward,
+    };
+    let mut pieces = data.chunks(PIECE);
+    let sent = exchange
+        .client
+        .respond(&lead, pieces.next().unwrap_or_default());
+    exchange.record.status = piece.head.status;
+    exchange.record.first_byte = Some(exchange.record.began.elapsed());
+    exchange.record.bytes_out += data.len() as u64;
+    exchange.guest.counts_down(sent);
+    let mut is_fine = flush(exchange).await;
+    for piece in pieces {
+        is_fine = is_fine && exchange.client.write(piece).is_ok() && flush(exchange).await;
+    }
+    if !data.is_empty() {
+        is_fine = is_fine && exchange.client.finish(coding, &[]).is_ok() && flush(exchange).await;
+    }
+    match (is_fine, onward) {
+        (true, Onward::Kept | Onward::KeptAloud) => Ended::Onward,
+        (true, Onward::Closed) => Ended::Close,
+        (false, _) => {
+            exchange.record.end = End::by(Who::Client, When::Data);
+            // Nobody may take a part of it for the whole.
+            exchange.client.abort();
+            Ended::Close
+        }
+    }
+}
+
+/// Has the client take what was written; false if it does not.
+async fn flush<S: Side>(exchange: &mut Exchange<'_, S>) -> bool {
+    let patience = exchange.guest.limits().stall;
+    let client = &mut *exchange.client;
+    client.timer().set(clock::now(), patience);
+    let flushed = poll_fn(|cx| match client.poll_flush(cx) {
+        Poll::Pending => client.timer().poll(cx).map(|()| false),
+        Poll::Ready(flushed) => Poll::Ready(flushed.is_ok()),
+    });
+    flushed.await
+}

@@ -1,0 +1,409 @@
+//! Answers that are kept, and given again.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+
+use ipreconnect::core::http::RouteRule;
+use ipreconnect_proxy::{
+    Cache, CacheSettings, HttpBranch, HttpRoute, HttpSettings, Purge, Rewrite,
+};
+use tokio::sync::Notify;
+
+use super::*;
+
+/// A gateway that keeps the answers of this origin.
+async fn keeping(origin: &Origin) -> (Scene, Cache) {
+    keeping_with(origin, CacheSettings::default()).await
+}
+
+async fn keeping_with(origin: &Origin, settings: CacheSettings) -> (Scene, Cache) {
+    let mut scene = scene(&[origin.address]).await;
+    let cache = Cache::new(settings);
+    let mut plan = plan();
+    plan.routes = vec![HttpRoute {
+        rule: RouteRule::default(),
+        branches: vec![HttpBranch {
+            origin: scene.origin.clone(),
+            settings: HttpSettings::default(),
+            weight: 1,
+        }],
+        sticky: None,
+        rewrite: Rewrite::default(),
+        requires: Vec::new(),
+        fallback: None,
+        mirror: None,
+        cache: Some(cache.clone()),
+    }];
+    scene.speak(Plane::Http(Box::new(plan)));
+    (scene, cache)
+}
+
+fn answer(fields: &str, body: &str) -> Vec<Act> {
+    let length = body.len();
+    vec![Act::say(format!(
+        "HTTP/1.1 200 OK\r\n{fields}Content-Length: {length}\r\n\r\n{body}"
+    ))]
+}
+
+fn unchanged(fields: &str) -> Vec<Act> {
+    vec![Act::say(format!(
+        "HTTP/1.1 304 Not Modified\r\n{fields}\r\n"
+    ))]
+}
+
+const LONG: &str = "Cache-Control: max-age=600\r\n";
+/// Stale at once, and to be asked for by its tag.
+const TAGGED: &str = "Cache-Control: max-age=0\r\nETag: \"a\"\r\n";
+
+async fn get(client: &mut Client, path: &str, fields: &str) -> Answer {
+    client
+        .send(format!("GET {path} HTTP/1.1\r\nHost: shop\r\n{fields}\r\n"))
+        .await;
+    client.answer().await
+}
+
+fn status(answer: &Answer) -> &str {
+    answer.field("Cache-Status").unwrap()
+}
+
+#[tokio::test]
+async fn an_answer_is_asked_for_once_and_given_to_all() {
+    let origin = Origin::start(|_| answer(LONG, "kept")).await;
+    let (scene, _) = keeping(&origin).await;
+    let mut client = Client::new(&scene).await;
+    let first = client.get("/a?b").await;
+    assert_eq!(status(&first), "ipreconnect; fwd=uri-miss; stored");
+    let second = Client::new(&scene).await.get("/a?b").await;
+    assert_eq!((second.status, second.text()), (200, "kept"));
+    assert!(status(&second).starts_with("ipreconnect; hit; ttl="));
+    assert_eq!(second.field("Age"), Some("0"));
+    // The same connection goes on, and another query is another answer.
+    client.get("/a?b").await;
+    client.get("/a?c").await;
+    client
+        .send("HEAD /a?b HTTP/1.1\r\nHost: SHOP\r\n\r\n")
+        .await;
+    let (code, head) = client.head().await;
+    assert_eq!(code, 200);
+    assert!(head.contains("Content-Length: 4\r\n"), "{head}");
+    assert_eq!(client.get("/a?b").await.text(), "kept");
+    assert_eq!(origin.seen().len(), 2);
+}
+
+#[tokio::test]
+async fn what_is_not_for_others_is_asked_for_each_time() {
+    let origin = Origin::start(|request| match request.line() {
+        "GET /private" => answer("Cache-Control: private, max-age=600\r\n", "x"),
+        "GET /varies" => answer(&format!("{LONG}Vary: *\r\n"), "x"),
+        "GET /nothing" => answer("", "x"),
+        _ => answer(LONG, "x"),
+    })
+    .await;
+    let (scene, _) = keeping(&origin).await;
+    let mut client = Client::new(&scene).await;
+    for (path, fields) in [
+        ("/private", ""),
+        ("/varies", ""),
+        ("/nothing", ""),
+        ("/known", "Authorization: Basic x\r\n"),
+        ("/part", "Range: bytes=0-0\r\n"),
+        ("/match", "If-Match: \"a\"\r\n"),
+    ] {
+        let before = origin.seen().len();
+        for _ in 0..2 {
+            assert_eq!(get(&mut client, path, fields).await.status, 200);
+        }
+        assert_eq!(origin.seen().len(), before + 2, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn a_variant_is_for_those_who_ask_for_it() {
+    let origin = Origin::start(|request| {
+        let language = request.field("accept-language").unwrap_or("none");
+        answer(&format!("{LONG}Vary: Accept-Language\r\n"), language)
+    })
+    .await;
+    let (scene, _) = keeping(&origin).await;
+    let mut client = Client::new(&scene).await;
+    for _ in 0..2 {
+        for language in ["en, de", "fr"] {
+            let fields = format!("Accept-Language: {language}\r\n");
+            assert_eq!(get(&mut client, "/", &fields).await.text(), language);
+        }
+        assert_eq!(client.get("/").await.text(), "none");
+    }
+    assert_eq!(origin.seen().len(), 3);
+}
+
+#[tokio::test]
+async fn what_is_stale_is_confirmed_and_then_updated() {
+    let origin = Origin::start(|request| match request.field("if-none-match") {
+        Some("\"a\"") => unchanged(&format!("{LONG}ETag: \"a\"\r\nX-New: 1\r\n")),
+        _ => answer(TAGGED, "kept"),
+    })
+    .await;
+    let (scene, _) = keeping(&origin).await;
+    let mut client = Client::new(&scene).await;
+    client.get("/").await;
+    let confirmed = client.get("/").await;
+    assert_eq!((confirmed.status, confirmed.text()), (200, "kept"));
+    assert_eq!(confirmed.field("X-New"), Some("1"));
+    assert!(status(&confirmed).starts_with("ipreconnect; fwd=stale; fwd-status=304"));
+    assert!(status(&client.get("/").await).starts_with("ipreconnect; hit"));
+    assert_eq!(origin.seen().len(), 2);
+    // All of it came over one connection.
+    assert_eq!(origin.connections(), 1);
+}
+
+#[tokio::test]
+async fn a_client_that_has_it_or_wants_a_part_is_answered_from_here() {
+    let origin = Origin::start(|_| answer(&format!("{LONG}ETag: \"a\"\r\n"), "0123456789")).await;
+    let (scene, _) = keeping(&origin).await;
+    let mut client = Client::new(&scene).await;
+    client.get("/").await;
+    let has = get(&mut client, "/", "If-None-Match: W/\"a\"\r\n").await;
+    assert_eq!((has.status, has.field("ETag")), (304, Some("\"a\"")));
+    assert_eq!(has.field("Content-Length"), None);
+    let part = get(&mut client, "/", "Range: bytes=2-3\r\n").await;
+    assert_eq!((part.status, part.text()), (206, "23"));
+    assert_eq!(part.field("Content-Range"), Some("bytes 2-3/10"));
+    let other = get(&mut client, "/", "Range: bytes=2-3\r\nIf-Range: \"b\"\r\n").await;
+    assert_eq!((other.status, other.text()), (200, "0123456789"));
+    let beyond = get(&mut client, "/", "Range: bytes=10-\r\n").await;
+    assert_eq!(beyond.status, 416);
+    assert_eq!(origin.seen().len(), 1);
+}
+
+#[tokio::test]
+async fn what_is_cut_off_or_too_long_is_not_kept() {
+    let count = Arc::new(AtomicUsize::new(0));
+    let origin = Origin::start({
+        let count = Arc::clone(&count);
+        move |request| match request.line() {
+            "GET /cut" if count.fetch_add(1, SeqCst) == 0 => vec![
+                Act::say(format!("HTTP/1.1 200 OK\r\n{LONG}Content-Length: 8\r\n\r\nhalf")),
+                Act::Close,
+            ],
+            "GET /close" => vec![
+                Act::say(format!("HTTP/1.1 200 OK\r\n{LONG}\r\nwhole?")),
+                Act::Close,
+            ],
+            "GET /chunks" => vec![Act::say(format!(
+                "HTTP/1.1 200 OK\r\n{LONG}Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n1\r\nd\r\n0\r\n\r\n"
+            ))],
+            "GET /long" => answer(LONG, &"x".repeat(3000)),
+            _ => answer(LONG, "complete"),
+        }
+    })
+    .await;
+    let settings = CacheSettings {
+        object: 2000,
+        ..CacheSettings::default()
+    };
+    let (scene, _) = keeping_with(&origin, settings).await;
+    let mut client = Client::new(&scene).await;
+    client.send("GET /cut HTTP/1.1\r\nHost: shop\r\n\r\n").await;
+    client.rest().await;
+    let mut client = Client::new(&scene).await;
+    assert_eq!(client.get("/cut").await.text(), "complete");
+    for (path, times) in [("/close", 2), ("/long", 2), ("/chunks", 1)] {
+        let before = origin.seen().len();
+        client.get(path).await;
+        let second = client.get(path).await;
+        assert_eq!(origin.seen().len(), before + times, "{path}");
+        if path == "/chunks" {
+            assert_eq!(second.text(), "abcd");
+            assert_eq!(second.field("Content-Length"), Some("4"));
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_change_makes_void_what_was_there() {
+    let origin = Origin::start(|request| match request.line() {
+        "POST /a" => answer("Location: /b\r\n", "done"),
+        "POST /fails" => vec![Act::say(
+            "HTTP/1.1 500 Oh\r\nLocation: /c\r\nContent-Length: 0\r\n\r\n",
+        )],
+        _ => answer(LONG, "x"),
+    })
+    .await;
+    let (scene, cache) = keeping(&origin).await;
+    let mut client = Client::new(&scene).await;
+    for path in ["/a", "/b", "/c"] {
+        client.get(path).await;
+    }
+    client.post("/a", "x").await;
+    client.post("/fails", "x").await;
+    let before = origin.seen().len();
+    for path in ["/a", "/b", "/c"] {
+        client.get(path).await;
+    }
+    assert_eq!(origin.seen().len(), before + 2);
+    assert_eq!(cache.purge(&Purge::Url("HTTP://shop/a".into())), 1);
+    assert_eq!(cache.purge(&Purge::Url("/b".into())), 1);
+    assert_eq!(cache.purge(&Purge::Prefix("http://shop/".into())), 1);
+    client.get("/a").await;
+    assert_eq!(origin.seen().len(), before + 3);
+    assert_eq!(cache.purge(&Purge::All), 1);
+}
+
+#[tokio::test]
+async fn many_who_ask_at_once_are_answered_by_one_asking() {
+    let go = Arc::new(Notify::new());
+    let origin = Origin::start({
+        let go = Arc::clone(&go);
+        move |_| {
+            let mut acts = vec![Act::Wait(Arc::clone(&go))];
+            acts.extend(answer(LONG, "for all"));
+            acts
+        }
+    })
+    .await;
+    let (scene, _) = keeping(&origin).await;
+    let mut clients = Vec::new();
+    for _ in 0..20 {
+        let mut client = Client::new(&scene).await;
+        client.send("GET / HTTP/1.1\r\nHost: shop\r\n\r\n").await;
+        clients.push(client);
+    }
+    crate::scene::until("the origin is asked", || origin.seen().len() == 1).await;
+    go.notify_one();
+    for client in &mut clients {
+        assert_eq!(client.answer().await.text(), "for all");
+    }
+    assert_eq!(origin.seen().len(), 1);
+}
+
+#[tokio::test]
+async fn who_waited_for_what_is_not_for_all_asks_for_himself() {
+    let go = Arc::new(Notify::new());
+    let first = Arc::new(AtomicBool::new(true));
+    let origin = Origin::start({
+        let (go, first) = (Arc::clone(&go), Arc::clone(&first));
+        move |_| {
+            let mut acts = Vec::new();
+            if first.swap(false, SeqCst) {
+                acts.push(Act::Wait(Arc::clone(&go)));
+            }
+            acts.extend(answer("Cache-Control: private\r\n", "own"));
+            acts
+        }
+    })
+    .await;
+    let (scene, _) = keeping(&origin).await;
+    let mut clients = Vec::new();
+    for _ in 0..10 {
+        let mut client = Client::new(&scene).await;
+        client.send("GET / HTTP/1.1\r\nHost: shop\r\n\r\n").await;
+        clients.push(client);
+    }
+    crate::scene::until("the origin is asked", || !origin.seen().is_empty()).await;
+    go.notify_one();
+    for client in &mut clients {
+        assert_eq!(client.answer().await.text(), "own");
+    }
+    assert_eq!(origin.seen().len(), 10);
+}
+
+#[tokio::test]
+async fn an_old_answer_is_served_while_a_new_one_is_fetched() {
+    let count = Arc::new(AtomicUsize::new(0));
+    let origin = Origin::start({
+        let count = Arc::clone(&count);
+        move |_| match count.fetch_add(1, SeqCst) {
+            0 => answer(
+                "Cache-Control: max-age=0, stale-while-revalidate=600\r\n",
+                "old",
+            ),
+            _ => answer(LONG, "new"),
+        }
+    })
+    .await;
+    let (scene, _) = keeping(&origin).await;
+    let mut client = Client::new(&scene).await;
+    assert_eq!(client.get("/").await.text(), "old");
+    let second = client.get("/").await;
+    assert_eq!(second.text(), "old");
+    assert!(status(&second).starts_with("ipreconnect; hit"));
+    crate::scene::until("the origin is asked anew", || origin.seen().len() == 2).await;
+    // What came is stored a moment later.
+    while client.get("/").await.text() != "new" {}
+    assert_eq!(origin.seen().len(), 2);
+}
+
+#[tokio::test]
+async fn an_origin_that_fails_is_stood_in_for_unless_that_is_forbidden() {
+    let fails = Arc::new(AtomicBool::new(false));
+    let origin = Origin::start({
+        let fails = Arc::clone(&fails);
+        move |request| {
+            if fails.load(SeqCst) {
+                if request.line() == "GET /resets" {
+                    return vec![Act::Reset];
+                }
+                return vec![Act::say("HTTP/1.1 503 No\r\nContent-Length: 0\r\n\r\n")];
+            }
+            match request.line() {
+                "GET /strict" => answer(
+                    "Cache-Control: max-age=0, must-revalidate\r\nETag: \"a\"\r\n",
+                    "kept",
+                ),
+                _ => answer(TAGGED, "kept"),
+            }
+        }
+    })
+    .await;
+    let (scene, _) = keeping(&origin).await;
+    let mut client = Client::new(&scene).await;
+    for path in ["/a", "/resets", "/strict"] {
+        assert_eq!(client.get(path).await.status, 200);
+    }
+    fails.store(true, SeqCst);
+    let failed = client.get("/a").await;
+    assert_eq!((failed.status, failed.text()), (200, "kept"));
+    assert!(status(&failed).contains("fwd-status=503"));
+    assert_eq!(client.get("/strict").await.status, 503);
+    let reset = client.get("/resets").await;
+    assert_eq!((reset.status, reset.text()), (200, "kept"));
+    assert!(status(&reset).contains("detail=\"no answer\""));
+}
+
+#[tokio::test]
+async fn an_origin_that_is_gone_is_stood_in_for_at_once() {
+    let origin = Origin::start(|_| answer(TAGGED, "kept")).await;
+    let (scene, _) = keeping(&origin).await;
+    let mut client = Client::new(&scene).await;
+    client.get("/").await;
+    drop(origin);
+    // Not one of them waits in the hold, whether it is the one that finds out or a later one.
+    for _ in 0..5 {
+        let kept = within(5, client.get("/")).await;
+        assert_eq!((kept.status, kept.text()), (200, "kept"));
+    }
+}
+
+#[tokio::test]
+async fn memory_is_bounded() {
+    let origin = Origin::start(|_| answer(LONG, &"x".repeat(4000))).await;
+    let settings = CacheSettings {
+        size: 64 * 1024,
+        object: 16 * 1024,
+        ..CacheSettings::default()
+    };
+    let (scene, cache) = keeping_with(&origin, settings).await;
+    let mut client = Client::new(&scene).await;
+    for number in 0..100 {
+        client.get(&format!("/{number}")).await;
+        // What is used stays.
+        client.get("/0").await;
+    }
+    let asked = |path: &str| {
+        let seen = origin.seen();
+        seen.iter().filter(|request| request.line() == path).count()
+    };
+    assert_eq!(asked("GET /0"), 1);
+    let kept = cache.purge(&Purge::All);
+    assert!((5..=16).contains(&kept), "{kept}");
+}
