@@ -1,6 +1,7 @@
 //! What it costs to carry requests.
 
 mod client;
+mod h2load;
 mod play;
 mod proxies;
 pub(crate) mod server;

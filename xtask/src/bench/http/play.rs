@@ -8,12 +8,14 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
 use super::client::{self, Client};
+use super::h2load;
 use super::proxies::{self, Around};
 use super::task::Task;
 use crate::bench::cpu::Cores;
 use crate::bench::frame::{Outcome, report};
 use crate::bench::l4::Tree;
 use crate::bench::namespace::prepare_namespace;
+use crate::bench::papers;
 use crate::bench::process::{self, Process};
 use crate::bench::proxy::{PREFERRED_PORT, PROXY_PORT, Program};
 
@@ -48,17 +50,27 @@ fn carry_out(order: &Order) -> io::Result<Vec<f64>> {
     let log = directory.path().join("output");
     let (port, length) = (PREFERRED_PORT.to_string(), order.task.answer().to_string());
     let _origin = Process::server(&["http-origin", "--port", &port, "--answer", &length])?;
-    let mut command = proxies::command(&order.program, Around::default(), directory.path())?;
+    let task = order.task;
+    if task.door().is_some() {
+        papers::write(directory.path())?;
+    }
+    let around = Around {
+        door: task.door(),
+        is_h2: task.is_h2(),
+        ..Around::default()
+    };
+    let mut command = proxies::command(&order.program, around, directory.path())?;
     let mut proxy = cores.as_proxy(|| Process::proxy(&mut command, &log))?;
     let tree = Tree::of(proxy.id());
-    if !serves(&mut proxy) {
+    if !serves(&mut proxy, task) {
         let told = process::told(&log);
         return Err(io::Error::other(format!("it did not serve: {told}")));
     }
-    match order.task {
+    match task {
         Task::Small | Task::Large => saturated(&tree),
         Task::Steady => steady(&tree),
         Task::Idle => idle(&tree),
+        Task::Tls | Task::H2 | Task::H2Tls => loaded(&tree, task),
     }
 }
 
@@ -67,10 +79,14 @@ fn target() -> SocketAddr {
 }
 
 /// Waits until the origin answers through the proxy.
-fn serves(proxy: &mut Process) -> bool {
+fn serves(proxy: &mut Process, task: Task) -> bool {
     let deadline = Instant::now() + START;
     while Instant::now() < deadline && !proxy.has_ended() {
-        if Client::dial(target()).is_ok() {
+        let served = match task.is_h2() || task.door().is_some() {
+            true => h2load::asks(task, target()),
+            false => Client::dial(target()).is_ok(),
+        };
+        if served {
             return true;
         }
         std::thread::sleep(Duration::from_millis(20));
@@ -87,6 +103,19 @@ fn saturated(tree: &Tree) -> io::Result<Vec<f64>> {
     Ok(vec![
         used.as_secs_f64() * 1e6 / answers,
         answers / took.as_secs_f64(),
+    ])
+}
+
+fn loaded(tree: &Tree, task: Task) -> io::Result<Vec<f64>> {
+    h2load::saturate(task, target(), WARM_UP)?;
+    let (before, began) = (tree.cpu()?, Instant::now());
+    let served = h2load::saturate(task, target(), LASTING)?;
+    let (used, took) = (tree.cpu()?.saturating_sub(before), began.elapsed());
+    let answers = served.answered as f64;
+    Ok(vec![
+        used.as_secs_f64() * 1e6 / answers,
+        answers / took.as_secs_f64(),
+        served.failed as f64,
     ])
 }
 

@@ -12,6 +12,10 @@ use crate::bench::proxy::{BACKUP_PORT, PREFERRED_PORT, PROXY_PORT, Program, Prox
 pub(in crate::bench) struct Around {
     /// Whether there is a second origin to go to.
     pub(in crate::bench) has_backup: bool,
+    /// The papers that clients are shown, if TLS is spoken to them.
+    pub(in crate::bench) door: Option<&'static str>,
+    /// Whether HTTP/2 is spoken to them.
+    pub(in crate::bench) is_h2: bool,
 }
 
 /// Writes the configuration into `directory`, and returns the command that starts the proxy in the
@@ -23,7 +27,7 @@ pub(in crate::bench) fn command(
 ) -> io::Result<Command> {
     let (name, text) = match program.proxy {
         Proxy::Ipreconnect => ("ipreconnect.toml", ipreconnect(around, directory)),
-        Proxy::Haproxy => ("haproxy.cfg", haproxy(around)),
+        Proxy::Haproxy => ("haproxy.cfg", haproxy(around, directory)),
         Proxy::Nginx => ("nginx.conf", nginx(around, directory)),
         Proxy::Envoy => ("envoy.yaml", envoy(around, directory)),
     };
@@ -54,17 +58,21 @@ fn ipreconnect(around: Around, directory: &Path) -> String {
         true => format!(", \"http://127.0.0.1:{BACKUP_PORT}\""),
         false => String::new(),
     };
+    let at = directory.display();
+    let door = around.door.map_or_else(String::new, |papers| {
+        format!("tls = {{ cert = \"{at}/{papers}.pem\", key = \"{at}/{papers}.key\" }}\n")
+    });
     format!(
         "[gateway]\nworkers = 1\nstate_dir = \"{}\"\n\n\
          [log]\naccess = \"access.log\"\n\n\
          [origin.bench]\naddress = [\"http://127.0.0.1:{PREFERRED_PORT}\"{backup}]\n\n\
-         [[listen]]\naddress = \"127.0.0.1:{PROXY_PORT}\"\norigin = \"bench\"\n",
+         [[listen]]\naddress = \"127.0.0.1:{PROXY_PORT}\"\norigin = \"bench\"\n{door}",
         directory.join("state").display()
     )
 }
 
 /// Standard output is a file.
-fn haproxy(around: Around) -> String {
+fn haproxy(around: Around, directory: &Path) -> String {
     // One that is marked down would turn clients away at once, where retries may still reach it.
     let servers = match around.has_backup {
         true => format!(
@@ -74,13 +82,18 @@ fn haproxy(around: Around) -> String {
         ),
         false => format!("    server a 127.0.0.1:{PREFERRED_PORT}\n"),
     };
+    let at = directory.display();
+    // Without TLS it knows HTTP/2 by its preface.
+    let door = around.door.map_or_else(String::new, |papers| {
+        format!(" ssl crt {at}/{papers}.both alpn h2,http/1.1")
+    });
     format!(
         "global\n    nbthread 1\n    maxconn 9000\n    log stdout format raw local0\n\
          defaults\n    mode http\n    log global\n    option httplog\n    option forwardfor\n    \
          timeout connect 500ms\n    timeout client 10m\n    timeout server 10m\n    timeout queue 10s\n    \
          timeout check 500ms\n    retries 10\n    retry-on conn-failure empty-response\n    option redispatch 1\n    \
          http-reuse always\n    backlog 4096\n\
-         listen bench\n    bind 127.0.0.1:{PROXY_PORT}\n    http-request disable-l7-retry if METH_POST\n{servers}"
+         listen bench\n    bind 127.0.0.1:{PROXY_PORT}{door}\n    http-request disable-l7-retry if METH_POST\n{servers}"
     )
 }
 
@@ -90,6 +103,17 @@ fn nginx(around: Around, directory: &Path) -> String {
         false => String::new(),
     };
     let at = directory.display();
+    let (ssl, door) = match around.door {
+        Some(papers) => (
+            " ssl",
+            format!(
+                "ssl_certificate {at}/{papers}.pem; ssl_certificate_key {at}/{papers}.key; \
+                 ssl_protocols TLSv1.2 TLSv1.3; ssl_session_cache shared:bench:10m;"
+            ),
+        ),
+        None => ("", String::new()),
+    };
+    let http2 = if around.is_h2 { " http2" } else { "" };
     format!(
         "daemon off;\nuser root;\nworker_processes 1;\nworker_rlimit_nofile 20000;\n\
          error_log stderr error;\npid {at}/nginx.pid;\n\
@@ -98,7 +122,7 @@ fn nginx(around: Around, directory: &Path) -> String {
          keepalive_timeout 10m;\n  keepalive_requests 1000000000;\n  \
          upstream bench {{\n    server 127.0.0.1:{PREFERRED_PORT} max_fails=1 fail_timeout=1s;\n    {backup}\n    \
          keepalive 256;\n    keepalive_requests 1000000000;\n  }}\n  \
-         server {{\n    listen 127.0.0.1:{PROXY_PORT} backlog=4096;\n    location / {{\n      \
+         server {{\n    listen 127.0.0.1:{PROXY_PORT}{ssl}{http2} backlog=4096;\n    {door}\n    location / {{\n      \
          proxy_pass http://bench;\n      proxy_http_version 1.1;\n      proxy_set_header Connection \"\";\n      \
          proxy_set_header Host $http_host;\n      proxy_set_header X-Forwarded-For $remote_addr;\n      \
          proxy_set_header X-Forwarded-Proto $scheme;\n      proxy_connect_timeout 500ms; proxy_read_timeout 2s;\n      \
@@ -118,6 +142,21 @@ fn envoy(around: Around, directory: &Path) -> String {
         endpoints += &endpoint(1, BACKUP_PORT);
     }
     let at = directory.display();
+    // Without TLS it knows HTTP/2 by its preface.
+    let door = around.door.map_or_else(String::new, |papers| {
+        format!(
+            "      transport_socket:
+        name: envoy.transport_sockets.tls
+        typed_config:
+          \"@type\": type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext
+          common_tls_context:
+            alpn_protocols: [h2, http/1.1]
+            tls_params: {{ tls_maximum_protocol_version: TLSv1_3 }}
+            tls_certificates:
+            - {{ certificate_chain: {{ filename: {at}/{papers}.pem }}, private_key: {{ filename: {at}/{papers}.key }} }}
+"
+        )
+    });
     format!(
         "static_resources:
   listeners:
@@ -152,7 +191,7 @@ fn envoy(around: Around, directory: &Path) -> String {
                 route:
                   cluster: bench
                   retry_policy: {{ retry_on: \"connect-failure,refused-stream,reset,retriable-4xx\", num_retries: 10, per_try_timeout: 1s }}
-  clusters:
+{door}  clusters:
   - name: bench
     type: STATIC
     connect_timeout: 0.5s

@@ -27,7 +27,7 @@ impl Bench for Task {
 
     fn preface() -> (&'static str, &'static str) {
         (
-            "HTTP/1.1: what it costs",
+            "HTTP: what it costs",
             "The proxy has one core and one worker, origin and clients another; each round has a network \
              namespace of its own. All keep connections to the origin, pass on the client's address, try again on \
              another connection, check the origin's health where they can (nginx does not), and write a line for each \

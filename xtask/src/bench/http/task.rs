@@ -12,10 +12,21 @@ pub(crate) enum Task {
     Large,
     Steady,
     Idle,
+    Tls,
+    H2,
+    H2Tls,
 }
 
 impl Subject for Task {
-    const ALL: &'static [Self] = &[Self::Small, Self::Large, Self::Steady, Self::Idle];
+    const ALL: &'static [Self] = &[
+        Self::Small,
+        Self::Large,
+        Self::Steady,
+        Self::Idle,
+        Self::Tls,
+        Self::H2,
+        Self::H2Tls,
+    ];
 
     fn name(self) -> &'static str {
         match self {
@@ -23,6 +34,9 @@ impl Subject for Task {
             Self::Large => "large",
             Self::Steady => "steady",
             Self::Idle => "idle",
+            Self::Tls => "tls",
+            Self::H2 => "h2",
+            Self::H2Tls => "h2-tls",
         }
     }
 }
@@ -34,6 +48,9 @@ impl Task {
             Self::Large => "Answers of 64 KiB, on 64 connections",
             Self::Steady => "4,000 requests a second",
             Self::Idle => "Idle connections",
+            Self::Tls => "Answers of 1 KiB inside TLS",
+            Self::H2 => "Answers of 1 KiB over HTTP/2",
+            Self::H2Tls => "Answers of 1 KiB over HTTP/2, inside TLS",
         }
     }
 
@@ -51,6 +68,15 @@ impl Task {
                 "8,000 connections ask once and then rest. Memory: what the proxy's processes hold more than before \
                  (resident, private), for each connection."
             }
+            Self::Tls => {
+                "Each of 64 connections of HTTP/1.1 (TLS 1.3, a certificate with a P-256 key) asks again as soon as it \
+                 has its answer, for 5 s. The clients are `h2load`'s; the 64 handshakes are counted. The origin is asked \
+                 in the clear."
+            }
+            Self::H2 => {
+                "8 connections, without TLS, of 8 requests at once each; otherwise the same. The origin is asked in HTTP/1.1."
+            }
+            Self::H2Tls => "The same inside TLS 1.3, as browsers ask.",
         }
     }
 
@@ -58,7 +84,7 @@ impl Task {
     pub(crate) fn answer(self) -> usize {
         match self {
             Self::Large => 64 * 1024,
-            Self::Small | Self::Steady | Self::Idle => 1024,
+            _ => 1024,
         }
     }
 
@@ -68,6 +94,27 @@ impl Task {
             Self::Small | Self::Large => &["CPU µs a request", "requests a second"],
             Self::Steady => &["CPU µs a request", "p50 µs", "p99 µs", "answered, %"],
             Self::Idle => &["bytes a connection"],
+            Self::Tls | Self::H2 | Self::H2Tls => {
+                &["CPU µs a request", "requests a second", "failed"]
+            }
         }
+    }
+
+    /// Connections, and requests at once on each of them.
+    pub(super) fn shape(self) -> (u32, u32) {
+        match self {
+            Self::H2 | Self::H2Tls => (8, 8),
+            _ => (64, 1),
+        }
+    }
+
+    /// Whether clients speak HTTP/2.
+    pub(super) fn is_h2(self) -> bool {
+        matches!(self, Self::H2 | Self::H2Tls)
+    }
+
+    /// The papers that the proxy shows, if it opens TLS.
+    pub(super) fn door(self) -> Option<&'static str> {
+        matches!(self, Self::Tls | Self::H2Tls).then_some("site")
     }
 }

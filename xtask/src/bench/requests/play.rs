@@ -60,6 +60,7 @@ fn carry_out(order: &Order) -> io::Result<Seen> {
     };
     let around = Around {
         has_backup: order.case.has_backup(),
+        ..Around::default()
     };
     let mut command = command(&order.program, around, directory.path())?;
     let mut proxy = cores.as_proxy(|| Process::proxy(&mut command, &log))?;

@@ -65,10 +65,11 @@ async fn a_body_in_chunks_passes_both_ways() {
     let scene = scene(&[origin.address]).await;
     let mut client = Client::new(&scene).await;
     for _ in 0..3 {
+        let before = origin.heard();
         client
             .send("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n")
             .await;
-        tokio::time::sleep(20 * MILLISECOND).await;
+        crate::scene::until("it is on its way", || origin.heard() > before).await;
         client.send("2;x=y\r\nde\r\n0\r\n\r\n").await;
         let answer = client.answer().await;
         assert_eq!(answer.text(), "3\r\nabc\r\n2;x=y\r\nde\r\n0\r\n\r\n");

@@ -265,12 +265,15 @@ async fn many_requests_share_a_connection_up_to_what_the_origin_allows() {
 #[tokio::test]
 async fn long_bodies_pass_and_a_slow_client_holds_up_nobody() {
     const LONG: usize = 20_000_000;
-    let (origin, _) = serving(
-        h2::server::Builder::new(),
-        |request, mut respond| async move {
+    let there = Arc::new(AtomicUsize::new(0));
+    let arrived = Arc::clone(&there);
+    let (origin, _) = serving(h2::server::Builder::new(), move |request, mut respond| {
+        let arrived = Arc::clone(&arrived);
+        async move {
             let (parts, body) = request.into_parts();
             let (body, _) = read(body).await;
             let length = if parts.uri.path() == "/long" {
+                arrived.fetch_add(1, SeqCst);
                 LONG
             } else {
                 body.len()
@@ -289,8 +292,8 @@ async fn long_bodies_pass_and_a_slow_client_holds_up_nobody() {
                     .send_data(vec![b'x'; part].into(), left == 0)
                     .unwrap();
             }
-        },
-    )
+        }
+    })
     .await;
     let scene = scene_h2(&[origin]).await;
     let mut slow = Vec::new();
@@ -299,7 +302,7 @@ async fn long_bodies_pass_and_a_slow_client_holds_up_nobody() {
         client.send("GET /long HTTP/1.1\r\nHost: a\r\n\r\n").await;
         slow.push(client);
     }
-    tokio::time::sleep(100 * MILLISECOND).await;
+    crate::scene::until("they are asked for", || there.load(SeqCst) == 20).await;
     let mut client = Client::new(&scene).await;
     let body = "y".repeat(5_000_000);
     assert_eq!(

@@ -115,8 +115,9 @@ async fn broken_chunks_are_refused() {
         assert!(client.is_closed().await, "{body:?}");
         // The same, when the request is on its way already.
         let mut client = Client::new(&scene).await;
+        let before = origin.heard();
         client.send(head).await;
-        tokio::time::sleep(20 * MILLISECOND).await;
+        crate::scene::until("it is on its way", || origin.heard() > before).await;
         client.send(body).await;
         assert_eq!(client.answer().await.status, 400, "{body:?}");
     }

@@ -75,6 +75,7 @@ pub(crate) struct Origin {
     pub(crate) address: SocketAddr,
     seen: Arc<Mutex<Vec<Request>>>,
     connections: Arc<AtomicUsize>,
+    heard: Arc<AtomicUsize>,
     task: JoinHandle<()>,
 }
 
@@ -84,9 +85,11 @@ impl Origin {
         let address = listener.local_addr().unwrap();
         let seen = Arc::new(Mutex::new(Vec::new()));
         let connections = Arc::new(AtomicUsize::new(0));
+        let heard = Arc::new(AtomicUsize::new(0));
         let play: Play = Arc::new(play);
         let task = tokio::spawn({
             let (seen, connections) = (Arc::clone(&seen), Arc::clone(&connections));
+            let heard = Arc::clone(&heard);
             async move {
                 loop {
                     let (stream, _) = listener.accept().await.unwrap();
@@ -95,6 +98,7 @@ impl Origin {
                         Arc::clone(&play),
                         Arc::clone(&seen),
                         Arc::clone(&connections),
+                        Arc::clone(&heard),
                     );
                     tokio::spawn(serve);
                 }
@@ -104,6 +108,7 @@ impl Origin {
             address,
             seen,
             connections,
+            heard,
             task,
         }
     }
@@ -111,6 +116,11 @@ impl Origin {
     /// What has come.
     pub(crate) fn seen(&self) -> Vec<Request> {
         self.seen.lock().unwrap().clone()
+    }
+
+    /// Bytes that have come, of whole requests and others.
+    pub(crate) fn heard(&self) -> usize {
+        self.heard.load(SeqCst)
     }
 
     /// Connections that had a request.
@@ -130,11 +140,12 @@ async fn serve(
     play: Play,
     seen: Arc<Mutex<Vec<Request>>>,
     connections: Arc<AtomicUsize>,
+    heard: Arc<AtomicUsize>,
 ) {
     let mut unread = Vec::new();
     let mut connection = None;
     loop {
-        let Some((head, body)) = request(&mut stream, &mut unread).await else {
+        let Some((head, body)) = request(&mut stream, &mut unread, &heard).await else {
             return;
         };
         let connection = *connection.get_or_insert_with(|| connections.fetch_add(1, SeqCst));
@@ -169,19 +180,24 @@ async fn serve(
     }
 }
 
-async fn fill(stream: &mut TcpStream, unread: &mut Vec<u8>) -> bool {
+async fn fill(stream: &mut TcpStream, unread: &mut Vec<u8>, heard: &AtomicUsize) -> bool {
     let mut piece = vec![0; 65_536];
     let read = stream.read(&mut piece).await.unwrap_or(0);
     unread.extend_from_slice(&piece[..read]);
+    heard.fetch_add(read, SeqCst);
     read > 0
 }
 
-async fn request(stream: &mut TcpStream, unread: &mut Vec<u8>) -> Option<(String, Vec<u8>)> {
+async fn request(
+    stream: &mut TcpStream,
+    unread: &mut Vec<u8>,
+    heard: &AtomicUsize,
+) -> Option<(String, Vec<u8>)> {
     let end = loop {
         if let Some(end) = find(unread, b"\r\n\r\n") {
             break end + 4;
         }
-        if !fill(stream, unread).await {
+        if !fill(stream, unread, heard).await {
             return None;
         }
     };
@@ -205,14 +221,14 @@ async fn request(stream: &mut TcpStream, unread: &mut Vec<u8>) -> Option<(String
             if is_whole {
                 break unread.len();
             }
-            if !fill(stream, unread).await {
+            if !fill(stream, unread, heard).await {
                 return None;
             }
         }
     } else {
         let length = length.unwrap_or(0);
         while unread.len() < length {
-            if !fill(stream, unread).await {
+            if !fill(stream, unread, heard).await {
                 return None;
             }
         }

@@ -37,7 +37,7 @@ async fn so_is_its_body() {
     client
         .send("PUT /x HTTP/1.1\r\nHost: a\r\nContent-Length: 6\r\n\r\nbod")
         .await;
-    tokio::time::sleep(20 * MILLISECOND).await;
+    until("it is on its way", || origin.heard() > 0).await;
     client.send("ies").await;
     assert_eq!(client.answer().await.text(), "bodies");
 }

@@ -94,7 +94,7 @@ async fn bodies_pass_with_a_length_and_without() {
     let mut caller = caller(&scene).await;
     let (response, mut body) = caller.send.send_request(post("/p"), false).unwrap();
     body.send_data(Bytes::from_static(b"hel"), false).unwrap();
-    tokio::time::sleep(20 * MILLISECOND).await;
+    until("it is on its way", || origin.heard() > 0).await;
     body.send_data(Bytes::from_static(b"lo"), true).unwrap();
     let (_, text, _) = whole(response.await.unwrap()).await;
     let text = String::from_utf8(text).unwrap();
@@ -293,7 +293,7 @@ async fn a_gateway_that_ends_lets_requests_finish() {
     let gate = Arc::new(Notify::new());
     let held = Arc::clone(&gate);
     let origin = Origin::start(move |_| vec![Act::Wait(Arc::clone(&held)), Act::ok("last")]).await;
-    let mut scene = scene(&[origin.address]).await;
+    let mut scene = scene_of(1, settings(&[origin.address]), plan()).await;
     let mut caller = caller(&scene).await;
     let mut old = Client::new(&scene).await;
     let (response, _) = caller.send.send_request(get("/"), true).unwrap();
@@ -301,7 +301,12 @@ async fn a_gateway_that_ends_lets_requests_finish() {
     until("both are there", || origin.seen().len() == 2).await;
     let gateway = scene.replace_gateway();
     let draining = tokio::spawn(gateway.drain(std::time::Duration::from_secs(10)));
-    tokio::time::sleep(50 * MILLISECOND).await;
+    let told = async {
+        while caller.send.clone().ready().await.is_ok() {
+            tokio::task::yield_now().await;
+        }
+    };
+    within(10, told).await;
     gate.notify_waiters();
     assert_eq!(whole(response.await.unwrap()).await.1, b"last");
     let answer = old.answer().await;
