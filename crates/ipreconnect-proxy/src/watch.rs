@@ -34,6 +34,8 @@ const PATIENT_FIRST: Duration = Duration::from_millis(100);
 const PATIENT_LAST: Duration = Duration::from_secs(16);
 /// The last answer of an endpoint is remembered for so long.
 const REMEMBERED: Duration = Duration::from_secs(10);
+/// An endpoint of which nothing came for so long, while requests wait, is still.
+const STILL: Duration = Duration::from_secs(1);
 /// Looks in one turn.
 const LOOKS: usize = 512;
 /// Between two looks for limits that were reached.
@@ -131,6 +133,21 @@ fn silent_since(own: Option<Instant>, meter: &Meter) -> Option<Instant> {
         return own;
     }
     meter.silent_since()
+}
+
+/// What a request says that is unanswered: since when the process may have had it and lets it wait. One that
+/// was sent before the last answer says nothing, since the process did something meanwhile; unless nothing
+/// at all has come since, for so long that it may as well be taken for one that was sent right after it. So
+/// do those who ask again only when they are answered, and all wait.
+fn witnessed(sent: Option<Instant>, heard: Option<Instant>, now: Instant) -> Option<Instant> {
+    let (sent, Some(heard)) = (sent?, heard) else {
+        return sent;
+    };
+    if sent > heard {
+        return Some(sent);
+    }
+    let after = heard + Duration::from_nanos(1);
+    (now.saturating_duration_since(heard) >= STILL).then_some(after)
 }
 
 thread_local! {
@@ -397,7 +414,7 @@ impl Watch {
             let seen = self.seen_of(stream);
             let heard = seen.silent_since(stream.meter());
             // Whatever the process did since, it has had this request and lets it wait.
-            let is_witness = stream.sent() > heard;
+            let is_witness = witnessed(stream.sent(), heard, now).is_some();
             let is_new = !seen.witnesses.contains(&waiting.key);
             if is_witness && is_new && seen.witnesses.len() < WITNESSES {
                 seen.witnesses.push(waiting.key);
@@ -441,8 +458,8 @@ impl Watch {
                     .and_then(|slot| slot.stream.as_ref())
                     .filter(|stream| stream.asked().is_some())
                     .and_then(|stream| {
-                        let sent = stream.sent()?;
-                        (Some(sent) > silent_since(last_answer, stream.meter())).then_some(sent)
+                        let heard = silent_since(last_answer, stream.meter());
+                        witnessed(stream.sent(), heard, now)
                     });
                 match (sent, places.next()) {
                     (Some(sent), Some(place)) => {

@@ -249,6 +249,37 @@ async fn links_are_closed_by_order_when_their_endpoint_is_down() {
 }
 
 #[tokio::test]
+async fn clients_that_all_asked_before_the_last_answer_are_left_with_nobody() {
+    use ipreconnect::core::origin::Health;
+    let (a, b) = (
+        ScriptedOrigin::start(Script::Waiter { name: "a".into() }).unwrap(),
+        ScriptedOrigin::start(Script::Waiter { name: "b".into() }).unwrap(),
+    );
+    let scene = Scene::new(&[a.address(), b.address()]);
+    scene.up().await;
+    for _ in 0..40 {
+        let mut client = dial(&scene).await;
+        ask(&mut client, "quick\n").await;
+    }
+    until("it has learned", || a.accepted() >= 41 && a.open() == 0).await;
+    let mut waiting = Vec::new();
+    for _ in 0..6 {
+        let mut client = dial(&scene).await;
+        client.write_all(b"WAIT\n").await.unwrap();
+        waiting.push(client);
+    }
+    let mut last = dial(&scene).await;
+    assert_eq!(ask(&mut last, "last\n").await, "a last\n");
+    let health = || scene.origin.status().endpoints[0].health;
+    // A process that lets them wait on purpose passes the check.
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert_eq!(health(), Health::Up);
+    assert_eq!(ask(&mut last, "again\n").await, "a again\n");
+    a.freeze();
+    until("it is found frozen", || health() == Health::Down).await;
+}
+
+#[tokio::test]
 async fn clients_that_wait_on_purpose_are_no_frozen_origin() {
     let (a, b) = (
         ScriptedOrigin::start(Script::Waiter { name: "a".into() }).unwrap(),
