@@ -4,7 +4,7 @@
 //! ITU-T I.371). Each source has two places in it, and goes by the better one, so that two sources are
 //! taken for one only if they share both.
 
-use std::hash::{BuildHasher, RandomState};
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
@@ -26,17 +26,17 @@ pub struct Rate {
 pub struct Rates {
     rate: Rate,
     places: Box<[AtomicU64]>,
-    hasher: RandomState,
+    seed: u64,
 }
 
 impl Rates {
-    /// For many sources, each at this rate.
+    /// For many sources, each at this rate. Who knows the seed can choose sources that share places.
     #[must_use]
-    pub fn new(rate: Rate) -> Self {
+    pub fn new(rate: Rate, seed: u64) -> Self {
         Self {
             rate,
             places: (0..PLACES).map(|_| AtomicU64::new(0)).collect(),
-            hasher: RandomState::new(),
+            seed,
         }
     }
 
@@ -72,8 +72,9 @@ impl Rates {
             },
         };
         [0_u8, 1].map(|which| {
-            let hash = self.hasher.hash_one((which, source));
-            let at = usize::try_from(hash % PLACES).unwrap_or_default();
+            let mut hasher = DefaultHasher::new();
+            (self.seed, which, source).hash(&mut hasher);
+            let at = usize::try_from(hasher.finish() % PLACES).unwrap_or_default();
             match self.places.get(at) {
                 Some(place) => place,
                 None => unreachable!("a remainder is a place"),
@@ -93,10 +94,11 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
 
     fn rates(burst: u32) -> Rates {
-        Rates::new(Rate {
+        let rate = Rate {
             interval: SECOND,
             burst,
-        })
+        };
+        Rates::new(rate, 7)
     }
 
     fn ip(text: &str) -> IpAddr {

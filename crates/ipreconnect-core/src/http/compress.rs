@@ -43,7 +43,7 @@ pub fn compress(
     (response, answered): (&ResponseHead, &[u8]),
 ) -> Option<Option<ContentCoding>> {
     let is_whole = matches!(response.status, 200..=299 | 400..=599)
-        && !matches!(response.status, 204 | 205 | 206)
+        && !matches!(response.status, 204..=206)
         && request.method != Method::Head;
     if !is_whole {
         return None;

@@ -1,6 +1,7 @@
 //! Where the requests of a listener go, and what is changed about them.
 
 use std::cell::RefCell;
+use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 
 use ipreconnect::core::dice::Dice;
@@ -221,7 +222,10 @@ impl Site {
                 mirror: None,
                 cache: None,
             }),
-            rates: plan.limits.rate.map(Rates::new),
+            rates: plan
+                .limits
+                .rate
+                .map(|rate| Rates::new(rate, RandomState::new().hash_one(0))),
             limits: plan.limits,
             compresses: plan.compresses,
             forwarding: plan.forwarding,

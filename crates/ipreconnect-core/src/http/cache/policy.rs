@@ -121,8 +121,9 @@ pub fn policy(stored: &Stored<'_>) -> Option<Policy> {
     }
     let variant = Variant::of(stored.fields, stored.request)?;
     let explicit = explicit(stored, &directives);
-    // A cookie that goes to everybody has to be meant.
-    if explicit.is_none() && stored.fields.has(b"set-cookie") {
+    // A cookie that goes to everybody has to be meant: many servers that say how long an answer is good do
+    // not think of the cookie beside it.
+    if stored.fields.has(b"set-cookie") && !directives.public {
         return None;
     }
     let lifetime = explicit.or_else(|| guessed(stored, &directives));

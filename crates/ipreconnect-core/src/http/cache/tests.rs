@@ -240,7 +240,9 @@ fn what_is_not_for_others_is_not_stored() {
     assert!(!stored("", 403, old));
     assert!(stored("", 599, &format!("{old}Cache-Control: public\r\n")));
     assert!(!stored("", 200, &format!("{old}Set-Cookie: a=b\r\n")));
-    assert!(stored("", 200, &format!("{long}Set-Cookie: a=b\r\n")));
+    assert!(!stored("", 200, &format!("{long}Set-Cookie: a=b\r\n")));
+    let public = "Cache-Control: public, max-age=60\r\n";
+    assert!(stored("", 200, &format!("{public}Set-Cookie: a=b\r\n")));
     let must = "Cache-Control: no-store, must-understand, max-age=60\r\n";
     assert!(stored("", 200, must));
     assert!(!stored("", 599, must));

@@ -109,7 +109,7 @@ async fn bodies_that_wait_have_a_bound() {
             until(&format!("{count} wait"), || {
                 scene.origin.status().waiting == count
             })
-            .await
+            .await;
         }
     };
     let (mut first, mut second) = (Client::new(&scene).await, Client::new(&scene).await);
