@@ -230,6 +230,7 @@ async fn a_mirror_gets_a_copy_and_nobody_waits_for_it() {
     .await;
     let mut scene = scene_of(1, settings(&[own.address]), plan()).await;
     let copied = scene.another("copied", &[shadow.address]).await;
+    crate::scene::until("it is up", || copied.status().is_up()).await;
     let mut plan = branches(&[(&scene.origin.clone(), 1)], None);
     plan.routes[0].mirror = Some(HttpBranch {
         origin: copied,
