@@ -1,10 +1,8 @@
 //! Real sockets, and who holds them.
 
 use std::net::{Ipv6Addr, SocketAddr, TcpListener, TcpStream};
-use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixListener;
-use std::process::Command;
 
 use ipreconnect_ports::{connected_from, holders, holders_of_unix};
 use socket2::{Domain, Socket, Type};
@@ -89,22 +87,4 @@ fn an_ipv6_wildcard_takes_ipv4_only_if_it_serves_it() {
         assert_eq!(TcpListener::bind(wanted).is_ok(), only_v6);
         assert_is_me(&holders(SocketAddr::from((Ipv6Addr::LOCALHOST, port))).unwrap());
     }
-}
-
-#[test]
-fn a_child_that_inherited_a_socket_holds_it() {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap();
-    let mut child = Command::new("sleep")
-        .arg("600")
-        .stdin(OwnedFd::from(listener))
-        .spawn()
-        .unwrap();
-    let found = holders(address);
-    child.kill().unwrap();
-    child.wait().unwrap();
-    let found = found.unwrap();
-    let process = found[0].process.as_ref().unwrap();
-    assert_eq!((process.pid, process.name.as_str()), (child.id(), "sleep"));
-    assert_eq!(holders(address).unwrap(), []);
 }
