@@ -16,7 +16,6 @@ use ipreconnect::{Error, Link, clock};
 use super::answer::{self, Away, Fate, Form, Trouble};
 use super::body::Reader;
 use super::cache::{self, Entry, How, Keeping, Voiding};
-use super::encoder::Encoder;
 use super::guest::Guest;
 use super::h2::{self, Mux, Refusal, Word};
 use super::line::Upstream;
@@ -29,6 +28,7 @@ use super::trial::{Loss, Trial};
 use super::tunnel::Tunnel;
 use super::way::Way;
 use super::window::Window;
+use super::writing::Writing;
 use super::{Behind, Fallback, buffer, mirror, pool};
 
 /// Sendings of one request of which nothing was processed: an origin that takes connections and lets go
@@ -85,8 +85,7 @@ enum Sending<'b> {
 pub(super) enum Begun {
     Answer {
         reader: Reader,
-        coding: Coding,
-        encoder: Option<Box<Encoder>>,
+        writing: Writing,
         onward: Onward,
         /// The connection to the origin can be used again.
         is_reusable: bool,

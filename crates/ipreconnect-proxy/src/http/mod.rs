@@ -31,6 +31,7 @@ mod waiting;
 mod way;
 mod window;
 mod wire;
+mod writing;
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::IpAddr;
@@ -207,6 +208,14 @@ impl Behind {
 
     fn origin(&self) -> &Origin {
         &self.origin
+    }
+
+    /// The host that the origin is asked for, where that is not the client's; else nothing.
+    fn asked_host(&self) -> &[u8] {
+        match &self.settings.host {
+            AskedHost::Fixed(host) => host.as_bytes(),
+            AskedHost::Client => b"",
+        }
     }
 
     fn settings(&self) -> &HttpSettings {

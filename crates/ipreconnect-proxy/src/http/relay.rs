@@ -6,21 +6,21 @@ use std::task::{Context, Poll};
 
 use ipreconnect::clock;
 use ipreconnect::core::http::cache::Fields;
-use ipreconnect::core::http::{ResponseBody, ResponseHead, Version, compress};
+use ipreconnect::core::http::{ChunkError, ResponseBody, ResponseHead, Version, compress};
 use ipreconnect::core::outlier::is_failing;
 
 use super::answer::Trouble;
-use super::body::{Reader, chunk};
+use super::body::Reader;
 use super::cache::{self, Entry, Heard, How, Keeping, Verdict};
-use super::encoder::Encoder;
 use super::exchange::{Begun, Ended, Event, Exchange};
 use super::record::{End, When, Who};
-use super::render::{Coding, Onward};
+use super::render::Onward;
 use super::side::{Lead, Side};
 use super::trial::{Loss, Trial};
 use super::tunnel::Tunnel;
 use super::way::Way;
-use super::{AskedHost, Behind, buffer, pool};
+use super::writing::Writing;
+use super::{Behind, buffer, pool};
 use crate::watch::Said;
 
 /// Answers to one request that only inform; an origin that says more has lost its way.
@@ -49,7 +49,7 @@ impl<'e, S: Side> Exchange<'e, S> {
             self.client.inform(head, text);
             return Some(Begun::Switched(rest.to_vec()));
         }
-        let mut body = head.body(self.head.method);
+        let body = head.body(self.head.method);
         let is_known = self.keeping.is_some() || self.voiding.is_some();
         let told = match is_known.then(|| self.hear_for_cache(head, text, body)) {
             None => String::new(),
@@ -65,69 +65,62 @@ impl<'e, S: Side> Exchange<'e, S> {
                 });
             }
         };
+        Some(self.begin_answer((head, text), body, &told))
+    }
+
+    /// Begins to pass on an answer, with what has come of its body; `told` is what the cache says of it.
+    fn begin_answer(
+        &mut self,
+        (head, text): (&ResponseHead, &[u8]),
+        body: ResponseBody,
+        told: &str,
+    ) -> Begun {
+        let rest = text.get(head.length..).unwrap_or_default();
         let mut reader = Reader::of_response(body);
         let wanted = if self.guest.site().compresses && body != ResponseBody::None {
             compress((self.head, self.client.text()), (head, text))
         } else {
             None
         };
-        let encoder = wanted.flatten().and_then(Encoder::new);
-        let mut encoder = encoder.map(Box::new);
-        if encoder.is_some() {
-            body = ResponseBody::UntilClose;
-        }
-        let coding = self.client.coding(body, self.head);
-        let onward = self.onward(coding);
+        let (mut writing, body) = Writing::new(body, wanted.flatten(), |body| {
+            self.client.coding(body, self.head)
+        });
+        let onward = self.onward(writing.coding());
         let mut coded = Vec::new();
         let (mut used, mut sound) = (0, Ok(()));
         if !reader.is_done() {
-            let mut keeping = self.keeping.as_mut();
-            let read = reader.read(rest, |data| {
-                if let Some(keeping) = &mut keeping {
-                    keeping.take(data);
-                }
-                match coding {
-                    Coding::AsItIs => {}
-                    coding => {
-                        if coded.capacity() == 0 {
-                            coded = buffer::bytes();
-                        }
-                        pass(data, coding, encoder.as_deref_mut(), &mut coded);
-                    }
-                }
-            });
-            match read {
+            if !writing.is_as_it_is() && !rest.is_empty() {
+                coded = buffer::bytes();
+            }
+            match read(
+                &mut reader,
+                rest,
+                &mut writing,
+                self.keeping.as_deref_mut(),
+                &mut coded,
+            ) {
                 Ok(count) => used = count,
                 Err(_) => sound = Err(()),
             }
-            settle(coding, encoder.as_deref_mut(), reader.is_done(), &mut coded);
-        }
-        // Whoever hears of the answer and asks again finds it.
-        if sound.is_ok()
-            && reader.is_done()
-            && let Some(keeping) = &mut self.keeping
-        {
+        } else if let Some(keeping) = &mut self.keeping {
             keeping.finish();
         }
-        let part = match coding {
-            Coding::AsItIs => rest.get(..used).unwrap_or_default(),
-            Coding::Chunks | Coding::UntilClose | Coding::Frames => &coded,
+        let part = if writing.is_as_it_is() {
+            rest.get(..used).unwrap_or_default()
+        } else {
+            &coded
         };
-        let asked = match &self.behind.settings().host {
-            AskedHost::Fixed(host) => host.as_bytes(),
-            AskedHost::Client => b"",
-        };
-        let cache_status = [("Cache-Status", told.as_str())];
+        let cache_status = [("Cache-Status", told)];
         let lead = Lead {
             head,
             text,
             body,
             rules: &self.route.rewrite.response,
-            origin: [asked, self.record.endpoint.as_bytes()],
+            origin: [self.behind.asked_host(), self.record.endpoint.as_bytes()],
             scheme: self.guest.scheme(),
             asked: self.head,
             cookie: self.cookie.as_deref(),
-            compressed: encoder.as_ref().map(|encoder| encoder.coding()),
+            compressed: writing.compressed(),
             varies: wanted.is_some(),
             told: if told.is_empty() { &[] } else { &cache_status },
             onward,
@@ -139,16 +132,15 @@ impl<'e, S: Side> Exchange<'e, S> {
         buffer::give_bytes(coded);
         if sound.is_ok() && reader.is_done() {
             // What is wrong with the client is found when more is sent, or asked for.
-            let _ = self.client.finish(coding, reader.trailers());
+            let _ = self.client.finish(writing.coding(), reader.trailers());
         }
-        Some(Begun::Answer {
+        Begun::Answer {
             is_reusable: head.is_persistent && used == rest.len(),
             reader,
-            coding,
-            encoder,
+            writing,
             onward,
             sound,
-        })
+        }
     }
 
     /// Tells the cache of an answer: what the client is told of it, or what it gets in its place.
@@ -198,15 +190,14 @@ impl<'e, S: Side> Exchange<'e, S> {
             let said = if is_bad { Said::Badly } else { Said::Well };
             upstream.answers(now, said);
         }
-        let (mut reader, coding, mut encoder, onward, is_reusable, sound) = match begun {
+        let (mut reader, mut writing, onward, is_reusable, sound) = match begun {
             Begun::Answer {
                 reader,
-                coding,
-                encoder,
+                writing,
                 onward,
                 is_reusable,
                 sound,
-            } => (reader, coding, encoder, onward, is_reusable, sound),
+            } => (reader, writing, onward, is_reusable, sound),
             Begun::Stored {
                 entry,
                 how,
@@ -230,11 +221,8 @@ impl<'e, S: Side> Exchange<'e, S> {
         if !reader.is_done() || self.client.is_blocked() || !self.reader.is_done() {
             let patience = self.behind.settings().idle;
             self.client.timer().set(now, patience);
-            let carried = poll_fn(|cx| {
-                let way = (coding, encoder.as_deref_mut());
-                self.poll_down(cx, &mut trial, &mut reader, way)
-            })
-            .await;
+            let carried =
+                poll_fn(|cx| self.poll_down(cx, &mut trial, &mut reader, &mut writing)).await;
             if let Err(end) = carried {
                 self.record.end = end;
                 // Nobody may take a part of it for the whole.
@@ -265,7 +253,7 @@ impl<'e, S: Side> Exchange<'e, S> {
         cx: &mut Context<'_>,
         trial: &mut Trial<'e>,
         reader: &mut Reader,
-        (coding, mut encoder): (Coding, Option<&mut Encoder>),
+        writing: &mut Writing,
     ) -> Poll<Result<(), End>> {
         let by = |who| End::by(who, When::Data);
         for _ in 0..BUDGET {
@@ -311,14 +299,12 @@ impl<'e, S: Side> Exchange<'e, S> {
                 }
                 guest.counts_down(bytes.len());
                 record.bytes_out += bytes.len() as u64;
-                let way = (coding, encoder.as_deref_mut());
-                carry(bytes, reader, way, (client, keeping)).map(Some)
+                carry(bytes, reader, writing, (client, keeping)).map(Some)
             });
             match taken {
                 Poll::Ready(Ok(Ok(None))) => {
                     let trailers = upstream.way.trailers();
-                    let way = (coding, encoder.as_deref_mut());
-                    if let Err(who) = end(reader, way, client, trailers) {
+                    if let Err(who) = end(reader, writing, client, trailers) {
                         if who == Who::Server {
                             upstream.loses();
                         }
@@ -376,71 +362,55 @@ pub(super) fn keep(behind: &Behind, trial: &mut Trial<'_>) {
     }
 }
 
-/// Writes data of a body as the client reads it.
-fn code(data: &[u8], coding: Coding, out: &mut Vec<u8>) {
-    match coding {
-        Coding::Chunks => chunk(data, out),
-        Coding::AsItIs | Coding::UntilClose | Coding::Frames => out.extend_from_slice(data),
+/// Reads what has come of a body: for the cache, and for the client where it is not written as it is.
+/// Returns how much of it belongs to the body.
+fn read(
+    reader: &mut Reader,
+    bytes: &[u8],
+    writing: &mut Writing,
+    mut keeping: Option<&mut Keeping>,
+    out: &mut Vec<u8>,
+) -> Result<usize, ChunkError> {
+    let is_as_it_is = writing.is_as_it_is();
+    let read = reader.read(bytes, |data| {
+        if let Some(keeping) = &mut keeping {
+            keeping.take(data);
+        }
+        if !is_as_it_is {
+            writing.push(data, out);
+        }
+    });
+    writing.settle(reader.is_done(), out);
+    // Whoever hears of the answer and asks again finds it.
+    if let (Ok(_), true, Some(keeping)) = (&read, reader.is_done(), keeping) {
+        keeping.finish();
     }
-}
-
-/// Takes data of a body that may be compressed on its way.
-fn pass(data: &[u8], coding: Coding, encoder: Option<&mut Encoder>, out: &mut Vec<u8>) {
-    match encoder {
-        Some(encoder) => encoder.push(data),
-        None => code(data, coding, out),
-    }
-}
-
-/// Writes what was compressed of it so far, or the end of that.
-fn settle(coding: Coding, encoder: Option<&mut Encoder>, is_done: bool, out: &mut Vec<u8>) {
-    match encoder {
-        Some(encoder) if is_done => encoder.finish(|bytes| code(bytes, coding, out)),
-        Some(encoder) => encoder.take(|bytes| code(bytes, coding, out)),
-        None => {}
-    }
+    read
 }
 
 /// Carries a part of an answer to the client; returns what does not belong to it.
 fn carry<S: Side>(
     bytes: &[u8],
     reader: &mut Reader,
-    (coding, mut encoder): (Coding, Option<&mut Encoder>),
-    (client, mut keeping): (&mut S, Option<&mut Keeping>),
+    writing: &mut Writing,
+    (client, keeping): (&mut S, Option<&mut Keeping>),
 ) -> Result<Vec<u8>, Who> {
-    let mut out = Vec::new();
-    if coding != Coding::AsItIs {
-        out = buffer::bytes();
-    }
-    let read = reader.read(bytes, |data| {
-        if let Some(keeping) = &mut keeping {
-            keeping.take(data);
-        }
-        if coding != Coding::AsItIs {
-            pass(data, coding, encoder.as_deref_mut(), &mut out);
-        }
-    });
-    settle(coding, encoder, reader.is_done(), &mut out);
-    // Whoever hears of the answer and asks again finds it.
-    if let (Ok(_), true, Some(keeping)) = (&read, reader.is_done(), keeping) {
-        keeping.finish();
-    }
-    let used = match coding {
-        Coding::AsItIs => {
-            let used = read.map_err(|_| Who::Proxy)?;
-            let part = bytes.get(..used).unwrap_or_default();
-            client.write(part).map_err(|_| Who::Client)?;
-            used
-        }
-        Coding::Chunks | Coding::UntilClose | Coding::Frames => {
-            let sent = client.write(&out);
-            buffer::give_bytes(out);
-            sent.map_err(|_| Who::Client)?;
-            read.map_err(|_| Who::Proxy)?
-        }
+    let used = if writing.is_as_it_is() {
+        let read = read(reader, bytes, writing, keeping, &mut Vec::new());
+        let used = read.map_err(|_| Who::Proxy)?;
+        let part = bytes.get(..used).unwrap_or_default();
+        client.write(part).map_err(|_| Who::Client)?;
+        used
+    } else {
+        let mut out = buffer::bytes();
+        let read = read(reader, bytes, writing, keeping, &mut out);
+        let sent = client.write(&out);
+        buffer::give_bytes(out);
+        sent.map_err(|_| Who::Client)?;
+        read.map_err(|_| Who::Proxy)?
     };
     if reader.is_done() {
-        let finished = client.finish(coding, reader.trailers());
+        let finished = client.finish(writing.coding(), reader.trailers());
         finished.map_err(|_| Who::Client)?;
     }
     Ok(bytes.get(used..).unwrap_or_default().to_vec())
@@ -449,7 +419,7 @@ fn carry<S: Side>(
 /// The origin has closed the connection: that ends the answer, or cuts it off.
 fn end<S: Side>(
     reader: &mut Reader,
-    (coding, encoder): (Coding, Option<&mut Encoder>),
+    writing: &mut Writing,
     client: &mut S,
     trailers: &[u8],
 ) -> Result<(), Who> {
@@ -458,9 +428,9 @@ fn end<S: Side>(
     }
     *reader = Reader::default();
     let mut last = Vec::new();
-    settle(coding, encoder, true, &mut last);
+    writing.settle(true, &mut last);
     let written = client.write(&last);
     written
-        .and_then(|()| client.finish(coding, trailers))
+        .and_then(|()| client.finish(writing.coding(), trailers))
         .map_err(|_| Who::Client)
 }

@@ -11,19 +11,21 @@ use ipreconnect::clock;
 use ipreconnect::core::http::cache::{
     Condition, Fields, Part, State, brief, condition, if_range, part,
 };
-use ipreconnect::core::http::{Body, Method, Parsed, RequestHead, ResponseBody, ResponseHead};
+use ipreconnect::core::http::{
+    Body, Method, Parsed, RequestHead, ResponseBody, ResponseHead, compress,
+};
 
 use super::background::refresh;
 use super::entry::seconds;
 use super::keeping::{Keeping, Task, Voiding};
 use super::store::{Flight, Found, Lead as Leader, Way};
 use super::{Cache, Entry, key};
-use crate::http::AskedHost;
 use crate::http::buffer;
 use crate::http::exchange::{Ended, Exchange};
 use crate::http::record::{End, When, Who};
 use crate::http::render::Onward;
 use crate::http::side::{Lead, Side};
+use crate::http::writing::Writing;
 
 /// Nobody waits longer for the answer to somebody else.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -321,12 +323,16 @@ async fn send<S: Side>(
         0 => ResponseBody::None,
         length => ResponseBody::Length(length as u64),
     };
-    let coding = exchange.client.coding(body, exchange.head);
-    let onward = exchange.onward(coding);
-    let asked = match &exchange.behind.settings().host {
-        AskedHost::Fixed(host) => host.as_bytes(),
-        AskedHost::Client => b"",
+    let wanted = if exchange.guest.site().compresses && body != ResponseBody::None {
+        let request = (exchange.head, exchange.client.text());
+        compress(request, (piece.head, piece.text))
+    } else {
+        None
     };
+    let (mut writing, body) = Writing::new(body, wanted.flatten(), |body| {
+        exchange.client.coding(body, exchange.head)
+    });
+    let onward = exchange.onward(writing.coding());
     let told = how.told(entry);
     let age = entry.age().as_secs().to_string();
     let lead = Lead {
@@ -334,28 +340,34 @@ async fn send<S: Side>(
         text: piece.text,
         body,
         rules: &exchange.route.rewrite.response,
-        origin: [asked, entry.endpoint.as_bytes()],
+        origin: [exchange.behind.asked_host(), entry.endpoint.as_bytes()],
         scheme: exchange.guest.scheme(),
         asked: exchange.head,
         cookie: exchange.cookie.as_deref(),
-        compressed: None,
-        varies: exchange.guest.site().compresses,
+        compressed: writing.compressed(),
+        varies: wanted.is_some(),
         told: &[("Age", &age), ("Cache-Status", &told)],
         onward,
     };
-    let mut pieces = data.chunks(PIECE);
-    let sent = exchange
-        .client
-        .respond(&lead, pieces.next().unwrap_or_default());
+    let mut pieces = data.chunks(PIECE).peekable();
+    let mut coded = buffer::bytes();
+    let first = pieces.next().unwrap_or_default();
+    let first = written(first, pieces.peek().is_none(), &mut writing, &mut coded);
+    let sent = exchange.client.respond(&lead, first);
     exchange.record.status = piece.head.status;
     exchange.record.first_byte = Some(exchange.record.began.elapsed());
-    exchange.record.bytes_out += data.len() as u64;
+    exchange.record.bytes_out += first.len() as u64;
     exchange.guest.counts_down(sent);
     let mut is_fine = flush(exchange).await;
-    for piece in pieces {
-        is_fine = is_fine && exchange.client.write(piece).is_ok() && flush(exchange).await;
+    while is_fine && let Some(more) = pieces.next() {
+        let more = written(more, pieces.peek().is_none(), &mut writing, &mut coded);
+        exchange.record.bytes_out += more.len() as u64;
+        exchange.guest.counts_down(more.len());
+        is_fine = exchange.client.write(more).is_ok() && flush(exchange).await;
     }
+    buffer::give_bytes(coded);
     if !data.is_empty() {
+        let coding = writing.coding();
         is_fine = is_fine && exchange.client.finish(coding, &[]).is_ok() && flush(exchange).await;
     }
     match (is_fine, onward) {
@@ -368,6 +380,22 @@ async fn send<S: Side>(
             Ended::Close
         }
     }
+}
+
+/// A part of a body as it is written; the last one with the end of what is compressed.
+fn written<'p>(
+    part: &'p [u8],
+    is_last: bool,
+    writing: &mut Writing,
+    coded: &'p mut Vec<u8>,
+) -> &'p [u8] {
+    if writing.is_as_it_is() {
+        return part;
+    }
+    coded.clear();
+    writing.push(part, coded);
+    writing.settle(is_last, coded);
+    coded
 }
 
 /// Has the client take what was written; false if it does not.

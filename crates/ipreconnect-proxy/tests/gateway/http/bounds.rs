@@ -209,3 +209,34 @@ async fn a_date_is_told_where_the_origin_tells_none() {
     let date = answer.field("Date").unwrap();
     assert!(date.ends_with(" GMT") && date != EARLIER, "{date}");
 }
+
+#[tokio::test]
+async fn a_body_that_trickles_is_refused_and_one_that_is_only_large_is_not() {
+    let origin = Origin::start(|request| vec![Act::ok(request.body.len().to_string())]).await;
+    let plan = limited(|limits| limits.body_rate = 1000);
+    let scene = scene_with(settings(&[origin.address]), plan).await;
+    let head = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\n\r\n";
+    let (mut slow, mut steady) = (Client::new(&scene).await, Client::new(&scene).await);
+    slow.send(head).await;
+    steady.send(head).await;
+    let trickle = async {
+        for _ in 0..200 {
+            tokio::time::sleep(100 * MILLISECOND).await;
+            slow.send("x").await;
+            if slow.has_come() {
+                break;
+            }
+        }
+        slow.answer().await
+    };
+    let stream = async {
+        for _ in 0..125 {
+            steady.send(vec![b'y'; 8000]).await;
+            tokio::time::sleep(100 * MILLISECOND).await;
+        }
+        steady.answer().await
+    };
+    let (trickled, streamed) = within(40, async { tokio::join!(trickle, stream) }).await;
+    assert_eq!(trickled.status, 408);
+    assert_eq!((streamed.status, streamed.text()), (200, "1000000"));
+}

@@ -20,22 +20,28 @@ async fn keeping_with(origin: &Origin, settings: CacheSettings) -> (Scene, Cache
     let mut scene = scene(&[origin.address]).await;
     let cache = Cache::new(settings);
     let mut plan = plan();
-    plan.routes = vec![HttpRoute {
+    plan.routes = vec![route(&[&scene.origin], &cache)];
+    scene.speak(Plane::Http(Box::new(plan)));
+    (scene, cache)
+}
+
+/// To one of these, by halves.
+fn route(origins: &[&ipreconnect::Origin], cache: &Cache) -> HttpRoute {
+    let branches = origins.iter().map(|origin| HttpBranch {
+        origin: (*origin).clone(),
+        settings: HttpSettings::default(),
+        weight: 1,
+    });
+    HttpRoute {
         rule: RouteRule::default(),
-        branches: vec![HttpBranch {
-            origin: scene.origin.clone(),
-            settings: HttpSettings::default(),
-            weight: 1,
-        }],
+        branches: branches.collect(),
         sticky: None,
         rewrite: Rewrite::default(),
         requires: Vec::new(),
         fallback: None,
         mirror: None,
         cache: Some(cache.clone()),
-    }];
-    scene.speak(Plane::Http(Box::new(plan)));
-    (scene, cache)
+    }
 }
 
 fn answer(fields: &str, body: &str) -> Vec<Act> {
@@ -406,4 +412,75 @@ async fn memory_is_bounded() {
     assert_eq!(asked("GET /0"), 1);
     let kept = cache.purge(&Purge::All);
     assert!((5..=16).contains(&kept), "{kept}");
+}
+
+#[tokio::test]
+async fn what_is_kept_is_compressed_for_each_as_he_likes_it() {
+    const TEXT: &str = "Content-Type: text/plain\r\nCache-Control: max-age=600\r\nETag: \"a\"\r\n";
+    let body = "so much of the same ".repeat(20_000);
+    let long = body.clone();
+    let origin = Origin::start(move |_| answer(TEXT, &long)).await;
+    let mut scene = scene(&[origin.address]).await;
+    let mut plan = plan();
+    plan.compresses = true;
+    plan.routes = vec![route(
+        &[&scene.origin],
+        &Cache::new(CacheSettings::default()),
+    )];
+    scene.speak(Plane::Http(Box::new(plan)));
+    let mut client = Client::new(&scene).await;
+    for (turn, coding) in ["gzip", "identity", "br", "zstd", "gzip"]
+        .iter()
+        .enumerate()
+    {
+        let answer = get(&mut client, "/", &format!("Accept-Encoding: {coding}\r\n")).await;
+        assert_eq!(answer.field("Vary"), Some("Accept-Encoding"), "{turn}");
+        let is_hit = status(&answer).starts_with("ipreconnect; hit");
+        assert_eq!(is_hit, turn > 0, "{}", status(&answer));
+        if *coding == "identity" {
+            assert_eq!(answer.text(), body);
+            assert_eq!(answer.field("ETag"), Some("\"a\""));
+            continue;
+        }
+        assert_eq!(answer.field("Content-Encoding"), Some(*coding));
+        assert_eq!(answer.field("Content-Length"), None);
+        assert_eq!(answer.field("ETag"), Some("W/\"a\""));
+        assert_eq!(super::compress::plain(coding, &answer.body), body, "{turn}");
+    }
+    // A part of it is a part of the text and not of what it was pressed to.
+    let part = get(
+        &mut client,
+        "/",
+        "Accept-Encoding: gzip\r\nRange: bytes=0-3\r\n",
+    )
+    .await;
+    assert_eq!((part.status, part.text()), (206, "so m"));
+    assert_eq!(origin.seen().len(), 1);
+}
+
+#[tokio::test]
+async fn each_branch_of_a_route_keeps_its_own_answers() {
+    let (one, two) = (
+        Origin::start(|_| answer(LONG, "one")).await,
+        Origin::start(|_| answer(LONG, "two")).await,
+    );
+    let mut scene = scene(&[one.address]).await;
+    let other = scene.another("other", &[two.address]).await;
+    crate::scene::until("it is up", || other.status().is_up()).await;
+    let mut plan = plan();
+    let mut both = route(
+        &[&scene.origin, &other],
+        &Cache::new(CacheSettings::default()),
+    );
+    both.sticky = Some("v".into());
+    plan.routes = vec![both];
+    scene.speak(Plane::Http(Box::new(plan)));
+    let mut client = Client::new(&scene).await;
+    for turn in 0..20 {
+        for (branch, text) in [("test", "one"), ("other", "two")] {
+            let answer = get(&mut client, "/", &format!("Cookie: v={branch}\r\n")).await;
+            assert_eq!(answer.text(), text, "{turn}");
+        }
+    }
+    assert_eq!((one.seen().len(), two.seen().len()), (1, 1));
 }

@@ -21,7 +21,7 @@ async fn ask(client: &mut Client, path: &str, accepted: &str) -> Answer {
     client.answer().await
 }
 
-fn plain(coding: &str, body: &[u8]) -> String {
+pub(super) fn plain(coding: &str, body: &[u8]) -> String {
     let mut text = String::new();
     match coding {
         "gzip" => flate2::read::GzDecoder::new(body).read_to_string(&mut text),

@@ -110,6 +110,15 @@ impl Client {
         !more.is_empty()
     }
 
+    /// Whether anything has come that is not read yet.
+    pub(super) fn has_come(&mut self) -> bool {
+        let mut piece = [0; 4096];
+        if let Ok(count) = self.stream.try_read(&mut piece) {
+            self.unread.extend_from_slice(&piece[..count]);
+        }
+        !self.unread.is_empty()
+    }
+
     /// What has come, or comes next.
     pub(super) async fn bytes(&mut self) -> Vec<u8> {
         if self.unread.is_empty() {

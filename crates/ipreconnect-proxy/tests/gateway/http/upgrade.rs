@@ -89,3 +89,30 @@ async fn websockets_pass_as_a_library_speaks_them() {
     let close = within(10, socket.next()).await.unwrap().unwrap();
     assert!(close.is_close(), "{close:?}");
 }
+
+#[tokio::test]
+async fn a_gateway_that_ends_leaves_a_conversation_until_its_grace_is_over() {
+    let origin = Origin::start(|_| {
+        let switching = "HTTP/1.1 101 Switching\r\nUpgrade: echo/1\r\nConnection: Upgrade\r\n\r\n";
+        vec![Act::say(switching), Act::Echo]
+    })
+    .await;
+    let mut scene = scene(&[origin.address]).await;
+    let mut client = Client::new(&scene).await;
+    client
+        .send("GET /ws HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: echo/1\r\n\r\n")
+        .await;
+    assert_eq!(client.head().await.0, 101);
+    let gateway = scene.replace_gateway();
+    let address = scene.address;
+    let draining = tokio::spawn(gateway.drain(Duration::from_secs(2)));
+    crate::scene::until("nobody is let in any more", || {
+        std::net::TcpStream::connect(address).is_err()
+    })
+    .await;
+    client.send("still here").await;
+    assert_eq!(client.more().await, b"still here");
+    assert!(!draining.is_finished());
+    assert_eq!(within(10, draining).await.unwrap(), 1);
+    assert!(client.is_closed().await);
+}
