@@ -207,6 +207,7 @@ fn routes_lead_where_they_say() {
          [[listen.route]]\npath = \"/pay\"\norigin = \"one\"\nrequires = [\"away\"]\n\
          fallback = {{ status = 503, body = \"checkout is closed\" }}\n\
          [[listen.route]]\nmethod = \"GET\"\nheader = {{ x-beta = \"1\" }}\norigin = \"two\"\n\
+         [[listen.route]]\nheader = {{ cookie = \"~ (^|; )canary=1(;|$$)\" }}\norigin = \"two\"\n\
          [[listen.route]]\npath = \"= /away\"\norigin = \"away\"\n\
          [[listen.route]]\nhost = \"one.example\"\norigin = \"one\"\n"
     ));
@@ -242,6 +243,14 @@ fn routes_lead_where_they_say() {
     assert_eq!(
         at("any", "/who", &["-H", "x-beta: 1"]),
         "two GET two.internal 127.0.0.1 \n"
+    );
+    assert_eq!(
+        at("one.example", "/who", &["-b", "a=b; canary=1"]),
+        "two GET two.internal 127.0.0.1 \n"
+    );
+    assert_eq!(
+        at("one.example", "/who", &["-b", "canary=10"]),
+        "one GET one.example 127.0.0.1 \n"
     );
     assert_eq!(
         at("any", "/who", &["-w", "%{http_code}"]),
@@ -796,7 +805,7 @@ fn answers_are_kept(protocol: &str, version: &str) {
     let extra = kept.replace("html/page", &html.join("page").display().to_string());
     let server = nginx_by(directory.path(), "kept", address, (version, &extra));
     let configuration = format!(
-        "[origin.web]\naddress = \"{address}\"\nprotocol = \"{protocol}\"\n\
+        "[log]\naccess = \"access.log\"\n[origin.web]\naddress = \"{address}\"\nprotocol = \"{protocol}\"\n\
              [[listen]]\nname = \"l\"\naddress = \"127.0.0.1:auto\"\n\
              [[listen.route]]\npath = \"/\"\norigin = \"web\"\ncache = true\n"
     );
@@ -817,7 +826,7 @@ fn answers_are_kept(protocol: &str, version: &str) {
     std::fs::write(html.join("page"), "second").unwrap();
     assert_eq!(curl(&[&page]), "first");
     // A reload that does not concern the route keeps what it keeps.
-    desk.write(&configuration.replace("[[listen]]", "[log]\nlevel = \"debug\"\n[[listen]]"));
+    desk.write(&configuration.replace("[log]\n", "[log]\nlevel = \"debug\"\n"));
     assert!(desk.command(&["reload"]).status.success());
     assert_eq!(curl(&[&page]), "first");
     let purged = desk.command(&["cache", "purge", "/page"]);
@@ -835,4 +844,16 @@ fn answers_are_kept(protocol: &str, version: &str) {
         let told = curl(&["-i", version, &stale]);
         assert!(told.contains(" 200") && told.ends_with("second"), "{told}");
     }
+    let states = || -> BTreeSet<String> {
+        let text = std::fs::read_to_string(desk.path("access.log")).unwrap_or_default();
+        let whole = text.lines().filter(|line| line.ends_with('}'));
+        let lines = whole.map(|line| serde_json::from_str::<Value>(line).unwrap());
+        lines
+            .filter_map(|line| Some(line["cache"].as_str()?.to_owned()))
+            .collect()
+    };
+    let wanted = ["miss", "hit", "revalidated", "stale"].map(str::to_owned);
+    until("each line tells the state of the cache", || {
+        states().is_superset(&BTreeSet::from(wanted.clone()))
+    });
 }
