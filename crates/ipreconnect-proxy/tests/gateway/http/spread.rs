@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use ipreconnect::core::balance::Policy;
 use ipreconnect::core::http::RouteRule;
 use ipreconnect::{Origin as Kept, OriginSettings};
-use ipreconnect_proxy::{HashOn, HttpBranch, HttpRoute, HttpSettings, Rewrite};
+use ipreconnect_proxy::{HashOn, Hedge, HttpBranch, HttpRoute, HttpSettings, Rewrite};
 
 use super::*;
 
@@ -57,7 +57,15 @@ async fn each_has_its_turn_whether_a_connection_to_it_rests_or_not() {
     for place in &mut settings.places {
         place.priority = 0;
     }
-    let scene = scene_of(1, settings, plan()).await;
+    // Whoever is slow for a moment keeps his turn.
+    settings.supervisor.interval = Duration::from_secs(3600);
+    settings.supervisor.passive = None;
+    settings.attempt_delay = Duration::from_secs(60);
+    let mut plan = plan();
+    if let Some(settings) = &mut plan.settings {
+        settings.hedge = Hedge::Off;
+    }
+    let scene = scene_of(1, settings, plan).await;
     crate::scene::until("all are up", || {
         let status = scene.origin.status();
         let mut endpoints = status.endpoints.iter();
