@@ -46,6 +46,8 @@ enum State {
     DataLf,
     Trailers,
     Done,
+    /// What comes now has no meaning.
+    Broken(ChunkError),
 }
 
 /// Reads a body in chunks.
@@ -62,8 +64,20 @@ impl Chunked {
     /// body.
     ///
     /// # Errors
-    /// If they are no chunks.
+    /// If they are no chunks; then nothing that follows is.
     pub fn read<'b>(
+        &mut self,
+        bytes: &'b [u8],
+        deliver: impl FnMut(&'b [u8]),
+    ) -> Result<usize, ChunkError> {
+        let read = self.read_on(bytes, deliver);
+        if let Err(error) = read {
+            self.state = State::Broken(error);
+        }
+        read
+    }
+
+    fn read_on<'b>(
         &mut self,
         bytes: &'b [u8],
         mut deliver: impl FnMut(&'b [u8]),
@@ -72,6 +86,7 @@ impl Chunked {
         while let Some(rest) = bytes.get(at..).filter(|rest| !rest.is_empty()) {
             match self.state {
                 State::Done => break,
+                State::Broken(error) => return Err(error),
                 State::Data(left) => {
                     let count =
                         usize::try_from(left).map_or(rest.len(), |left| left.min(rest.len()));

@@ -24,7 +24,7 @@ pub use field::{FIELDS, Field, Known, Span};
 pub use forwarded::{client_of, is_trusted};
 pub use method::Method;
 pub use pace::Pace;
-pub use path::{normal, path_of, query_of};
+pub use path::{has_broken_escape, normal, path_of, query_of};
 pub use replay::{Key, Outcome, Replay, replay};
 pub use request::{Body, Host, Parsed, RequestError, RequestHead, Version};
 pub use response::{ResponseBody, ResponseError, ResponseHead};

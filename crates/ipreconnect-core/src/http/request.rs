@@ -5,6 +5,7 @@ use std::mem::MaybeUninit;
 
 use super::field::{self, FIELDS, Field, Known, Span};
 use super::method::Method;
+use super::path::{has_broken_escape, path_of};
 use super::text::{decimal, end_of_head, list};
 
 /// The minor version of HTTP/1.
@@ -174,13 +175,26 @@ impl RequestHead {
     /// # Errors
     /// If there is anything about it that can be read in two ways, or not at all.
     pub fn parse(&mut self, bytes: &[u8]) -> Result<Parsed, RequestError> {
+        self.parse_up_to::<FIELDS>(bytes)
+    }
+
+    /// The same of a head that was written here, with fields of ours beside those of the client.
+    ///
+    /// # Errors
+    /// If it cannot be read.
+    pub fn parse_own(&mut self, bytes: &[u8]) -> Result<Parsed, RequestError> {
+        const ROOM: usize = 64;
+        self.parse_up_to::<{ FIELDS + ROOM }>(bytes)
+    }
+
+    fn parse_up_to<const MOST: usize>(&mut self, bytes: &[u8]) -> Result<Parsed, RequestError> {
         let length = match end_of_head(bytes) {
             Err(_) => return Err(RequestError::BareLineFeed),
             Ok(None) => return Ok(Parsed::Partial),
             Ok(Some(length)) => length,
         };
         let head = bytes.get(..length).unwrap_or_default();
-        let mut headers = [const { MaybeUninit::uninit() }; FIELDS];
+        let mut headers = [const { MaybeUninit::uninit() }; MOST];
         let mut request = httparse::Request::new(&mut []);
         match request.parse_with_uninit_headers(head, &mut headers) {
             Ok(httparse::Status::Complete(used)) if used == length => {}
@@ -203,6 +217,9 @@ impl RequestHead {
         let target = Span::within(head, target.as_bytes());
         field::take(head, request.headers, &mut self.fields);
         self.read_target(head, target)?;
+        if has_broken_escape(path_of(self.target.of(head))) {
+            return Err(RequestError::Target);
+        }
         self.read_fields(head).map(|()| Parsed::Whole)
     }
 

@@ -60,8 +60,9 @@ impl Rewrite {
         let path = normal(path_of(target));
         let mut path: &[u8] = &path;
         if let Some(prefix) = &self.strip_prefix {
-            let prefix = prefix.strip_suffix('/').unwrap_or(prefix);
-            if let Some(rest) = path.strip_prefix(prefix.as_bytes())
+            let prefix = normal(prefix.as_bytes());
+            let prefix = prefix.strip_suffix(b"/").unwrap_or(&prefix);
+            if let Some(rest) = path.strip_prefix(prefix)
                 && (rest.is_empty() || rest.first() == Some(&b'/'))
             {
                 path = rest;
@@ -69,8 +70,8 @@ impl Rewrite {
         }
         let mut rewritten = Vec::with_capacity(target.len() + 16);
         if let Some(prefix) = &self.add_prefix {
-            let prefix = prefix.strip_suffix('/').unwrap_or(prefix);
-            rewritten.extend_from_slice(prefix.as_bytes());
+            let prefix = normal(prefix.as_bytes());
+            rewritten.extend_from_slice(prefix.strip_suffix(b"/").unwrap_or(&prefix));
         }
         rewritten.extend_from_slice(if path.is_empty() { b"/" } else { path });
         rewritten.extend_from_slice(query_of(target));
