@@ -73,12 +73,13 @@ pub fn compress(
     is_text.then(|| negotiate(request.value(asked, Known::AcceptEncoding)?))
 }
 
-const CODED: [&[u8]; 5] = [
+const CODED: [&[u8]; 6] = [
     b"content-encoding",
     b"content-range",
     b"content-digest",
     b"content-md5",
     b"digest",
+    b"repr-digest",
 ];
 
 /// Whether a media type is text of some kind.

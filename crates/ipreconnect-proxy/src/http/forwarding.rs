@@ -68,6 +68,37 @@ impl<'t> Told<'t> {
         Some(client_of(peer, fields, &self.forwarding.trust))
     }
 
+    /// The scheme of the URL that the origin is told to be asked for, and what else it is told of that URL, for
+    /// a key of it.
+    pub(super) fn asked_by(&self, head: &RequestHead, text: &[u8]) -> (&'t str, Vec<u8>) {
+        let mut more = Vec::new();
+        let mut scheme = None;
+        for field in &head.fields {
+            let of_url = matches!(
+                field.known,
+                Known::XForwardedProto | Known::XForwardedHost | Known::Forwarded
+            );
+            if !of_url || !self.passes(field.known) {
+                continue;
+            }
+            let value = field.value.of(text).trim_ascii();
+            let named = match value {
+                b"http" => Some("http"),
+                b"https" => Some("https"),
+                _ => None,
+            };
+            if field.known == Known::XForwardedProto && scheme.is_none() && named.is_some() {
+                scheme = named;
+            } else {
+                more.push(b' ');
+                more.extend(field.name.of(text).iter().map(u8::to_ascii_lowercase));
+                more.push(b'=');
+                more.extend_from_slice(value);
+            }
+        }
+        (scheme.unwrap_or(self.scheme), more)
+    }
+
     /// Whether a field passes that tells of clients.
     pub(super) fn passes(&self, known: Known) -> bool {
         let chain = self.forwarding.chain;

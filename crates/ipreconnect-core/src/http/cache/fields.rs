@@ -37,6 +37,12 @@ impl<'m> Fields<'m> {
         self.first(name).is_some()
     }
 
+    /// Every value of a field that is not for one hop only, in order.
+    pub fn passed_values(self, name: &[u8]) -> impl Iterator<Item = &'m [u8]> {
+        let passed = self.passed_on();
+        passed.filter_map(move |(own, value)| own.eq_ignore_ascii_case(name).then_some(value))
+    }
+
     /// What is passed on: name and value of every field that is not for one hop only.
     pub fn passed_on(self) -> impl Iterator<Item = (&'m [u8], &'m [u8])> {
         let fields = self.fields.iter().filter(|field| !field.is_hop);

@@ -36,8 +36,9 @@ pub struct Policy {
     if_error: Option<Duration>,
     forbids_stale: bool,
     no_cache: bool,
-    /// The requests that it answers.
-    pub variant: Variant,
+    /// The origin means it for everybody: it says how long it is good, or that it is public.
+    is_for_all: bool,
+    variant: Variant,
     /// Fields that are not to be stored.
     pub withheld: Vec<Box<[u8]>>,
 }
@@ -67,6 +68,25 @@ impl Policy {
             age: initial_age(answer),
             ..self
         }
+    }
+
+    /// Whether it answers this request. Whoever shows a cookie may be somebody in particular, and gets nothing
+    /// of which it is only a guess that it is for all.
+    #[must_use]
+    pub fn answers(&self, request: Fields<'_>) -> bool {
+        (self.is_for_all || !request.has(b"cookie")) && self.variant.matches(request)
+    }
+
+    /// The requests that it answers.
+    #[must_use]
+    pub fn variant(&self) -> &Variant {
+        &self.variant
+    }
+
+    /// Whether there is a time for which it is served without being asked for.
+    #[must_use]
+    pub fn is_ever_fresh(&self) -> bool {
+        !self.no_cache && self.lifetime > self.age
     }
 
     /// What it is good for after so long.
@@ -126,6 +146,11 @@ pub fn policy(stored: &Stored<'_>) -> Option<Policy> {
     if stored.fields.has(b"set-cookie") && !directives.public {
         return None;
     }
+    let is_for_all =
+        directives.public || directives.s_maxage.is_some() || explicit.is_some_and(|time| time > 0);
+    if stored.request.has(b"cookie") && !is_for_all {
+        return None;
+    }
     let lifetime = explicit.or_else(|| guessed(stored, &directives));
     let has_validator = stored.fields.has(b"etag") || stored.fields.has(b"last-modified");
     let may_be_used = lifetime.is_some() || (has_validator && is_plain(stored.status));
@@ -140,6 +165,7 @@ pub fn policy(stored: &Stored<'_>) -> Option<Policy> {
         if_error: time(directives.if_error),
         forbids_stale: directives.forbids_stale(),
         no_cache: directives.no_cache,
+        is_for_all,
         variant,
         withheld: directives.withheld,
     };

@@ -285,7 +285,7 @@ fn an_answer_is_for_requests_that_say_the_same() {
     let matches = |asked: &str| {
         let (head, text) = request(asked);
         policy
-            .variant
+            .variant()
             .matches(Fields::new(&head.fields, text.as_bytes()))
     };
     assert!(matches(asked));

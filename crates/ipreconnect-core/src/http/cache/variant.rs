@@ -52,9 +52,10 @@ impl Variant {
     }
 }
 
-/// What a request says in a field, in one spelling: lines are joined, and space around commas means nothing.
+/// What a request says to the origin in a field, in one spelling: lines are joined, and space around commas
+/// means nothing.
 fn said(request: Fields<'_>, name: &[u8]) -> Said {
-    let mut lines = request.values(name);
+    let mut lines = request.passed_values(name);
     let mut said = lines.next()?.to_vec();
     for more in lines {
         said.push(b',');

@@ -72,8 +72,16 @@ impl Side for Nobody {
         Ok(())
     }
 
+    fn is_there(&self) -> bool {
+        false
+    }
+
     fn is_blocked(&self) -> bool {
         false
+    }
+
+    fn waiting(&self) -> usize {
+        0
     }
 
     fn poll_flush(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -126,7 +126,7 @@ impl Entry {
     /// The bytes that it takes.
     pub(super) fn size(&self) -> usize {
         let fields = size_of_val(self.head.fields.as_slice());
-        self.text.len() + self.body.len() + fields + self.policy.variant.size() + OVERHEAD
+        self.text.len() + self.body.len() + fields + self.policy.variant().size() + OVERHEAD
     }
 }
 

@@ -28,6 +28,8 @@ pub(in crate::http) struct Keeping {
     began: Instant,
     /// Those who wait for what comes of it.
     lead: Option<Lead>,
+    /// It is asked in somebody's name: what comes may be for him alone, and says nothing of what others get.
+    is_named: bool,
     /// An answer that is not good any more, unless there is no better one.
     stale: Option<Arc<Entry>>,
     taken: Option<Taken>,
@@ -53,8 +55,58 @@ struct Taken {
     head: ResponseHead,
     text: Box<[u8]>,
     policy: Policy,
-    body: Vec<u8>,
+    body: Growing,
     source: Source,
+}
+
+/// A body on its way, which counts until it is kept or let go.
+struct Growing {
+    bytes: Vec<u8>,
+    cache: Cache,
+    counted: u64,
+}
+
+impl Growing {
+    /// `None` if there is no room for so much.
+    fn new(cache: &Cache, room: usize) -> Option<Self> {
+        let mut growing = Self {
+            bytes: Vec::new(),
+            cache: cache.clone(),
+            counted: 0,
+        };
+        growing.has_room(room).then(|| {
+            growing.bytes.reserve_exact(room);
+            growing
+        })
+    }
+
+    /// Counts what it takes to have so many bytes more.
+    fn has_room(&mut self, more: usize) -> bool {
+        let needed = self.bytes.len() + more;
+        if needed <= self.bytes.capacity() && self.counted > 0 {
+            return true;
+        }
+        // As a vector grows.
+        let room = needed.max(2 * self.bytes.capacity()) as u64;
+        let added = room.saturating_sub(self.counted);
+        let is_counted = self.cache.count(added);
+        self.counted += added * u64::from(is_counted);
+        is_counted
+    }
+
+    fn push(&mut self, data: &[u8]) -> bool {
+        let has_room = self.has_room(data.len());
+        if has_room {
+            self.bytes.extend_from_slice(data);
+        }
+        has_room
+    }
+}
+
+impl Drop for Growing {
+    fn drop(&mut self) {
+        self.cache.uncount(self.counted);
+    }
 }
 
 /// The head of an answer, and the request that it is for.
@@ -86,6 +138,7 @@ impl Keeping {
             task,
             began: clock::now(),
             lead: None,
+            is_named: false,
             stale: None,
             taken: None,
             why: "uri-miss",
@@ -130,34 +183,48 @@ impl Keeping {
     /// Takes a part of the body.
     pub(in crate::http) fn take(&mut self, data: &[u8]) {
         let longest = self.cache.settings().object;
-        if let Some(taken) = &mut self.taken {
-            if (taken.body.len() + data.len()) as u64 > longest {
-                self.give_up();
-            } else {
-                taken.body.extend_from_slice(data);
-            }
+        if let Some(taken) = &mut self.taken
+            && ((taken.body.bytes.len() + data.len()) as u64 > longest || !taken.body.push(data))
+        {
+            self.give_up();
+        }
+    }
+
+    /// Whether the client takes what comes: nobody else waits at its pace.
+    pub(in crate::http) fn is_blocked(&self, is_blocked: bool) {
+        if let Some(lead) = &self.lead {
+            lead.is_blocked(is_blocked);
         }
     }
 
     /// What was taken is not to be kept.
     pub(in crate::http) fn give_up(&mut self) {
         self.taken = None;
-        self.cache.store().unfit(&self.key);
-        self.lead = None;
+        if !self.is_named {
+            self.cache.store().unfit(&self.key);
+        }
+        self.settle();
+    }
+
+    fn settle(&mut self) {
+        if let Some(lead) = self.lead.take() {
+            lead.settle();
+        }
     }
 
     /// All of the answer has come.
     pub(in crate::http) fn finish(&mut self) {
-        let Some(taken) = self.taken.take() else {
+        let Some(mut taken) = self.taken.take() else {
             return;
         };
         let head = (&taken.head, &taken.text[..]);
-        if let Some(entry) = Entry::new(taken.source, head, taken.policy, taken.body) {
+        let body = std::mem::take(&mut taken.body.bytes);
+        if let Some(entry) = Entry::new(taken.source, head, taken.policy, body) {
             self.cache
                 .store()
                 .put(&self.key, Arc::new(entry), self.since);
         }
-        self.lead = None;
+        self.settle();
     }
 
     /// Takes the head of an answer.
@@ -170,7 +237,7 @@ impl Keeping {
             }
             if matches!(status, 500 | 502..=504) && stale.covers_error(ours) {
                 let stale = Arc::clone(stale);
-                self.lead = None;
+                self.settle();
                 return Verdict::Instead(stale);
             }
         }
@@ -212,11 +279,13 @@ impl Keeping {
                 entry
             }
             None => {
-                self.cache.store().remove(&self.key, stale);
+                if !self.is_named {
+                    self.cache.store().remove(&self.key, stale);
+                }
                 Arc::clone(stale)
             }
         };
-        self.lead = None;
+        self.settle();
         Verdict::Confirmed(entry)
     }
 
@@ -234,9 +303,18 @@ impl Keeping {
             ResponseBody::Length(length) => Some(length.min(EARLY)).filter(|_| length <= longest),
             ResponseBody::None | ResponseBody::Chunked | ResponseBody::UntilClose => Some(0),
         };
-        let (Some(policy), Some(room)) = (policy(&stored), room) else {
-            // Another answer has taken its place, unless that is only an error.
-            if let Some(stale) = self.stale.as_ref().filter(|_| stored.status < 500) {
+        self.is_named = stored.request.has(b"authorization");
+        let policy = policy(&stored);
+        let room = room.and_then(|room| {
+            let room = usize::try_from(room).unwrap_or_default();
+            Growing::new(&self.cache, room).filter(|_| policy.is_some())
+        });
+        let (Some(policy), Some(body)) = (policy, room) else {
+            // Another answer has taken its place, unless it is no answer to what was asked.
+            let is_other = !self.is_named
+                && stored.status < 500
+                && !matches!(stored.status, 401 | 407 | 408 | 421 | 425 | 429);
+            if let Some(stale) = self.stale.as_ref().filter(|_| is_other) {
                 self.cache.store().remove(&self.key, stale);
             }
             self.give_up();
@@ -250,7 +328,7 @@ impl Keeping {
                 .unwrap_or_default()
                 .into(),
             policy,
-            body: Vec::with_capacity(usize::try_from(room).unwrap_or_default()),
+            body,
             source: self.source(heard),
         });
         true
@@ -282,9 +360,11 @@ impl Keeping {
 /// Caches of a listener, one of whose answers a request may make void.
 pub(in crate::http) struct Voiding {
     pub(super) caches: Vec<Cache>,
-    pub(super) scheme: &'static str,
+    pub(super) scheme: Box<str>,
     pub(super) host: Box<[u8]>,
     pub(super) target: Box<[u8]>,
+    /// What else the origin is told of the URL.
+    pub(super) more: Box<[u8]>,
 }
 
 impl Voiding {
@@ -297,7 +377,8 @@ impl Voiding {
         let mut targets = voided(fields, &self.host, &self.target);
         targets.push(self.target.to_vec());
         for target in targets {
-            let key = key(self.scheme, &self.host, &target);
+            let mut key = key(&self.scheme, &self.host, &target);
+            key.extend_from_slice(&self.more);
             for cache in &self.caches {
                 cache.store().void(&key);
             }

@@ -8,6 +8,7 @@ mod serve;
 mod store;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use store::Store;
@@ -57,6 +58,8 @@ pub struct Cache(Arc<Shared>);
 struct Shared {
     settings: CacheSettings,
     store: Store,
+    /// Bytes of bodies that are on their way.
+    growing: AtomicU64,
 }
 
 impl Cache {
@@ -66,6 +69,7 @@ impl Cache {
         Self(Arc::new(Shared {
             settings,
             store: Store::new(settings.size, settings.object),
+            growing: AtomicU64::new(0),
         }))
     }
 
@@ -89,9 +93,26 @@ impl Cache {
     fn store(&self) -> &Store {
         &self.0.store
     }
+
+    /// Counts bytes of a body on its way; false if there are too many of all such bodies.
+    fn count(&self, bytes: u64) -> bool {
+        let CacheSettings { size, object, .. } = self.0.settings;
+        let most = (size / 4).max(object.saturating_mul(2));
+        let before = self.0.growing.fetch_add(bytes, Relaxed);
+        let is_within = before.saturating_add(bytes) <= most;
+        if !is_within {
+            self.uncount(bytes);
+        }
+        is_within
+    }
+
+    fn uncount(&self, bytes: u64) {
+        self.0.growing.fetch_sub(bytes, Relaxed);
+    }
 }
 
-/// What answers are found by: the URL as the client asked for it.
+/// What answers are found by: the URL as the client asked for it. What else the origin is told of that follows
+/// after a space.
 fn key(scheme: &str, host: &[u8], target: &[u8]) -> Vec<u8> {
     let mut key = Vec::with_capacity(scheme.len() + host.len() + target.len() + 4);
     key.extend_from_slice(scheme.as_bytes());
@@ -103,6 +124,7 @@ fn key(scheme: &str, host: &[u8], target: &[u8]) -> Vec<u8> {
 
 /// The part of a key that such a text is compared with.
 fn compared<'k>(key: &'k [u8], with: &str) -> &'k [u8] {
+    let key = key.split(|byte| *byte == b' ').next().unwrap_or(key);
     if !with.starts_with('/') {
         return key;
     }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use ipreconnect::clock;
 use ipreconnect::core::http::cache::{
-    Condition, Fields, Part, State, brief, condition, if_range, part,
+    Condition, Directives, Fields, Part, State, brief, condition, if_range, part,
 };
 use ipreconnect::core::http::{
     Body, Method, Parsed, RequestHead, ResponseBody, ResponseHead, compress,
@@ -18,7 +18,7 @@ use ipreconnect::core::http::{
 use super::background::refresh;
 use super::entry::seconds;
 use super::keeping::{Keeping, Task, Voiding};
-use super::store::{Flight, Found, Lead as Leader, Way};
+use super::store::{Flight, Found, Lead as Leader, PATIENCE, Way};
 use super::{Cache, Entry, key};
 use crate::http::buffer;
 use crate::http::exchange::{Ended, Exchange};
@@ -27,8 +27,8 @@ use crate::http::render::Onward;
 use crate::http::side::{Lead, Side};
 use crate::http::writing::Writing;
 
-/// Nobody waits longer for the answer to somebody else.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// How often those who wait look whether that is of use.
+const LOOK: Duration = Duration::from_millis(250);
 /// What is written at once.
 const PIECE: usize = 64 * 1024;
 
@@ -93,6 +93,8 @@ pub(in crate::http) async fn serve<S: Side>(exchange: &mut Exchange<'_, S>) -> E
     }
     let url = url(exchange);
     let mut how = How::Hit;
+    let began = clock::now();
+    let mut may_wait = is_for_all(exchange);
     let lead = loop {
         let found = find(exchange, cache, &url);
         if let Found::Entry(entry) = &found {
@@ -108,9 +110,10 @@ pub(in crate::http) async fn serve<S: Side>(exchange: &mut Exchange<'_, S>) -> E
             if entry.covers_silence(ours) && exchange.is_away() {
                 return answer(exchange, entry, How::Down).await;
             }
+            // Each has to ask for himself.
+            may_wait &= entry.policy.is_ever_fresh();
         }
-        let may_wait = how == How::Hit && is_for_all(exchange);
-        let way = if may_wait {
+        let way = if may_wait && began.elapsed() < PATIENCE {
             cache.way(&url)
         } else {
             Way::Alone
@@ -122,6 +125,8 @@ pub(in crate::http) async fn serve<S: Side>(exchange: &mut Exchange<'_, S>) -> E
                     exchange.record.end = End::by(Who::Client, When::Queue);
                     return Ended::Close;
                 }
+                // Whoever asked may have left without an answer; then somebody else asks for all.
+                may_wait = !flight.is_settled();
                 continue;
             }
             Way::Lead(lead) => Some(lead),
@@ -141,10 +146,11 @@ fn keeping<S: Side>(
     (lead, found): (Option<Leader>, Found),
 ) -> Keeping {
     let (head, text) = (exchange.head, exchange.client.text());
-    let has_range = Fields::new(&head.fields, text).has(b"range");
+    let request = Fields::new(&head.fields, text);
+    let is_own = request.has(b"range") || Directives::read(request).no_store;
     let task = match (&found, head.method) {
+        _ if is_own => Task::Pass,
         (_, Method::Head) => Task::Compare,
-        _ if has_range => Task::Pass,
         (Found::Entry(_), _) => Task::Ask,
         (Found::Others | Found::Nothing, _) => Task::Keep,
     };
@@ -171,7 +177,10 @@ fn is_beside(head: &RequestHead, text: &[u8]) -> bool {
 /// Whether what this request asks for may be what others ask for too.
 fn is_for_all<S: Side>(exchange: &Exchange<'_, S>) -> bool {
     let request = Fields::new(&exchange.head.fields, exchange.client.text());
-    exchange.head.method == Method::Get && !request.has(b"authorization") && !request.has(b"range")
+    exchange.head.method == Method::Get
+        && !request.has(b"authorization")
+        && !request.has(b"range")
+        && !Directives::read(request).no_store
 }
 
 fn host<'t, S: Side>(exchange: &'t Exchange<'_, S>) -> &'t [u8] {
@@ -181,14 +190,21 @@ fn host<'t, S: Side>(exchange: &'t Exchange<'_, S>) -> &'t [u8] {
 
 fn url<S: Side>(exchange: &Exchange<'_, S>) -> Vec<u8> {
     let target = exchange.head.target.of(exchange.client.text());
-    key(exchange.guest.scheme(), host(exchange), target)
+    let text = exchange.client.text();
+    let (scheme, more) = exchange.guest.told().asked_by(exchange.head, text);
+    let mut key = key(scheme, host(exchange), target);
+    key.extend_from_slice(&more);
+    key
 }
 
 fn voiding<S: Side>(exchange: &Exchange<'_, S>) -> Option<Box<Voiding>> {
-    let target = exchange.head.target.of(exchange.client.text());
+    let text = exchange.client.text();
+    let target = exchange.head.target.of(text);
+    let (scheme, more) = exchange.guest.told().asked_by(exchange.head, text);
     Some(Box::new(Voiding {
         caches: exchange.guest.site().caches().cloned().collect(),
-        scheme: exchange.guest.scheme(),
+        scheme: scheme.into(),
+        more: more.into(),
         host: host(exchange).into(),
         target: target.into(),
     }))
@@ -198,7 +214,7 @@ fn find<S: Side>(exchange: &Exchange<'_, S>, cache: &Cache, url: &[u8]) -> Found
     let request = Fields::new(&exchange.head.fields, exchange.client.text());
     let origin = exchange.behind.origin().name();
     cache.store().find(url, |entry| {
-        *entry.origin == *origin && entry.policy.variant.matches(request)
+        *entry.origin == *origin && entry.policy.answers(request)
     })
 }
 
@@ -209,7 +225,8 @@ fn begin_refresh<S: Side>(
     url: &[u8],
     entry: &Arc<Entry>,
 ) {
-    if exchange.head.method != Method::Get || exchange.is_away() {
+    // What is asked for all is not asked in somebody's name.
+    if !is_for_all(exchange) || exchange.is_away() {
         return;
     }
     if let Way::Lead(lead) = cache.way(url) {
@@ -223,14 +240,19 @@ fn begin_refresh<S: Side>(
 
 /// Waits for the answer to somebody else; false if the client has gone.
 async fn wait<S: Side>(exchange: &mut Exchange<'_, S>, flight: &Flight) -> bool {
-    let began = clock::now();
-    exchange.client.timer().set(began, PATIENCE);
+    exchange.client.timer().set(clock::now(), LOOK);
     let half = exchange.guest.half();
     let mut over = pin!(flight.over());
     let client = &mut *exchange.client;
     let is_there = poll_fn(|cx| {
-        if over.as_mut().poll(cx).is_ready() || client.timer().poll(cx).is_ready() {
+        if over.as_mut().poll(cx).is_ready() {
             return Poll::Ready(true);
+        }
+        while client.timer().poll(cx).is_ready() {
+            if flight.is_slow() {
+                return Poll::Ready(true);
+            }
+            client.timer().set(clock::now(), LOOK);
         }
         client.poll_gone(cx, half).map(|()| false)
     });
@@ -251,6 +273,9 @@ pub(in crate::http) async fn answer<S: Side>(
     how: How,
 ) -> Ended {
     exchange.record.cache = how.word();
+    if !exchange.client.is_there() {
+        return Ended::Close;
+    }
     let request = Fields::new(&exchange.head.fields, exchange.client.text());
     let text = changed(request, entry, exchange.head.method);
     let mut head = buffer::response();
@@ -323,11 +348,15 @@ async fn send<S: Side>(
         0 => ResponseBody::None,
         length => ResponseBody::Length(length as u64),
     };
-    let wanted = if exchange.guest.site().compresses && body != ResponseBody::None {
-        let request = (exchange.head, exchange.client.text());
-        compress(request, (piece.head, piece.text))
-    } else {
-        None
+    let request = (exchange.head, exchange.client.text());
+    let wanted = match body {
+        _ if !exchange.guest.site().compresses => None,
+        // What stands for the stored answer varies as that does.
+        ResponseBody::None if piece.head.status == 304 => {
+            compress(request, (&entry.head, &entry.text)).map(|_| None)
+        }
+        ResponseBody::None => None,
+        _ => compress(request, (piece.head, piece.text)),
     };
     let (mut writing, body) = Writing::new(body, wanted.flatten(), |body| {
         exchange.client.coding(body, exchange.head)
@@ -360,6 +389,8 @@ async fn send<S: Side>(
     exchange.guest.counts_down(sent);
     let mut is_fine = flush(exchange).await;
     while is_fine && let Some(more) = pieces.next() {
+        // Others have their turn, however little comes of it.
+        tokio::task::yield_now().await;
         let more = written(more, pieces.peek().is_none(), &mut writing, &mut coded);
         exchange.record.bytes_out += more.len() as u64;
         exchange.guest.counts_down(more.len());

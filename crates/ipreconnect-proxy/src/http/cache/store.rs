@@ -4,7 +4,7 @@
 use std::collections::hash_map::RandomState;
 use std::collections::{HashMap, VecDeque};
 use std::hash::BuildHasher;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -23,6 +23,10 @@ const VOIDED: usize = 256;
 const UNFIT: Duration = Duration::from_secs(30);
 /// URLs that this is remembered of.
 const UNFITS: usize = 4096;
+/// Nobody waits longer for the answer to somebody else.
+pub(super) const PATIENCE: Duration = Duration::from_secs(5);
+/// Nor for somebody who has not taken anything for so many milliseconds.
+const BLOCKED: u64 = 1_000;
 
 #[derive(Debug)]
 pub(super) struct Store {
@@ -65,13 +69,44 @@ pub(super) enum Found {
 }
 
 /// Somebody asks the origin, and others wait for what comes of it.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Flight {
+    began: Instant,
     is_over: AtomicBool,
+    /// Something came of it: there is an answer, or it is known that there is none for others.
+    is_settled: AtomicBool,
+    /// Since when whoever asks does not take what comes, in milliseconds from the beginning and one more; 0
+    /// while that is not so.
+    blocked: AtomicU64,
     over: Notify,
 }
 
 impl Flight {
+    fn begin() -> Self {
+        Self {
+            began: clock::now(),
+            is_over: AtomicBool::new(false),
+            is_settled: AtomicBool::new(false),
+            blocked: AtomicU64::new(0),
+            over: Notify::new(),
+        }
+    }
+
+    fn elapsed(&self) -> u64 {
+        u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX - 1)
+    }
+
+    /// Whether waiting for it is of no use any more.
+    pub(super) fn is_slow(&self) -> bool {
+        let (now, blocked) = (self.elapsed(), self.blocked.load(Relaxed));
+        let is_blocked = blocked > 0 && now + 1 - blocked.min(now + 1) > BLOCKED;
+        is_blocked || u128::from(now) > PATIENCE.as_millis()
+    }
+
+    pub(super) fn is_settled(&self) -> bool {
+        self.is_settled.load(Relaxed)
+    }
+
     /// Waits until whoever asks has an answer, or knows that there is none for others.
     pub(super) async fn over(&self) {
         let mut over = std::pin::pin!(self.over.notified());
@@ -90,10 +125,32 @@ pub(super) struct Lead {
     flight: Arc<Flight>,
 }
 
+impl Lead {
+    /// Something has come of it.
+    pub(super) fn settle(self) {
+        self.flight.is_settled.store(true, Relaxed);
+    }
+
+    /// Whoever asks takes what comes, or does not.
+    pub(super) fn is_blocked(&self, is_blocked: bool) {
+        let blocked = &self.flight.blocked;
+        if !is_blocked {
+            blocked.store(0, Relaxed);
+        } else if blocked.load(Relaxed) == 0 {
+            blocked.store(self.flight.elapsed() + 1, Relaxed);
+        }
+    }
+}
+
 impl Drop for Lead {
     fn drop(&mut self) {
-        let store = self.cache.store();
-        store.part(&self.key).0.flights.remove(&self.key);
+        let mut part = self.cache.store().part(&self.key).0;
+        // Somebody else may ask by now.
+        let flight = part.flights.get(&self.key);
+        if flight.is_some_and(|flight| Arc::ptr_eq(flight, &self.flight)) {
+            part.flights.remove(&self.key);
+        }
+        drop(part);
         self.flight.is_over.store(true, Relaxed);
         self.flight.over.notify_waiters();
     }
@@ -154,6 +211,13 @@ impl Store {
         }
         part.unfit.remove(&hash);
         part.put(key, entry, self.room);
+        // Whoever waits for another one has it.
+        if let Some(flight) = part.flights.remove(key) {
+            drop(part);
+            flight.is_settled.store(true, Relaxed);
+            flight.is_over.store(true, Relaxed);
+            flight.over.notify_waiters();
+        }
     }
 
     /// Forgets one answer.
@@ -171,7 +235,7 @@ impl Store {
             && let Some((oldest, _)) = part.voided.pop_front()
         {
             // What was asked for before that can no longer be told from what was made void.
-            part.purged = oldest + 1;
+            part.purged = part.purged.max(oldest + 1);
         }
         part.drop_entries(key, |_| true);
     }
@@ -206,13 +270,13 @@ impl Cache {
     /// Who asks the origin.
     pub(super) fn way(&self, key: &[u8]) -> Way {
         let (mut part, hash) = self.store().part(key);
-        if let Some(flight) = part.flights.get(key) {
-            return Way::Follow(Arc::clone(flight));
-        }
         if part.unfit.get(&hash).is_some_and(|at| at.elapsed() < UNFIT) {
             return Way::Alone;
         }
-        let (key, flight): (Arc<[u8]>, Arc<Flight>) = (key.into(), Arc::default());
+        if let Some(flight) = part.flights.get(key).filter(|flight| !flight.is_slow()) {
+            return Way::Follow(Arc::clone(flight));
+        }
+        let (key, flight): (Arc<[u8]>, _) = (key.into(), Arc::new(Flight::begin()));
         part.flights.insert(Arc::clone(&key), Arc::clone(&flight));
         Way::Lead(Lead {
             cache: self.clone(),
@@ -239,7 +303,7 @@ impl Part {
             return;
         }
         self.drop_entries(key, |other| {
-            other.origin == entry.origin && other.policy.variant == entry.policy.variant
+            other.origin == entry.origin && other.policy.variant() == entry.policy.variant()
         });
         if !self.slots.contains_key(key) {
             let (key, number): (Arc<[u8]>, u64) = (key.into(), self.count());

@@ -10,6 +10,7 @@ use ipreconnect_proxy::{
 use tokio::sync::Notify;
 
 use super::*;
+use crate::scene::until;
 
 /// A gateway that keeps the answers of this origin.
 async fn keeping(origin: &Origin) -> (Scene, Cache) {
@@ -483,4 +484,226 @@ async fn each_branch_of_a_route_keeps_its_own_answers() {
         }
     }
     assert_eq!((one.seen().len(), two.seen().len()), (1, 1));
+}
+
+#[tokio::test]
+async fn what_may_be_somebodys_own_is_given_to_nobody_else() {
+    let is_broken = Arc::new(AtomicBool::new(false));
+    let breaks = Arc::clone(&is_broken);
+    let origin = Origin::start(move |request| {
+        let who = request.field("cookie").unwrap_or("nobody").to_owned();
+        match request.line() {
+            _ if breaks.load(SeqCst) => {
+                vec![Act::say("HTTP/1.1 500 Sorry\r\nContent-Length: 0\r\n\r\n")]
+            }
+            // What it is good for is not said.
+            "GET /account" => answer("ETag: \"a\"\r\n", &who),
+            "GET /page" => answer("Last-Modified: Mon, 01 Jan 2024 00:00:00 GMT\r\n", &who),
+            "GET /checked" => answer("Cache-Control: no-cache\r\nETag: \"a\"\r\n", &who),
+            _ => answer(LONG, &who),
+        }
+    })
+    .await;
+    let (scene, _) = keeping(&origin).await;
+    let mut client = Client::new(&scene).await;
+    let alice = "Cookie: alice\r\n";
+    for path in ["/account", "/page", "/checked"] {
+        assert_eq!(get(&mut client, path, alice).await.text(), "alice");
+        assert_eq!(
+            get(&mut client, path, "Cookie: bob\r\n").await.text(),
+            "bob"
+        );
+        assert_eq!(get(&mut client, path, "").await.text(), "nobody", "{path}");
+        // What is for nobody in particular is not for who may be somebody, either.
+        assert_eq!(get(&mut client, path, alice).await.text(), "alice");
+    }
+    assert_eq!(get(&mut client, "/style", alice).await.text(), "alice");
+    is_broken.store(true, SeqCst);
+    for path in ["/account", "/page", "/checked"] {
+        assert_eq!(get(&mut client, path, alice).await.status, 500, "{path}");
+    }
+    // The origin has said that it is good for all.
+    assert_eq!(
+        get(&mut client, "/style", "Cookie: bob\r\n").await.text(),
+        "alice"
+    );
+}
+
+#[tokio::test]
+async fn what_the_origin_was_not_told_is_no_reason_for_its_answer() {
+    let origin = Origin::start(|request| {
+        let accepted = request.field("accept").unwrap_or("anything").to_owned();
+        answer(&format!("{LONG}Vary: Accept\r\n"), &accepted)
+    })
+    .await;
+    let (scene, _) = keeping(&origin).await;
+    let mut client = Client::new(&scene).await;
+    let hidden = "Accept: html\r\nConnection: accept\r\n";
+    assert_eq!(get(&mut client, "/", hidden).await.text(), "anything");
+    assert_eq!(
+        get(&mut client, "/", "Accept: html\r\n").await.text(),
+        "html"
+    );
+    assert_eq!(get(&mut client, "/", "").await.text(), "anything");
+    assert_eq!(origin.seen().len(), 2);
+}
+
+#[tokio::test]
+async fn the_url_is_the_one_that_the_origin_is_told() {
+    let origin = Origin::start(|request| {
+        let told = ["x-forwarded-proto", "x-forwarded-host"];
+        let told = told.map(|name| request.field(name).unwrap_or("none").to_owned());
+        answer(LONG, &told.join(" "))
+    })
+    .await;
+    let mut scene = scene(&[origin.address]).await;
+    let cache = Cache::new(CacheSettings::default());
+    let mut plan = plan();
+    plan.routes = vec![route(&[&scene.origin], &cache)];
+    plan.forwarding.trust = vec!["127.0.0.0/8".parse().unwrap()];
+    scene.speak(Plane::Http(Box::new(plan)));
+    let mut client = Client::new(&scene).await;
+    for _ in 0..2 {
+        for (fields, wanted) in [
+            ("", "http none"),
+            ("X-Forwarded-Proto: http\r\n", "http none"),
+            ("X-Forwarded-Proto: https\r\n", "https none"),
+            ("X-Forwarded-Host: shop.example\r\n", "http shop.example"),
+            ("X-Forwarded-Host: evil.example\r\n", "http evil.example"),
+        ] {
+            let answer = get(&mut client, "/", fields).await;
+            assert_eq!(answer.text(), wanted, "{fields}");
+        }
+    }
+    assert_eq!(origin.seen().len(), 4);
+    // All that is known of a URL is forgotten with it.
+    assert_eq!(cache.purge(&Purge::Url("/".into())), 4);
+    assert_eq!(origin.seen().len(), 4);
+}
+
+#[tokio::test]
+async fn when_the_one_who_asks_for_all_leaves_another_one_does() {
+    let bell = Arc::new(Notify::new());
+    let rings = Arc::clone(&bell);
+    let origin = Origin::start(move |_| {
+        let mut acts = vec![Act::Wait(Arc::clone(&rings))];
+        acts.extend(answer(LONG, "x"));
+        acts
+    })
+    .await;
+    let (scene, _) = keeping(&origin).await;
+    let mut first = Client::new(&scene).await;
+    first.send("GET /a HTTP/1.1\r\nHost: shop\r\n\r\n").await;
+    until("it is asked for", || origin.seen().len() == 1).await;
+    let mut others = Vec::new();
+    for _ in 0..20 {
+        let mut client = Client::new(&scene).await;
+        client.send("GET /a HTTP/1.1\r\nHost: shop\r\n\r\n").await;
+        others.push(client);
+    }
+    // They wait when one that came later is answered.
+    let mut last = Client::new(&scene).await;
+    last.send("nonsense\r\n\r\n").await;
+    assert_eq!(last.answer().await.status, 400);
+    drop(first);
+    until("somebody else asks", || origin.seen().len() == 2).await;
+    bell.notify_waiters();
+    bell.notify_one();
+    bell.notify_one();
+    for client in &mut others {
+        assert_eq!(client.answer().await.text(), "x");
+    }
+    assert_eq!(origin.seen().len(), 2);
+}
+
+#[tokio::test]
+async fn bodies_on_their_way_have_a_bound_too() {
+    const LENGTH: usize = 200_000;
+    let bell = Arc::new(Notify::new());
+    let rings = Arc::clone(&bell);
+    let origin = Origin::start(move |_| {
+        let head = format!("HTTP/1.1 200 OK\r\n{LONG}Content-Length: {LENGTH}\r\n\r\n");
+        let most = [head.into_bytes(), vec![b'x'; LENGTH - 1]].concat();
+        vec![Act::Say(most), Act::Wait(Arc::clone(&rings)), Act::say("x")]
+    })
+    .await;
+    let settings = CacheSettings {
+        size: 1024 * 1024,
+        object: 256 * 1024,
+        ..CacheSettings::default()
+    };
+    let (scene, _) = keeping_with(&origin, settings).await;
+    let mut clients = Vec::new();
+    for number in 0..6 {
+        let mut client = Client::new(&scene).await;
+        client
+            .send(format!("GET /{number} HTTP/1.1\r\nHost: shop\r\n\r\n"))
+            .await;
+        assert_eq!(client.head().await.0, 200);
+        while client.unread.len() < LENGTH - 1 {
+            assert!(client.fill().await);
+        }
+        clients.push(client);
+    }
+    for _ in 0..100 {
+        bell.notify_one();
+        tokio::task::yield_now().await;
+        bell.notify_waiters();
+    }
+    for client in &mut clients {
+        while client.unread.len() < LENGTH {
+            bell.notify_waiters();
+            assert!(client.fill().await);
+        }
+    }
+    let before = origin.seen().len();
+    assert_eq!(before, 6);
+    let mut kept = 0;
+    for number in 0..6 {
+        let mut client = Client::new(&scene).await;
+        client
+            .send(format!("GET /{number} HTTP/1.1\r\nHost: shop\r\n\r\n"))
+            .await;
+        let (_, head) = client.head().await;
+        kept += usize::from(head.contains("ipreconnect; hit"));
+    }
+    assert!((1..=2).contains(&kept), "{kept} were kept");
+}
+
+#[tokio::test]
+async fn who_asks_in_his_own_name_changes_nothing_for_others() {
+    let origin = Origin::start(|request| match request.field("authorization") {
+        Some(_) => vec![Act::say(
+            "HTTP/1.1 401 Who?\r\nCache-Control: no-store\r\nContent-Length: 0\r\n\r\n",
+        )],
+        None => answer(
+            "Cache-Control: max-age=0, stale-while-revalidate=600, stale-if-error=600\r\nETag: \"a\"\r\n",
+            "for all",
+        ),
+    })
+    .await;
+    let (scene, _) = keeping(&origin).await;
+    let mut client = Client::new(&scene).await;
+    assert_eq!(client.get("/").await.text(), "for all");
+    let named = get(&mut client, "/", "Authorization: Basic x\r\n").await;
+    assert_eq!(named.text(), "for all");
+    // Nobody has asked in that name behind his back.
+    assert_eq!(origin.seen().len(), 1);
+    // A part of what is stale is asked for by each.
+    let answer = get(&mut client, "/x", "Authorization: Basic x\r\n").await;
+    assert_eq!(answer.status, 401);
+    assert!(status(&client.get("/").await).contains("hit"));
+}
+
+#[tokio::test]
+async fn what_a_client_forbids_to_keep_is_not_kept() {
+    let origin = Origin::start(|_| answer(LONG, "x")).await;
+    let (scene, _) = keeping(&origin).await;
+    let mut client = Client::new(&scene).await;
+    get(&mut client, "/", "Cache-Control: no-store\r\n").await;
+    get(&mut client, "/", "Cache-Control: no-store\r\n").await;
+    assert_eq!(origin.seen().len(), 2);
+    get(&mut client, "/", "").await;
+    get(&mut client, "/", "").await;
+    assert_eq!(origin.seen().len(), 3);
 }
