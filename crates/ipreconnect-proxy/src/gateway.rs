@@ -202,7 +202,8 @@ impl Gateway {
         Ok(groups)
     }
 
-    /// Sends new clients of a listener to another origin, or by other settings. Streams stay.
+    /// Sends new clients of a listener, and new requests of those who are here, to another origin, or by other
+    /// settings. Streams stay.
     pub fn reroute(
         &self,
         name: &str,
@@ -212,8 +213,9 @@ impl Gateway {
         plane: Plane,
     ) {
         if let Some(listener) = self.listeners.get(name) {
-            let route = Route::new(name, origin, settings, door, plane);
-            listener.route.store(Arc::new(route));
+            let route = Arc::new(Route::new(name, origin, settings, door, plane));
+            let before = listener.route.swap(Arc::clone(&route));
+            before.give_way(Some(&route));
         }
     }
 
@@ -228,6 +230,7 @@ impl Gateway {
     pub fn close(&mut self, name: &str) {
         if let Some(listener) = self.listeners.remove(name) {
             self.shut(&listener.places);
+            listener.route.load().give_way(None);
         }
     }
 

@@ -385,7 +385,9 @@ impl Watch {
             if now.saturating_duration_since(front.asked) < HANG_FLOOR {
                 break;
             }
-            due.extend(self.waiting.pop_front());
+            // Those who have their answer cost nothing.
+            let front = self.waiting.pop_front();
+            due.extend(front.filter(|waiting| self.still(*waiting).is_some()));
         }
         while due.len() < LOOKS {
             match self.patient.first_entry() {

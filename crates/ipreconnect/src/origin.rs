@@ -53,6 +53,9 @@ impl Changes {
     /// # Cancel safety
     /// Nothing is lost.
     pub async fn next(&mut self) -> Option<()> {
+        if *self.life.borrow() == Life::Closed {
+            return None;
+        }
         self.life.changed().await.ok()?;
         (*self.life.borrow_and_update() != Life::Closed).then_some(())
     }

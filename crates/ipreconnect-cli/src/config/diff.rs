@@ -2,7 +2,10 @@
 
 use std::fmt;
 
-use super::plan::{ListenPlan, Plan, RoutePlan};
+use ipreconnect::core::balance::Policy;
+use ipreconnect_proxy::{HttpSettings, ListenerSettings};
+
+use super::plan::{ListenPlan, Plan};
 
 /// One change. What is not named here is not touched.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,41 +65,10 @@ pub(crate) fn diff(old: &Plan, new: &Plan) -> Vec<Change> {
             Some(after) if after.addresses != plan.addresses => {
                 changes.push(Change::ListenerMoved(name.clone()));
             }
-            Some(after) => {
-                let streams = |plan: &Plan, origin: &str| {
-                    plan.origins
-                        .get(origin)
-                        .map(|o| (o.streams, o.http.clone()))
-                };
-                let origins = |plan: &ListenPlan| {
-                    let split = |route: &RoutePlan| {
-                        let others = route.split.iter().map(|(origin, _)| origin.clone());
-                        std::iter::once(route.origin.clone())
-                            .chain(others)
-                            .collect::<Vec<_>>()
-                    };
-                    let routes = plan.routes.iter().flat_map(split);
-                    routes.chain([plan.origin.clone()]).collect::<Vec<_>>()
-                };
-                let all = |plan: &Plan, listener: &ListenPlan| {
-                    let origins = origins(listener).into_iter();
-                    origins
-                        .map(|origin| streams(plan, &origin))
-                        .collect::<Vec<_>>()
-                };
-                let rules = all(old, plan) != all(new, after);
-                let door = |plan: &ListenPlan| {
-                    (
-                        plan.routes.clone(),
-                        plan.unmatched,
-                        plan.tls.clone(),
-                        plan.mode,
-                    )
-                };
-                if after.origin != plan.origin || rules || door(after) != door(plan) {
-                    changes.push(Change::ListenerRerouted(name.clone()));
-                }
+            Some(after) if after != plan || reached(old, plan) != reached(new, after) => {
+                changes.push(Change::ListenerRerouted(name.clone()));
             }
+            Some(_) => {}
         }
     }
     for name in new.listeners.keys() {
@@ -131,4 +103,19 @@ pub(crate) fn diff(old: &Plan, new: &Plan) -> Vec<Change> {
         }
     }
     changes
+}
+
+/// What a listener goes by that its origins say.
+type Reached<'p> = Vec<Option<(ListenerSettings, &'p HttpSettings, Policy)>>;
+
+fn reached<'p>(plan: &'p Plan, listener: &ListenPlan) -> Reached<'p> {
+    let origin = std::iter::once(&listener.origin);
+    let routes = listener.routes.iter().flat_map(|route| {
+        let split = route.split.iter().map(|(origin, _)| origin);
+        split.chain([&route.origin]).chain(&route.mirror)
+    });
+    let origins = origin.chain(routes).map(|name| plan.origins.get(name));
+    origins
+        .map(|origin| origin.map(|origin| (origin.streams, &origin.http, origin.settings.balance)))
+        .collect()
 }

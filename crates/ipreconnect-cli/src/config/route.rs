@@ -271,10 +271,14 @@ fn is_name(field: &Field<'_>, name: &str) -> bool {
 }
 
 fn may_change(field: &Field<'_>, name: &str) -> bool {
-    const FRAMING: [&str; 5] = [
+    const FRAMING: [&str; 9] = [
         "connection",
         "content-length",
         "host",
+        "keep-alive",
+        "proxy-connection",
+        "te",
+        "trailer",
         "transfer-encoding",
         "upgrade",
     ];
@@ -287,8 +291,14 @@ fn may_change(field: &Field<'_>, name: &str) -> bool {
 }
 
 fn set(field: &Field<'_>) -> Vec<(Box<str>, Box<str>)> {
+    /// More would not fit beside those of a client.
+    const MOST: usize = 32;
     let mut set = Vec::new();
-    for (name, one) in pairs(field) {
+    let pairs = pairs(field);
+    if pairs.len() > MOST {
+        field.wrong(&format!("may set at most {MOST} headers"), "");
+    }
+    for (name, one) in pairs {
         let Some(text) = one.text() else {
             continue;
         };

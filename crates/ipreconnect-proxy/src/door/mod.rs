@@ -172,6 +172,18 @@ impl Entrance {
         }))
     }
 
+    /// Where clients go that ask for a name.
+    pub(crate) fn routes(&self) -> impl Iterator<Item = &Arc<Route>> {
+        self.names.iter().map(|(_, route)| route)
+    }
+
+    /// Whether nobody comes in without a certificate.
+    pub(crate) fn demands_certificate(&self) -> bool {
+        self.tls
+            .as_ref()
+            .is_some_and(Termination::demands_certificate)
+    }
+
     /// Lets a client in, or says why not.
     ///
     /// Cancel safety: the connection is of no use afterwards.

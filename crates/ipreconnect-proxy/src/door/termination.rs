@@ -145,6 +145,11 @@ impl Termination {
         Arc::clone(&self.config)
     }
 
+    /// Whether nobody comes in without a certificate.
+    pub(super) fn demands_certificate(&self) -> bool {
+        self.client_auth == ClientAuth::Required
+    }
+
     /// Makes the handshake with a client.
     ///
     /// Cancel safety: the connection is of no use afterwards.

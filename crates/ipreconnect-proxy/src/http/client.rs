@@ -58,7 +58,7 @@ pub(crate) async fn serve(
     tls: Option<Box<Tls>>,
 ) {
     let limits = site.limits;
-    let guest = Guest::new(session, site, tls.is_some());
+    let mut guest = Guest::new(session, site, tls.is_some());
     let place = Place::take();
     let is_h2 = tls.as_ref().is_some_and(|tls| tls.alpn() == Some(b"h2"));
     let mut client = Client {
@@ -74,9 +74,11 @@ pub(crate) async fn serve(
     }
     loop {
         let mut head = buffer::request();
+        let limits = *guest.limits();
         let next = client.next(&mut head, &limits, &place).await;
         let ended = match next {
             Next::Request => {
+                guest.renew();
                 guest.counts_up(head.length);
                 Some(serve_one(&mut client, &guest, &head, "HTTP/1.1").await)
             }
@@ -90,7 +92,7 @@ pub(crate) async fn serve(
                     false,
                     Form::for_people(guest.error_page()),
                 );
-                Some(exchange::deliver(&mut client, out, onward).await)
+                Some(exchange::deliver(&mut client, &guest, out, onward).await)
             }
             Next::None => None,
         };
@@ -148,7 +150,7 @@ pub(super) async fn serve_one<S: Side>(
             let is_head = head.method == Method::Head;
             let form = Form::of(client.text(), guest.error_page());
             trouble.render(&mut out, onward, is_head, form);
-            (exchange::deliver(client, out, onward).await, "")
+            (exchange::deliver(client, guest, out, onward).await, "")
         }
     };
     let client_address = guest.told().client(head, client.text());
@@ -433,6 +435,10 @@ impl Side for Client {
 
     fn is_blocked(&self) -> bool {
         self.wire.is_blocked()
+    }
+
+    fn waiting(&self) -> usize {
+        self.wire.waiting()
     }
 
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -134,6 +134,10 @@ pub(super) struct Exchange<'e, S> {
     pace: Option<u64>,
     /// After how long it is later than is usual, while its timer waits for that.
     pub(super) late: Option<Duration>,
+    /// Nothing more of the body is read.
+    pub(super) is_deaf: bool,
+    /// It was sent before, and nobody knows what became of that.
+    was_unknown: bool,
 }
 
 impl<'e, S: Side> Exchange<'e, S> {
@@ -166,6 +170,8 @@ impl<'e, S: Side> Exchange<'e, S> {
             bound: None,
             pace,
             late: None,
+            is_deaf: false,
+            was_unknown: false,
         }
     }
 
@@ -248,6 +254,11 @@ impl<'e, S: Side> Exchange<'e, S> {
                     first.report(loss);
                     if let Some(trial) = second.take() {
                         first = trial;
+                        // What was waited for was the other's answer.
+                        self.is_mute = false;
+                        self.late = None;
+                        let patience = self.patience();
+                        self.client.timer().set(clock::now(), patience);
                         continue;
                     }
                     dialling = None;
@@ -312,9 +323,14 @@ impl<'e, S: Side> Exchange<'e, S> {
                 // Nobody there would know that it is the same request.
                 return Err(self.refuse(Trouble::Lost(Fate::Unknown)).await);
             }
+            let is_fresh = upstream.served() == 0;
             self.record.sent += 1;
             match self.send(upstream) {
                 Sending::Sent(trial) => return Ok(trial),
+                Sending::Stale if is_fresh && self.record.sent >= FREE => {
+                    return Err(self.refuse(Trouble::Lost(Fate::NotProcessed)).await);
+                }
+                Sending::Stale if is_fresh => {}
                 // Nothing was sent, and nothing is counted.
                 Sending::Stale => self.record.sent -= 1,
                 Sending::Lost(trial, loss) => {
@@ -330,43 +346,56 @@ impl<'e, S: Side> Exchange<'e, S> {
     /// A fresh connection, or the next one that is free where there may be no more.
     async fn find(&mut self) -> Result<Upstream, Ended> {
         let began = clock::now();
+        let mut queued = None;
+        let mut held = None;
         loop {
-            let freed = match pool::room(self.behind, self.hash) {
+            let room = pool::room(self.behind, self.hash, queued.is_some());
+            let place = match room {
                 Room::Free => return self.dial().await,
                 Room::Given(opening) => {
+                    drop((queued, held));
                     let dialled = self.dial().await;
                     drop(opening);
                     return dialled;
                 }
-                Room::Full(freed) => freed,
+                Room::Left(upstream) => {
+                    self.record.held += began.elapsed();
+                    return Ok(upstream);
+                }
+                Room::Crowded => return Err(self.refuse(Trouble::Nobody(Away::Full)).await),
+                Room::Full(place) => place,
             };
+            if held.is_none() {
+                held = pool::hold(self.behind, self.window.end());
+                if held.is_none() {
+                    return Err(self.refuse(Trouble::Nobody(Away::Full)).await);
+                }
+            }
             let patience = self.behind.origin().settings().hold.patience;
             let rest = patience.saturating_sub(began.elapsed());
             self.client.timer().set(clock::now(), rest);
             let half = self.guest.half();
             let client = &mut *self.client;
-            let mut freed = std::pin::pin!(freed.notified());
-            let event = poll_fn(|cx| {
-                if freed.as_mut().poll(cx).is_ready() {
-                    return Poll::Ready(None);
-                }
-                if client.poll_gone(cx, half).is_ready() {
-                    return Poll::Ready(Some(Event::Gone));
-                }
-                client.timer().poll(cx).map(|()| Some(Event::Late))
-            })
-            .await;
+            let event = {
+                let mut freed = std::pin::pin!(place.room());
+                poll_fn(|cx| {
+                    if freed.as_mut().poll(cx).is_ready() {
+                        return Poll::Ready(None);
+                    }
+                    if client.poll_gone(cx, half).is_ready() {
+                        return Poll::Ready(Some(Event::Gone));
+                    }
+                    client.timer().poll(cx).map(|()| Some(Event::Late))
+                })
+                .await
+            };
             match event {
                 Some(Event::Gone) => {
                     self.record.end = End::by(Who::Client, When::Queue);
                     return Err(Ended::Close);
                 }
                 Some(_) => return Err(self.refuse(Trouble::Nobody(Away::Full)).await),
-                None => {}
-            }
-            if let Some(upstream) = pool::join(self.behind, self.hash, clock::now()) {
-                self.record.held += began.elapsed();
-                return Ok(upstream);
+                None => queued = Some(place),
             }
         }
     }
@@ -449,6 +478,7 @@ impl<'e, S: Side> Exchange<'e, S> {
                 .and_then(|keeping| keeping.conditions()),
         );
         self.record.endpoint = trial.shown();
+        self.is_mute = false;
         if let Some(upstream) = trial.upstream()
             && let Way::Call(call) = &mut upstream.way
         {
@@ -473,7 +503,9 @@ impl<'e, S: Side> Exchange<'e, S> {
             Outcome::NotProcessed => Fate::NotProcessed,
             Outcome::Unknown => Fate::Unknown,
         };
+        self.was_unknown |= fate == Fate::Unknown;
         let trouble = match loss {
+            Loss::Unsayable => return Err(Trouble::TooLong),
             Loss::Nonsense(_) | Loss::TooLong => return Err(Trouble::Nonsense),
             Loss::Reset | Loss::Closed | Loss::Condemned | Loss::Mute => Trouble::Lost(fate),
         };
@@ -552,6 +584,15 @@ impl<'e, S: Side> Exchange<'e, S> {
         {
             return Box::pin(cache::answer(self, entry, How::Silent)).await;
         }
+        // Whatever it failed by in the end: it may have been carried out before.
+        let trouble = match trouble {
+            Trouble::Nobody(_) | Trouble::Lost(_)
+                if self.was_unknown && !self.head.method.is_safe() =>
+            {
+                Trouble::Lost(Fate::Unknown)
+            }
+            trouble => trouble,
+        };
         self.record.status = trouble.status();
         self.record.end = trouble.end();
         let onward = self.onward(Coding::AsItIs);
@@ -559,7 +600,7 @@ impl<'e, S: Side> Exchange<'e, S> {
         let form = Form::of(self.client.text(), self.guest.error_page());
         let mut out = buffer::bytes();
         trouble.render(&mut out, onward, is_head, form);
-        deliver(self.client, out, onward).await
+        deliver(self.client, self.guest, out, onward).await
     }
 
     /// Answers as the route says, while something that it needs is down.
@@ -572,7 +613,7 @@ impl<'e, S: Side> Exchange<'e, S> {
         let onward = self.onward(Coding::AsItIs);
         let mut out = buffer::bytes();
         answer::fallback(&mut out, fallback, onward, self.head.method == Method::Head);
-        deliver(self.client, out, onward).await
+        deliver(self.client, self.guest, out, onward).await
     }
 }
 
@@ -590,8 +631,15 @@ pub(super) fn onward(guest: &Guest, head: &RequestHead, is_clean: bool) -> Onwar
 }
 
 /// Sends a whole answer of our own.
-pub(super) async fn deliver<S: Side>(client: &mut S, out: Vec<u8>, onward: Onward) -> Ended {
+pub(super) async fn deliver<S: Side>(
+    client: &mut S,
+    guest: &Guest,
+    out: Vec<u8>,
+    onward: Onward,
+) -> Ended {
     let sent = client.deliver(&out);
+    // What was waited for before is over.
+    client.timer().set(clock::now(), guest.limits().stall);
     buffer::give_bytes(out);
     if sent.is_err() {
         return Ended::Close;

@@ -108,6 +108,27 @@ impl Guest {
         }
     }
 
+    /// Whether its listener is as it was when the client came.
+    pub(super) fn is_current(&self) -> bool {
+        self.session.route.is_current()
+    }
+
+    /// Goes by what its listener is now, if that would have let the client in; else it is to leave.
+    pub(super) fn renew(&mut self) {
+        while let Some((route, site)) = self.session.route.next() {
+            self.site = site;
+            self.session.route = route;
+        }
+    }
+
+    /// The same client, going by what its listener is now.
+    pub(super) fn renewed(&self) -> Self {
+        let mut guest = self.beside();
+        guest.asked = AtomicU32::new(self.asked.load(Relaxed));
+        guest.renew();
+        guest
+    }
+
     pub(super) fn site(&self) -> &Site {
         &self.site
     }
@@ -123,7 +144,7 @@ impl Guest {
 
     /// Whether the connection takes no more requests.
     pub(super) fn is_last(&self) -> bool {
-        self.asked.load(Relaxed) >= self.limits().requests || is_draining()
+        self.asked.load(Relaxed) >= self.limits().requests || is_draining() || !self.is_current()
     }
 
     /// The other end of the connection; empty if that has no address.

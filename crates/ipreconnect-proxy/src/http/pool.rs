@@ -40,10 +40,14 @@ struct Pool {
     dials: u32,
     /// Told when one has come, or will not.
     came: Arc<Notify>,
-    /// Told when there may be room for one more request.
-    freed: Arc<Notify>,
     /// Bytes of requests that wait in the hold.
     held: u64,
+    /// Connections that are being dialled to nobody knows yet which endpoint.
+    opening: u32,
+    /// Told when that may be known.
+    known: Arc<Notify>,
+    /// Requests that wait for room.
+    waiting: u32,
 }
 
 struct Shelf {
@@ -61,6 +65,10 @@ struct Shelf {
     busy: u32,
     /// Connections that are being dialled.
     opening: u32,
+    /// Requests that wait for room.
+    waiting: u32,
+    /// Told when there may be room for one more.
+    freed: Arc<Notify>,
 }
 
 thread_local! {
@@ -81,8 +89,10 @@ fn with<T>(behind: &Behind, work: impl FnOnce(&mut Pool) -> T) -> T {
                 bell,
                 dials: 0,
                 came: Arc::default(),
-                freed: Arc::default(),
                 held: 0,
+                opening: 0,
+                known: Arc::default(),
+                waiting: 0,
             }
         });
         if pool.share.to_bits() != share.to_bits() {
@@ -119,6 +129,8 @@ impl Pool {
                 longest: Duration::MAX,
                 busy: 0,
                 opening: 0,
+                waiting: 0,
+                freed: Arc::default(),
             });
             self.shelves.len() - 1
         });
@@ -147,7 +159,9 @@ impl Shelf {
 
     fn retire_after(&self, upstream: &Upstream) -> Duration {
         let learned = self.limit.retire_after(self.longest);
-        let told = upstream.keeps_for().map(|keeps| keeps * SHARE / 100);
+        let told = upstream
+            .keeps_for()
+            .map(|keeps| keeps.saturating_mul(SHARE) / 100);
         told.map_or(learned, |told| told.min(learned))
     }
 
@@ -208,7 +222,12 @@ pub(super) fn take(behind: &Behind, hash: Option<u64>, now: Instant) -> Option<U
 pub(super) fn join(behind: &Behind, hash: Option<u64>, now: Instant) -> Option<Upstream> {
     with(behind, |pool| {
         let endpoint = pool.choose(behind, hash)?;
-        let upstream = pool.shelf(endpoint).find(behind, now);
+        let shelf = pool.shelf(endpoint);
+        // What is free is theirs who have waited for it.
+        let upstream = match shelf.waiting {
+            0 => shelf.find(behind, now),
+            _ => None,
+        };
         if upstream.is_none() {
             behind.chooser().keep(endpoint);
         }
@@ -271,6 +290,7 @@ pub(super) fn admit(behind: &Behind, mux: Arc<Mux>) -> Upstream {
         let shelf = pool.shelf(mux.endpoint);
         shelf.longest = longest;
         shelf.shared.push(mux);
+        shelf.freed.notify_waiters();
         bell.notify_one();
     });
     upstream
@@ -321,47 +341,128 @@ pub(super) fn end(behind: &Behind, endpoint: EndpointId) {
         if let Some(pool) = pools.get_mut(&identity) {
             let shelf = pool.shelf(endpoint);
             shelf.busy = shelf.busy.saturating_sub(1);
-            if behind.settings().pool_max.is_some() {
-                pool.freed.notify_one();
+            if shelf.waiting > 0 {
+                shelf.freed.notify_one();
             }
         }
     });
 }
 
-/// Room for one more connection, for as long as this lives.
-pub(super) struct Opening<'b>(&'b Behind, EndpointId);
+/// Room for one more connection, to this endpoint if it is known, for as long as this lives.
+pub(super) struct Opening<'b>(&'b Behind, Option<EndpointId>);
 
-/// Asks for it, where it is bounded.
-pub(super) enum Room<'b> {
-    /// It is not, or nobody knows yet where the connection is to lead.
-    Free,
-    Given(Opening<'b>),
-    /// There is none until this is told.
-    Full(Arc<Notify>),
+/// Waiting for room, for as long as this lives.
+pub(super) struct Queued<'b> {
+    behind: &'b Behind,
+    endpoint: Option<EndpointId>,
+    freed: Arc<Notify>,
 }
 
-pub(super) fn room(behind: &Behind, hash: Option<u64>) -> Room<'_> {
+impl Queued<'_> {
+    /// Told when there may be room, or when it may be found elsewhere.
+    pub(super) async fn room(&self) {
+        self.freed.notified().await;
+    }
+}
+
+/// Asks for room for one more connection, where it is bounded.
+pub(super) enum Room<'b> {
+    /// It is not.
+    Free,
+    Given(Opening<'b>),
+    /// A connection that somebody else has left.
+    Left(Upstream),
+    /// There is none at the moment.
+    Full(Queued<'b>),
+    /// And too many wait already.
+    Crowded,
+}
+
+/// `has_waited` is true of those who have been told that there may be some.
+pub(super) fn room(behind: &Behind, hash: Option<u64>, has_waited: bool) -> Room<'_> {
     let Some(most) = behind.settings().pool_max else {
         return Room::Free;
     };
+    let most = number::part(most.into());
+    let crowd = number::part(behind.origin().settings().hold.clients as u64);
     with(behind, |pool| {
-        let Some(endpoint) = pool.choose(behind, hash) else {
-            return Room::Free;
+        let endpoint = pool.choose(behind, hash);
+        let is_crowded = u64::from(pool.waiting) >= crowd;
+        let Some(endpoint) = endpoint else {
+            if u64::from(pool.opening) < most {
+                pool.opening += 1;
+                return Room::Given(Opening(behind, None));
+            }
+            return pool.queue(behind, None, is_crowded);
         };
         let is_shared = behind.settings().is_h2;
         let shelf = pool.shelf(endpoint);
+        let is_turn = has_waited || shelf.waiting == 0;
+        if is_turn && let Some(upstream) = shelf.find(behind, clock::now()) {
+            return Room::Left(upstream);
+        }
         let open = if is_shared {
             u32::try_from(shelf.shared.len()).unwrap_or(u32::MAX)
         } else {
             shelf.busy
         };
-        if u64::from(open + shelf.opening) >= number::part(most.into()) {
-            return Room::Full(Arc::clone(&pool.freed));
+        if !is_turn || u64::from(open + shelf.opening) >= most {
+            return pool.queue(behind, Some(endpoint), is_crowded);
         }
         shelf.opening += 1;
         behind.chooser().keep(endpoint);
-        Room::Given(Opening(behind, endpoint))
+        Room::Given(Opening(behind, Some(endpoint)))
     })
+}
+
+impl Pool {
+    fn queue<'b>(
+        &mut self,
+        behind: &'b Behind,
+        endpoint: Option<EndpointId>,
+        is_crowded: bool,
+    ) -> Room<'b> {
+        if is_crowded {
+            return Room::Crowded;
+        }
+        self.waiting += 1;
+        let freed = match endpoint {
+            None => Arc::clone(&self.known),
+            Some(endpoint) => {
+                let shelf = self.shelf(endpoint);
+                shelf.waiting += 1;
+                Arc::clone(&shelf.freed)
+            }
+        };
+        Room::Full(Queued {
+            behind,
+            endpoint,
+            freed,
+        })
+    }
+
+    /// Has all who wait look again.
+    fn call_all(&self) {
+        self.known.notify_waiters();
+        for shelf in &self.shelves {
+            shelf.freed.notify_waiters();
+        }
+    }
+}
+
+impl Drop for Queued<'_> {
+    fn drop(&mut self) {
+        let identity = self.behind.origin().identity();
+        let _ = POOLS.try_with(|pools| {
+            if let Some(pool) = pools.borrow_mut().get_mut(&identity) {
+                pool.waiting = pool.waiting.saturating_sub(1);
+                if let Some(endpoint) = self.endpoint {
+                    let shelf = pool.shelf(endpoint);
+                    shelf.waiting = shelf.waiting.saturating_sub(1);
+                }
+            }
+        });
+    }
 }
 
 impl Drop for Opening<'_> {
@@ -369,10 +470,15 @@ impl Drop for Opening<'_> {
         let identity = self.0.origin().identity();
         let _ = POOLS.try_with(|pools| {
             if let Some(pool) = pools.borrow_mut().get_mut(&identity) {
-                let shelf = pool.shelf(self.1);
+                let Some(endpoint) = self.1 else {
+                    pool.opening = pool.opening.saturating_sub(1);
+                    pool.known.notify_one();
+                    return;
+                };
+                let shelf = pool.shelf(endpoint);
                 shelf.opening = shelf.opening.saturating_sub(1);
                 // Where the connection led nowhere, somebody else may try.
-                pool.freed.notify_one();
+                shelf.freed.notify_one();
             }
         });
     }
@@ -476,7 +582,8 @@ fn forget_strangers(origin: &Origin) {
                 endpoints.any(|one| one.id == endpoint)
             };
             pool.shelves
-                .retain(|shelf| shelf.busy > 0 || known(shelf.endpoint));
+                .retain(|shelf| shelf.busy > 0 || shelf.waiting > 0 || known(shelf.endpoint));
         });
+        pool.call_all();
     });
 }

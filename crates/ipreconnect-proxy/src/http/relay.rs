@@ -76,11 +76,18 @@ impl<'e, S: Side> Exchange<'e, S> {
         told: &str,
     ) -> Begun {
         let rest = text.get(head.length..).unwrap_or_default();
-        let mut reader = Reader::of_response(body);
-        let wanted = if self.guest.site().compresses && body != ResponseBody::None {
-            compress((self.head, self.client.text()), (head, text))
-        } else {
-            None
+        let mut reader = match body {
+            // Over HTTP/2 trailers may follow whatever its length is, and the end is told by itself.
+            ResponseBody::Length(1..) if self.behind.settings().is_h2 => Reader::UntilClose,
+            body => Reader::of_response(body),
+        };
+        let may_compress = self.guest.site().compresses && self.client.is_there();
+        let wanted = match body {
+            _ if !may_compress => None,
+            // It varies if the answer that it stands for does, and does not say what that is.
+            ResponseBody::None if head.status == 304 => Some(None),
+            ResponseBody::None => None,
+            _ => compress((self.head, self.client.text()), (head, text)),
         };
         let (mut writing, body) = Writing::new(body, wanted.flatten(), |body| {
             self.client.coding(body, self.head)
@@ -230,7 +237,7 @@ impl<'e, S: Side> Exchange<'e, S> {
                 return Ended::Close;
             }
         }
-        if is_reusable && self.reader.is_done() && trial.has_sent(&self.window) {
+        if is_reusable && !self.is_deaf && self.reader.is_done() && trial.has_sent(&self.window) {
             keep(self.behind, &mut trial);
         }
         match onward {
@@ -257,25 +264,42 @@ impl<'e, S: Side> Exchange<'e, S> {
     ) -> Poll<Result<(), End>> {
         let by = |who| End::by(who, When::Data);
         for _ in 0..BUDGET {
-            let mut says_no_more = self.reader.is_done();
-            if !says_no_more || !trial.has_sent(&self.window) {
+            let mut says_no_more = self.reader.is_done() || self.is_deaf;
+            if !self.is_deaf && (!says_no_more || !trial.has_sent(&self.window)) {
                 // An origin that has answered may still read on, or not.
-                let event = self.poll_body(cx, trial, None);
-                says_no_more |= matches!(event, Poll::Ready(Event::Gone));
+                match self.poll_body(cx, trial, None) {
+                    Poll::Ready(Event::Gone) => says_no_more = true,
+                    // What follows has no meaning any more.
+                    Poll::Ready(Event::Broken) => return Poll::Ready(Err(by(Who::Client))),
+                    Poll::Ready(Event::TooMuch | Event::Slow) => {
+                        self.is_deaf = true;
+                        says_no_more = true;
+                    }
+                    _ => {}
+                }
             }
             if self.client.is_blocked() {
-                if !std::mem::replace(&mut self.is_stalled, true) {
+                let waits = self.client.waiting();
+                let flushed = self.client.poll_flush(cx);
+                // A client that takes little at a time takes it all the same.
+                if !std::mem::replace(&mut self.is_stalled, true) || self.client.waiting() < waits {
                     let patience = self.guest.limits().stall;
                     self.client.timer().set(clock::now(), patience);
                 }
-                match self.client.poll_flush(cx) {
+                match flushed {
                     Poll::Ready(Ok(())) => {
+                        if let Some(keeping) = &self.keeping {
+                            keeping.is_blocked(false);
+                        }
                         self.is_stalled = false;
                         let patience = self.behind.settings().idle;
                         self.client.timer().set(clock::now(), patience);
                     }
                     Poll::Ready(Err(_)) => return Poll::Ready(Err(by(Who::Client))),
                     Poll::Pending => {
+                        if let Some(keeping) = &self.keeping {
+                            keeping.is_blocked(true);
+                        }
                         return self
                             .client
                             .timer()

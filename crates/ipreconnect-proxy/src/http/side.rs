@@ -99,8 +99,18 @@ pub(super) trait Side: Send {
         window: &mut Window,
     ) -> Poll<Result<bool, ()>>;
 
+    /// Whether there is anybody who wants an answer.
+    fn is_there(&self) -> bool {
+        true
+    }
+
     /// Whether the client has gone.
     fn poll_gone(&mut self, cx: &mut Context<'_>, half: Half) -> Poll<()>;
+
+    /// Whether the client has taken its request back, where it can do that before it has said all of it.
+    fn poll_reset(&mut self, _: &mut Context<'_>) -> Poll<()> {
+        Poll::Pending
+    }
 
     /// How the body of an answer is written.
     fn coding(&self, body: ResponseBody, asked: &RequestHead) -> Coding;
@@ -123,6 +133,9 @@ pub(super) trait Side: Send {
 
     /// Whether something waits for the client to take it.
     fn is_blocked(&self) -> bool;
+
+    /// The bytes that the client has not taken.
+    fn waiting(&self) -> usize;
 
     /// Sends what waits.
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;

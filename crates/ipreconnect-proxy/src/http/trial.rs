@@ -1,5 +1,6 @@
 //! One sending of a request, to one endpoint.
 
+use std::io::ErrorKind;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
@@ -7,6 +8,7 @@ use ipreconnect::core::address::EndpointId;
 use ipreconnect::core::failure::{Cause, Failure};
 use ipreconnect::core::http::{Outcome, Parsed, ResponseError, ResponseHead};
 use ipreconnect::core::origin::Event;
+use ipreconnect::sense::tcp::counts_bytes_sent;
 
 use super::buffer;
 use super::h2::Word;
@@ -34,6 +36,8 @@ pub(super) enum Loss {
     Nonsense(ResponseError),
     /// The head of the answer is too long.
     TooLong,
+    /// The request cannot be said in the origin's version of HTTP.
+    Unsayable,
 }
 
 /// Whether what was sent before the request can be told from it.
@@ -41,7 +45,7 @@ pub(super) enum Loss {
 pub(super) enum Evidence {
     /// It is not needed: the request may be sent twice anyway.
     Needless,
-    /// So many bytes had left this machine.
+    /// So many bytes had been sent.
     Before(u64),
     /// The connection has none.
     None,
@@ -75,8 +79,14 @@ impl<'b> Trial<'b> {
         let evidence = if needs_evidence {
             match upstream.line().path() {
                 None => Evidence::None,
-                Some(path) if !path.is_established => return None,
-                Some(path) => Evidence::Before(path.transmitted()),
+                Some(path) if !path.is_established => {
+                    upstream.way.ends();
+                    return None;
+                }
+                Some(path) => path
+                    .bytes_sent
+                    .filter(|_| counts_bytes_sent())
+                    .map_or(Evidence::None, Evidence::Before),
             }
         } else {
             Evidence::Needless
@@ -128,7 +138,10 @@ impl<'b> Trial<'b> {
         upstream.asks(self.began);
         self.position = window.end();
         let sent = upstream.way.write_both(head, window.from(0));
-        sent.map_err(|_| Loss::Reset)
+        sent.map_err(|error| match error.kind() {
+            ErrorKind::InvalidData => Loss::Unsayable,
+            _ => Loss::Reset,
+        })
     }
 
     /// Sends more of the body.
@@ -226,8 +239,11 @@ impl<'b> Trial<'b> {
         let (Evidence::Before(before), Some(upstream)) = (self.evidence, &self.upstream) else {
             return Outcome::Unknown;
         };
+        // What waits in a connection that lives on may still be sent.
         match upstream.line().path() {
-            Some(path) if path.transmitted() <= before => Outcome::NotProcessed,
+            Some(path) if path.is_closed && path.bytes_sent == Some(before) => {
+                Outcome::NotProcessed
+            }
             _ => Outcome::Unknown,
         }
     }
@@ -244,7 +260,7 @@ impl<'b> Trial<'b> {
             Loss::Reset => Some(Cause::Reset),
             Loss::Closed => Some(Cause::Closed),
             Loss::Nonsense(_) | Loss::TooLong => None,
-            Loss::Condemned | Loss::Mute => return,
+            Loss::Condemned | Loss::Mute | Loss::Unsayable => return,
         };
         // Closing what nobody uses is no failure.
         let is_race = self.rested.is_some_and(|rested| rested >= YOUNG) && !self.heard;

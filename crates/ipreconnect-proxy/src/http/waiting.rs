@@ -66,7 +66,9 @@ impl<'e, S: Side> Exchange<'e, S> {
         if let Poll::Ready(event) = self.poll_word(cx, first, alone) {
             return Poll::Ready(event);
         }
-        if self.reader.is_done() && self.client.poll_gone(cx, self.guest.half()).is_ready() {
+        let half = self.guest.half();
+        let is_gone = self.reader.is_done() && self.client.poll_gone(cx, half).is_ready();
+        if is_gone || self.client.poll_reset(cx).is_ready() {
             return Poll::Ready(Event::Gone);
         }
         if self.late.is_some() && self.client.timer().poll(cx).is_ready() {

@@ -68,6 +68,14 @@ impl Way {
         }
     }
 
+    /// The connection was found to have ended: nobody is to take it for another request.
+    pub(super) fn ends(&self) {
+        match self {
+            Self::Wire(_) => {}
+            Self::Call(call) => call.mux().end(),
+        }
+    }
+
     /// What the origin has said of a request that it does not answer.
     pub(super) fn word(&self) -> Word {
         match self {

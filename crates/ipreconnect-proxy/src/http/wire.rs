@@ -115,6 +115,12 @@ impl Wire {
         !self.rest.is_empty() || self.tls.as_ref().is_some_and(|tls| tls.is_full())
     }
 
+    /// The bytes that wait.
+    pub(super) fn waiting(&self) -> usize {
+        let sealed = self.tls.as_ref().map_or(0, |tls| tls.waiting());
+        self.rest.len() - self.sent + sealed
+    }
+
     /// Sends what waits.
     pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if let Some(tls) = &mut self.tls {

@@ -15,7 +15,7 @@ mod session;
 mod stream;
 pub(crate) mod udp;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use ipreconnect::{Chooser, Origin};
@@ -87,6 +87,8 @@ pub(crate) struct Route {
     entrance: Option<Box<Entrance>>,
     /// How it speaks HTTP, if it does.
     site: Option<Arc<Site>>,
+    /// Set when another one has taken its place, or none.
+    next: OnceLock<Option<Arc<Self>>>,
 }
 
 /// Choosers made in advance; workers beyond share.
@@ -117,7 +119,34 @@ impl Route {
             settings,
             entrance,
             site,
+            next: OnceLock::new(),
         }
+    }
+
+    /// Another one takes its place, or its listener is closed.
+    pub(crate) fn give_way(&self, next: Option<&Arc<Self>>) {
+        // It gives way once.
+        let _ = self.next.set(next.map(Arc::clone));
+        for route in self.entrance.iter().flat_map(|entrance| entrance.routes()) {
+            route.give_way(None);
+        }
+    }
+
+    /// Whether no other one has taken its place.
+    pub(crate) fn is_current(&self) -> bool {
+        self.next.get().is_none()
+    }
+
+    /// The one that has taken its place, where clients of HTTP may go on who are here already.
+    pub(crate) fn next(&self) -> Option<(Arc<Self>, Arc<Site>)> {
+        let next = self.next.get()?.as_ref()?;
+        let site = next.site()?;
+        let entrances = [self.entrance(), next.entrance()].into_iter().flatten();
+        let asks_more = entrances
+            .clone()
+            .any(|entrance| entrance.routes().next().is_some())
+            || next.entrance().is_some_and(Entrance::demands_certificate);
+        (!asks_more).then(|| (Arc::clone(next), Arc::clone(site)))
     }
 
     pub(crate) fn name(&self) -> &str {

@@ -4,8 +4,10 @@
 //! loss. What is known at once is whether bytes are unsent or unacknowledged, whether the peer's
 //! window is open, and when the peer was last heard of.
 
-use std::io;
+use std::io::{self, Read, Write};
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::os::fd::AsFd;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use super::options;
@@ -29,16 +31,35 @@ pub struct TcpPath {
     pub round_trip: Duration,
     /// The largest segment that is sent.
     pub segment: u32,
-    /// Bytes sent, retransmissions included.
-    pub bytes_sent: u64,
-    /// Bytes that were sent again.
-    pub bytes_retransmitted: u64,
+    /// Bytes sent, retransmissions included; `None` on kernels before 4.19.
+    pub bytes_sent: Option<u64>,
     /// Whether both sides may still send.
     pub is_established: bool,
+    /// Whether nothing is ever sent any more, not even what waits to be.
+    pub is_closed: bool,
 }
 
-/// `TCP_ESTABLISHED` (`net/tcp_states.h`).
+/// `TCP_ESTABLISHED` and `TCP_CLOSE` (`net/tcp_states.h`).
 const ESTABLISHED: u8 = 1;
+const CLOSE: u8 = 7;
+
+/// Whether this kernel counts the bytes that it sends. There are systems that speak as Linux does, and fill that
+/// in with zero; nothing may be concluded from their silence. Asked once, of a connection to ourselves.
+#[must_use]
+pub fn counts_bytes_sent() -> bool {
+    static COUNTS: OnceLock<bool> = OnceLock::new();
+    *COUNTS.get_or_init(|| look_at_ourselves().is_ok_and(|sent| sent == Some(1)))
+}
+
+fn look_at_ourselves() -> io::Result<Option<u64>> {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+    let mut one = TcpStream::connect(listener.local_addr()?)?;
+    let (mut other, _) = listener.accept()?;
+    other.set_read_timeout(Some(Duration::from_secs(1)))?;
+    one.write_all(b"x")?;
+    other.read_exact(&mut [0])?;
+    Ok(TcpPath::of(&one)?.bytes_sent)
+}
 
 /// What a path's state says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,7 +94,7 @@ impl TcpPath {
         let long = |offset: usize| {
             info.get(offset..offset + 8)
                 .and_then(|bytes| bytes.try_into().ok())
-                .map_or(0, u64::from_ne_bytes)
+                .map(u64::from_ne_bytes)
         };
         let millis = |offset| Duration::from_millis(word(offset).unwrap_or(0).into());
         Self {
@@ -85,16 +106,10 @@ impl TcpPath {
             round_trip: Duration::from_micros(word(68).unwrap_or(0).into()),
             unsent: word(144).unwrap_or(0),
             bytes_sent: long(200),
-            bytes_retransmitted: long(208),
             is_established: info.first() == Some(&ESTABLISHED),
+            is_closed: info.first() == Some(&CLOSE),
             send_window: word(228),
         }
-    }
-
-    /// How much of what was written left this machine at least once.
-    #[must_use]
-    pub fn transmitted(&self) -> u64 {
-        self.bytes_sent.saturating_sub(self.bytes_retransmitted)
     }
 
     /// Judges the path, of which bytes wait for `age`, against `allowed`.

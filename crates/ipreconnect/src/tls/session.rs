@@ -471,6 +471,12 @@ impl Session {
         !self.outgoing.is_empty()
     }
 
+    /// How much of it.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.outgoing.len().saturating_sub(self.sent)
+    }
+
     fn push(&mut self, socket: &Socket) -> io::Result<()> {
         while let Some(rest) = self
             .outgoing

@@ -48,3 +48,26 @@ fn a_listener_that_leads_elsewhere_is_rerouted_not_reopened() {
     let new = old.replace("origin = \"a\"", "origin = \"b\"");
     assert_eq!(changes(&old, &new), ["listener \"front\" rerouted"]);
 }
+
+#[test]
+fn whatever_a_listener_says_takes_effect() {
+    let web = "[origin.a]\naddress = \"http://h:1\"\n[origin.b]\naddress = \"http://h:2\"\n\
+               [[listen]]\naddress = \"127.0.0.1:1\"\norigin = \"a\"\n";
+    for more in [
+        "compress = true\n",
+        "limits = { rate = \"5/s\" }\n",
+        "limits = { body = \"1KiB\" }\n",
+        "forwarded = { trust = [\"10.0.0.0/8\"] }\n",
+        "[[listen.route]]\npath = \"/x\"\norigin = \"b\"\n",
+    ] {
+        let new = format!("{web}{more}");
+        assert_eq!(changes(web, &new), ["listener \"a\" rerouted"], "{more}");
+    }
+    let balanced = web.replace("\"http://h:1\"", "[\"http://h:1\"]\nbalance = \"random\"");
+    let changed = ["origin \"a\" changed", "listener \"a\" rerouted"];
+    assert_eq!(changes(web, &balanced), changed);
+    let copied = format!("{web}[[listen.route]]\npath = \"/x\"\norigin = \"a\"\nmirror = \"b\"\n");
+    let other = copied.replace("http://h:2\"", "http://h:2\"\nretry.budget = 0.5");
+    let changed = ["origin \"b\" changed", "listener \"a\" rerouted"];
+    assert_eq!(changes(&copied, &other), changed);
+}

@@ -267,3 +267,22 @@ fn a_cache_that_cannot_be_is_refused() {
         assert!(mistakes.contains(why), "{cache}: {mistakes}");
     }
 }
+
+#[test]
+fn what_belongs_to_a_connection_is_nobodys_to_set() {
+    let text = |rewrite: &str| {
+        format!(
+            "[origin.web]\naddress = \"http://h\"\n[[listen]]\naddress = \"127.0.0.1:1\"\norigin = \"web\"\n\
+             [[listen.route]]\npath = \"/\"\norigin = \"web\"\nrewrite = {{ {rewrite} }}\n"
+        )
+    };
+    for name in ["keep-alive", "TE", "proxy-connection", "host"] {
+        let mistakes = read(&text(&format!("response_set = {{ {name} = \"x\" }}")));
+        let told = mistakes.unwrap_err().to_string();
+        assert!(told.contains("cannot change"), "{told}");
+    }
+    let many: Vec<String> = (0..33).map(|n| format!("x-{n} = \"1\"")).collect();
+    let mistakes = read(&text(&format!("set = {{ {} }}", many.join(", "))));
+    let told = mistakes.unwrap_err().to_string();
+    assert!(told.contains("at most 32 headers"), "{told}");
+}

@@ -103,7 +103,7 @@ impl Call {
     /// Begins the request; `head` is a whole head of HTTP/1.
     fn begin(&mut self, head: &[u8]) -> io::Result<()> {
         let mut parsed = buffer::request();
-        let request = match parsed.parse(head) {
+        let request = match parsed.parse_own(head) {
             Ok(Parsed::Whole) => self.request(&parsed, head),
             Ok(Parsed::Partial) | Err(_) => Err(io::ErrorKind::InvalidData.into()),
         };
@@ -201,7 +201,7 @@ impl Call {
         let Some(sink) = &mut self.sink else {
             return Poll::Ready(Ok(()));
         };
-        match ready!(self.out.poll_flush(cx, sink)) {
+        match ready!(self.out.poll_flush(cx, sink, true)) {
             Ok(is_end) => {
                 if is_end {
                     self.sink = None;

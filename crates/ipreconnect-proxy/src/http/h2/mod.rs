@@ -12,6 +12,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::task::Poll;
+use std::time::Duration;
 
 use bytes::Bytes;
 use h2::server::{Builder, Connection, SendResponse};
@@ -32,12 +33,13 @@ use pipe::Pipe;
 const HEAD: u32 = 64 * 1024;
 /// What a client may send of one body, and of all together, before we have taken it.
 const STREAM_WINDOW: u32 = 128 * 1024;
-const CONNECTION_WINDOW: u32 = 1024 * 1024;
+const CONNECTION_WINDOW: u32 = 32 * 1024 * 1024;
 /// What we keep of one answer that the client does not take.
 const UNSENT: usize = 64 * 1024;
-/// Requests that were taken back before they were answered: more than these, and more than were
-/// answered, are no accident (CVE-2023-44487).
+/// Requests that were taken back before they were answered: more than these within some time, and more than
+/// were answered, are no accident (CVE-2023-44487).
 const TAKEN_BACK: u32 = 100;
+const WITHIN: Duration = Duration::from_secs(30);
 
 /// What the requests of one connection count together.
 #[derive(Debug, Default)]
@@ -52,7 +54,7 @@ pub(super) async fn serve(mut client: Client, guest: Guest, place: Place) {
     let limits = *guest.limits();
     let early = std::mem::take(&mut client.input);
     let pipe = Pipe::new(client.wire, early);
-    let guest = Arc::new(guest);
+    let mut guest = Arc::new(guest);
     let mut timer = Timer::new(clock::now(), limits.head);
     let mut handshake = Box::pin(builder(&limits).handshake(pipe));
     let opened = poll_fn(|cx| match handshake.as_mut().poll(cx) {
@@ -61,7 +63,7 @@ pub(super) async fn serve(mut client: Client, guest: Guest, place: Place) {
     })
     .await;
     if let Some(mut connection) = opened {
-        carry(&mut connection, &guest, &place, &mut timer).await;
+        carry(&mut connection, &mut guest, &place, &mut timer).await;
     }
     guest.ended(End::ByClient);
 }
@@ -72,7 +74,13 @@ fn builder(limits: &HttpLimits) -> Builder {
         .max_concurrent_streams(limits.streams)
         .max_header_list_size(HEAD)
         .initial_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(CONNECTION_WINDOW)
+        // So much that bodies which wait for one origin never hold up those for another.
+        .initial_connection_window_size(
+            limits
+                .streams
+                .saturating_mul(STREAM_WINDOW)
+                .clamp(STREAM_WINDOW, CONNECTION_WINDOW),
+        )
         .max_send_buffer_size(UNSENT);
     builder
 }
@@ -80,17 +88,21 @@ fn builder(limits: &HttpLimits) -> Builder {
 /// Takes requests until the client has no more, or is sent away.
 async fn carry(
     connection: &mut Connection<Pipe, Bytes>,
-    guest: &Arc<Guest>,
+    guest: &mut Arc<Guest>,
     place: &Place,
     timer: &mut Timer,
 ) {
     let tally = Arc::new(Tally::default());
+    let mut counted_since = clock::now();
     let mut is_leaving = false;
     let idle = guest.limits().idle;
     timer.set(clock::now(), idle);
     loop {
         let accepted = poll_fn(|cx| {
             place.waker.register(cx.waker());
+            if !guest.is_current() {
+                *guest = Arc::new(guest.renewed());
+            }
             if guest.is_last() && !std::mem::replace(&mut is_leaving, true) {
                 connection.graceful_shutdown();
             }
@@ -111,7 +123,13 @@ async fn carry(
         .await;
         match accepted {
             Some(Some(Ok((request, respond)))) => {
-                timer.set(clock::now(), idle);
+                let now = clock::now();
+                timer.set(now, idle);
+                if now.saturating_duration_since(counted_since) > WITHIN {
+                    counted_since = now;
+                    tally.answered.store(0, Relaxed);
+                    tally.taken_back.store(0, Relaxed);
+                }
                 if is_abusive(&tally) {
                     tracing::warn!(
                         listener = guest.name(),

@@ -25,7 +25,7 @@ const STREAM_WINDOW: u32 = 256 * 1024;
 /// The same of all together: so much that one slow client never holds up another.
 const CONNECTION_WINDOW: u32 = STREAMS * STREAM_WINDOW;
 /// Answers that we did not want: so many are remembered of one connection, and for so long.
-const FORGOTTEN: usize = 64;
+const FORGOTTEN: usize = 1024;
 const FORGET: Duration = Duration::from_secs(10);
 
 /// Why a fresh connection is of no use.
@@ -130,6 +130,11 @@ impl Mux {
         matches!(self.sender.clone().poll_ready(&mut cx), Poll::Ready(Err(_)))
     }
 
+    /// It was found to have ended, which its task may not know yet.
+    pub(in crate::http) fn end(&self) {
+        self.is_over.store(true, Relaxed);
+    }
+
     /// Since when it has no request; `None` while it has one.
     pub(in crate::http) fn rests(&self) -> Option<Instant> {
         if self.open.load(Relaxed) > 0 {
@@ -173,6 +178,8 @@ fn builder(allowed: u32) -> Builder {
         .max_header_list_size(HEAD)
         .max_send_buffer_size(UNSENT)
         .max_concurrent_reset_streams(FORGOTTEN)
+        // What an origin says too late of answers that we gave up is nobody's fault.
+        .max_local_error_reset_streams(None)
         .reset_stream_duration(FORGET);
     builder
 }

@@ -24,20 +24,26 @@ impl Outbox {
         self.last = Some(trailers);
     }
 
-    /// Whether the end was told, and is not sent yet.
-    pub(super) fn is_finishing(&self) -> bool {
-        self.last.is_some()
+    /// Whether the bare end was told, and is not sent yet.
+    pub(super) fn is_ending(&self) -> bool {
+        self.last.as_ref().is_some_and(HeaderMap::is_empty)
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.unsent.len() + usize::from(self.last.is_some())
     }
 
     pub(super) fn is_empty(&self) -> bool {
         self.unsent.is_empty() && self.last.is_none()
     }
 
-    /// Sends what there is; says whether the end was sent. The error is none where the stream is closed.
+    /// Sends what there is, or all but the end; says whether the end was sent. The error is none where the stream
+    /// is closed.
     pub(super) fn poll_flush(
         &mut self,
         cx: &mut Context<'_>,
         stream: &mut SendStream<Bytes>,
+        may_end: bool,
     ) -> Poll<Result<bool, Option<h2::Error>>> {
         while !self.unsent.is_empty() {
             let room = stream.capacity();
@@ -50,15 +56,14 @@ impl Outbox {
                 }
             }
             let part = self.unsent.split_to(room.min(self.unsent.len())).freeze();
-            let is_last =
-                self.unsent.is_empty() && self.last.as_ref().is_some_and(HeaderMap::is_empty);
+            let is_last = may_end && self.unsent.is_empty() && self.is_ending();
             stream.send_data(part, is_last)?;
             if is_last {
                 self.last = None;
                 return Poll::Ready(Ok(true));
             }
         }
-        let Some(last) = self.last.take() else {
+        let Some(last) = self.last.take_if(|_| may_end) else {
             return Poll::Ready(Ok(false));
         };
         if last.is_empty() {

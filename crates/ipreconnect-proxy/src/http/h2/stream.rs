@@ -47,6 +47,8 @@ struct Stream<'t> {
     /// Of the answer's body, not taken yet.
     out: Outbox,
     is_over: bool,
+    /// The client has ended it before there was an answer.
+    is_taken_back: bool,
     /// Until when more of a body is taken that nobody wants, and how much of it was.
     linger: Option<Timer>,
     unwanted: usize,
@@ -72,6 +74,7 @@ pub(super) async fn serve(
         answer: None,
         out: Outbox::default(),
         is_over: false,
+        is_taken_back: false,
         linger: None,
         unwanted: 0,
         timer: Timer::new(clock::now(), guest.limits().idle),
@@ -191,13 +194,16 @@ impl Stream<'_> {
         if self.is_over {
             self.tally.answered.fetch_add(1, Relaxed);
         } else {
-            self.tally.taken_back.fetch_add(1, Relaxed);
+            // Whoever ends what was answered in part has had enough of it; and we end what is cut off.
+            let is_taken_back = u32::from(self.is_taken_back);
+            self.tally.taken_back.fetch_add(is_taken_back, Relaxed);
             self.abort();
         }
     }
 
     fn begin(&mut self, response: Response<()>, is_end: bool) -> io::Result<()> {
         let answer = self.respond.send_response(response, is_end);
+        self.is_taken_back |= answer.is_err();
         self.answer = Some(answer.map_err(|_| gone())?);
         self.is_over = is_end;
         Ok(())
@@ -243,7 +249,10 @@ impl Side for Stream<'_> {
                 }
                 Poll::Ready(Ok(true))
             }
-            Some(Err(error)) if error.is_reset() || error.is_io() => Poll::Ready(Ok(false)),
+            Some(Err(error)) if error.is_reset() || error.is_io() => {
+                self.is_taken_back = self.answer.is_none();
+                Poll::Ready(Ok(false))
+            }
             Some(Err(_)) => Poll::Ready(Err(())),
             None if matches!(reader, Reader::Length(_)) => Poll::Ready(Err(())),
             None => {
@@ -259,9 +268,17 @@ impl Side for Stream<'_> {
     }
 
     fn poll_gone(&mut self, cx: &mut Context<'_>, _: Half) -> Poll<()> {
+        self.poll_reset(cx)
+    }
+
+    fn poll_reset(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         match &mut self.answer {
             Some(answer) => answer.poll_reset(cx).map(drop),
-            None => self.respond.poll_reset(cx).map(drop),
+            None => {
+                let reset = self.respond.poll_reset(cx);
+                self.is_taken_back |= reset.is_ready();
+                reset.map(drop)
+            }
         }
     }
 
@@ -367,16 +384,24 @@ impl Side for Stream<'_> {
         !self.out.is_empty()
     }
 
+    fn waiting(&self) -> usize {
+        self.out.len()
+    }
+
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.out.is_finishing() && self.body.is_some() {
-            ready!(self.poll_unwanted(cx));
-        }
+        // Trailers are waited for, and who understands them understands that nothing follows.
+        let may_end =
+            !self.out.is_ending() || self.body.is_none() || self.poll_unwanted(cx).is_ready();
         let Some(answer) = &mut self.answer else {
             return Poll::Ready(Err(gone()));
         };
-        let is_end = ready!(self.out.poll_flush(cx, answer)).map_err(|_| gone())?;
-        self.is_over |= is_end;
-        Poll::Ready(Ok(()))
+        let sent = ready!(self.out.poll_flush(cx, answer, may_end));
+        self.is_over |= sent.map_err(|_| gone())?;
+        if may_end {
+            Poll::Ready(Ok(()))
+        } else {
+            Poll::Pending
+        }
     }
 
     fn abort(&mut self) {

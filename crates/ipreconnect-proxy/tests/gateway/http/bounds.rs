@@ -3,7 +3,10 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 
+use ipreconnect::core::balance::Policy;
 use ipreconnect::core::rate::Rate;
+use ipreconnect_lab::origin::{Script, ScriptedOrigin};
+use ipreconnect_proxy::{HashOn, Hedge};
 use tokio::sync::Notify;
 
 use super::*;
@@ -239,4 +242,97 @@ async fn a_body_that_trickles_is_refused_and_one_that_is_only_large_is_not() {
     let (trickled, streamed) = within(40, async { tokio::join!(trickle, stream) }).await;
     assert_eq!(trickled.status, 408);
     assert_eq!((streamed.status, streamed.text()), (200, "1000000"));
+}
+
+#[tokio::test]
+async fn who_waits_for_one_endpoint_is_not_called_for_another() {
+    let bells = [Arc::new(Notify::new()), Arc::new(Notify::new())];
+    let mut origins = Vec::new();
+    for (at, bell) in bells.iter().enumerate() {
+        let bell = Arc::clone(bell);
+        let origin = Origin::start(move |request| match request.line() {
+            "GET /long" => vec![Act::Wait(Arc::clone(&bell)), Act::ok("long")],
+            _ => vec![Act::ok(at.to_string())],
+        });
+        origins.push(origin.await);
+    }
+    let places = [origins[0].address, origins[1].address];
+    let (mut settings, mut plan) = bounded(1, Duration::from_secs(20), &places);
+    settings.balance = Policy::Hash;
+    for place in &mut settings.places {
+        place.priority = 0;
+    }
+    let http = plan.settings.as_mut().unwrap();
+    http.hash_on = HashOn::Field("x-key".into());
+    http.hedge = Hedge::Off;
+    let scene = scene_of(1, settings, plan).await;
+    until("all are up", || {
+        let status = scene.origin.status();
+        let mut endpoints = status.endpoints.iter();
+        endpoints.all(|one| one.health == ipreconnect::core::origin::Health::Up)
+    })
+    .await;
+    let ask = async |client: &mut Client, path: &str, key: u32| {
+        let head = format!("GET {path} HTTP/1.1\r\nHost: a\r\nX-Key: {key}\r\n\r\n");
+        client.send(head).await;
+    };
+    // A key that leads to each of them.
+    let mut keys = [None, None];
+    for key in 0..100 {
+        let mut client = Client::new(&scene).await;
+        ask(&mut client, "/", key).await;
+        let at: usize = client.answer().await.text().parse().unwrap();
+        keys[at] = Some(key);
+    }
+    let keys = keys.map(Option::unwrap);
+    let mut busy = [Client::new(&scene).await, Client::new(&scene).await];
+    for at in 0..2 {
+        let before = origins[at].seen().len();
+        ask(&mut busy[at], "/long", keys[at]).await;
+        until("it is there", || origins[at].seen().len() > before).await;
+    }
+    // Two wait for one of them, and then one for the other, which is free first.
+    let mut waiting = Vec::new();
+    for at in [1, 1, 0] {
+        let mut client = Client::new(&scene).await;
+        ask(&mut client, "/", keys[at]).await;
+        // It waits when a request that comes later is answered.
+        let mut other = Client::new(&scene).await;
+        other.send("nonsense\r\n\r\n").await;
+        assert_eq!(other.answer().await.status, 400);
+        waiting.push(client);
+    }
+    bells[0].notify_one();
+    assert_eq!(busy[0].answer().await.text(), "long");
+    assert_eq!(waiting[2].answer().await.text(), "0");
+    bells[1].notify_one();
+    for client in &mut waiting[..2] {
+        assert_eq!(client.answer().await.text(), "1");
+    }
+}
+
+#[tokio::test]
+async fn however_many_wait_for_an_origin_that_is_away_it_gets_no_more_than_it_takes() {
+    let origin = ScriptedOrigin::start(Script::Http { name: "one".into() }).unwrap();
+    let (settings, plan) = bounded(2, Duration::from_secs(20), &[origin.address()]);
+    let scene = scene_of(1, settings, plan).await;
+    assert_eq!(Client::new(&scene).await.get("/").await.status, 200);
+    origin.kill();
+    until("it is down", || !scene.origin.status().is_up()).await;
+    let mut waiting = Vec::new();
+    for _ in 0..40 {
+        let mut client = Client::new(&scene).await;
+        client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
+        waiting.push(client);
+    }
+    origin.slow(5 * MILLISECOND);
+    origin.revive().unwrap();
+    let mut most = 0;
+    let answers = waiting.iter_mut().map(Client::answer);
+    for answer in within(20, futures_util::future::join_all(answers)).await {
+        assert_eq!(answer.status, 200);
+        most = most.max(origin.open());
+    }
+    // Checks, and connections that are kept ready, come and go beside them.
+    assert!(most < 10, "{most}");
 }

@@ -481,3 +481,86 @@ async fn a_request_that_was_broken_off_is_known_to_nobody() {
     // Nobody takes the endpoint for lost by that.
     assert_eq!(origin.seen(), [(0, 1), (0, 3), (0, 5)]);
 }
+
+#[tokio::test]
+async fn trailers_pass_beside_a_length() {
+    let (origin, _) = serving(
+        h2::server::Builder::new(),
+        |request, mut respond| async move {
+            read(request.into_body()).await;
+            let response = Response::builder().header("content-length", "4");
+            let mut answer = respond
+                .send_response(response.body(()).unwrap(), false)
+                .unwrap();
+            answer
+                .send_data(Bytes::from_static(b"data"), false)
+                .unwrap();
+            let mut trailers = HeaderMap::new();
+            trailers.insert("grpc-status", "7".parse().unwrap());
+            answer.send_trailers(trailers).unwrap();
+        },
+    )
+    .await;
+    let scene = scene_h2(&[origin]).await;
+    // Who has no room for them has the answer all the same, and may go on.
+    let mut client = Client::new(&scene).await;
+    for _ in 0..3 {
+        let answer = client.get("/").await;
+        assert_eq!((answer.status, answer.text()), (200, "data"));
+    }
+    let stream = TcpStream::connect(scene.address).await.unwrap();
+    let (send, connection) = h2::client::handshake(stream).await.unwrap();
+    tokio::spawn(connection);
+    let mut send = send.ready().await.unwrap();
+    let mut request = Request::get("http://a/").body(()).unwrap();
+    request
+        .headers_mut()
+        .insert("te", "trailers".parse().unwrap());
+    let (response, _) = send.send_request(request, true).unwrap();
+    let (data, trailers) = within(10, read(response.await.unwrap().into_body())).await;
+    assert_eq!(data, b"data");
+    assert_eq!(trailers.unwrap()["grpc-status"], "7");
+}
+
+#[tokio::test]
+async fn what_a_client_alone_is_to_blame_for_is_not_the_origins_fault() {
+    let (origin, connections) = serving(h2::server::Builder::new(), echo).await;
+    let scene = scene_h2(&[origin]).await;
+    let many: String = (0..126).map(|n| format!("X-{n}: 1\r\n")).collect();
+    let mut client = Client::new(&scene).await;
+    client
+        .send(format!(
+            "POST /x HTTP/1.1\r\nHost: shop\r\n{many}Content-Length: 1\r\n\r\nx"
+        ))
+        .await;
+    assert_eq!(client.answer().await.status, 200);
+    // What HTTP/2 cannot say: encoded, it is longer than a library takes.
+    let long = "<".repeat(23_000);
+    client
+        .send(format!(
+            "POST /{long} HTTP/1.1\r\nHost: shop\r\nContent-Length: 1\r\n\r\nx"
+        ))
+        .await;
+    assert_eq!(client.answer().await.status, 431);
+    let mut client = Client::new(&scene).await;
+    assert_eq!(client.get("/").await.status, 200);
+    assert_eq!(connections.load(SeqCst), 1);
+    let status = scene.origin.status();
+    assert!(status.endpoints[0].failure.is_none(), "{status:?}");
+}
+
+#[tokio::test]
+async fn a_connection_that_has_just_ended_holds_up_nobody() {
+    // It goes without a word, right behind an answer.
+    let origin = Frames::start(|_, id| (fine(id), id < 5)).await;
+    let scene = scene_h2(&[origin.address]).await;
+    let mut client = Client::new(&scene).await;
+    for number in 0..300 {
+        let answer = within(10, client.post("/pay", &number.to_string())).await;
+        match answer.status {
+            200 => {}
+            502 => assert_eq!(answer.field("Proxy-Status"), Some(UNKNOWN)),
+            other => panic!("{other}: {answer:?}"),
+        }
+    }
+}

@@ -1,5 +1,9 @@
 //! Requests and answers that cannot be: refused, and nothing else suffers.
 
+use std::sync::{Arc, Mutex};
+
+use tokio::net::TcpListener;
+
 use super::*;
 
 async fn scene_and_origin() -> (Scene, Origin) {
@@ -317,4 +321,109 @@ async fn an_answer_that_is_not_taken_is_given_up() {
     let open = || scene.origin.status().endpoints[0].open;
     crate::scene::until("the origin's connection is let go", || open() == 0).await;
     assert!(client.rest().await.len() < 50_000_000);
+}
+
+/// An origin that begins to answer at once, says more of it for ever, and takes whatever comes.
+async fn hasty() -> (SocketAddr, Arc<Mutex<Vec<u8>>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let heard = Arc::new(Mutex::new(Vec::new()));
+    let all = Arc::clone(&heard);
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let all = Arc::clone(&all);
+            tokio::spawn(async move {
+                let (mut read, mut write) = stream.into_split();
+                let mut piece = vec![0; 65_536];
+                let count = read.read(&mut piece).await.unwrap_or(0);
+                if count == 0 {
+                    return;
+                }
+                all.lock().unwrap().extend_from_slice(&piece[..count]);
+                tokio::spawn(async move {
+                    let head = "HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n";
+                    let mut text = head.as_bytes().to_vec();
+                    while write.write_all(&text).await.is_ok() {
+                        tokio::time::sleep(5 * MILLISECOND).await;
+                        text = b"more".to_vec();
+                    }
+                });
+                while let Ok(count) = read.read(&mut piece).await
+                    && count > 0
+                {
+                    all.lock().unwrap().extend_from_slice(&piece[..count]);
+                }
+            });
+        }
+    });
+    (address, heard)
+}
+
+#[tokio::test]
+async fn a_body_that_breaks_behind_an_early_answer_is_not_read_on() {
+    for broken in ["5Z", "1\r\nxy", "\r\n", "ffffffffffffffffff\r\n"] {
+        let (origin, heard) = hasty().await;
+        let scene = scene(&[origin]).await;
+        let mut client = Client::new(&scene).await;
+        client
+            .send("POST /early HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n")
+            .await;
+        assert_eq!(client.head().await.0, 200);
+        client.send(broken).await;
+        // Parts of the answer come when the body was looked at, too.
+        for _ in 0..3 {
+            client.more().await;
+        }
+        // The answer goes on while it is read, and ends before its end.
+        for smuggled in ["0\r\n\r\nGET /admin HTTP/1.1\r\nHost: a\r\n\r\n", "x"] {
+            if client
+                .stream()
+                .write_all(smuggled.as_bytes())
+                .await
+                .is_err()
+            {
+                break;
+            }
+            client.more().await;
+        }
+        while !client.more().await.is_empty() {}
+        let heard = heard.lock().unwrap();
+        let heard = String::from_utf8_lossy(&heard);
+        assert!(!heard.contains("/admin"), "{broken:?}: {heard}");
+    }
+}
+
+#[tokio::test]
+async fn a_body_has_its_bound_behind_an_early_answer_too() {
+    let (origin, heard) = hasty().await;
+    let mut plan = plan();
+    plan.limits.body = 10_000;
+    let scene = scene_with(settings(&[origin]), plan).await;
+    let mut client = Client::new(&scene).await;
+    client
+        .send("POST /early HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n")
+        .await;
+    assert_eq!(client.head().await.0, 200);
+    let chunk = format!("3e8\r\n{}\r\n", "x".repeat(1000));
+    for _ in 0..100 {
+        client.send(&chunk).await;
+        // The answer comes all the same.
+        assert!(!client.more().await.is_empty());
+    }
+    let heard = heard.lock().unwrap().len();
+    assert!(heard < 80_000, "{heard}");
+}
+
+#[tokio::test]
+async fn a_percent_sign_stands_before_two_digits() {
+    let origin = Origin::start(|request| vec![Act::ok(request.line())]).await;
+    let scene = scene(&[origin.address]).await;
+    for path in ["/%%32e%%32e/x", "/%", "/a%2", "/%zz", "/a/%u002e"] {
+        let mut client = Client::new(&scene).await;
+        assert_eq!(client.get(path).await.status, 400, "{path}");
+    }
+    let mut client = Client::new(&scene).await;
+    // A query is the application's.
+    let answer = client.get("/a%2F?q=100%&r=%zz").await;
+    assert_eq!(answer.text(), "GET /a%2F?q=100%&r=%zz");
 }

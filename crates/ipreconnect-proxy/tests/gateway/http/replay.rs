@@ -320,3 +320,82 @@ async fn the_hold_survives_another_target() {
         .unwrap();
     assert_eq!(held.await.unwrap(), "two GET / \n");
 }
+
+#[tokio::test]
+async fn a_second_try_is_waited_for_as_long_as_a_first_one() {
+    let origins = ["one", "two"]
+        .map(|name| ScriptedOrigin::start(Script::Http { name: name.into() }).unwrap());
+    let scene = scene(&[origins[0].address(), origins[1].address()]).await;
+    let mut asking = Client::new(&scene).await;
+    let mut posting = Client::new(&scene).await;
+    for _ in 0..100 {
+        assert_eq!(asking.get("/").await.status, 200);
+        assert_eq!(posting.post("/", "x").await.status, 200);
+    }
+    let status = || scene.origin.status().endpoints[0].health;
+    until("it is learned how it closes", || origins[0].accepted() > 2).await;
+    tokio::time::sleep(20 * MILLISECOND).await;
+    // Longer than one that fell silent is waited for.
+    origins[1].slow(2500 * MILLISECOND);
+    origins[0].freeze();
+    let mut client = Client::new(&scene).await;
+    let asked = tokio::spawn(async move { client.get("/").await.status });
+    // Several that wait are needed to doubt it; these go nowhere else.
+    let mut posted = Vec::new();
+    for _ in 0..4 {
+        let mut client = Client::new(&scene).await;
+        posted.push(tokio::spawn(
+            async move { client.post("/", "x").await.status },
+        ));
+    }
+    for one in posted {
+        assert_eq!(within(20, one).await.unwrap(), 502);
+    }
+    assert_eq!(within(20, asked).await.unwrap(), 200, "{:?}", status());
+    assert_eq!(origins[1].answered(), 1);
+}
+
+#[tokio::test]
+async fn what_may_have_been_done_is_not_called_undone_by_what_failed_later() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let mut settings = settings(&[address]);
+    settings.hold.patience = 50 * MILLISECOND;
+    settings.supervisor.interval = Duration::from_secs(3600);
+    settings.warm.connections = 0;
+    tokio::spawn(async move {
+        loop {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            if stream.read(&mut [0; 4096]).await.unwrap_or(0) > 0 {
+                // Whatever it did, it is gone now.
+                return;
+            }
+        }
+    });
+    let scene = scene_with(settings, plan()).await;
+    let mut client = Client::new(&scene).await;
+    client
+        .send("PUT /x HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\nx")
+        .await;
+    let answer = client.answer().await;
+    assert_eq!(answer.status, 502, "{answer:?}");
+    assert_eq!(answer.field("Proxy-Status"), Some(UNKNOWN));
+    // What changes nothing may be asked for again.
+    assert_eq!(client.get("/").await.status, 503);
+}
+
+#[tokio::test]
+async fn an_origin_may_promise_to_wait_for_ever() {
+    let origin = Origin::start(|_| {
+        vec![Act::say(
+            "HTTP/1.1 200 OK\r\nKeep-Alive: timeout=9223372036854775807, max=99999999999999999999\r\nContent-Length: 0\r\n\r\n",
+        )]
+    })
+    .await;
+    let scene = scene_of(1, settings(&[origin.address]), plan()).await;
+    let mut client = Client::new(&scene).await;
+    for _ in 0..3 {
+        assert_eq!(client.get("/").await.status, 200);
+    }
+    assert_eq!(origin.connections(), 1);
+}

@@ -6,6 +6,8 @@ use bytes::Bytes;
 use h2::client::SendRequest;
 use h2::{Reason, RecvStream};
 use http::{HeaderMap, Request, Response};
+use ipreconnect::core::http::{PathRule, RouteRule};
+use ipreconnect_proxy::{HttpBranch, HttpRoute, HttpSettings, Rewrite};
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
@@ -379,4 +381,92 @@ async fn a_body_that_is_promised_and_does_not_come_reaches_nobody() {
     let mut next = self::caller(&scene).await;
     assert_eq!(next.ask(get("/next")).await.1, "GET /next []");
     assert_eq!(origin.seen().len(), 1);
+}
+
+#[tokio::test]
+async fn bodies_that_wait_for_one_origin_do_not_hold_up_those_for_another() {
+    let origin = echoing().await;
+    let mut scene = scene(&[origin.address]).await;
+    let nobody = {
+        let unused = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        unused.local_addr().unwrap()
+    };
+    let away = scene.another("away", &[nobody]).await;
+    let mut plan = plan();
+    plan.routes = vec![route_to("/away", &away)];
+    scene.speak(Plane::Http(Box::new(plan)));
+    let mut caller = caller(&scene).await;
+    let mut held = Vec::new();
+    for _ in 0..20 {
+        let (response, mut body) = caller.send.send_request(post("/away"), false).unwrap();
+        body.send_data(vec![b'x'; 200_000].into(), false).unwrap();
+        held.push((response, body));
+    }
+    let (response, mut body) = caller.send.send_request(post("/here"), false).unwrap();
+    body.send_data(vec![b'y'; 100_000].into(), true).unwrap();
+    let (status, text, _) = whole(within(10, response).await.unwrap()).await;
+    assert_eq!(status, 200);
+    assert!(text.len() > 100_000, "{}", text.len());
+}
+
+#[tokio::test]
+async fn whoever_has_had_enough_of_many_answers_may_ask_on() {
+    let origin = Origin::start(|request| match request.line() {
+        "GET /stream" => vec![
+            Act::say("HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\npart"),
+            Act::Wait(Arc::default()),
+        ],
+        _ => vec![Act::ok("here")],
+    })
+    .await;
+    let scene = scene(&[origin.address]).await;
+    let mut caller = caller(&scene).await;
+    for _ in 0..150 {
+        let (response, mut stream) = caller.send.send_request(get("/stream"), true).unwrap();
+        assert_eq!(within(10, response).await.unwrap().status(), 200);
+        stream.send_reset(Reason::CANCEL);
+    }
+    assert_eq!(caller.ask(get("/")).await, (200, "here".to_owned()));
+}
+
+#[tokio::test]
+async fn clients_of_before_a_reload_go_by_what_is_said_after_it() {
+    let origins = [
+        Origin::start(|_| vec![Act::ok("old")]).await,
+        Origin::start(|_| vec![Act::ok("new")]).await,
+    ];
+    let mut scene = scene(&[origins[0].address]).await;
+    let mut first = Client::new(&scene).await;
+    let mut second = caller(&scene).await;
+    assert_eq!(first.get("/").await.text(), "old");
+    assert_eq!(second.ask(get("/")).await.1, "old");
+    for _ in 0..3 {
+        let other = scene.another("other", &[origins[1].address]).await;
+        let mut plan = plan();
+        plan.routes = vec![route_to("/", &other)];
+        scene.speak(Plane::Http(Box::new(plan)));
+        let answer = first.get("/").await;
+        assert_eq!((answer.text(), answer.field("Connection")), ("new", None));
+        assert_eq!(second.ask(get("/")).await.1, "new");
+    }
+}
+
+fn route_to(path: &str, origin: &ipreconnect::Origin) -> HttpRoute {
+    HttpRoute {
+        rule: RouteRule {
+            paths: vec![PathRule::new(path).unwrap()],
+            ..RouteRule::default()
+        },
+        branches: vec![HttpBranch {
+            origin: origin.clone(),
+            settings: HttpSettings::default(),
+            weight: 1,
+        }],
+        sticky: None,
+        rewrite: Rewrite::default(),
+        requires: Vec::new(),
+        fallback: None,
+        mirror: None,
+        cache: None,
+    }
 }
