@@ -4,6 +4,7 @@
 //! parameter, randomness as a seed, facts as [events](origin::Event), and what comes out are
 //! [actions](origin::Action) for somebody else to carry out.
 
+pub mod access;
 pub mod address;
 pub mod backoff;
 pub mod balance;
