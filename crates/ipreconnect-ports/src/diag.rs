@@ -2,20 +2,23 @@
 
 use std::ffi::OsStr;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
 use rustix::net::netlink::{SOCK_DIAG, SocketAddrNetlink};
 use rustix::net::{
-    AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, recv, sendto, socket_with,
+    AddressFamily, Protocol, RecvFlags, SendFlags, SocketFlags, SocketType, recv, sendto,
+    socket_with,
 };
 
 /// `SOCK_DIAG_BY_FAMILY` of `linux/sock_diag.h`.
 const BY_FAMILY: u16 = 20;
 /// `NLM_F_REQUEST | NLM_F_DUMP` of `linux/netlink.h`.
-const DUMP: u16 = 0x1 | 0x300;
+pub(crate) const DUMP: u16 = 0x1 | 0x300;
+/// `NLM_F_REQUEST`.
+const ONE: u16 = 0x1;
 const DONE: u16 = 3;
 const ERROR: u16 = 2;
 /// `1 << TCP_LISTEN`.
@@ -96,6 +99,52 @@ fn on_port(protocol: u8, states: u32, port: u16) -> io::Result<Vec<FoundInet>> {
     Ok(found)
 }
 
+/// Who owns the TCP socket with this local and this remote address: its state, and its owner.
+pub(crate) fn tcp_socket(local: SocketAddr, remote: SocketAddr) -> io::Result<Option<(u8, Found)>> {
+    let mut request = inet_request(family_of(local.ip()), IPPROTO_TCP, u32::MAX);
+    let id = [
+        &local.port().to_be_bytes()[..],
+        &remote.port().to_be_bytes(),
+        &wide(local.ip()),
+        &wide(remote.ip()),
+        &[0; 4],
+        // `INET_DIAG_NOCOOKIE`.
+        &[0xff; 8],
+    ]
+    .concat();
+    request.truncate(8);
+    request.extend(id);
+    let mut found = None;
+    let asked = ask(Some(SOCK_DIAG), (BY_FAMILY, ONE), &request, |payload| {
+        let state = payload.get(1).copied();
+        found = state.zip(parse_inet(payload).map(|socket| socket.found));
+    });
+    match asked {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+        Ok(()) => Ok(found),
+    }
+}
+
+fn family_of(ip: IpAddr) -> u8 {
+    match ip {
+        IpAddr::V4(_) => AF_INET,
+        IpAddr::V6(_) => AF_INET6,
+    }
+}
+
+/// An address in the room that `struct inet_diag_sockid` has for it.
+fn wide(ip: IpAddr) -> [u8; 16] {
+    match ip {
+        IpAddr::V4(ip) => {
+            let mut wide = [0; 16];
+            wide[..4].copy_from_slice(&ip.octets());
+            wide
+        }
+        IpAddr::V6(ip) => ip.octets(),
+    }
+}
+
 /// All Unix sockets that listen on a path.
 pub(crate) fn listening_unix() -> io::Result<Vec<FoundUnix>> {
     let mut found = Vec::new();
@@ -120,19 +169,29 @@ fn unix_request() -> Vec<u8> {
     request
 }
 
+/// Asks for sockets, and hands each answer's payload to `each`.
+fn dump(request: &[u8], each: impl FnMut(&[u8])) -> io::Result<()> {
+    ask(Some(SOCK_DIAG), (BY_FAMILY, DUMP), request, each)
+}
+
 /// Sends one request and hands each answer's payload to `each`.
-fn dump(request: &[u8], mut each: impl FnMut(&[u8])) -> io::Result<()> {
+pub(crate) fn ask(
+    protocol: Option<Protocol>,
+    (kind, flags): (u16, u16),
+    request: &[u8],
+    mut each: impl FnMut(&[u8]),
+) -> io::Result<()> {
     let socket = socket_with(
         AddressFamily::NETLINK,
         SocketType::RAW,
         SocketFlags::CLOEXEC,
-        Some(SOCK_DIAG),
+        protocol,
     )?;
     let mut message = Vec::with_capacity(16 + request.len());
     let length = u32::try_from(16 + request.len()).unwrap_or(u32::MAX);
     message.extend(length.to_ne_bytes());
-    message.extend(BY_FAMILY.to_ne_bytes());
-    message.extend(DUMP.to_ne_bytes());
+    message.extend(kind.to_ne_bytes());
+    message.extend(flags.to_ne_bytes());
     message.extend([0; 8]);
     message.extend(request);
     sendto(
@@ -141,15 +200,17 @@ fn dump(request: &[u8], mut each: impl FnMut(&[u8])) -> io::Result<()> {
         SendFlags::empty(),
         &SocketAddrNetlink::new(0, 0),
     )?;
-    receive(&socket, &mut each)
+    receive(&socket, flags, &mut each)
 }
 
-fn receive(socket: &OwnedFd, each: &mut impl FnMut(&[u8])) -> io::Result<()> {
+fn receive(socket: &OwnedFd, flags: u16, each: &mut impl FnMut(&[u8])) -> io::Result<()> {
     let mut buffer = vec![0u8; 64 * 1024];
     for _ in 0..DATAGRAMS {
         let (count, _) = recv(socket, &mut buffer[..], RecvFlags::empty())?;
         match messages(buffer.get(..count).unwrap_or_default(), each)? {
             Stream::Ended => return Ok(()),
+            // A question about one thing has one answer.
+            Stream::GoesOn if flags == ONE => return Ok(()),
             Stream::GoesOn => {}
         }
     }
@@ -232,7 +293,7 @@ fn parse_unix(message: &[u8]) -> Option<FoundUnix> {
 }
 
 /// The value of the first attribute of this kind (`struct nlattr` of `linux/netlink.h`).
-fn attribute(mut attributes: &[u8], wanted: u16) -> Option<&[u8]> {
+pub(crate) fn attribute(mut attributes: &[u8], wanted: u16) -> Option<&[u8]> {
     while let (Some(length), Some(kind)) = (half(attributes, 0), half(attributes, 2)) {
         let length = usize::from(length);
         let value = attributes.get(4..length)?;

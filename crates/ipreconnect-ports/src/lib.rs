@@ -5,6 +5,11 @@
 
 mod diag;
 mod holder;
+mod interface;
+mod peer;
 mod process;
+
+pub use interface::{Interface, interfaces};
+pub use peer::{owner, user};
 
 pub use holder::{Holder, Process, connected_from, holders, holders_of_udp, holders_of_unix};
