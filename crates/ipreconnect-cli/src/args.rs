@@ -91,6 +91,11 @@ pub(crate) enum Command {
         #[arg(allow_hyphen_values = true)]
         code: Option<String>,
     },
+    /// Tell which access rule decides on a client, and why
+    #[command(
+        after_help = "Examples:\n  ipreconnect why search --from 10.1.2.3\n  ipreconnect why search --from local --user app\n\nIt exits with 1 if the client is refused."
+    )]
+    Why(WhyArguments),
     /// Make the running gateway take its changed configuration
     Reload,
     /// See it work: two built-in origins that are killed, frozen and revived
@@ -209,6 +214,21 @@ pub(crate) struct Probe {
     /// Limits: resolve, connect, first_byte or total, as connect=100ms
     #[arg(long, value_name = "PHASE=TIME,…", value_delimiter = ',', value_parser = limit)]
     pub(crate) slo: Vec<(Phase, Duration)>,
+}
+
+/// `why`.
+#[derive(Debug, Args)]
+pub(crate) struct WhyArguments {
+    /// The listener
+    pub(crate) listener: String,
+
+    /// Where the client comes from: an address, or `local` for a Unix socket
+    #[arg(long, value_name = "IP")]
+    pub(crate) from: String,
+
+    /// Who it is on its machine, for rules that ask for a name
+    #[arg(long, value_name = "NAME")]
+    pub(crate) user: Option<String>,
 }
 
 /// A part of a connection.

@@ -54,6 +54,7 @@ fn dispatch(arguments: &Arguments) -> Result<Exit, Refusal> {
         Command::Cache { action } => commands::cache::cache(arguments, action),
         Command::Explain { code: Some(code) } => commands::explain::run(code, arguments.json),
         Command::Explain { code: None } => Ok(commands::explain::all(arguments.json)),
+        Command::Why(why) => commands::why::why(arguments, why),
         Command::Reload => commands::reload::reload(arguments),
         Command::Demo { stay } => {
             let afterwards = if *stay {

@@ -9,12 +9,13 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use ipreconnect::socket::{Socket, register};
 use rustix::io::Errno;
-use rustix::net::{AddressFamily, SocketAddrAny, SocketFlags, acceptfrom_with, getsockname};
+use rustix::net::{SocketAddrAny, SocketFlags, acceptfrom_with};
 use tokio::sync::oneshot;
 
-use crate::admission::is_this_machine;
+use crate::access::source_of;
 use crate::counters::Counters;
 use crate::l4::{self, Route};
+use crate::notice;
 use crate::number;
 use crate::places::Places;
 use crate::worker::Crew;
@@ -117,20 +118,32 @@ impl Acceptor {
         };
         counters.accepted();
         let from = peer.and_then(ip_of);
-        if !is_admitted(&client, from) {
+        let route = self.route.load_full();
+        let Some(source) = source_of(&client, from) else {
             counters.denied();
             return;
-        }
+        };
+        let to_judge = match route.access().at_once(source) {
+            Some(Ok(())) => None,
+            Some(Err(refusal)) => {
+                counters.denied();
+                let from = from.map(|from| from.to_string());
+                notice::denied(route.name(), from.as_deref().unwrap_or_default(), &refusal);
+                return;
+            }
+            None => Some(source),
+        };
         let worker = self.places.emptiest(here);
         let counters = self.counters.get(usize::from(worker));
         let (Some(counters), Some(seat)) = (counters, self.places.take(worker)) else {
             return;
         };
         let session = l4::Session {
-            route: self.route.load_full(),
+            route,
             counters: Arc::clone(counters),
             seat,
             from,
+            to_judge,
         };
         if worker == here {
             tokio::spawn(session.run(client));
@@ -165,21 +178,4 @@ impl Acceptor {
 fn ip_of(peer: &SocketAddrAny) -> Option<IpAddr> {
     let address = std::net::SocketAddr::try_from(peer.clone()).ok()?;
     Some(address.ip().to_canonical())
-}
-
-/// Unix sockets are this machine's.
-fn is_admitted(client: &OwnedFd, from: Option<IpAddr>) -> bool {
-    if from.is_some_and(|from| from.is_loopback()) {
-        return true;
-    }
-    let Ok(local) = getsockname(client) else {
-        return false;
-    };
-    if local.address_family() == AddressFamily::UNIX {
-        return true;
-    }
-    let Some(from) = from else {
-        return false;
-    };
-    is_this_machine(from, ip_of(&local))
 }

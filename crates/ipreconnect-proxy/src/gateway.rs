@@ -9,6 +9,7 @@ use arc_swap::ArcSwap;
 use ipreconnect::Origin;
 
 use crate::Plane;
+use crate::access::Access;
 use crate::counters::{Counters, Totals};
 use crate::door::Door;
 use crate::http::{AccessLog, BranchStatus};
@@ -240,6 +241,13 @@ impl Gateway {
         for name in names {
             self.close(&name);
         }
+    }
+
+    /// Who may come in at a listener.
+    #[must_use]
+    pub fn access(&self, name: &str) -> Option<Access> {
+        let listener = self.listeners.get(name)?;
+        Some(listener.route.load().access().clone())
     }
 
     /// Clients that are inside: waiting or carried.

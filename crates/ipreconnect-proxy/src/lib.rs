@@ -5,12 +5,13 @@
 //! streams and UDP; the other one speaks HTTP.
 
 mod accept;
-mod admission;
+mod access;
 mod counters;
 mod door;
 mod gateway;
 mod http;
 pub mod l4;
+mod notice;
 mod number;
 mod places;
 mod socket;
@@ -18,6 +19,7 @@ mod turn;
 mod watch;
 mod worker;
 
+pub use access::{Access, Explanation, Step, source};
 pub use counters::Totals;
 pub use door::{
     ACME_TLS, Certify, ClientAuth, Door, HostPattern, HostPatternError, MinVersion, Named,

@@ -1,4 +1,4 @@
-//! Clients that cannot be understood, told once a minute each.
+//! Clients that cannot be understood, or may not come in, told once a minute each.
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
@@ -51,23 +51,41 @@ impl Told {
 }
 
 /// A request was refused.
-pub(super) fn refused(listener: &str, client: &str, why: &dyn Display) {
-    let count = TOLD
-        .lock()
-        .unwrap_or_else(PoisonError::into_inner)
-        .take(clock::now(), client);
-    if let Some(count) = count {
-        let client = if client.is_empty() {
-            "a Unix socket"
-        } else {
-            client
-        };
+pub(crate) fn refused(listener: &str, client: &str, why: &dyn Display) {
+    if let Some(requests) = count(client) {
+        let client = named(client);
         tracing::info!(
             listener,
             client,
-            requests = count,
+            requests,
             "{why} More of this client is told in a minute"
         );
+    }
+}
+
+/// A client was not let in.
+pub(crate) fn denied(listener: &str, client: &str, why: &dyn Display) {
+    if let Some(connections) = count(client) {
+        let client = named(client);
+        tracing::info!(
+            listener,
+            client,
+            connections,
+            "not let in: {why}; `ipreconnect why` tells more. More of this client is told in a minute"
+        );
+    }
+}
+
+fn count(client: &str) -> Option<u32> {
+    let mut told = TOLD.lock().unwrap_or_else(PoisonError::into_inner);
+    told.take(clock::now(), client)
+}
+
+fn named(client: &str) -> &str {
+    if client.is_empty() {
+        "a Unix socket"
+    } else {
+        client
     }
 }
 

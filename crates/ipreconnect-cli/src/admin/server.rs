@@ -5,18 +5,20 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Arc;
 
-use axum::extract::{Path as UrlPath, State};
+use axum::extract::{Path as UrlPath, Query, State};
 use axum::http::StatusCode;
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use tokio::net::UnixListener;
 use tokio::sync::{mpsc, oneshot};
 
+use ipreconnect::core::access::{Mismatch, Source};
 use ipreconnect::core::identity::KeyId;
 use ipreconnect_proxy::Purge;
 
 use super::view::{
     Acceptance, Identities, Listeners, OriginView, Origins, Outcome, PurgeWish, Readiness, SCHEMA,
+    Why, WhyQuestion, WhyRule,
 };
 use crate::gateway::board::Board;
 
@@ -64,6 +66,7 @@ pub(crate) async fn serve(
         .route("/v1/origins/{name}/accept-identity", post(accept_identity))
         .route("/v1/identities", get(identities))
         .route("/v1/listeners", get(listeners))
+        .route("/v1/why", get(why))
         .route("/v1/cache/purge", post(purge))
         .route("/v1/reload", post(reload))
         .with_state(Desk { board, reloads });
@@ -157,6 +160,62 @@ async fn accept_identity(
 
 async fn listeners(State(desk): State<Desk>) -> Json<Listeners> {
     Json(desk.board.listeners())
+}
+
+async fn why(
+    State(desk): State<Desk>,
+    Query(question): Query<WhyQuestion>,
+) -> Result<Json<Why>, (StatusCode, Json<Outcome>)> {
+    let source = match question.from.as_str() {
+        "local" => Some(Source::Local),
+        address => address
+            .parse()
+            .ok()
+            .map(|address| ipreconnect_proxy::source(Some(address))),
+    };
+    let Some(source) = source else {
+        let why = format!(
+            "this is no address: {:?}; write one, or `local` for a Unix socket",
+            question.from
+        );
+        return Err((StatusCode::UNPROCESSABLE_ENTITY, Json(not_done(why))));
+    };
+    let access = desk.board.access(&question.listener).ok_or_else(|| {
+        let why = format!("there is no listener {:?}", question.listener);
+        (StatusCode::NOT_FOUND, Json(not_done(why)))
+    })?;
+    let explanation = access.explain(source, question.user.as_deref()).await;
+    let rules = explanation.steps.into_iter().map(|step| WhyRule {
+        place: step.place,
+        rule: step.text,
+        method: step.method.name().to_owned(),
+        decides: step.mismatch.is_none(),
+        mismatch: step.mismatch.map(|mismatch| words(mismatch).to_owned()),
+    });
+    Ok(Json(Why {
+        schema: SCHEMA,
+        rules: rules.collect(),
+        listener: question.listener,
+        from: question.from,
+        user: question.user,
+        host: explanation.host,
+        admitted: explanation.refusal.is_none(),
+        refusal: explanation.refusal,
+    }))
+}
+
+fn words(mismatch: Mismatch) -> &'static str {
+    match mismatch {
+        Mismatch::Transport => {
+            "it is for Unix sockets, or for addresses, and the client comes by the other"
+        }
+        Mismatch::Tls => "it is for TLS, or for no TLS, and the client has the other",
+        Mismatch::Gss => "it is for GSSAPI encryption, which nobody has here",
+        Mismatch::Address => "the client comes from elsewhere",
+        Mismatch::Host => "the client's host has another name, or none that leads back to it",
+        Mismatch::Database => "it is for another database",
+        Mismatch::User => "it is for somebody else",
+    }
 }
 
 async fn purge(

@@ -245,6 +245,55 @@ pub(crate) struct BranchView {
     pub(crate) first_byte_ms: Option<f64>,
 }
 
+/// What `why` asks.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct WhyQuestion {
+    /// The listener.
+    pub(crate) listener: String,
+    /// The address that a client would come from, or `local` for a Unix socket.
+    pub(crate) from: String,
+    /// Who it would be.
+    #[serde(default)]
+    pub(crate) user: Option<String>,
+}
+
+/// Whether a client is let in, and by which rule.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Why {
+    /// Always [`SCHEMA`].
+    pub(crate) schema: u32,
+    /// The listener.
+    pub(crate) listener: String,
+    /// Where the client comes from.
+    pub(crate) from: String,
+    /// Who it is.
+    pub(crate) user: Option<String>,
+    /// The name of its host, where a rule asks for it.
+    pub(crate) host: Option<String>,
+    /// Whether it is let in.
+    pub(crate) admitted: bool,
+    /// Why it is refused.
+    pub(crate) refusal: Option<String>,
+    /// The rules that were looked at, in order.
+    pub(crate) rules: Vec<WhyRule>,
+}
+
+/// One rule that was looked at.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct WhyRule {
+    /// File and line.
+    pub(crate) place: String,
+    /// The rule.
+    pub(crate) rule: String,
+    /// What it demands.
+    pub(crate) method: String,
+    /// Whether it decides.
+    pub(crate) decides: bool,
+    /// Why it does not.
+    pub(crate) mismatch: Option<String>,
+}
+
 /// Whether the required origins are up.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Readiness {

@@ -10,6 +10,7 @@ pub(crate) mod probe;
 pub(crate) mod reload;
 pub(crate) mod run;
 pub(crate) mod status;
+pub(crate) mod why;
 
 use crate::exit::{Exit, Refusal};
 

@@ -1,5 +1,8 @@
 //! What a plan exposes to whom, as `check` shows it.
 
+use std::net::IpAddr;
+
+use ipreconnect::core::access::Rule;
 use ipreconnect::core::balance::Policy;
 use ipreconnect::core::identity::OnKeyChange;
 use ipreconnect::resolve::{Dnssec, Roots};
@@ -30,6 +33,14 @@ struct ShownListener {
     refuses_others: bool,
     routes: Vec<ShownRoute>,
     tls: Option<ShownTls>,
+    /// Who comes in: the first that matches decides, and whom none matches is refused.
+    access: Vec<ShownRule>,
+}
+
+#[derive(Clone, Debug, Serialize)]
+struct ShownRule {
+    place: String,
+    rule: String,
 }
 
 #[derive(Clone, Debug, Serialize)]
@@ -103,7 +114,7 @@ struct ShownCertificate {
 #[derive(Clone, Debug, Serialize)]
 struct ShownAddress {
     address: String,
-    reach: &'static str,
+    reach: String,
 }
 
 #[derive(Clone, Debug, Serialize)]
@@ -131,6 +142,7 @@ pub(crate) fn show(plan: &Plan) -> Shown {
         refuses_others: listener.unmatched == Unmatched::Refused,
         routes: listener.routes.iter().map(show_route).collect(),
         tls: listener.tls.as_ref().map(show_tls),
+        access: listener.access.rules().iter().map(show_rule).collect(),
     });
     let origins = plan.origins.iter().map(|(name, origin)| ShownOrigin {
         name: name.clone(),
@@ -252,13 +264,8 @@ fn show_tls(tls: &ListenTls) -> ShownTls {
 
 fn show_address(address: &ListenAddress) -> ShownAddress {
     let reach = match address {
-        ListenAddress::Unix(_) => "users of this machine who may open the path",
-        ListenAddress::Tcp(ip) | ListenAddress::Udp(ip) if ip.ip().to_canonical().is_loopback() => {
-            "every user of this machine"
-        }
-        ListenAddress::Tcp(_) | ListenAddress::Udp(_) => {
-            "every user of this machine; others reach it and are refused"
-        }
+        ListenAddress::Unix(_) => "users of this machine who may open the path".to_owned(),
+        ListenAddress::Tcp(ip) | ListenAddress::Udp(ip) => reach(ip.ip().to_canonical()),
     };
     ShownAddress {
         address: match address {
@@ -267,6 +274,39 @@ fn show_address(address: &ListenAddress) -> ShownAddress {
             other => other.to_string(),
         },
         reach,
+    }
+}
+
+/// From where an address can be reached.
+fn reach(ip: IpAddr) -> String {
+    if ip.is_loopback() {
+        return "every user of this machine".to_owned();
+    }
+    let mut ways: Vec<String> = ipreconnect_ports::interfaces()
+        .unwrap_or_default()
+        .into_iter()
+        .filter(|one| !one.address.is_loopback() && one.address.is_ipv4() == ip.is_ipv4())
+        .filter(|one| ip.is_unspecified() || one.address == ip)
+        .map(|one| format!("{} {}/{}", one.name, one.address, one.prefix))
+        .collect();
+    ways.sort();
+    if ways.is_empty() {
+        return "every user of this machine, and other machines when it has such an address"
+            .to_owned();
+    }
+    format!(
+        "every user of this machine, and other machines by {}",
+        ways.join(", ")
+    )
+}
+
+fn show_rule(rule: &Rule) -> ShownRule {
+    ShownRule {
+        place: match rule.place.line {
+            0 => "by default".to_owned(),
+            line => format!("{}:{line}", rule.place.file.display()),
+        },
+        rule: rule.text().to_owned(),
     }
 }
 
@@ -331,9 +371,15 @@ impl ShownListener {
         text.push_str(&format!("listener {}\n", self.name));
         for address in &self.addresses {
             text.push_str(&format!(
-                "  {:<28} open to {}\n",
+                "  {:<28} reached by {}\n",
                 address.address, address.reach
             ));
+        }
+        for rule in &self.access {
+            text.push_str(&format!("  comes in: {}  ({})\n", rule.rule, rule.place));
+        }
+        if self.access.is_empty() {
+            text.push_str("  comes in: nobody\n");
         }
         if let Some(tls) = &self.tls {
             if tls.certificates.is_empty() {

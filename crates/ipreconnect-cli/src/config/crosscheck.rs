@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use ipreconnect_proxy::{ListenAddress, Unmatched};
+use ipreconnect::core::access::{Maps, Method, Rule, our_own};
+use ipreconnect_proxy::{Access, ListenAddress, Unmatched};
 
-use super::load::{Assembly, Definition, Use};
+use super::load::{Admission, Assembly, Definition, Use};
 use super::mistake::Mistake;
 use super::plan::{ListenPlan, Protocol};
 use super::section::nearest;
@@ -19,6 +20,7 @@ impl Assembly<'_> {
             self.carry(one);
             self.only_once_listened(one, &mut seen);
         }
+        self.admissions(&uses);
         for (name, place) in &self.origins {
             let listeners = &self.plan.listeners;
             let leads = |listener: &ListenPlan| {
@@ -42,6 +44,141 @@ impl Assembly<'_> {
             let hint = "add [[listen]] with an address and an origin";
             self.warnings
                 .push(Mistake::new("there is no listener").hint(hint));
+        }
+    }
+
+    /// Gives each listener its rules.
+    fn admissions(&mut self, uses: &[Use]) {
+        let admissions = std::mem::take(&mut self.admissions);
+        for one in &admissions {
+            self.fits(one);
+        }
+        for one in uses {
+            let is_for = |admission: &&Admission| {
+                let mut listeners = admission.listeners.iter();
+                admission.listeners.is_empty() || listeners.any(|(name, _)| *name == one.listener)
+            };
+            let own: Vec<&Admission> = admissions.iter().filter(is_for).collect();
+            let rules: Vec<Rule> = own.iter().flat_map(|one| one.rules.clone()).collect();
+            let admits = |rule: &Rule| rule.method != Method::Reject && rule.is_for_others();
+            if one.is_public && !rules.iter().any(admits) {
+                let message = format!(
+                    "listener `{}` can be reached from other machines, and no access rule lets anybody in from there",
+                    one.listener
+                );
+                let hint = "say who may come in: [[access]] with `from` and `method`; or listen on loopback";
+                self.wrong(message, &one.address, "not loopback", hint);
+            }
+            if admissions.is_empty() {
+                self.by_default(one);
+                continue;
+            }
+            if rules.is_empty() {
+                let message = format!(
+                    "no access rule is for listener `{}`: nobody comes in",
+                    one.listener
+                );
+                let place = &one.address;
+                let warning =
+                    Mistake::new(message).at(&place.source, place.span.clone(), "this one");
+                self.warnings.push(warning);
+            }
+            let is_udp = |address: &ListenAddress| matches!(address, ListenAddress::Udp(_));
+            let asks = |one: &&&Admission| {
+                let mut rules = one.rules.iter();
+                rules.any(|rule| rule.method == Method::Peer || rule.needs_host())
+            };
+            let Some(listener) = self.plan.listeners.get_mut(&one.listener) else {
+                continue;
+            };
+            let takes_datagrams = listener.addresses.iter().any(is_udp)
+                || self
+                    .plan
+                    .origins
+                    .get(&listener.origin)
+                    .is_some_and(|origin| origin.protocol == Protocol::Udp);
+            let demanding = own.iter().find(asks).filter(|_| takes_datagrams);
+            listener.access = Access::new(rules, self.maps.clone());
+            if let Some(admission) = demanding {
+                let message = format!(
+                    "listener `{}` takes datagrams, of whom nothing but the address is known",
+                    one.listener
+                );
+                let hint = "use `trust` or `reject`, and addresses";
+                self.wrong(message, &admission.method, "asks for more", hint);
+            }
+        }
+    }
+
+    /// Where an origin takes us for somebody, whoever comes in is that somebody for it: without a rule, only
+    /// our own user and root are trusted so far.
+    fn by_default(&mut self, one: &Use) {
+        let is_known = |origin: &str| {
+            let origin = self.plan.origins.get(origin);
+            let tls = origin.and_then(|origin| origin.settings.tls.as_ref());
+            tls.is_some_and(|tls| tls.identity.is_some())
+        };
+        let Some(listener) = self.plan.listeners.get(&one.listener) else {
+            return;
+        };
+        let routes = listener.routes.iter().flat_map(|route| {
+            let split = route.split.iter().map(|(origin, _)| origin);
+            split.chain([&route.origin])
+        });
+        if !routes
+            .chain([&listener.origin])
+            .any(|origin| is_known(origin))
+        {
+            return;
+        }
+        let uid = rustix::process::geteuid().as_raw();
+        let own = ipreconnect_ports::user(uid).unwrap_or_else(|| uid.to_string());
+        if let Some(listener) = self.plan.listeners.get_mut(&one.listener) {
+            listener.access = Access::new(our_own(&[own, "root".to_owned()]), Maps::default());
+        }
+    }
+
+    fn fits(&self, one: &Admission) {
+        for (name, place) in &one.listeners {
+            if !self.plan.listeners.contains_key(name) {
+                let names = self.plan.listeners.keys().map(String::as_str);
+                let hint = match nearest(name, names) {
+                    Some(near) => format!("did you mean `{near}`?"),
+                    None => {
+                        "a listener has the name of its origin, unless it says its own".to_owned()
+                    }
+                };
+                let message = format!("there is no listener `{name}`");
+                self.wrong(message, place, "named here", &hint);
+            }
+        }
+        if let Some((map, place)) = &one.map
+            && !self.maps.has(map)
+        {
+            let hint = format!("define it: [access_map] {map} = [[\"system user\", \"name\"]]");
+            self.wrong(
+                format!("there is no map `{map}`"),
+                place,
+                "named here",
+                &hint,
+            );
+        }
+        let is_peer = one.rules.iter().all(|rule| rule.method == Method::Peer);
+        if let Some(place) = one.user.as_ref().filter(|_| !is_peer) {
+            let message = "nobody says here who he is, and this method does not prove it";
+            let hint = "`peer` proves who a client of this machine is; without `user` the rule goes by addresses alone";
+            self.wrong(message.to_owned(), place, "cannot be known", hint);
+        }
+        if let Some(place) = &one.database {
+            let message =
+                "`access.database` is not built yet: it comes with PostgreSQL at the door";
+            let hint = "leave it out; a later version brings it";
+            self.wrong(
+                message.to_owned(),
+                place,
+                "known, but without effect in this version",
+                hint,
+            );
         }
     }
 

@@ -9,7 +9,7 @@ use super::plan::{ListenPlan, Protocol};
 use super::route::{self, ReadRoute};
 use super::section::{Field, Section};
 use super::tls;
-use ipreconnect_proxy::{ListenAddress, Unmatched};
+use ipreconnect_proxy::{Access, ListenAddress, Unmatched};
 
 /// Addresses of one listener.
 const ADDRESSES: usize = 64;
@@ -108,6 +108,7 @@ pub(super) fn read<'a>(
                 Some(read) => Some(read?),
                 None => None,
             },
+            access: Access::default(),
         },
         routes,
         only_http,
@@ -133,7 +134,7 @@ fn exposed(field: &Field<'_>, addresses: &[ListenAddress], public: bool) -> Vec<
             "add `public = true` to this listener if that is meant",
         );
     }
-    exposed
+    if public { exposed } else { Vec::new() }
 }
 
 fn is_public(address: &ListenAddress) -> bool {

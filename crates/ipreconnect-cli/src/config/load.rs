@@ -6,6 +6,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use ipreconnect::core::access::{Maps, Rule};
 use ipreconnect::resolve::DnsSettings;
 use toml::de::{DeTable, DeValue};
 
@@ -13,8 +14,8 @@ use super::environment::Environment;
 use super::files::{base_of, files_of, find, read};
 use super::mistake::{Colour, Mistake, Mistakes, Severity, Source};
 use super::plan::{ListenPlan, OriginPlan, Plan, Protocol, Required};
-use super::section::{Reader, Section};
-use super::{dns, gateway, listen, origin};
+use super::section::{Field, Reader, Section};
+use super::{access, dns, gateway, listen, origin};
 
 /// A plan, and what there is to say about it.
 #[derive(Debug)]
@@ -131,6 +132,8 @@ pub(super) struct Definition {
 pub(super) struct Use {
     pub(super) listener: String,
     pub(super) address: Definition,
+    /// Others than this machine can reach it.
+    pub(super) is_public: bool,
     pub(super) origin: Definition,
     pub(super) mode: Option<(Protocol, Definition)>,
     /// Origins of its routes, and those that they require.
@@ -142,6 +145,17 @@ pub(super) struct Use {
     pub(super) tls: Option<Definition>,
 }
 
+/// The rules of one `[[access]]`, and where it says what.
+pub(super) struct Admission {
+    /// The listeners that it is for; none is every one.
+    pub(super) listeners: Vec<(String, Definition)>,
+    pub(super) rules: Vec<Rule>,
+    pub(super) method: Definition,
+    pub(super) user: Option<Definition>,
+    pub(super) database: Option<Definition>,
+    pub(super) map: Option<(String, Definition)>,
+}
+
 pub(super) struct Assembly<'e> {
     environment: &'e Environment,
     pub(super) mistakes: RefCell<Vec<Mistake>>,
@@ -151,6 +165,8 @@ pub(super) struct Assembly<'e> {
     pub(super) origins: BTreeMap<String, Definition>,
     listeners: BTreeMap<String, Definition>,
     pub(super) uses: Vec<Use>,
+    pub(super) admissions: Vec<Admission>,
+    pub(super) maps: Maps,
     tables: BTreeMap<&'static str, Definition>,
 }
 
@@ -175,6 +191,8 @@ fn assemble<'e>(
         origins: BTreeMap::new(),
         listeners: BTreeMap::new(),
         uses: Vec::new(),
+        admissions: Vec::new(),
+        maps: Maps::default(),
         tables: BTreeMap::new(),
     };
     // The gateway's zone decides on the order of every origin's entries.
@@ -273,14 +291,26 @@ impl Assembly<'_> {
                 self.listener(one, base);
             }
         }
+        if let Some(field) = section.field("access") {
+            for one in field.one_or_many() {
+                let DeValue::Table(table) = one.value.get_ref() else {
+                    one.wrong("must be a table", "write [[access]]");
+                    continue;
+                };
+                let span = one.value.span();
+                let one = Section::new(section.reader, "access", table, span);
+                self.admission(one, base);
+            }
+        }
+        if let Some(table) = section.table("access_map") {
+            self.maps.append(access::maps(&table, base));
+        }
         for (key, why) in [
             ("alerts", "alerts come with the operator's view"),
             (
                 "guard",
                 "the guard comes with the management of local ports",
             ),
-            ("access", "until it is, only this machine is served"),
-            ("access_map", "until it is, only this machine is served"),
         ] {
             section.unbuilt(key, why);
         }
@@ -311,6 +341,29 @@ impl Assembly<'_> {
         }
     }
 
+    fn admission(&mut self, section: Section<'_>, base: &Path) {
+        let reader = section.reader;
+        let Some(read) = access::read(section, base, self.admissions.len()) else {
+            return;
+        };
+        let at = |field: Field<'_>| Definition {
+            source: Arc::clone(&reader.source),
+            span: field.span(),
+        };
+        self.admissions.push(Admission {
+            listeners: read
+                .listeners
+                .into_iter()
+                .map(|(name, field)| (name, at(field)))
+                .collect(),
+            rules: read.rules,
+            method: at(read.method),
+            user: read.user.map(at),
+            database: read.database.map(at),
+            map: read.map.map(|(map, field)| (map, at(field))),
+        });
+    }
+
     fn listener(&mut self, section: Section<'_>, base: &Path) {
         let reader = section.reader;
         let Some(read) = listen::read(section, base, self.plan.permissions) else {
@@ -320,12 +373,6 @@ impl Assembly<'_> {
             source: Arc::clone(&reader.source),
             span,
         };
-        if !read.public.is_empty() {
-            let message = "this listener can be reached from other machines, but only this one is served: access rules are not built yet";
-            let warning =
-                Mistake::new(message).at(&reader.source, read.address.span(), "not loopback");
-            self.warnings.push(warning);
-        }
         let definition = at(read
             .name
             .as_ref()
@@ -343,6 +390,7 @@ impl Assembly<'_> {
         self.uses.push(Use {
             listener: name.clone(),
             address: at(read.address.span()),
+            is_public: !read.public.is_empty(),
             origin: at(read.origin.span()),
             mode: read.mode.map(|(mode, field)| (mode, at(field.span()))),
             routes: read

@@ -3,6 +3,7 @@
 //! All mistakes of all files are told at once, each with its place and, where there is one, a
 //! suggestion. Nothing here opens a socket, and no runtime type knows that it exists.
 
+mod access;
 mod check;
 mod crosscheck;
 mod diff;

@@ -9,8 +9,8 @@ use ipreconnect::core::http::{PathRule, Pattern};
 use ipreconnect::resolve::DnsSettings;
 use ipreconnect::{OriginSettings, Transport};
 use ipreconnect_proxy::{
-    AccessFormat, CacheSettings, Fallback, Forwarding, HostPattern, HttpLimits, HttpSettings,
-    ListenAddress, ListenerSettings, Rewrite, Unmatched,
+    Access, AccessFormat, CacheSettings, Fallback, Forwarding, HostPattern, HttpLimits,
+    HttpSettings, ListenAddress, ListenerSettings, Rewrite, Unmatched,
 };
 
 use super::material::Permissions;
@@ -132,6 +132,8 @@ pub(crate) struct ListenPlan {
     pub(crate) error_page: Option<Arc<str>>,
     /// TLS that is opened here.
     pub(crate) tls: Option<ListenTls>,
+    /// Who may come in.
+    pub(crate) access: Access,
 }
 
 /// `[[listen.route]]`.

@@ -421,7 +421,7 @@ pub(super) const PARTS: &[Part] = &[
             (
                 "public",
                 "`false`",
-                "must be true for an address that is neither loopback nor Unix; until there are access rules, only this machine is served there too",
+                "must be true for an address that is neither loopback nor Unix; then an `[[access]]` has to let somebody in from elsewhere",
             ),
             (
                 "origin",
@@ -663,6 +663,36 @@ pub(super) const PARTS: &[Part] = &[
         ],
         later: &["disk"],
     },
+    Part {
+        title: "[[access]]",
+        about: "Who may come in: the first rule that matches a client decides, and whom none matches is refused. Without any, what comes over Unix sockets and the loopback interface is trusted; where an origin takes us for somebody by a certificate of ours, only our own user and root. The words are those of `pg_hba.conf`: `\"all\"` in quotation marks of its own is a name, `/…` an expression, `@file` a list beside this file.",
+        keys: &[
+            ("listen", "every listener", "its name, or a list of names"),
+            (
+                "from",
+                "required",
+                "`local` (Unix sockets), `loopback`, `samehost`, `samenet`, `all` (addresses), `10.0.0.0/8`, `10.0.0.0 255.0.0.0`, a host or a `.suffix` whose name leads back to the address; or a list",
+            ),
+            ("user", "all", "the name that the method proves; or a list"),
+            (
+                "method",
+                "required",
+                "`trust`, `reject` or `peer`: the user of this machine at the other end, over a Unix socket or the loopback interface",
+            ),
+            (
+                "map",
+                "none",
+                "the `[access_map]` that turns users of this machine into names",
+            ),
+        ],
+        later: &["database"],
+    },
+    Part {
+        title: "[access_map]",
+        about: "Who may be whom: each key is a map, a list of pairs of a user of this machine, or an `/expression`, and the name that it has; `\\\\1` is what the expression found in its parentheses. The first pair that matches counts.",
+        keys: &[],
+        later: &[],
+    },
 ];
 
 /// The reference in Markdown.
@@ -688,6 +718,6 @@ pub(crate) fn reference() -> String {
             let _ = writeln!(text, "\nNot built yet, and refused: {}.", later.join(", "));
         }
     }
-    text.push_str("\nWhole sections that are not built yet, and refused: `[alerts]`, `[guard]`, `[[access]]`, `[access_map]`.\n");
+    text.push_str("\nWhole sections that are not built yet, and refused: `[alerts]`, `[guard]`.\n");
     text
 }

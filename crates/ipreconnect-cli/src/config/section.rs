@@ -20,6 +20,12 @@ pub(crate) struct Reader<'a> {
 }
 
 impl Reader<'_> {
+    /// The line of a place in the file, from 1.
+    pub(crate) fn line_of(&self, at: usize) -> usize {
+        let before = self.source.text.get(..at).unwrap_or_default();
+        before.matches('\n').count() + 1
+    }
+
     pub(crate) fn mistake(&self, mistake: Mistake) {
         self.mistakes.borrow_mut().push(mistake);
     }

@@ -12,6 +12,7 @@ use super::load::{Loaded, load};
 use super::value::duration;
 use super::*;
 
+mod access;
 mod changes;
 mod http;
 mod mistakes;
@@ -196,12 +197,17 @@ fn files_of_a_directory_are_merged_and_others_are_left_alone() {
 
 #[test]
 fn warnings_stop_nothing() {
-    let text = "[origin.a]\naddress = \"h:1\"\n[[listen]]\naddress = \"0.0.0.0:1\"\npublic = true\norigin = \"a\"\n[origin.b]\naddress = \"h:2\"\n";
+    let text = "[origin.a]\naddress = \"h:1\"\n[[listen]]\naddress = \"127.0.0.1:1\"\norigin = \"a\"\n[origin.b]\naddress = \"h:2\"\n\
+                [[listen]]\nname = \"shut\"\naddress = \"127.0.0.1:2\"\norigin = \"a\"\n\
+                [[access]]\nlisten = \"a\"\nfrom = \"all\"\nmethod = \"trust\"\n";
     let loaded = read(text).unwrap();
     assert_eq!(loaded.warnings.len(), 2);
     let drawn = loaded.render_warnings(Colour::No);
     assert!(drawn.contains("no listener leads to origin `b`"), "{drawn}");
-    assert!(drawn.contains("only this one is served"), "{drawn}");
+    assert!(
+        drawn.contains("no access rule is for listener `shut`: nobody comes in"),
+        "{drawn}"
+    );
 }
 
 #[test]

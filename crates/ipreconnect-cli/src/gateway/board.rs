@@ -9,7 +9,7 @@ use ipreconnect::core::identity::Sighting;
 use ipreconnect::resolve::NameStatus;
 use ipreconnect::tls::Day;
 use ipreconnect::{EndpointStatus, Origin, Status, clock};
-use ipreconnect_proxy::{BranchStatus, Gateway, ListenerStatus};
+use ipreconnect_proxy::{Access, BranchStatus, Gateway, ListenerStatus};
 
 use super::caches::Caches;
 use crate::admin::view::{
@@ -108,6 +108,12 @@ impl Board {
             ready: missing.is_empty(),
             missing,
         }
+    }
+
+    /// Who may come in at a listener.
+    pub(crate) fn access(&self, listener: &str) -> Option<Access> {
+        self.with_gateway(|gateway| gateway.access(listener))
+            .flatten()
     }
 
     /// All listeners, as they are shown.

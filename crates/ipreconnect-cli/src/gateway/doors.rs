@@ -168,6 +168,7 @@ impl Doors {
                 Protocol::Http | Protocol::H2 => Unmatched::Served,
                 Protocol::Tcp | Protocol::Udp => listener.unmatched,
             },
+            access: listener.access.clone(),
         })
     }
 

@@ -11,7 +11,7 @@ fn check_tells_what_is_exposed_and_what_is_wrong() {
     let text = String::from_utf8(output.stdout).unwrap();
     assert_eq!(output.status.code(), Some(0));
     assert!(
-        text.contains("open to every user of this machine"),
+        text.contains("reached by every user of this machine"),
         "{text}"
     );
     assert!(text.contains("unproven"), "{text}");

@@ -1,5 +1,6 @@
 //! The program itself, as its users run it: its commands, its signals, and real servers behind it.
 
+mod access;
 mod bad_luck;
 mod commands;
 mod datagrams;

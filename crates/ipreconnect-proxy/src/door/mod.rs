@@ -20,6 +20,7 @@ use rustix::net::{SendFlags, send};
 pub use certificates::{ACME_TLS, Certify};
 pub use termination::{ClientAuth, MinVersion, Termination, TerminationError, TerminationSettings};
 
+use crate::access::Access;
 use crate::l4::{ListenerSettings, Route};
 
 /// A client that has not said who it wants within this time is not served.
@@ -132,6 +133,8 @@ pub struct Door {
     pub names: Vec<Named>,
     /// What becomes of the others.
     pub unmatched: Unmatched,
+    /// Who may come in at all.
+    pub access: Access,
 }
 
 /// A door as its listener uses it.

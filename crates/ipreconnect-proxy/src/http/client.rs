@@ -22,8 +22,9 @@ use super::site::{Choice, Route};
 use super::timer::Timer;
 use super::window::Window;
 use super::wire::{Half, Wire};
-use super::{HEAD, HttpLimits, Site, buffer, cache, h2, notice};
+use super::{HEAD, HttpLimits, Site, buffer, cache, h2};
 use crate::l4::{End, Session};
+use crate::notice;
 
 /// What a client begins with that speaks HTTP/2 (RFC 9113, section 3.4).
 pub(super) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";

@@ -11,6 +11,7 @@ use ipreconnect::core::http::RequestHead;
 use super::forwarding::Told;
 use super::wire::Half;
 use super::{HttpLimits, Site};
+use crate::access;
 use crate::l4::{End, HalfClose, Session};
 
 thread_local! {
@@ -100,6 +101,7 @@ impl Guest {
                 counters: Arc::clone(&session.counters),
                 seat: session.seat.beside(),
                 from: session.from,
+                to_judge: None,
             },
             site: Arc::clone(&self.site),
             from: self.from.clone(),
@@ -116,6 +118,11 @@ impl Guest {
     /// Goes by what its listener is now, if that would have let the client in; else it is to leave.
     pub(super) fn renew(&mut self) {
         while let Some((route, site)) = self.session.route.next() {
+            let source = access::source(self.session.from);
+            let is_as_before = route.access() == self.session.route.access();
+            if !is_as_before && route.access().at_once(source) != Some(Ok(())) {
+                return;
+            }
             self.site = site;
             self.session.route = route;
         }

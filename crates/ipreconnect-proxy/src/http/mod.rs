@@ -16,7 +16,6 @@ mod guest;
 mod h2;
 mod line;
 mod mirror;
-mod notice;
 pub(crate) mod pool;
 mod record;
 mod relay;

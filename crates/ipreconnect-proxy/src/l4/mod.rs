@@ -21,6 +21,7 @@ use std::time::Duration;
 use ipreconnect::{Chooser, Origin};
 
 use crate::Plane;
+use crate::access::Access;
 use crate::door::{Door, Entrance};
 use crate::http::Site;
 
@@ -83,6 +84,8 @@ pub(crate) struct Route {
     origin: Origin,
     settings: ListenerSettings,
     choosers: Vec<Chooser>,
+    /// Who may come in.
+    access: Access,
     /// What stands before it, if clients are not simply let in.
     entrance: Option<Box<Entrance>>,
     /// How it speaks HTTP, if it does.
@@ -102,6 +105,7 @@ impl Route {
         door: Door,
         plane: Plane,
     ) -> Self {
+        let access = door.access.clone();
         let entrance = Entrance::new(door, |origin, settings| {
             Self::new(name, origin, settings, Door::default(), Plane::Stream)
         });
@@ -117,6 +121,7 @@ impl Route {
                 .collect(),
             origin,
             settings,
+            access,
             entrance,
             site,
             next: OnceLock::new(),
@@ -155,6 +160,10 @@ impl Route {
 
     pub(crate) fn site(&self) -> Option<&Arc<Site>> {
         self.site.as_ref()
+    }
+
+    pub(crate) fn access(&self) -> &Access {
+        &self.access
     }
 
     pub(crate) fn half_close(&self) -> HalfClose {

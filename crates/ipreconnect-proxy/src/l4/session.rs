@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
+use ipreconnect::core::access::Source;
 use ipreconnect::core::address::{Address, EndpointId};
 use ipreconnect::socket::{Socket, register};
 use ipreconnect::tls::Session as Tls;
@@ -17,8 +18,10 @@ use super::relay::Relay;
 use super::sealed::Sealed;
 use super::stream::Stream;
 use super::{HalfClose, Route};
+use crate::access::{Entering, Refusal};
 use crate::counters::Counters;
 use crate::http;
+use crate::notice;
 use crate::number;
 use crate::places::Seat;
 use crate::watch;
@@ -29,9 +32,18 @@ pub(crate) struct Session {
     pub(crate) counters: Arc<Counters>,
     pub(crate) seat: Seat,
     pub(crate) from: Option<IpAddr>,
+    /// Where it comes from, if more has to be known of it before it is let in.
+    pub(crate) to_judge: Option<Source>,
 }
 
 impl Session {
+    fn refused(&self, refusal: &Refusal) {
+        self.counters.denied();
+        let from = self.from.map(|from| from.to_string());
+        let from = from.as_deref().unwrap_or_default();
+        notice::denied(self.route.name(), from, refusal);
+    }
+
     /// Finds an endpoint, then hands over to a [`Relay`], in a task of its own so that what was
     /// needed to connect is given back.
     pub(crate) async fn run(mut self, client: OwnedFd) {
@@ -39,6 +51,18 @@ impl Session {
             self.counters.unserved();
             return;
         };
+        if let Some(source) = self.to_judge {
+            let entering = Entering {
+                source,
+                socket: client.get_ref(),
+            };
+            let admitted = self.route.access().admit(&entering).await;
+            if let Err(refusal) = admitted {
+                self.refused(&refusal);
+                end(&client);
+                return;
+            }
+        }
         let tls = match self.enter(&client).await {
             Ok(tls) => tls,
             Err(why) => {

@@ -243,8 +243,10 @@ fn what_is_not_built_yet_says_so() {
         &format!("1:2: `alerts` is not built yet: alerts come with the operator's view{later}"),
     );
     only(
-        &told("[[access]]\nfrom = \"all\"\n"),
-        &format!("1:3: `access` is not built yet: until it is, only this machine is served{later}"),
+        &told("[[access]]\nfrom = \"all\"\nmethod = \"cert\"\n"),
+        &format!(
+            "3:1: `access.method` is not built yet: client certificates as names come later; `tls.client_ca` asks for one{later}"
+        ),
     );
 }
 
@@ -417,6 +419,10 @@ error at c.toml:3:1: unknown key `blance` in `origin.a`
 #[test]
 fn the_reference_names_exactly_the_keys_that_are_read() {
     for part in super::super::reference::PARTS {
+        // Its keys are names.
+        if part.title == "[access_map]" {
+            continue;
+        }
         let name = part.title.trim_matches(['[', ']']).replace("NAME", "x");
         let section = match name.as_str() {
             "listen" => "[origin.x]\naddress = \"h:1\"\n[[listen]]\naddress = \"127.0.0.1:1\"\norigin = \"x\"\n".to_owned(),

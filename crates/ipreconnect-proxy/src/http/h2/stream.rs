@@ -24,13 +24,13 @@ use crate::http::buffer;
 use crate::http::client::{record_refusal, serve_one};
 use crate::http::date;
 use crate::http::guest::Guest;
-use crate::http::notice;
 use crate::http::render::{self, Coding, Onward};
 use crate::http::side::{Lead, Side};
 use crate::http::site::FieldRules;
 use crate::http::timer::Timer;
 use crate::http::window::Window;
 use crate::http::wire::{Half, Wire};
+use crate::notice;
 
 /// A body that nobody wants is taken for so long, and so much of it.
 const LINGER: Duration = Duration::from_secs(2);

@@ -25,6 +25,7 @@ use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
+use ipreconnect::core::access::Source;
 use ipreconnect::core::balance::Standing;
 use ipreconnect::socket::{Socket, register};
 use ipreconnect::{Error, Hold, Snapshot, clock};
@@ -36,8 +37,8 @@ use tokio::time::{Interval, MissedTickBehavior};
 
 use super::session::hash;
 use super::{End, Route};
-use crate::admission::is_this_machine;
 use crate::counters::Counters;
+use crate::notice;
 use crate::number;
 use crate::places::Places;
 use crate::turn;
@@ -206,10 +207,19 @@ impl Datagrams {
             return None;
         }
         self.counters.accepted();
-        let local = self.bound.or(received.to);
-        if !is_this_machine(client.from.ip(), local) {
-            self.counters.denied();
-            return None;
+        let from = client.from.ip().to_canonical();
+        match self.route.access().at_once(Source::Ip(from)) {
+            Some(Ok(())) => {}
+            Some(Err(refusal)) => {
+                self.counters.denied();
+                notice::denied(self.route.name(), &from.to_string(), &refusal);
+                return None;
+            }
+            // Nobody is at the other end of a datagram of whom more could be known.
+            None => {
+                self.counters.denied();
+                return None;
+            }
         }
         if self.sessions.len() >= self.places.for_datagrams() || !self.places.are_left() {
             let oldest = self.sessions.oldest()?;

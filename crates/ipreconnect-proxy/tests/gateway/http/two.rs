@@ -6,8 +6,9 @@ use bytes::Bytes;
 use h2::client::SendRequest;
 use h2::{Reason, RecvStream};
 use http::{HeaderMap, Request, Response};
+use ipreconnect::core::access::Maps;
 use ipreconnect::core::http::{PathRule, RouteRule};
-use ipreconnect_proxy::{HttpBranch, HttpRoute, HttpSettings, Rewrite};
+use ipreconnect_proxy::{Access, Door, HttpBranch, HttpRoute, HttpSettings, Rewrite};
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
@@ -469,4 +470,30 @@ fn route_to(path: &str, origin: &ipreconnect::Origin) -> HttpRoute {
         mirror: None,
         cache: None,
     }
+}
+
+#[tokio::test]
+async fn who_may_not_come_in_any_more_has_to_come_again() {
+    let origin = Origin::start(|_| vec![Act::ok("here")]).await;
+    let scene = scene(&[origin.address]).await;
+    let mut first = Client::new(&scene).await;
+    let mut second = caller(&scene).await;
+    assert_eq!(first.get("/").await.text(), "here");
+    assert_eq!(second.ask(get("/")).await.1, "here");
+    let door = Door {
+        access: Access::new(Vec::new(), Maps::default()),
+        ..Door::default()
+    };
+    let plane = Plane::Http(Box::new(plan()));
+    let (origin, listener) = (scene.origin.clone(), crate::scene::listener());
+    scene.gateway.reroute("test", origin, listener, door, plane);
+    let answer = first.get("/").await;
+    assert_eq!(answer.field("Connection"), Some("close"), "{answer:?}");
+    assert!(first.is_closed().await);
+    let mut third = Client::new(&scene).await;
+    assert!(third.is_closed().await);
+    // It is told to go when it asks, and goes.
+    let (response, _) = second.send.send_request(get("/"), true).unwrap();
+    let _ = within(10, response).await;
+    assert!(within(10, &mut second.connection).await.is_ok());
 }

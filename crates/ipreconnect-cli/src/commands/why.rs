@@ -1,0 +1,88 @@
+//! `why`: which access rule decides on a client, and why.
+
+use std::fmt::Write as _;
+
+use hyper::Method;
+
+use crate::admin::client::ask;
+use crate::admin::view::{Outcome, Why};
+use crate::args::{Arguments, WhyArguments};
+use crate::exit::{Exit, Refusal};
+
+/// Asks the running gateway, and tells it rule by rule.
+pub(crate) fn why(arguments: &Arguments, why: &WhyArguments) -> Result<Exit, Refusal> {
+    let mut path = format!(
+        "/v1/why?listener={}&from={}",
+        encoded(&why.listener),
+        encoded(&why.from)
+    );
+    if let Some(user) = &why.user {
+        path.push_str(&format!("&user={}", encoded(user)));
+    }
+    let socket = super::status::socket(arguments)?;
+    let (_, answer) = super::block_on(ask::<Answer>(&socket, Method::GET, &path))?;
+    let answer = match answer {
+        Answer::Why(answer) => answer,
+        Answer::Outcome(outcome) => {
+            return Err(Refusal::new(Exit::Wrong, outcome.messages.join("; ")));
+        }
+    };
+    if arguments.json {
+        super::print_json(&answer);
+    } else {
+        print!("{}", text(&answer));
+    }
+    Ok(if answer.admitted {
+        Exit::Fine
+    } else {
+        Exit::NotFine
+    })
+}
+
+#[derive(serde::Deserialize)]
+#[serde(untagged)]
+enum Answer {
+    Why(Why),
+    Outcome(Outcome),
+}
+
+fn text(why: &Why) -> String {
+    let mut text = format!("{}, from {}", why.listener, why.from);
+    if let Some(host) = &why.host {
+        let _ = write!(text, " ({host})");
+    }
+    if let Some(user) = &why.user {
+        let _ = write!(text, ", as {user:?}");
+    }
+    match &why.refusal {
+        None => text.push_str(": let in\n\n"),
+        Some(refusal) => {
+            let _ = writeln!(text, ": refused, {refusal}\n");
+        }
+    }
+    for rule in &why.rules {
+        let mark = if rule.decides { "=>" } else { "  " };
+        let said = match &rule.mismatch {
+            None => "this one decides",
+            Some(mismatch) => mismatch,
+        };
+        let _ = writeln!(text, "{mark} {}  {}\n     {said}", rule.place, rule.rule);
+    }
+    if !why.rules.iter().any(|rule| rule.decides) {
+        text.push_str("=> no rule is for this client, and whom none is for is refused\n");
+    }
+    text
+}
+
+/// As a part of a query (RFC 3986, section 2.1).
+fn encoded(text: &str) -> String {
+    let mut out = String::new();
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            out.push(char::from(byte));
+        } else {
+            let _ = write!(out, "%{byte:02X}");
+        }
+    }
+    out
+}

@@ -1,0 +1,147 @@
+//! Who may come in.
+
+use std::io::{Read, Write};
+use std::net::SocketAddr;
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+
+use socket2::{Domain, Socket, Type};
+
+use crate::desk::{Desk, ask, dial, line_server, one, until};
+use crate::servers::needed;
+use ipreconnect_lab::namespace::skipped;
+
+/// What a client gets that comes from this address of the loopback interface.
+fn said_to(front: SocketAddr, from: [u8; 4]) -> String {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    socket.bind(&SocketAddr::from((from, 0)).into()).unwrap();
+    socket.connect(&front.into()).unwrap();
+    let mut stream = std::net::TcpStream::from(socket);
+    let timeout = std::time::Duration::from_secs(10);
+    stream.set_read_timeout(Some(timeout)).unwrap();
+    // Whoever is refused may be so before it has said anything.
+    let _ = stream.write_all(b"hello\n");
+    let _ = stream.shutdown(std::net::Shutdown::Write);
+    let mut said = String::new();
+    let _ = stream.read_to_string(&mut said);
+    said
+}
+
+#[test]
+fn the_first_rule_decides_and_why_tells_which() {
+    let rules = |second: &str| {
+        format!(
+            "{}[[access]]\nfrom = \"127.0.0.2\"\nmethod = \"reject\"\n\
+             [[access]]\nfrom = \"{second}\"\nmethod = \"trust\"\n",
+            one(line_server("one"))
+        )
+    };
+    let desk = Desk::run(&rules("loopback"));
+    let front = desk.address("a");
+    assert_ne!(said_to(front, [127, 0, 0, 1]), "");
+    assert_eq!(said_to(front, [127, 0, 0, 2]), "");
+    assert_ne!(said_to(front, [127, 0, 0, 3]), "");
+    let why = |from: &str| {
+        let output = desk.command(&["why", "a", "--from", from]);
+        let text = String::from_utf8(output.stdout).unwrap();
+        (output.status.code(), text)
+    };
+    let (code, text) = why("127.0.0.1");
+    assert_eq!(code, Some(0), "{text}");
+    assert!(text.contains("a, from 127.0.0.1: let in"), "{text}");
+    assert!(text.contains("the client comes from elsewhere"), "{text}");
+    assert!(text.contains("=> "), "{text}");
+    let (code, text) = why("127.0.0.2");
+    assert_eq!(code, Some(1), "{text}");
+    assert!(text.contains("refused, the rule at "), "{text}");
+    assert!(
+        text.contains("method reject\n     this one decides"),
+        "{text}"
+    );
+    let (code, text) = why("10.1.1.1");
+    assert_eq!(code, Some(1), "{text}");
+    assert!(text.contains("no access rule is for it"), "{text}");
+    let (code, _) = why("nonsense");
+    assert_eq!(code, Some(2));
+    let json = desk.command(&["--json", "why", "a", "--from", "127.0.0.2"]);
+    let json: serde_json::Value = serde_json::from_slice(&json.stdout).unwrap();
+    assert_eq!(json["schema"], 1);
+    assert_eq!(
+        (&json["admitted"], &json["rules"][0]["decides"]),
+        (&false.into(), &true.into())
+    );
+    let log = desk.log();
+    assert!(log.contains("not let in: the rule at "), "{log}");
+    assert!(log.contains("127.0.0.2"), "{log}");
+
+    // Who is inside stays, whatever is written later.
+    let mut inside = dial(front);
+    assert_ne!(ask(&mut inside, "hello\n"), "");
+    desk.write(&rules("10.0.0.0/8"));
+    assert_eq!(desk.command(&["reload"]).status.code(), Some(0));
+    assert_eq!(said_to(front, [127, 0, 0, 1]), "");
+    assert_ne!(ask(&mut inside, "hello\n"), "");
+    // What cannot be read changes nothing.
+    desk.write(&rules("10.0.0.0/99"));
+    assert_eq!(desk.command(&["reload"]).status.code(), Some(2));
+    assert_eq!(said_to(front, [127, 0, 0, 1]), "");
+}
+
+#[test]
+fn users_of_this_machine_are_known_at_the_door() {
+    let test = "users_of_this_machine_are_known_at_the_door";
+    let Some(curl) = needed(test, "curl") else {
+        return;
+    };
+    if !rustix::process::geteuid().is_root() {
+        skipped(test, "it needs root, to be somebody else");
+        return;
+    }
+    let origin = crate::desk::line_server("one");
+    let desk = Desk::run(&format!(
+        "[origin.web]\naddress = \"http://{origin}\"\nhealth.check = \"tcp\"\n\
+         [[listen]]\naddress = [\"127.0.0.1:auto\", \"[::1]:auto\", \"unix:web.sock\"]\norigin = \"web\"\n\
+         [[listen.route]]\npath = \"/\"\norigin = \"web\"\nrequires = [\"nothing\"]\nfallback = {{ status = 200, body = \"come in\" }}\n\
+         [origin.nothing]\naddress = \"127.0.0.1:1\"\n\
+         [[access]]\nfrom = [\"local\", \"loopback\"]\nuser = \"app\"\nmethod = \"peer\"\nmap = \"staff\"\n\
+         [access_map]\nstaff = [[\"nobody\", \"app\"]]\n"
+    ));
+    desk.wait_for_phase("nothing", "down");
+    let path = desk.path("web.sock");
+    let socket = path.display().to_string();
+    std::fs::set_permissions(
+        desk.directory.path(),
+        std::os::unix::fs::PermissionsExt::from_mode(0o755),
+    )
+    .unwrap();
+    std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o666)).unwrap();
+    let front = desk.address("web");
+    let urls = [
+        vec![format!("http://{front}/")],
+        vec![format!("http://[::1]:{}/", front.port())],
+        vec!["--unix-socket".to_owned(), socket, "http://web/".to_owned()],
+    ];
+    const NOBODY: u32 = 65534;
+    for arguments in &urls {
+        for (uid, wanted) in [(NOBODY, "come in"), (0, ""), (1, "")] {
+            let mut command = Command::new(&curl);
+            command.args(["-s", "--max-time", "10"]).args(arguments);
+            let output = command.uid(uid).gid(NOBODY).output().unwrap();
+            let said = String::from_utf8_lossy(&output.stdout).into_owned();
+            assert_eq!(said, wanted, "{uid} {arguments:?}: {}", desk.log());
+        }
+    }
+    let why = |user: &str| {
+        let output = desk.command(&["why", "web", "--from", "local", "--user", user]);
+        output.status.code()
+    };
+    assert_eq!(
+        (why("nobody"), why("root"), why("app")),
+        (Some(0), Some(1), Some(1))
+    );
+    until("the refusals are counted", || {
+        let output = desk.command(&["--json", "status"]);
+        let text = String::from_utf8(output.stdout).unwrap();
+        text.contains("\"denied\": 6")
+    });
+}
