@@ -9,6 +9,7 @@ pub mod address;
 pub mod backoff;
 pub mod balance;
 pub mod budget;
+pub mod carried;
 pub mod detector;
 pub mod dice;
 pub mod failover;

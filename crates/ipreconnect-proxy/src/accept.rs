@@ -123,7 +123,11 @@ impl Acceptor {
             counters.denied();
             return;
         };
-        let to_judge = match route.access().at_once(source) {
+        let at_once = match route.proxied().is_on() {
+            true => None,
+            false => route.access().at_once(source),
+        };
+        let to_judge = match at_once {
             Some(Ok(())) => None,
             Some(Err(refusal)) => {
                 counters.denied();

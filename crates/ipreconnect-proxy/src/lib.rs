@@ -22,8 +22,8 @@ mod worker;
 pub use access::{Access, Explanation, Step, source};
 pub use counters::Totals;
 pub use door::{
-    ACME_TLS, Certify, ClientAuth, Door, HostPattern, HostPatternError, MinVersion, Named,
-    Termination, TerminationError, TerminationSettings, Unmatched,
+    ACME_TLS, Certify, ClientAuth, Door, HostPattern, HostPatternError, MinVersion, Named, Proxied,
+    ProxyProtocol, Termination, TerminationError, TerminationSettings, Unmatched,
 };
 pub use gateway::{Gateway, GatewaySettings, ListenerStatus};
 pub use http::{

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use ipreconnect::core::access::{Maps, Method, Rule, our_own};
-use ipreconnect_proxy::{Access, ListenAddress, Unmatched};
+use ipreconnect_proxy::{Access, ListenAddress, Proxied, Unmatched};
 
 use super::load::{Admission, Assembly, Definition, Use};
 use super::mistake::Mistake;
@@ -69,6 +69,7 @@ impl Assembly<'_> {
                 let hint = "say who may come in: [[access]] with `from` and `method`; or listen on loopback";
                 self.wrong(message, &one.address, "not loopback", hint);
             }
+            self.brings(one);
             if admissions.is_empty() {
                 self.by_default(one);
                 continue;
@@ -107,6 +108,27 @@ impl Assembly<'_> {
                 let hint = "use `trust` or `reject`, and addresses";
                 self.wrong(message, &admission.method, "asks for more", hint);
             }
+        }
+    }
+
+    /// Only streams are brought by proxies.
+    fn brings(&self, one: &Use) {
+        let Some(listener) = self.plan.listeners.get(&one.listener) else {
+            return;
+        };
+        let origin = self.plan.origins.get(&listener.origin);
+        let is_udp = origin.is_some_and(|origin| origin.protocol == Protocol::Udp);
+        if is_udp && listener.proxied != Proxied::default() {
+            let message = format!(
+                "listener `{}` takes datagrams, and no header of the PROXY protocol comes before them",
+                one.listener
+            );
+            self.wrong(
+                message,
+                &one.address,
+                "over UDP",
+                "leave `proxy_protocol` out",
+            );
         }
     }
 

@@ -9,7 +9,7 @@ use super::plan::{ListenPlan, Protocol};
 use super::route::{self, ReadRoute};
 use super::section::{Field, Section};
 use super::tls;
-use ipreconnect_proxy::{Access, ListenAddress, Unmatched};
+use ipreconnect_proxy::{Access, ListenAddress, Proxied, ProxyProtocol, Unmatched};
 
 /// Addresses of one listener.
 const ADDRESSES: usize = 64;
@@ -52,7 +52,6 @@ pub(super) fn read<'a>(
         Some((protocol(&field, &known, &later)?, field))
     });
     for (key, why) in [
-        ("proxy_protocol", "it comes with the access rules"),
         ("netns", "it comes with the management of local ports"),
         ("forward", "the forward proxy comes later"),
         ("hba", "PostgreSQL comes later"),
@@ -65,6 +64,7 @@ pub(super) fn read<'a>(
         .as_ref()
         .map(|field| tls::of_listener(field, base, permissions));
     let routes = section.field("route").map(|field| route::routes(&field));
+    let proxied = proxied(&section);
     let limits = route::limits(&section);
     let error_page = route::error_page(&section, base);
     let forwarding = route::forwarding(&section);
@@ -109,6 +109,7 @@ pub(super) fn read<'a>(
                 None => None,
             },
             access: Access::default(),
+            proxied,
         },
         routes,
         only_http,
@@ -118,6 +119,32 @@ pub(super) fn read<'a>(
         mode,
         public: exposed,
     })
+}
+
+/// What becomes of the headers of proxies, and which are believed.
+fn proxied(section: &Section<'_>) -> Proxied {
+    let words = [
+        ("off", ProxyProtocol::Off),
+        ("accept", ProxyProtocol::Accept),
+        ("require", ProxyProtocol::Require),
+    ];
+    let protocol = section.choice("proxy_protocol", &words).unwrap_or_default();
+    let field = section.field("proxy_trust");
+    let trust = field.as_ref().map(route::networks).unwrap_or_default();
+    match (protocol, &field) {
+        (ProxyProtocol::Off, Some(field)) => {
+            let hint = "proxy_protocol = \"accept\" or \"require\"";
+            field.wrong("trusts proxies of whom nothing is read", hint);
+        }
+        (ProxyProtocol::Accept | ProxyProtocol::Require, None) => {
+            if let Some(field) = section.field("proxy_protocol") {
+                let hint = "proxy_trust = [\"10.0.0.0/8\"]";
+                field.wrong("needs to know which proxies are believed", hint);
+            }
+        }
+        _ => {}
+    }
+    Proxied { protocol, trust }
 }
 
 /// Addresses that others than this machine can reach; that must be meant.

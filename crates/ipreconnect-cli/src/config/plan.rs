@@ -10,7 +10,7 @@ use ipreconnect::resolve::DnsSettings;
 use ipreconnect::{OriginSettings, Transport};
 use ipreconnect_proxy::{
     Access, AccessFormat, CacheSettings, Fallback, Forwarding, HostPattern, HttpLimits,
-    HttpSettings, ListenAddress, ListenerSettings, Rewrite, Unmatched,
+    HttpSettings, ListenAddress, ListenerSettings, Proxied, Rewrite, Unmatched,
 };
 
 use super::material::Permissions;
@@ -134,6 +134,8 @@ pub(crate) struct ListenPlan {
     pub(crate) tls: Option<ListenTls>,
     /// Who may come in.
     pub(crate) access: Access,
+    /// How proxies before this one say whose connections they bring.
+    pub(crate) proxied: Proxied,
 }
 
 /// `[[listen.route]]`.

@@ -443,12 +443,22 @@ pub(super) const PARTS: &[Part] = &[
                 "of an `http` listener: whether texts of 1 KiB and more are compressed for clients that want it (zstd, br, gzip). Answers that hold a secret beside what the client itself chose are better left alone (BREACH)",
             ),
             (
+                "proxy_protocol",
+                "`\"off\"`",
+                "`accept`: proxies of `proxy_trust` may say whose connection they bring (the PROXY protocol, version 1 or 2); `require`: nobody else comes in. Access rules, logs and `X-Forwarded-For` then have that address",
+            ),
+            (
+                "proxy_trust",
+                "none",
+                "the proxies that are believed: `loopback`, addresses, networks",
+            ),
+            (
                 "error_page",
                 "none",
                 "of an `http` listener: a file of HTML that people are shown in place of our own words, with `{status}` and `{reason}` filled in",
             ),
         ],
-        later: &["proxy_protocol", "netns", "forward", "hba", "ident"],
+        later: &["netns", "forward", "hba", "ident"],
     },
     Part {
         title: "[listen.tls]",

@@ -444,17 +444,10 @@ fn rate(table: &Section<'_>) -> Option<Rate> {
     })
 }
 
-/// Reads `forwarded`.
-pub(super) fn forwarding(section: &Section<'_>) -> Forwarding {
-    let mut forwarding = Forwarding::default();
-    let Some(table) = section.table("forwarded") else {
-        return forwarding;
-    };
-    for one in table
-        .field("trust")
-        .into_iter()
-        .flat_map(|field| field.one_or_many())
-    {
+/// Networks, and `loopback`.
+pub(super) fn networks(field: &Field<'_>) -> Vec<IpNet> {
+    let mut networks = Vec::new();
+    for one in field.one_or_many() {
         let Some(text) = one.text() else {
             continue;
         };
@@ -465,15 +458,27 @@ pub(super) fn forwarding(section: &Section<'_>) -> Forwarding {
                 let wide = loopback
                     .iter()
                     .filter_map(|network| network.parse::<IpNet>().ok());
-                forwarding.trust.extend(wide);
+                networks.extend(wide);
             }
-            (_, Ok(network)) => forwarding.trust.push(network),
+            (_, Ok(network)) => networks.push(network),
             (_, Err(_)) => {
                 let hint = "\"loopback\", an address, or a network as \"10.0.0.0/8\"";
                 one.wrong(&format!("cannot be {text:?}"), hint);
             }
         }
     }
+    networks
+}
+
+/// Reads `forwarded`.
+pub(super) fn forwarding(section: &Section<'_>) -> Forwarding {
+    let mut forwarding = Forwarding::default();
+    let Some(table) = section.table("forwarded") else {
+        return forwarding;
+    };
+    forwarding.trust = table
+        .field("trust")
+        .map_or_else(Vec::new, |field| networks(&field));
     let chains = [
         ("replace", Chain::Replaced),
         ("append", Chain::Appended),

@@ -169,6 +169,7 @@ impl Doors {
                 Protocol::Tcp | Protocol::Udp => listener.unmatched,
             },
             access: listener.access.clone(),
+            proxied: listener.proxied.clone(),
         })
     }
 

@@ -21,10 +21,9 @@ fn said_to(front: SocketAddr, from: [u8; 4]) -> String {
     stream.set_read_timeout(Some(timeout)).unwrap();
     // Whoever is refused may be so before it has said anything.
     let _ = stream.write_all(b"hello\n");
-    let _ = stream.shutdown(std::net::Shutdown::Write);
-    let mut said = String::new();
-    let _ = stream.read_to_string(&mut said);
-    said
+    let mut said = [0; 4096];
+    let count = stream.read(&mut said).unwrap_or(0);
+    String::from_utf8_lossy(&said[..count]).into_owned()
 }
 
 #[test]
@@ -144,4 +143,95 @@ fn users_of_this_machine_are_known_at_the_door() {
         let text = String::from_utf8(output.stdout).unwrap();
         text.contains("\"denied\": 6")
     });
+}
+
+#[test]
+fn proxies_that_are_trusted_say_whose_connection_it_is() {
+    let rules = |more: &str| {
+        format!(
+            "{}{more}[[access]]\nfrom = \"192.0.2.7\"\nmethod = \"trust\"\n[[access]]\nfrom = \"127.0.0.1\"\nmethod = \"trust\"\n",
+            one(line_server("one"))
+        )
+    };
+    const HEADER: &str = "PROXY TCP4 192.0.2.7 10.0.0.1 1 2\r\n";
+    const OTHER: &str = "PROXY TCP4 192.0.2.8 10.0.0.1 1 2\r\n";
+    let said = |front: SocketAddr, from: [u8; 4], parts: &[&str]| {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        socket.bind(&SocketAddr::from((from, 0)).into()).unwrap();
+        socket.connect(&front.into()).unwrap();
+        let mut stream = std::net::TcpStream::from(socket);
+        stream.set_nodelay(true).unwrap();
+        for part in parts {
+            if stream.write_all(part.as_bytes()).is_err() {
+                break;
+            }
+            std::thread::yield_now();
+        }
+        let timeout = std::time::Duration::from_secs(10);
+        stream.set_read_timeout(Some(timeout)).unwrap();
+        stream.read(&mut [0; 4096]).is_ok_and(|count| count > 0)
+    };
+    let (proxy, stranger) = ([127, 0, 0, 9], [127, 0, 0, 1]);
+    for (protocol, plain, from_stranger) in [("accept", false, true), ("require", false, false)] {
+        let desk = Desk::run(&rules(&format!(
+            "proxy_protocol = \"{protocol}\"\nproxy_trust = [\"127.0.0.9\"]\n"
+        )));
+        let front = desk.address("a");
+        assert!(said(front, proxy, &[HEADER, "hello\n"]), "{}", desk.log());
+        assert!(said(front, proxy, &[&format!("{HEADER}hello\n")]));
+        assert!(said(
+            front,
+            proxy,
+            &["PROXY TCP4 192.0", ".2.7 10.0.0.1 1 2\r\nhel", "lo\n"]
+        ));
+        assert!(!said(front, proxy, &[OTHER, "hello\n"]));
+        assert!(!said(front, proxy, &["PROXY nonsense\r\n", "hello\n"]));
+        // Without a header the proxy is itself, whom no rule is for.
+        assert_eq!(said(front, proxy, &["hello\n"]), plain);
+        // Who is not trusted brings nobody; what he says is for the origin.
+        assert_eq!(said(front, stranger, &["hello\n"]), from_stranger);
+        let log = desk.log();
+        assert!(log.contains("its line cannot be read"), "{log}");
+    }
+}
+
+#[test]
+fn haproxy_brings_its_clients() {
+    let test = "haproxy_brings_its_clients";
+    let Some(haproxy) = needed(test, "haproxy") else {
+        return;
+    };
+    for version in ["send-proxy", "send-proxy-v2"] {
+        let mut desk = Desk::with(&format!(
+            "{}proxy_protocol = \"require\"\nproxy_trust = [\"loopback\"]\n\
+             [[access]]\nfrom = \"127.0.0.5\"\nmethod = \"trust\"\n",
+            one(line_server("one"))
+        ));
+        desk.start();
+        let (front, behind) = (crate::desk::free_address(), desk.address("a"));
+        let file = desk.path("haproxy.cfg");
+        let text = format!(
+            "defaults\n mode tcp\n timeout connect 5s\n timeout client 20s\n timeout server 20s\n\
+             frontend f\n bind {front}\n default_backend b\nbackend b\n server s {behind} {version}\n"
+        );
+        std::fs::write(&file, text).unwrap();
+        let mut child = Command::new(&haproxy)
+            .arg("-f")
+            .arg(&file)
+            .stderr(std::process::Stdio::null())
+            .spawn()
+            .unwrap();
+        until("haproxy listens", || {
+            std::net::TcpStream::connect(front).is_ok()
+        });
+        let (good, bad) = (
+            said_to(front, [127, 0, 0, 5]),
+            said_to(front, [127, 0, 0, 6]),
+        );
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert_ne!(good, "", "{version}: {}", desk.log());
+        assert_eq!(bad, "", "{version}");
+        assert!(desk.log().contains("127.0.0.6"), "{}", desk.log());
+    }
 }

@@ -9,5 +9,6 @@ mod health;
 mod http;
 mod reload;
 mod resolvers;
+mod rules;
 mod servers;
 mod tls;

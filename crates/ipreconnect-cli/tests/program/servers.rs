@@ -217,8 +217,9 @@ impl Postgres {
 
     pub(crate) fn start(&self) {
         let options = format!(
-            "-p {} -c listen_addresses=127.0.0.1 -c unix_socket_directories='' -c fsync=off",
-            self.port
+            "-p {} -c listen_addresses=127.0.0.1,::1 -c unix_socket_directories='{}' -c fsync=off",
+            self.port,
+            self.directory.path().display()
         );
         self.run(&[
             "start",

@@ -20,6 +20,8 @@ pub(crate) struct Entering<'e> {
     pub(crate) source: Source,
     /// Its connection.
     pub(crate) socket: &'e OwnedFd,
+    /// That is a proxy's, who brings it.
+    pub(crate) is_brought: bool,
 }
 
 /// Where a connection comes from; `None` if that cannot be told.
@@ -68,6 +70,8 @@ impl<'h> Here<'h> {
 /// The user at the other end, if that is on this machine and can be known.
 fn uid(entering: &Entering<'_>) -> Option<u32> {
     match entering.source {
+        // The owner of the connection is the proxy.
+        _ if entering.is_brought => None,
         Source::Local => {
             let peer = socket_peercred(entering.socket).ok()?;
             Some(peer.uid.as_raw())

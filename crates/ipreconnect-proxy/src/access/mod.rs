@@ -29,6 +29,8 @@ struct Inner {
 pub(crate) enum Refusal {
     /// No rule is for it.
     NoRule,
+    /// What a proxy says of it cannot be read, or is missing.
+    Header(&'static str),
     /// This rule says so, or what it demands is not there.
     Rule { place: String, why: &'static str },
 }
@@ -37,6 +39,7 @@ impl std::fmt::Display for Refusal {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::NoRule => f.write_str("no access rule is for it"),
+            Self::Header(why) => f.write_str(why),
             Self::Rule { place, why } => write!(f, "the rule at {place} {why}"),
         }
     }

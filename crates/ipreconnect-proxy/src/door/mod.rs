@@ -3,6 +3,7 @@
 
 mod certificates;
 mod peek;
+mod proxied;
 mod termination;
 
 use std::fmt;
@@ -18,6 +19,7 @@ use ipreconnect::tls::Session as Tls;
 use rustix::net::{SendFlags, send};
 
 pub use certificates::{ACME_TLS, Certify};
+pub use proxied::{Proxied, ProxyProtocol};
 pub use termination::{ClientAuth, MinVersion, Termination, TerminationError, TerminationSettings};
 
 use crate::access::Access;
@@ -135,6 +137,8 @@ pub struct Door {
     pub unmatched: Unmatched,
     /// Who may come in at all.
     pub access: Access,
+    /// How proxies before this one say whose connections they bring.
+    pub proxied: Proxied,
 }
 
 /// A door as its listener uses it.

@@ -22,7 +22,7 @@ use ipreconnect::{Chooser, Origin};
 
 use crate::Plane;
 use crate::access::Access;
-use crate::door::{Door, Entrance};
+use crate::door::{Door, Entrance, Proxied};
 use crate::http::Site;
 
 pub(crate) use session::{Carried, Session, carry};
@@ -86,6 +86,8 @@ pub(crate) struct Route {
     choosers: Vec<Chooser>,
     /// Who may come in.
     access: Access,
+    /// How proxies before this one say whose connections they bring.
+    proxied: Proxied,
     /// What stands before it, if clients are not simply let in.
     entrance: Option<Box<Entrance>>,
     /// How it speaks HTTP, if it does.
@@ -105,7 +107,7 @@ impl Route {
         door: Door,
         plane: Plane,
     ) -> Self {
-        let access = door.access.clone();
+        let (access, proxied) = (door.access.clone(), door.proxied.clone());
         let entrance = Entrance::new(door, |origin, settings| {
             Self::new(name, origin, settings, Door::default(), Plane::Stream)
         });
@@ -122,6 +124,7 @@ impl Route {
             origin,
             settings,
             access,
+            proxied,
             entrance,
             site,
             next: OnceLock::new(),
@@ -164,6 +167,10 @@ impl Route {
 
     pub(crate) fn access(&self) -> &Access {
         &self.access
+    }
+
+    pub(crate) fn proxied(&self) -> &Proxied {
+        &self.proxied
     }
 
     pub(crate) fn half_close(&self) -> HalfClose {

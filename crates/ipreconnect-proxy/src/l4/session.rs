@@ -37,11 +37,26 @@ pub(crate) struct Session {
 }
 
 impl Session {
-    fn refused(&self, refusal: &Refusal) {
-        self.counters.denied();
-        let from = self.from.map(|from| from.to_string());
-        let from = from.as_deref().unwrap_or_default();
-        notice::denied(self.route.name(), from, refusal);
+    /// Decides on a client, by its own address or by the one that a proxy brings.
+    async fn judge(&mut self, client: &Socket, mut source: Source) -> Result<(), Refusal> {
+        let taken = self.route.proxied().take(client, self.from).await;
+        let carried = taken.map_err(Refusal::Header)?.unwrap_or_default();
+        let mut is_brought = false;
+        if let Some((from, _)) = carried.addresses {
+            let from = from.ip().to_canonical();
+            self.from = Some(from);
+            source = Source::Ip(from);
+            is_brought = true;
+        }
+        if let Some(decided) = self.route.access().at_once(source) {
+            return decided;
+        }
+        let entering = Entering {
+            source,
+            socket: client.get_ref(),
+            is_brought,
+        };
+        self.route.access().admit(&entering).await
     }
 
     /// Finds an endpoint, then hands over to a [`Relay`], in a task of its own so that what was
@@ -51,17 +66,18 @@ impl Session {
             self.counters.unserved();
             return;
         };
-        if let Some(source) = self.to_judge {
-            let entering = Entering {
-                source,
-                socket: client.get_ref(),
-            };
-            let admitted = self.route.access().admit(&entering).await;
-            if let Err(refusal) = admitted {
-                self.refused(&refusal);
-                end(&client);
-                return;
-            }
+        if let Some(source) = self.to_judge
+            && let Err(refusal) = self.judge(&client, source).await
+        {
+            self.counters.denied();
+            let from = self.from.map(|from| from.to_string());
+            notice::denied(
+                self.route.name(),
+                from.as_deref().unwrap_or_default(),
+                &refusal,
+            );
+            end(&client);
+            return;
         }
         let tls = match self.enter(&client).await {
             Ok(tls) => tls,
