@@ -32,6 +32,8 @@ pub enum Header {
 /// What a header says.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Carried {
+    /// The proxy has connected for itself: nobody else is behind it.
+    pub is_own: bool,
     /// Who has connected to whom; `None` if it is the proxy itself, or if it does not know.
     pub addresses: Option<(SocketAddr, SocketAddr)>,
     /// The connection's TLS, if it has any at the proxy.
@@ -135,7 +137,7 @@ fn second(bytes: &[u8]) -> Header {
         1 => true,
         _ => return Header::Broken("its command is unknown"),
     };
-    let (room, parse): (usize, fn(&[u8]) -> Option<(SocketAddr, SocketAddr)>) = match byte(13) {
+    let (room, parse): (usize, fn(&[u8]) -> Pair) = match byte(13) {
         0x11 => (12, four),
         0x21 => (36, six),
         // Between Unix sockets, or nothing that is said.
@@ -149,7 +151,11 @@ fn second(bytes: &[u8]) -> Header {
     };
     // Of a connection of the proxy itself nothing but the length means anything.
     if !is_proxied {
-        return Header::Whole(whole, Carried::default());
+        let own = Carried {
+            is_own: true,
+            ..Carried::default()
+        };
+        return Header::Whole(whole, own);
     }
     let (Some(places), Some(more)) = (rest.get(..room), rest.get(room..)) else {
         return Header::Broken("it is shorter than its addresses");
@@ -164,7 +170,10 @@ fn second(bytes: &[u8]) -> Header {
     }
 }
 
-fn four(bytes: &[u8]) -> Option<(SocketAddr, SocketAddr)> {
+/// Who has connected to whom, where that is said.
+type Pair = Option<(SocketAddr, SocketAddr)>;
+
+fn four(bytes: &[u8]) -> Pair {
     let ip = |at: usize| {
         let octets: [u8; 4] = bytes.get(at..at + 4)?.try_into().ok()?;
         Some(IpAddr::V4(Ipv4Addr::from(octets)))
@@ -175,7 +184,7 @@ fn four(bytes: &[u8]) -> Option<(SocketAddr, SocketAddr)> {
     ))
 }
 
-fn six(bytes: &[u8]) -> Option<(SocketAddr, SocketAddr)> {
+fn six(bytes: &[u8]) -> Pair {
     let ip = |at: usize| {
         let octets: [u8; 16] = bytes.get(at..at + 16)?.try_into().ok()?;
         Some(IpAddr::V6(Ipv6Addr::from(octets)))

@@ -22,8 +22,8 @@ pub fn owner(peer: SocketAddr, here: SocketAddr) -> io::Result<Option<u32>> {
     Ok(found.and_then(|(_, found)| found.uid))
 }
 
-/// The name of a user, by `/etc/passwd`.
+/// The name of a user, by `/etc/passwd`; one that is not there is `uid:1001`, which nobody is called.
 #[must_use]
-pub fn user(uid: u32) -> Option<String> {
-    process::user_name(uid)
+pub fn user(uid: u32) -> String {
+    process::user_name(uid).unwrap_or_else(|| format!("uid:{uid}"))
 }

@@ -69,8 +69,8 @@ fn name(pid: u32) -> String {
 
 /// The name of a user by `/etc/passwd`.
 pub(crate) fn user_name(uid: u32) -> Option<String> {
-    let passwd = fs::read_to_string("/etc/passwd").ok()?;
-    user_in(&passwd, uid)
+    let passwd = fs::read("/etc/passwd").ok()?;
+    user_in(&String::from_utf8_lossy(&passwd), uid)
 }
 
 fn user_in(passwd: &str, uid: u32) -> Option<String> {

@@ -20,7 +20,8 @@ fn the_owner_of_a_connection_is_known_while_somebody_has_it() {
         let nobody = SocketAddr::new(peer.ip(), 1);
         assert_eq!(owner(nobody, here).unwrap(), None, "{bind}");
     }
-    assert_eq!(user(0).as_deref(), Some("root"));
+    assert_eq!(user(0), "root");
+    assert_eq!(user(4_000_000_001), "uid:4000000001");
 }
 
 #[test]

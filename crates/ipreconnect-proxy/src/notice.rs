@@ -12,9 +12,12 @@ const PAUSE: Duration = Duration::from_secs(60);
 /// Clients that are remembered; of more than these, nothing is told until some are forgotten.
 const CLIENTS: usize = 1024;
 
-/// What was told of whom.
+/// Between two looks for those who can be forgotten.
+const SWEEP: Duration = Duration::from_secs(1);
+
+/// What was told of whom, and when it was last looked for those who can be forgotten.
 #[derive(Debug, Default)]
-struct Told(BTreeMap<Box<str>, Entry>);
+struct Told(BTreeMap<Box<str>, Entry>, Option<Instant>);
 
 #[derive(Debug)]
 struct Entry {
@@ -24,7 +27,7 @@ struct Entry {
 }
 
 /// One for all workers: a client is told of once, whichever of them it reaches. Only refusals come here.
-static TOLD: Mutex<Told> = Mutex::new(Told(BTreeMap::new()));
+static TOLD: Mutex<Told> = Mutex::new(Told(BTreeMap::new(), None));
 
 impl Told {
     /// Whether it is time to tell of this client, and how often there was reason to since the last time.
@@ -38,7 +41,9 @@ impl Told {
             entry.at = now;
             return Some(std::mem::take(&mut entry.since));
         }
-        if self.0.len() >= CLIENTS {
+        let is_due = |at: Instant| now.saturating_duration_since(at) >= SWEEP;
+        if self.0.len() >= CLIENTS && self.1.is_none_or(is_due) {
+            self.1 = Some(now);
             self.0.retain(|_, entry| !is_old(entry.at));
         }
         if self.0.len() >= CLIENTS {

@@ -90,6 +90,11 @@ pub(super) fn read<'a>(section: Section<'a>, base: &Path, count: usize) -> Optio
         reader.mistake(mistake.at(&reader.source, section.span.clone(), "this one is too many"));
         return None;
     }
+    for field in [&listen, &from, &user, &database].into_iter().flatten() {
+        if field.one_or_many().is_empty() {
+            field.wrong("is empty", "leave it out, or name somebody");
+        }
+    }
     let line = reader.line_of(section.span.start);
     section.finish();
     let (listeners, sources) = (texts(&listen)?, texts(&from)?);

@@ -60,7 +60,10 @@ impl Assembly<'_> {
             };
             let own: Vec<&Admission> = admissions.iter().filter(is_for).collect();
             let rules: Vec<Rule> = own.iter().flat_map(|one| one.rules.clone()).collect();
-            let admits = |rule: &Rule| rule.method != Method::Reject && rule.is_for_others();
+            // Nobody elsewhere is a user of this machine.
+            let admits = |rule: &Rule| {
+                !matches!(rule.method, Method::Reject | Method::Peer) && rule.is_for_others()
+            };
             if one.is_public && !rules.iter().any(admits) {
                 let message = format!(
                     "listener `{}` can be reached from other machines, and no access rule lets anybody in from there",
@@ -145,7 +148,7 @@ impl Assembly<'_> {
         };
         let routes = listener.routes.iter().flat_map(|route| {
             let split = route.split.iter().map(|(origin, _)| origin);
-            split.chain([&route.origin])
+            split.chain([&route.origin]).chain(&route.mirror)
         });
         if !routes
             .chain([&listener.origin])
@@ -154,7 +157,7 @@ impl Assembly<'_> {
             return;
         }
         let uid = rustix::process::geteuid().as_raw();
-        let own = ipreconnect_ports::user(uid).unwrap_or_else(|| uid.to_string());
+        let own = ipreconnect_ports::user(uid);
         if let Some(listener) = self.plan.listeners.get_mut(&one.listener) {
             listener.access = Access::new(our_own(&[own, "root".to_owned()]), Maps::default());
         }
@@ -184,6 +187,15 @@ impl Assembly<'_> {
                 "named here",
                 &hint,
             );
+        }
+        if let Some(place) = one
+            .user
+            .as_ref()
+            .filter(|_| one.rules.iter().any(Rule::needs_roles))
+        {
+            let message = "who belongs to which role, PostgreSQL alone knows";
+            let hint = "name the users, or write \"\\\"+name\\\"\" for one whose name begins so";
+            self.wrong(message.to_owned(), place, "a role", hint);
         }
         let is_peer = one.rules.iter().all(|rule| rule.method == Method::Peer);
         if let Some(place) = one.user.as_ref().filter(|_| !is_peer) {

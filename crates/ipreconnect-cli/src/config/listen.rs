@@ -130,7 +130,15 @@ fn proxied(section: &Section<'_>) -> Proxied {
     ];
     let protocol = section.choice("proxy_protocol", &words).unwrap_or_default();
     let field = section.field("proxy_trust");
-    let trust = field.as_ref().map(route::networks).unwrap_or_default();
+    let is_local = |one: &Field<'_>| one.text().is_some_and(|text| text == "local");
+    let (mut trust, mut trusts_local) = (Vec::new(), false);
+    for one in field.iter().flat_map(Field::one_or_many) {
+        if is_local(&one) {
+            trusts_local = true;
+        } else {
+            trust.extend(route::networks(&one));
+        }
+    }
     match (protocol, &field) {
         (ProxyProtocol::Off, Some(field)) => {
             let hint = "proxy_protocol = \"accept\" or \"require\"";
@@ -142,9 +150,19 @@ fn proxied(section: &Section<'_>) -> Proxied {
                 field.wrong("needs to know which proxies are believed", hint);
             }
         }
+        (_, Some(field)) if field.one_or_many().is_empty() => {
+            field.wrong(
+                "believes nobody",
+                "proxy_trust = [\"10.0.0.0/8\", \"local\"]",
+            );
+        }
         _ => {}
     }
-    Proxied { protocol, trust }
+    Proxied {
+        protocol,
+        trust,
+        trusts_local,
+    }
 }
 
 /// Addresses that others than this machine can reach; that must be meant.

@@ -444,6 +444,19 @@ fn rate(table: &Section<'_>) -> Option<Rate> {
     })
 }
 
+/// IPv4 that is written as IPv6 is IPv4.
+fn canonical(network: IpNet) -> IpNet {
+    let IpNet::V6(six) = network else {
+        return network;
+    };
+    let four = six.addr().to_ipv4_mapped();
+    let prefix = six.prefix_len().checked_sub(96);
+    let four = four
+        .zip(prefix)
+        .and_then(|(address, prefix)| IpNet::new(IpAddr::V4(address), prefix).ok());
+    four.unwrap_or(network)
+}
+
 /// Networks, and `loopback`.
 pub(super) fn networks(field: &Field<'_>) -> Vec<IpNet> {
     let mut networks = Vec::new();
@@ -460,7 +473,7 @@ pub(super) fn networks(field: &Field<'_>) -> Vec<IpNet> {
                     .filter_map(|network| network.parse::<IpNet>().ok());
                 networks.extend(wide);
             }
-            (_, Ok(network)) => networks.push(network),
+            (_, Ok(network)) => networks.push(canonical(network)),
             (_, Err(_)) => {
                 let hint = "\"loopback\", an address, or a network as \"10.0.0.0/8\"";
                 one.wrong(&format!("cannot be {text:?}"), hint);

@@ -52,12 +52,34 @@ fn mapping(record: &Record) -> Result<Mapping, Mistake> {
         }
     };
     let (map, system, user) = (one(0)?, one(1)?, one(2)?);
+    let is_asked_back = system.text.starts_with('/') && user.text.contains(FOUND);
+    if let (true, Name::Like(regex)) = (is_asked_back, Name::of(system, record)?)
+        && regex.captures_len() < 2
+        && matches!(User::of(user, record)?, User::Named(Name::Exact(_)))
+    {
+        let what = format!(
+            "regular expression \"{}\" has no subexpressions as requested by backreference in \"{}\"",
+            regex.as_str(),
+            user.text
+        );
+        return Err(record.mistake(&user.at, what));
+    }
     Ok(Mapping {
         map: map.text.clone(),
         system: Name::of(system, record)?,
         text: user.text.clone(),
         user: User::of(user, record)?,
     })
+}
+
+/// Whom a line names.
+enum Expanded {
+    /// Whom it says.
+    AsItIs,
+    /// This one, with what the expression has found.
+    Name(Vec<u8>),
+    /// The expression has not found what is asked for: PostgreSQL calls that an error, and refuses.
+    Nothing,
 }
 
 /// The place of what an expression has found.
@@ -108,7 +130,9 @@ impl Maps {
             return system == user;
         };
         let mut lines = self.0.iter().filter(|line| line.map == map);
-        lines.any(|line| line.permits(system, user, is_member))
+        // A line that asks for what was not found ends it, as for PostgreSQL.
+        let decided = lines.find_map(|line| line.permits(system, user, is_member));
+        decided.unwrap_or(false)
     }
 
     /// The first name that a user of the system has by a map, where a line names one; without a map, its own.
@@ -118,42 +142,55 @@ impl Maps {
             return Some(system.to_vec());
         };
         let mut lines = self.0.iter().filter(|line| line.map == map);
-        lines.find_map(|line| line.name(system))
+        lines.find_map(|line| line.name(system)).flatten()
     }
 }
 
 impl Mapping {
-    fn permits(&self, system: &[u8], user: &[u8], is_member: &dyn Fn(&[u8], &str) -> bool) -> bool {
-        match self.expanded(system) {
-            None => false,
-            Some(Some(name)) => name == user,
-            Some(None) => self.user.matches(user, is_member),
+    /// Whether it decides, and how.
+    fn permits(
+        &self,
+        system: &[u8],
+        user: &[u8],
+        is_member: &dyn Fn(&[u8], &str) -> bool,
+    ) -> Option<bool> {
+        match self.expanded(system)? {
+            Expanded::Nothing => Some(false),
+            Expanded::Name(name) => (name == user).then_some(true),
+            Expanded::AsItIs => self.user.matches(user, is_member).then_some(true),
         }
     }
 
-    fn name(&self, system: &[u8]) -> Option<Vec<u8>> {
+    /// Whether it decides on a name, and which one that is.
+    fn name(&self, system: &[u8]) -> Option<Option<Vec<u8>>> {
         match (self.expanded(system)?, &self.user) {
-            (Some(name), _) => Some(name),
-            (None, User::Named(Name::Exact(name))) => Some(name.clone().into_bytes()),
-            (None, _) => None,
+            (Expanded::Nothing, _) => Some(None),
+            (Expanded::Name(name), _) => Some(Some(name)),
+            (Expanded::AsItIs, User::Named(Name::Exact(name))) => {
+                Some(Some(name.clone().into_bytes()))
+            }
+            (Expanded::AsItIs, _) => None,
         }
     }
 
-    /// `None` if the user of the system is not meant; what the line says with what the expression has found
-    /// in its place, where it has one.
-    fn expanded(&self, system: &[u8]) -> Option<Option<Vec<u8>>> {
+    /// Whom a line names for a user of the system; `None` if that is not meant.
+    fn expanded(&self, system: &[u8]) -> Option<Expanded> {
         let regex = match &self.system {
-            Name::Exact(name) => return (name.as_bytes() == system).then_some(None),
+            Name::Exact(name) => {
+                return (name.as_bytes() == system).then_some(Expanded::AsItIs);
+            }
             Name::Like(regex) => regex,
         };
         let found = regex.captures(system)?;
         let (User::Named(Name::Exact(_)), Some(at)) = (&self.user, self.text.find(FOUND)) else {
-            return Some(None);
+            return Some(Expanded::AsItIs);
         };
-        // PostgreSQL calls this an error, and refuses.
-        let part = found.get(1)?.as_bytes();
+        let Some(part) = found.get(1) else {
+            return Some(Expanded::Nothing);
+        };
         let (before, after) = self.text.split_at(at);
         let after = after.strip_prefix(FOUND).unwrap_or_default();
-        Some(Some([before.as_bytes(), part, after.as_bytes()].concat()))
+        let name = [before.as_bytes(), part.as_bytes(), after.as_bytes()].concat();
+        Some(Expanded::Name(name))
     }
 }

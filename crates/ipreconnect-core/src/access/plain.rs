@@ -184,11 +184,46 @@ fn sources(text: &str, record: &Record) -> Result<Vec<Option<From>>, Mistake> {
             return Err(record.mistake(&record.end, what));
         }
     };
-    if address.is_empty() || parts.next().is_some() {
+    let is_nothing = matches!(&from, From::Host(host) if !is_host(host));
+    if is_nothing || parts.next().is_some() {
         let what = format!("this is no source: \"{text}\"");
         return Err(record.mistake(&record.end, what));
     }
-    Ok(vec![Some(from)])
+    Ok(vec![Some(canonical(from))])
+}
+
+/// Whether a text may be the name of a host, or the end of one: a number that is no address is none.
+fn is_host(text: &str) -> bool {
+    let name = text.strip_prefix('.').unwrap_or(text);
+    let label = |label: &str| {
+        (1..=63).contains(&label.len())
+            && label
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
+    };
+    let last = name.rsplit('.').next().unwrap_or_default();
+    let is_number = last.bytes().all(|byte| byte.is_ascii_digit());
+    name.len() <= 253 && name.split('.').all(label) && !is_number
+}
+
+/// IPv4 that is written as IPv6 is IPv4, as clients are.
+fn canonical(from: From) -> From {
+    let From::Net {
+        address: IpAddr::V6(address),
+        mask: IpAddr::V6(mask),
+    } = from
+    else {
+        return from;
+    };
+    let bits = mask.to_bits();
+    let low = u32::try_from(bits & u128::from(u32::MAX)).unwrap_or(u32::MAX);
+    match address.to_ipv4_mapped() {
+        Some(four) if bits >> 32 == u128::MAX >> 32 => From::Net {
+            address: IpAddr::V4(four),
+            mask: IpAddr::V4(Ipv4Addr::from_bits(low)),
+        },
+        _ => from,
+    }
 }
 
 fn text_of(plain: &Plain<'_>, from: &str) -> String {

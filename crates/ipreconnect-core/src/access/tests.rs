@@ -363,6 +363,10 @@ fn maps_say_who_may_be_whom() {
     assert_eq!(maps.name(Some("one"), b"root"), None);
     for (text, what) in [
         ("one two", "missing entry at end of line"),
+        (
+            "one /^x \\1",
+            "regular expression \"^x\" has no subexpressions as requested by backreference in \"\\1\"",
+        ),
         ("one two,three four", "multiple values in ident field"),
     ] {
         let mistakes = read_ident(Path::new("/i"), &mut shelf(&[("/i", text)])).unwrap_err();
@@ -400,6 +404,7 @@ fn our_own_words_mean_the_same() {
             "loopback",
             "10.0.0.0 255.0.0.0",
             "192.0.2.1",
+            "::ffff:198.51.100.0/120",
             ".example",
         ],
         &["@names", "\"+x\"", "/^dev"],
@@ -412,6 +417,8 @@ fn our_own_words_mean_the_same() {
         ("::1", "+x", true),
         ("10.9.9.9", "dev1", true),
         ("192.0.2.1", "ann", true),
+        ("198.51.100.7", "ann", true),
+        ("198.51.101.7", "ann", false),
         ("192.0.2.2", "ann", false),
         ("local", "carl", false),
     ] {
@@ -425,6 +432,9 @@ fn our_own_words_mean_the_same() {
         ("10.0.0.0/99", "ann", "trust", PlainField::From(0)),
         ("10.0.0.0 x", "ann", "trust", PlainField::From(0)),
         ("h 255.0.0.0", "ann", "trust", PlainField::From(0)),
+        ("10.1.7.300", "ann", "trust", PlainField::From(0)),
+        ("@blocked", "ann", "trust", PlainField::From(0)),
+        ("a.example,b.example", "ann", "trust", PlainField::From(0)),
         ("", "ann", "trust", PlainField::From(0)),
         ("all", "@nowhere", "trust", PlainField::User(0)),
         ("all", "two words", "trust", PlainField::User(0)),

@@ -69,8 +69,12 @@ fn the_second_version_says_it_in_bytes() {
     let six = whole(&header(1, 0x21, &[&six[..], &[0, 1, 0, 2]].concat()));
     assert_eq!(six.addresses.unwrap().0.port(), 1);
     // The proxy speaks for itself, or of what is no address.
-    assert_eq!(whole(&header(0, 0x11, &FOUR)), Carried::default());
-    assert_eq!(whole(&header(0, 0xff, b"anything")), Carried::default());
+    let own = Carried {
+        is_own: true,
+        ..Carried::default()
+    };
+    assert_eq!(whole(&header(0, 0x11, &FOUR)), own);
+    assert_eq!(whole(&header(0, 0xff, b"anything")), own);
     assert_eq!(whole(&header(1, 0x00, &[])), Carried::default());
     assert_eq!(whole(&header(1, 0x31, &[b'x'; 216])), Carried::default());
     for broken in [

@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use ipreconnect::clock;
 use ipreconnect::core::access::{Host, Maps, Method, Rule, Source, World};
+use ipreconnect::sense::peer_user;
 use ipreconnect_ports::{Interface, interfaces, owner, user};
-use rustix::net::sockopt::socket_peercred;
 use rustix::net::{AddressFamily, getpeername, getsockname};
 
 /// The addresses of this machine are looked up once in so long.
@@ -61,7 +61,7 @@ impl<'h> Here<'h> {
     fn system(&self) -> Option<&[u8]> {
         let system = self.system.get_or_init(|| {
             let uid = uid(self.entering)?;
-            Some(user(uid).unwrap_or_else(|| uid.to_string()).into_bytes())
+            Some(user(uid).into_bytes())
         });
         system.as_deref()
     }
@@ -72,10 +72,7 @@ fn uid(entering: &Entering<'_>) -> Option<u32> {
     match entering.source {
         // The owner of the connection is the proxy.
         _ if entering.is_brought => None,
-        Source::Local => {
-            let peer = socket_peercred(entering.socket).ok()?;
-            Some(peer.uid.as_raw())
-        }
+        Source::Local => peer_user(entering.socket).ok(),
         Source::Ip(address) if address.is_loopback() => {
             let peer = SocketAddr::try_from(getpeername(entering.socket).ok()??).ok()?;
             let here = SocketAddr::try_from(getsockname(entering.socket).ok()?).ok()?;
@@ -186,7 +183,9 @@ fn known(look: impl FnOnce(&[Interface]) -> bool) -> bool {
     let now = clock::now();
     let is_old = |at: Instant| now.saturating_duration_since(at) >= LOOK;
     if known.as_ref().is_none_or(|(at, _)| is_old(*at)) {
-        *known = Some((now, interfaces().unwrap_or_default()));
+        // What was known is better than nothing.
+        let before = known.take().map(|(_, all)| all);
+        *known = Some((now, interfaces().unwrap_or(before.unwrap_or_default())));
     }
     known.as_ref().is_some_and(|(_, all)| look(all))
 }

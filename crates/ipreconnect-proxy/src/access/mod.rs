@@ -126,8 +126,15 @@ impl Access {
     /// Every rule up to the one that decides on such a client, why those before it do not, and what becomes
     /// of the client. `user` is who it is proven to be.
     pub async fn explain(&self, source: Source, user: Option<&str>) -> Explanation {
+        // Of whom comes from elsewhere nobody knows who he is.
+        let is_here = match source {
+            Source::Local => true,
+            Source::Ip(address) => address.is_loopback(),
+        };
         let mut world = here::Imagined {
-            user: user.map(|user| user.as_bytes().to_vec()),
+            user: user
+                .filter(|_| is_here)
+                .map(|user| user.as_bytes().to_vec()),
             maps: &self.0.maps,
             host: None,
         };

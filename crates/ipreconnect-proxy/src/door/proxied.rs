@@ -33,6 +33,8 @@ pub struct Proxied {
     pub protocol: ProxyProtocol,
     /// The proxies that are believed.
     pub trust: Vec<IpNet>,
+    /// Whether those are that come over a Unix socket.
+    pub trusts_local: bool,
 }
 
 impl Proxied {
@@ -50,7 +52,10 @@ impl Proxied {
         client: &Socket,
         from: Option<IpAddr>,
     ) -> Result<Option<Carried>, &'static str> {
-        let is_believed = from.is_none_or(|from| is_trusted(&self.trust, from));
+        let is_believed = match from {
+            Some(from) => is_trusted(&self.trust, from),
+            None => self.trusts_local,
+        };
         match (self.protocol, is_believed) {
             (ProxyProtocol::Off, _) | (ProxyProtocol::Accept, false) => return Ok(None),
             (ProxyProtocol::Require, false) => {
@@ -65,9 +70,16 @@ impl Proxied {
             (Ok(Header::Absent), ProxyProtocol::Accept) => Ok(None),
             (Ok(Header::Absent), _) => Err("it has no header of the PROXY protocol"),
             (Ok(Header::More), _) => Err("it left within its header"),
+            // Who says nothing waits for the origin to speak.
+            (Err(_), ProxyProtocol::Accept) if is_silent(client) => Ok(None),
             (Err(_), _) => Err("its header did not come in time"),
         }
     }
+}
+
+fn is_silent(client: &Socket) -> bool {
+    let peeked = recv(client.get_ref(), &mut [0; 1], RecvFlags::PEEK);
+    matches!(peeked, Err(Errno::AGAIN))
 }
 
 /// Waits for the whole header and takes it; what is behind it stays in the kernel for whoever is next.

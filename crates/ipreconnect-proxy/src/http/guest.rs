@@ -119,7 +119,11 @@ impl Guest {
     pub(super) fn renew(&mut self) {
         while let Some((route, site)) = self.session.route.next() {
             let source = access::source(self.session.from);
-            let is_as_before = route.access() == self.session.route.access();
+            let before = &self.session.route;
+            if route.proxied() != before.proxied() {
+                return;
+            }
+            let is_as_before = route.access() == before.access();
             if !is_as_before && route.access().at_once(source) != Some(Ok(())) {
                 return;
             }

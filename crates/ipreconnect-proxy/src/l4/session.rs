@@ -40,13 +40,20 @@ impl Session {
     /// Decides on a client, by its own address or by the one that a proxy brings.
     async fn judge(&mut self, client: &Socket, mut source: Source) -> Result<(), Refusal> {
         let taken = self.route.proxied().take(client, self.from).await;
-        let carried = taken.map_err(Refusal::Header)?.unwrap_or_default();
-        let mut is_brought = false;
-        if let Some((from, _)) = carried.addresses {
+        let carried = taken.map_err(Refusal::Header)?;
+        // Even where the proxy does not know who it is, it is not the proxy.
+        let is_brought = carried.as_ref().is_some_and(|carried| !carried.is_own);
+        if let Some((from, _)) = carried.and_then(|carried| carried.addresses) {
             let from = from.ip().to_canonical();
+            // Its loopback interface is not ours.
+            let is_here = |proxy: IpAddr| proxy.is_loopback();
+            if from.is_loopback() && !self.from.is_none_or(is_here) {
+                let why =
+                    "a proxy elsewhere brings a client of its own machine, which is not this one";
+                return Err(Refusal::Header(why));
+            }
             self.from = Some(from);
             source = Source::Ip(from);
-            is_brought = true;
         }
         if let Some(decided) = self.route.access().at_once(source) {
             return decided;

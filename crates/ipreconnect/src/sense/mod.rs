@@ -2,5 +2,8 @@
 
 pub mod network;
 pub(crate) mod options;
+mod peer;
 pub mod tcp;
 pub mod wake;
+
+pub use peer::peer_user;

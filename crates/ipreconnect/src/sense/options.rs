@@ -44,3 +44,29 @@ pub(crate) fn tcp_info(socket: &impl AsFd, buffer: &mut [u8]) -> io::Result<usiz
         Err(io::Error::last_os_error())
     }
 }
+
+/// Reads `SO_PEERCRED` (unix(7)): the effective user id of whoever connected, when it did.
+pub(crate) fn peer_user(socket: &impl AsFd) -> io::Result<u32> {
+    let mut peer = libc::ucred {
+        pid: 0,
+        uid: u32::MAX,
+        gid: u32::MAX,
+    };
+    let mut length = size_of_val(&peer) as libc::socklen_t;
+    // SAFETY: the descriptor is borrowed for the call, and the kernel writes at most `length` bytes, which is
+    // the size of the value; every bit pattern of it is valid.
+    let result = unsafe {
+        libc::getsockopt(
+            socket.as_fd().as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_PEERCRED,
+            (&raw mut peer).cast(),
+            &raw mut length,
+        )
+    };
+    if result == 0 && length as usize == size_of_val(&peer) && peer.uid != u32::MAX {
+        Ok(peer.uid)
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
