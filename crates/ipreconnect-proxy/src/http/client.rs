@@ -58,7 +58,7 @@ pub(crate) async fn serve(
     socket: Socket,
     tls: Option<Box<Tls>>,
 ) {
-    let limits = site.limits;
+    let idle = site.limits.idle;
     let mut guest = Guest::new(session, site, tls.is_some());
     let place = Place::take();
     let is_h2 = tls.as_ref().is_some_and(|tls| tls.alpn() == Some(b"h2"));
@@ -66,17 +66,16 @@ pub(crate) async fn serve(
         wire: Wire::new(Arc::new(socket), tls),
         input: Vec::new(),
         at: 0,
-        timer: Timer::new(clock::now(), limits.idle),
+        timer: Timer::new(clock::now(), idle),
     };
-    if is_h2 || client.begins_h2(&limits, &place).await {
+    if is_h2 || client.begins_h2(guest.limits(), &place).await {
         // A connection of HTTP/2 needs far more room than one of HTTP/1.
         Box::pin(h2::serve(client, guest, place)).await;
         return;
     }
     loop {
         let mut head = buffer::request();
-        let limits = *guest.limits();
-        let next = client.next(&mut head, &limits, &place).await;
+        let next = client.next(&mut head, guest.limits(), &place).await;
         let ended = match next {
             Next::Request => {
                 guest.renew();
@@ -99,7 +98,7 @@ pub(crate) async fn serve(
         };
         buffer::give_request(head);
         match ended {
-            Some(Ended::Onward) => client.rest(&limits),
+            Some(Ended::Onward) => client.rest(guest.limits()),
             Some(Ended::Tunnel(tunnel)) => {
                 guest.ended(End::ByClient);
                 tunnel.carry(client, guest);

@@ -314,7 +314,8 @@ impl<'e, S: Side> Exchange<'e, S> {
             };
             let upstream = match idle {
                 Some(upstream) => upstream,
-                None => self.find().await?,
+                // What is needed to find one is given back, and not kept by a connection that rests.
+                None => Box::pin(self.find()).await?,
             };
             if self
                 .bound

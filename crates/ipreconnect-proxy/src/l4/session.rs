@@ -74,7 +74,7 @@ impl Session {
             return;
         };
         if let Some(source) = self.to_judge
-            && let Err(refusal) = self.judge(&client, source).await
+            && let Err(refusal) = Box::pin(self.judge(&client, source)).await
         {
             self.counters.denied();
             let from = self.from.map(|from| from.to_string());
