@@ -215,8 +215,8 @@ impl Gateway {
     ) {
         if let Some(listener) = self.listeners.get(name) {
             let route = Arc::new(Route::new(name, origin, settings, door, plane));
-            let before = listener.route.swap(Arc::clone(&route));
-            before.give_way(Some(&route));
+            let before = listener.route.swap(route);
+            before.give_way(Some(&listener.route));
         }
     }
 

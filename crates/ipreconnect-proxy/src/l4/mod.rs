@@ -15,9 +15,10 @@ mod session;
 mod stream;
 pub(crate) mod udp;
 
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use ipreconnect::{Chooser, Origin};
 
 use crate::Plane;
@@ -92,8 +93,8 @@ pub(crate) struct Route {
     entrance: Option<Box<Entrance>>,
     /// How it speaks HTTP, if it does.
     site: Option<Arc<Site>>,
-    /// Set when another one has taken its place, or none.
-    next: OnceLock<Option<Arc<Self>>>,
+    /// Set when another one has taken its place: where the listener keeps the current one, or nowhere.
+    next: OnceLock<Weak<ArcSwap<Self>>>,
 }
 
 /// Choosers made in advance; workers beyond share.
@@ -131,10 +132,12 @@ impl Route {
         }
     }
 
-    /// Another one takes its place, or its listener is closed.
-    pub(crate) fn give_way(&self, next: Option<&Arc<Self>>) {
+    /// Another one has taken its place there, or its listener is closed.
+    pub(crate) fn give_way(&self, current: Option<&Arc<ArcSwap<Self>>>) {
         // It gives way once.
-        let _ = self.next.set(next.map(Arc::clone));
+        let _ = self
+            .next
+            .set(current.map(Arc::downgrade).unwrap_or_default());
         for route in self.entrance.iter().flat_map(|entrance| entrance.routes()) {
             route.give_way(None);
         }
@@ -147,14 +150,13 @@ impl Route {
 
     /// The one that has taken its place, where clients of HTTP may go on who are here already.
     pub(crate) fn next(&self) -> Option<(Arc<Self>, Arc<Site>)> {
-        let next = self.next.get()?.as_ref()?;
-        let site = next.site()?;
-        let entrances = [self.entrance(), next.entrance()].into_iter().flatten();
-        let asks_more = entrances
-            .clone()
-            .any(|entrance| entrance.routes().next().is_some())
+        let next = self.next.get()?.upgrade()?.load_full();
+        let site = Arc::clone(next.site()?);
+        let entrances = [self.entrance(), next.entrance()];
+        let mut entrances = entrances.iter().flatten();
+        let asks_more = entrances.any(|entrance| entrance.routes().next().is_some())
             || next.entrance().is_some_and(Entrance::demands_certificate);
-        (!asks_more).then(|| (Arc::clone(next), Arc::clone(site)))
+        (!asks_more).then_some((next, site))
     }
 
     pub(crate) fn name(&self) -> &str {
