@@ -96,6 +96,11 @@ pub(crate) enum Command {
         after_help = "Examples:\n  ipreconnect why search --from 10.1.2.3\n  ipreconnect why search --from local --user app\n\nIt exits with 1 if the client is refused."
     )]
     Why(WhyArguments),
+    /// Make the line of a file of users: reads the password from the terminal or from standard input
+    Password {
+        /// The user
+        name: String,
+    },
     /// Make the running gateway take its changed configuration
     Reload,
     /// See it work: two built-in origins that are killed, frozen and revived
@@ -226,9 +231,17 @@ pub(crate) struct WhyArguments {
     #[arg(long, value_name = "IP")]
     pub(crate) from: String,
 
-    /// Who it is on its machine, for rules that ask for a name
+    /// Who it is on its machine, or who it says to be, for rules that ask for a name
     #[arg(long, value_name = "NAME")]
     pub(crate) user: Option<String>,
+
+    /// The database that it asks for; `replication` for physical replication
+    #[arg(long, value_name = "NAME")]
+    pub(crate) database: Option<String>,
+
+    /// It comes inside TLS
+    #[arg(long)]
+    pub(crate) tls: bool,
 }
 
 /// A part of a connection.

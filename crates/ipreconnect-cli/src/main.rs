@@ -55,6 +55,7 @@ fn dispatch(arguments: &Arguments) -> Result<Exit, Refusal> {
         Command::Explain { code: Some(code) } => commands::explain::run(code, arguments.json),
         Command::Explain { code: None } => Ok(commands::explain::all(arguments.json)),
         Command::Why(why) => commands::why::why(arguments, why),
+        Command::Password { name } => commands::password::password(name, arguments.json),
         Command::Reload => commands::reload::reload(arguments),
         Command::Demo { stay } => {
             let afterwards = if *stay {

@@ -25,6 +25,7 @@ pub mod origin;
 pub mod outlier;
 pub mod path;
 pub mod policy;
+pub mod postgres;
 pub mod question;
 pub mod race;
 pub mod rate;

@@ -19,7 +19,9 @@ mod turn;
 mod watch;
 mod worker;
 
-pub use access::{Access, Explanation, Step, source};
+pub use access::{
+    Access, AccessSettings, Asked, Asking, Explanation, Step, Users, UsersMistake, source, verifier,
+};
 pub use counters::Totals;
 pub use door::{
     ACME_TLS, Certify, ClientAuth, Door, HostPattern, HostPatternError, MinVersion, Named, Proxied,

@@ -21,6 +21,8 @@ pub struct Chooser {
     policy: Policy,
     /// Never chosen.
     avoided: Option<EndpointId>,
+    /// Nothing else is chosen.
+    only: Option<EndpointId>,
     scratch: Mutex<Scratch>,
 }
 
@@ -41,6 +43,7 @@ impl Chooser {
         Self {
             policy,
             avoided: None,
+            only: None,
             scratch: Mutex::new(Scratch {
                 balance: Balance::new(policy, seed, SLOW_START),
                 candidates: Vec::new(),
@@ -54,6 +57,13 @@ impl Chooser {
     #[must_use]
     pub(crate) fn avoiding(mut self, endpoint: Option<EndpointId>) -> Self {
         self.avoided = endpoint;
+        self
+    }
+
+    /// The same, which chooses nothing but this endpoint.
+    #[must_use]
+    pub(crate) fn only(mut self, endpoint: EndpointId) -> Self {
+        self.only = Some(endpoint);
         self
     }
 
@@ -98,12 +108,14 @@ impl Chooser {
         let open = |endpoint| snapshot.meter(endpoint).map_or(0, |meter| meter.open());
         scratch.arrange(snapshot, hash, open);
         let endpoints = &snapshot.view().endpoints;
-        let is_avoided = |index: usize| {
-            let endpoint = endpoints.get(index);
-            self.avoided.is_some() && endpoint.map(|endpoint| endpoint.id) == self.avoided
+        let is_wanted = |index: &usize| {
+            let endpoint = endpoints.get(*index).map(|endpoint| endpoint.id);
+            let is_other = self.only.is_some() && endpoint != self.only;
+            let is_avoided = self.avoided.is_some() && endpoint == self.avoided;
+            !is_other && !is_avoided
         };
         let order = scratch.order.iter().copied();
-        order.filter(|index| !is_avoided(*index)).collect()
+        order.filter(is_wanted).collect()
     }
 }
 

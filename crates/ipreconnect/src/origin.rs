@@ -114,8 +114,24 @@ impl Origin {
     /// Dropping the future closes whatever was being dialled.
     pub async fn connect_at_once(&self, avoided: Option<EndpointId>) -> Result<Link, Error> {
         let chooser = Chooser::new(self.settings().balance, 0).avoiding(avoided);
+        self.dial_now(&chooser).await
+    }
+
+    /// A connection to this endpoint, and no other, without waiting for it.
+    ///
+    /// # Errors
+    /// [`Kind::Down`] if it cannot be reached now.
+    ///
+    /// # Cancel safety
+    /// Dropping the future closes whatever was being dialled.
+    pub async fn connect_to(&self, endpoint: EndpointId) -> Result<Link, Error> {
+        let chooser = Chooser::new(self.settings().balance, 0).only(endpoint);
+        self.dial_now(&chooser).await
+    }
+
+    async fn dial_now(&self, chooser: &Chooser) -> Result<Link, Error> {
         let snapshot = self.snapshot();
-        let dialled = self.dial(&snapshot, &chooser, None, &|link| {
+        let dialled = self.dial(&snapshot, chooser, None, &|link| {
             Box::pin(std::future::ready(Ok(link)))
         });
         dialled

@@ -14,7 +14,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use ipreconnect::core::access::{Mismatch, Source};
 use ipreconnect::core::identity::KeyId;
-use ipreconnect_proxy::Purge;
+use ipreconnect_proxy::{Asked, Purge};
 
 use super::view::{
     Acceptance, Identities, Listeners, OriginView, Origins, Outcome, PurgeWish, Readiness, SCHEMA,
@@ -184,7 +184,13 @@ async fn why(
         let why = format!("there is no listener {:?}", question.listener);
         (StatusCode::NOT_FOUND, Json(not_done(why)))
     })?;
-    let explanation = access.explain(source, question.user.as_deref()).await;
+    let asked = Asked {
+        source,
+        user: question.user.as_deref(),
+        database: question.database.as_deref(),
+        is_tls: question.tls,
+    };
+    let explanation = access.explain(&asked).await;
     let rules = explanation.steps.into_iter().map(|step| WhyRule {
         place: step.place,
         rule: step.text,
@@ -198,6 +204,9 @@ async fn why(
         listener: question.listener,
         from: question.from,
         user: question.user,
+        database: question.database,
+        tls: question.tls,
+        asks: explanation.asks,
         host: explanation.host,
         admitted: explanation.refusal.is_none(),
         refusal: explanation.refusal,

@@ -256,6 +256,12 @@ pub(crate) struct WhyQuestion {
     /// Who it would be.
     #[serde(default)]
     pub(crate) user: Option<String>,
+    /// The database that it would ask for; `replication` for physical replication.
+    #[serde(default)]
+    pub(crate) database: Option<String>,
+    /// Whether it would come inside TLS.
+    #[serde(default)]
+    pub(crate) tls: bool,
 }
 
 /// Whether a client is let in, and by which rule.
@@ -269,6 +275,12 @@ pub(crate) struct Why {
     pub(crate) from: String,
     /// Who it is.
     pub(crate) user: Option<String>,
+    /// The database that it asks for.
+    pub(crate) database: Option<String>,
+    /// Whether it comes inside TLS.
+    pub(crate) tls: bool,
+    /// Whether it has to show its password.
+    pub(crate) asks: bool,
     /// The name of its host, where a rule asks for it.
     pub(crate) host: Option<String>,
     /// Whether it is let in.

@@ -6,6 +6,7 @@ pub(crate) mod check;
 pub(crate) mod explain;
 pub(crate) mod identity;
 pub(crate) mod man;
+pub(crate) mod password;
 pub(crate) mod probe;
 pub(crate) mod reload;
 pub(crate) mod run;

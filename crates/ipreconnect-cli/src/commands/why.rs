@@ -19,6 +19,12 @@ pub(crate) fn why(arguments: &Arguments, why: &WhyArguments) -> Result<Exit, Ref
     if let Some(user) = &why.user {
         path.push_str(&format!("&user={}", encoded(user)));
     }
+    if let Some(database) = &why.database {
+        path.push_str(&format!("&database={}", encoded(database)));
+    }
+    if why.tls {
+        path.push_str("&tls=true");
+    }
     let socket = super::status::socket(arguments)?;
     let (_, answer) = super::block_on(ask::<Answer>(&socket, Method::GET, &path))?;
     let answer = match answer {
@@ -54,7 +60,14 @@ fn text(why: &Why) -> String {
     if let Some(user) = &why.user {
         let _ = write!(text, ", as {user:?}");
     }
+    if let Some(database) = &why.database {
+        let _ = write!(text, ", for database {database:?}");
+    }
+    if why.tls {
+        text.push_str(", inside TLS");
+    }
     match &why.refusal {
+        None if why.asks => text.push_str(": let in, if it shows its password\n\n"),
         None => text.push_str(": let in\n\n"),
         Some(refusal) => {
             let _ = writeln!(text, ": refused, {refusal}\n");

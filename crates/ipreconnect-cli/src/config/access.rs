@@ -1,23 +1,26 @@
 //! `[[access]]` and `[access_map]`: who may come in.
 
-use std::fs::File;
-use std::io::Read as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use ipreconnect::core::access::{Files, Maps, Place, Plain, PlainField, Rule, plain};
+use ipreconnect::core::access::{
+    Maps, Method, Place, Plain, PlainField, PlainMistake, Rule, plain,
+};
 
+use super::mistake::Mistake;
+use super::rules::Disk;
 use super::section::{Field, Section};
 
-/// A file of names is no longer than this.
-const LONGEST: u64 = 16 * 1024 * 1024;
 /// Rules of one configuration.
 const RULES: usize = 100_000;
+/// What can be demanded.
+const METHODS: &str = "trust, reject, peer, password, scram-sha-256 or cert";
 
 /// The rules of one `[[access]]`, and the listeners that they are for.
 pub(super) struct ReadAccess<'a> {
     /// None is every listener.
     pub(super) listeners: Vec<(String, Field<'a>)>,
     pub(super) rules: Vec<Rule>,
+    pub(super) demanded: Method,
     pub(super) method: Field<'a>,
     /// Where the names are that it is for, if it is not for all.
     pub(super) user: Option<Field<'a>>,
@@ -25,55 +28,53 @@ pub(super) struct ReadAccess<'a> {
     pub(super) map: Option<(String, Field<'a>)>,
 }
 
-/// The file system.
-pub(super) struct Disk;
-
-impl Files for Disk {
-    fn read(&mut self, path: &Path) -> Result<Option<Vec<u8>>, String> {
-        let file = match File::open(path) {
-            Ok(file) => file,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(error.to_string()),
-        };
-        let mut bytes = Vec::new();
-        let read = file.take(LONGEST + 1).read_to_end(&mut bytes);
-        read.map_err(|error| error.to_string())?;
-        if bytes.len() as u64 > LONGEST {
-            return Err(format!("it is longer than {LONGEST} bytes"));
-        }
-        Ok(Some(bytes))
-    }
-
-    fn list(&mut self, path: &Path) -> Result<Vec<PathBuf>, String> {
-        let entries = std::fs::read_dir(path).map_err(|error| error.to_string())?;
-        let mut paths = Vec::new();
-        for entry in entries {
-            let path = entry.map_err(|error| error.to_string())?.path();
-            if path.is_file() {
-                paths.push(path);
-            }
-        }
-        Ok(paths)
-    }
+/// What an `[[access]]` says, as it is written.
+struct Written<'a> {
+    listen: Option<Field<'a>>,
+    from: Field<'a>,
+    user: Option<Field<'a>>,
+    database: Option<Field<'a>>,
+    method: Field<'a>,
+    map: Option<Field<'a>>,
 }
 
 /// Reads one `[[access]]`.
 pub(super) fn read<'a>(section: Section<'a>, base: &Path, count: usize) -> Option<ReadAccess<'a>> {
-    let texts = |field: &Option<Field<'a>>| -> Option<Vec<String>> {
-        let fields = field.iter().flat_map(Field::one_or_many);
-        fields.map(|one| one.text()).collect()
-    };
-    let listen = section.field("listen");
-    let from = section.field("from");
-    let user = section.field("user");
-    let database = section.field("database");
-    let method = section.field("method");
-    let map = section.field("map");
     let reader = section.reader;
+    let (line, span) = (reader.line_of(section.span.start), section.span.clone());
+    let written = written(section)?;
+    if count >= RULES {
+        let mistake = Mistake::new(format!("there are more than {RULES} access rules"));
+        reader.mistake(mistake.at(&reader.source, span, "this one is too many"));
+        return None;
+    }
+    let place = Place {
+        file: base.join(file_name(&reader.source.name)).into(),
+        line,
+    };
+    let rules = written.rules(&place)?;
+    let demanded = rules.first()?.method;
+    let names = texts(written.listen.as_ref())?;
+    let listed = written.listen.iter().flat_map(Field::one_or_many);
+    let map = written.map.and_then(|field| Some((field.text()?, field)));
+    Some(ReadAccess {
+        listeners: names.into_iter().zip(listed).collect(),
+        rules,
+        demanded,
+        method: written.method,
+        user: written.user,
+        database: written.database,
+        map,
+    })
+}
+
+fn written<'a>(section: Section<'a>) -> Option<Written<'a>> {
+    let [listen, from, user, database, method, map] =
+        ["listen", "from", "user", "database", "method", "map"].map(|key| section.field(key));
+    let (reader, span) = (section.reader, section.span.clone());
     let missing = |key: &str, hint: &str| {
-        let mistake =
-            super::mistake::Mistake::new(format!("an access rule needs `{key}`")).hint(hint);
-        reader.mistake(mistake.at(&reader.source, section.span.clone(), "this one has none"));
+        let mistake = Mistake::new(format!("an access rule needs `{key}`")).hint(hint);
+        reader.mistake(mistake.at(&reader.source, span.clone(), "this one has none"));
     };
     if from.is_none() {
         missing(
@@ -82,86 +83,79 @@ pub(super) fn read<'a>(section: Section<'a>, base: &Path, count: usize) -> Optio
         );
     }
     if method.is_none() {
-        missing("method", "method = \"trust\", \"reject\" or \"peer\"");
-    }
-    if count >= RULES {
-        let mistake =
-            super::mistake::Mistake::new(format!("there are more than {RULES} access rules"));
-        reader.mistake(mistake.at(&reader.source, section.span.clone(), "this one is too many"));
-        return None;
+        missing("method", &format!("method = {METHODS}"));
     }
     for field in [&listen, &from, &user, &database].into_iter().flatten() {
         if field.one_or_many().is_empty() {
             field.wrong("is empty", "leave it out, or name somebody");
         }
     }
-    let line = reader.line_of(section.span.start);
     section.finish();
-    let (listeners, sources) = (texts(&listen)?, texts(&from)?);
-    let (users, databases) = (texts(&user)?, texts(&database)?);
-    let (method, from) = (method?, from?);
-    let written = method.text()?;
-    for (later, why) in [
-        ("password", "passwords come with a file of users"),
-        ("scram-sha-256", "passwords come with a file of users"),
-        (
-            "cert",
-            "client certificates as names come later; `tls.client_ca` asks for one",
-        ),
-    ] {
-        if written == later {
-            method.unbuilt(why);
-            return None;
-        }
-    }
-    let map_text = match &map {
-        Some(field) => Some(field.text()?),
-        None => None,
-    };
-    let place = Place {
-        file: base.join(file_name(&reader.source.name)).into(),
-        line,
-    };
-    let rules = plain(
-        &Plain {
-            place: &place,
-            from: &sources,
-            users: &users,
-            databases: &databases,
-            method: &written,
-            map: map_text.as_deref(),
-        },
-        &mut Disk,
-    );
-    let rules = rules.map_err(|mistake| {
-        let nth = |field: &Option<Field<'a>>, at: usize| {
-            field.as_ref().and_then(|field| field.one_or_many().into_iter().nth(at))
-        };
-        let field = match mistake.field {
-            PlainField::From(at) => nth(&Some(from.clone()), at),
-            PlainField::User(at) => nth(&user, at),
-            PlainField::Database(at) => nth(&database, at),
-            PlainField::Method => Some(method.clone()),
-            PlainField::Map => map.clone(),
-        };
-        let hint = match mistake.field {
-            PlainField::From(_) => {
-                "local, loopback, samehost, samenet, all, a network (10.0.0.0/8), an address and its mask, a host or a .suffix"
-            }
-            PlainField::Method => "trust, reject or peer",
-            _ => "",
-        };
-        field.unwrap_or_else(|| from.clone()).wrong(&format!("cannot be: {}", mistake.what), hint);
-    });
-    let listed = listen.iter().flat_map(Field::one_or_many);
-    Some(ReadAccess {
-        listeners: listeners.into_iter().zip(listed).collect(),
-        rules: rules.ok()?,
-        method,
+    Some(Written {
+        listen,
+        from: from?,
         user,
         database,
-        map: map_text.zip(map),
+        method: method?,
+        map,
     })
+}
+
+impl Written<'_> {
+    fn rules(&self, place: &Place) -> Option<Vec<Rule>> {
+        let map = match &self.map {
+            Some(field) => Some(field.text()?),
+            None => None,
+        };
+        let read = plain(
+            &Plain {
+                place,
+                from: &texts(Some(&self.from))?,
+                users: &texts(self.user.as_ref())?,
+                databases: &texts(self.database.as_ref())?,
+                method: &self.method.text()?,
+                map: map.as_deref(),
+            },
+            &mut Disk::default(),
+        );
+        read.map_err(|mistake| self.tell(&mistake)).ok()
+    }
+
+    fn tell(&self, mistake: &PlainMistake) {
+        let nth = |field: Option<&Field<'_>>, at: usize| {
+            let fields = field.map(Field::one_or_many)?;
+            fields.get(at).map(|field| field.wrong(&what(mistake), ""))
+        };
+        let told = match mistake.field {
+            PlainField::From(at) => {
+                let fields = self.from.one_or_many();
+                let hint = "local, loopback, samehost, samenet, all, a network (10.0.0.0/8), an address and its mask, a host or a .suffix";
+                fields
+                    .get(at)
+                    .map(|field| field.wrong(&what(mistake), hint))
+            }
+            PlainField::Method => {
+                self.method.wrong(&what(mistake), METHODS);
+                Some(())
+            }
+            PlainField::User(at) => nth(self.user.as_ref(), at),
+            PlainField::Database(at) => nth(self.database.as_ref(), at),
+            PlainField::Map => nth(self.map.as_ref(), 0),
+        };
+        if told.is_none() {
+            self.from.wrong(&what(mistake), "");
+        }
+    }
+}
+
+fn what(mistake: &PlainMistake) -> String {
+    format!("cannot be: {}", mistake.what)
+}
+
+/// The texts of a field; none of one that is not there.
+fn texts(field: Option<&Field<'_>>) -> Option<Vec<String>> {
+    let fields = field.into_iter().flat_map(Field::one_or_many);
+    fields.map(|one| one.text()).collect()
 }
 
 fn file_name(name: &str) -> &str {

@@ -7,6 +7,7 @@ use super::material::Permissions;
 use super::origin::protocol;
 use super::plan::{ListenPlan, Protocol};
 use super::route::{self, ReadRoute};
+use super::rules::{self, ReadRules};
 use super::section::{Field, Section};
 use super::tls;
 use ipreconnect_proxy::{Access, ListenAddress, Proxied, ProxyProtocol, Unmatched};
@@ -31,6 +32,8 @@ pub(super) struct Read<'a> {
     pub(super) mode: Option<(Protocol, Field<'a>)>,
     /// Addresses that others than this machine can reach.
     pub(super) public: Vec<ListenAddress>,
+    /// What the files say that its access goes by.
+    pub(super) rules: ReadRules<'a>,
 }
 
 /// Reads one listener; relative paths are relative to `base`.
@@ -47,15 +50,18 @@ pub(super) fn read<'a>(
     let allowed = section.field("public");
     let public = allowed.as_ref().and_then(Field::boolean).unwrap_or(false);
     let mode = section.field("mode").and_then(|field| {
-        let known = [Protocol::Tcp, Protocol::Udp, Protocol::Http];
-        let later = ["forward", "postgres", "tunnel"];
+        let known = [
+            Protocol::Tcp,
+            Protocol::Udp,
+            Protocol::Http,
+            Protocol::Postgres,
+        ];
+        let later = ["forward", "tunnel"];
         Some((protocol(&field, &known, &later)?, field))
     });
     for (key, why) in [
         ("netns", "it comes with the management of local ports"),
         ("forward", "the forward proxy comes later"),
-        ("hba", "PostgreSQL comes later"),
-        ("ident", "PostgreSQL comes later"),
     ] {
         section.unbuilt(key, why);
     }
@@ -65,6 +71,7 @@ pub(super) fn read<'a>(
         .map(|field| tls::of_listener(field, base, permissions));
     let routes = section.field("route").map(|field| route::routes(&field));
     let proxied = proxied(&section);
+    let rules = rules::read(&section, base, permissions);
     let limits = route::limits(&section);
     let error_page = route::error_page(&section, base);
     let forwarding = route::forwarding(&section);
@@ -109,8 +116,10 @@ pub(super) fn read<'a>(
                 None => None,
             },
             access: Access::default(),
+            rule_files: Vec::new(),
             proxied,
         },
+        rules,
         routes,
         only_http,
         tls: tls_field,

@@ -6,8 +6,9 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use ipreconnect::core::access::{Maps, Rule};
+use ipreconnect::core::access::{Maps, Method, Roles, Rule};
 use ipreconnect::resolve::DnsSettings;
+use ipreconnect_proxy::Users;
 use toml::de::{DeTable, DeValue};
 
 use super::environment::Environment;
@@ -143,6 +144,14 @@ pub(super) struct Use {
     /// What only HTTP has.
     pub(super) only_http: Vec<(String, Definition)>,
     pub(super) tls: Option<Definition>,
+    /// Rules as PostgreSQL writes them, in place of those of the configuration.
+    pub(super) hba: Option<(Vec<Rule>, Definition)>,
+    pub(super) maps: Maps,
+    pub(super) roles: Roles,
+    pub(super) users: Option<(Arc<Users>, Definition)>,
+    pub(super) rule_files: Vec<PathBuf>,
+    /// Which files it names.
+    pub(super) rule_keys: Vec<(String, Definition)>,
 }
 
 /// The rules of one `[[access]]`, and where it says what.
@@ -150,6 +159,7 @@ pub(super) struct Admission {
     /// The listeners that it is for; none is every one.
     pub(super) listeners: Vec<(String, Definition)>,
     pub(super) rules: Vec<Rule>,
+    pub(super) demanded: Method,
     pub(super) method: Definition,
     pub(super) user: Option<Definition>,
     pub(super) database: Option<Definition>,
@@ -166,6 +176,8 @@ pub(super) struct Assembly<'e> {
     listeners: BTreeMap<String, Definition>,
     pub(super) uses: Vec<Use>,
     pub(super) admissions: Vec<Admission>,
+    /// A rule is wrong: what the others come to says nothing.
+    pub(super) has_broken_access: bool,
     pub(super) maps: Maps,
     tables: BTreeMap<&'static str, Definition>,
 }
@@ -192,6 +204,7 @@ fn assemble<'e>(
         listeners: BTreeMap::new(),
         uses: Vec::new(),
         admissions: Vec::new(),
+        has_broken_access: false,
         maps: Maps::default(),
         tables: BTreeMap::new(),
     };
@@ -344,6 +357,7 @@ impl Assembly<'_> {
     fn admission(&mut self, section: Section<'_>, base: &Path) {
         let reader = section.reader;
         let Some(read) = access::read(section, base, self.admissions.len()) else {
+            self.has_broken_access = true;
             return;
         };
         let at = |field: Field<'_>| Definition {
@@ -357,6 +371,7 @@ impl Assembly<'_> {
                 .map(|(name, field)| (name, at(field)))
                 .collect(),
             rules: read.rules,
+            demanded: read.demanded,
             method: at(read.method),
             user: read.user.map(at),
             database: read.database.map(at),
@@ -417,6 +432,23 @@ impl Assembly<'_> {
                 .map(|field| (field.name.clone(), at(field.key.clone())))
                 .collect(),
             tls: read.tls.map(|field| at(field.span())),
+            hba: read
+                .rules
+                .hba
+                .map(|(rules, field)| (rules, at(field.span()))),
+            maps: read.rules.maps,
+            roles: read.rules.roles,
+            users: read
+                .rules
+                .users
+                .map(|(users, field)| (users, at(field.span()))),
+            rule_files: read.rules.files,
+            rule_keys: read
+                .rules
+                .keys
+                .iter()
+                .map(|field| (field.name.clone(), at(field.key.clone())))
+                .collect(),
         });
         self.listeners.insert(name.clone(), definition);
         self.plan.listeners.insert(name, read.plan);

@@ -97,6 +97,12 @@ pub(crate) fn key(path: &Path, permissions: Permissions) -> Result<PrivateKeyDer
         PemError::NoItemsFound => format!("{} has no private key in PEM", shown(path)),
         error => format!("{}: {}", shown(path), pem(&error)),
     })?;
+    kept_from_others(path, permissions)?;
+    Ok(key)
+}
+
+/// Whether nobody else may read a secret.
+pub(crate) fn kept_from_others(path: &Path, permissions: Permissions) -> Result<(), String> {
     let found = fs::metadata(path).map_err(|error| format!("{}: {error}", shown(path)))?;
     let allowed = if found.uid() == 0 { 0o640 } else { 0o600 };
     let mode = found.mode() & 0o777;
@@ -106,7 +112,7 @@ pub(crate) fn key(path: &Path, permissions: Permissions) -> Result<PrivateKeyDer
             shown(path)
         ));
     }
-    Ok(key)
+    Ok(())
 }
 
 fn is_encrypted(bytes: &[u8]) -> bool {

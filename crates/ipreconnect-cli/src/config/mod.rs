@@ -4,6 +4,7 @@
 //! suggestion. Nothing here opens a socket, and no runtime type knows that it exists.
 
 mod access;
+mod admissions;
 mod check;
 mod crosscheck;
 mod diff;
@@ -23,6 +24,7 @@ mod question;
 mod reference;
 mod refresh;
 mod route;
+mod rules;
 mod section;
 mod stamps;
 mod tls;

@@ -662,7 +662,7 @@ fn pool(
         Protocol::Http => settings.warm.connections = http::WARM,
         // One takes many requests.
         Protocol::H2 => settings.warm.connections = 1,
-        Protocol::Tcp | Protocol::Udp => {}
+        Protocol::Tcp | Protocol::Udp | Protocol::Postgres => {}
     }
     let transport = protocol.transport();
     let Some(table) = section.table("pool") else {

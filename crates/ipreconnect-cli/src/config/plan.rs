@@ -59,13 +59,15 @@ pub(crate) enum Protocol {
     Http,
     /// HTTP/2, to origins.
     H2,
+    /// PostgreSQL's, at the door.
+    Postgres,
 }
 
 impl Protocol {
     /// What carries it.
     pub(crate) fn transport(self) -> Transport {
         match self {
-            Self::Tcp | Self::Http | Self::H2 => Transport::Tcp,
+            Self::Tcp | Self::Http | Self::H2 | Self::Postgres => Transport::Tcp,
             Self::Udp => Transport::Udp,
         }
     }
@@ -77,6 +79,7 @@ impl Protocol {
             Self::Udp => "udp",
             Self::Http => "http",
             Self::H2 => "h2",
+            Self::Postgres => "postgres",
         }
     }
 
@@ -89,7 +92,7 @@ impl Protocol {
     pub(crate) fn at_the_door(self) -> Self {
         match self {
             Self::Http | Self::H2 => Self::Http,
-            Self::Tcp | Self::Udp => self,
+            Self::Tcp | Self::Udp | Self::Postgres => self,
         }
     }
 }
@@ -134,6 +137,8 @@ pub(crate) struct ListenPlan {
     pub(crate) tls: Option<ListenTls>,
     /// Who may come in.
     pub(crate) access: Access,
+    /// The files that its rules, maps, roles and users were read from.
+    pub(crate) rule_files: Vec<PathBuf>,
     /// How proxies before this one say whose connections they bring.
     pub(crate) proxied: Proxied,
 }

@@ -433,7 +433,27 @@ pub(super) const PARTS: &[Part] = &[
             (
                 "mode",
                 "the origin's protocol",
-                "`tcp` or `udp`, as its origin speaks; `http` where the origin is one, or speaks it over `tcp`",
+                "`tcp` or `udp`, as its origin speaks; `http` where the origin is one, or speaks it over `tcp`; `postgres` before a PostgreSQL server: who comes is judged by the user and the database that it asks for, before the server is asked",
+            ),
+            (
+                "hba",
+                "none",
+                "of a `postgres` listener: a file as PostgreSQL's `pg_hba.conf`, in place of `[[access]]`. Who is to show a password, and no `users` are named, is asked for it by the server",
+            ),
+            (
+                "ident",
+                "none",
+                "beside `hba`: a file as PostgreSQL's `pg_ident.conf`",
+            ),
+            (
+                "roles",
+                "none",
+                "of an `http` or `postgres` listener: a file that says who belongs to which role, for `+role` and `samerole`: in each line a role, and its members with commas between them",
+            ),
+            (
+                "users",
+                "none",
+                "of an `http` or `postgres` listener: the file of those who may show a password here, kept from others; `{ file = \"…\" }` is the same. Its lines are `NAME:SCRAM-SHA-256$…`, as `ipreconnect password NAME` and PostgreSQL make them, or `NAME:$argon2id$…`",
             ),
             ("limits", "", "see below"),
             ("forwarded", "", "see below"),
@@ -450,7 +470,7 @@ pub(super) const PARTS: &[Part] = &[
             (
                 "proxy_trust",
                 "none",
-                "the proxies that are believed: `loopback`, addresses, networks",
+                "the proxies that are believed: `local` (Unix sockets), `loopback`, addresses, networks",
             ),
             (
                 "error_page",
@@ -458,7 +478,7 @@ pub(super) const PARTS: &[Part] = &[
                 "of an `http` listener: a file of HTML that people are shown in place of our own words, with `{status}` and `{reason}` filled in",
             ),
         ],
-        later: &["netns", "forward", "hba", "ident"],
+        later: &["netns", "forward"],
     },
     Part {
         title: "[listen.tls]",
@@ -683,19 +703,28 @@ pub(super) const PARTS: &[Part] = &[
                 "required",
                 "`local` (Unix sockets), `loopback`, `samehost`, `samenet`, `all` (addresses), `10.0.0.0/8`, `10.0.0.0 255.0.0.0`, a host or a `.suffix` whose name leads back to the address; or a list",
             ),
-            ("user", "all", "the name that the method proves; or a list"),
+            (
+                "user",
+                "all",
+                "the name that the method proves, or that a client of PostgreSQL says; or a list",
+            ),
+            (
+                "database",
+                "all",
+                "of `postgres` listeners: the database that is asked for, `sameuser`, `samerole`, `replication` (which `all` is not); or a list",
+            ),
             (
                 "method",
                 "required",
-                "`trust`, `reject` or `peer`: the user of this machine at the other end, over a Unix socket or the loopback interface",
+                "`trust`, `reject`; `peer`: the user of this machine at the other end, over a Unix socket or the loopback interface; `cert`: the common name or an alternative name of a certificate that `tls.client_ca` has verified; `password`, `scram-sha-256`: a password of `users`, shown to an `http` listener by Basic (RFC 7617)",
             ),
             (
                 "map",
                 "none",
-                "the `[access_map]` that turns users of this machine into names",
+                "the `[access_map]` that turns users of this machine, or names of certificates, into names",
             ),
         ],
-        later: &["database"],
+        later: &[],
     },
     Part {
         title: "[access_map]",

@@ -374,9 +374,11 @@ fn expansion(error: &ExpandError) -> (String, &'static str) {
 
 /// The word most like `text`, if one is like it at all.
 pub(crate) fn nearest<'w>(text: &str, words: impl Iterator<Item = &'w str>) -> Option<&'w str> {
+    // Of short words one letter is a large part.
+    let is_slip = |word: &str| strsim::osa_distance(text, word) <= 1 && text.chars().count() > 1;
     words
         .map(|word| (strsim::jaro_winkler(text, word), word))
-        .filter(|(likeness, _)| *likeness > 0.8)
+        .filter(|(likeness, word)| *likeness > 0.8 || is_slip(word))
         .max_by(|a, b| a.0.total_cmp(&b.0))
         .map(|(_, word)| word)
 }

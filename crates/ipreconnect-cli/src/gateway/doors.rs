@@ -166,7 +166,7 @@ impl Doors {
             names,
             unmatched: match listener.mode {
                 Protocol::Http | Protocol::H2 => Unmatched::Served,
-                Protocol::Tcp | Protocol::Udp => listener.unmatched,
+                Protocol::Tcp | Protocol::Udp | Protocol::Postgres => listener.unmatched,
             },
             access: listener.access.clone(),
             proxied: listener.proxied.clone(),

@@ -235,3 +235,102 @@ fn haproxy_brings_its_clients() {
         assert!(desk.log().contains("127.0.0.6"), "{}", desk.log());
     }
 }
+
+/// What curl gets: the status, and the body.
+fn fetched(curl: &std::path::Path, url: &str, more: &[&str]) -> (String, String) {
+    let output = Command::new(curl)
+        .args(["-s", "--max-time", "30", "-w", "\n%{http_code}", url])
+        .args(more)
+        .output()
+        .unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    let (body, status) = text.rsplit_once('\n').unwrap();
+    (status.to_owned(), body.to_owned())
+}
+
+/// An origin that answers with the head of the request.
+fn echo() -> SocketAddr {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            std::thread::spawn(move || {
+                let mut head = Vec::new();
+                let mut buffer = [0; 4096];
+                while !head.ends_with(b"\r\n\r\n") {
+                    match stream.read(&mut buffer) {
+                        Ok(count @ 1..) => head.extend_from_slice(&buffer[..count]),
+                        _ => return,
+                    }
+                }
+                let answer = format!(
+                    "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: {}\r\n\r\n",
+                    head.len()
+                );
+                let _ = stream.write_all(answer.as_bytes());
+                let _ = stream.write_all(&head);
+            });
+        }
+    });
+    address
+}
+
+#[test]
+fn requests_show_by_a_password_who_makes_them() {
+    let test = "requests_show_by_a_password_who_makes_them";
+    let Some(curl) = needed(test, "curl") else {
+        return;
+    };
+    let text = format!(
+        "[origin.web]\naddress = \"http://{}\"\nhealth.check = \"tcp\"\n\
+         [[listen]]\naddress = \"127.0.0.1:auto\"\norigin = \"web\"\nusers = {{ file = \"users\" }}\nroles = \"roles\"\n\
+         [[access]]\nfrom = \"127.0.0.2\"\nmethod = \"trust\"\n\
+         [[access]]\nfrom = \"loopback\"\nuser = \"eve\"\nmethod = \"reject\"\n\
+         [[access]]\nfrom = \"loopback\"\nuser = \"+staff\"\nmethod = \"scram-sha-256\"\n",
+        echo()
+    );
+    let mut desk = Desk::with(&text);
+    let mut lines = String::new();
+    for (name, password) in [("ann", "open:sesame"), ("bob", "swördfish"), ("eve", "x")] {
+        let verifier = ipreconnect_proxy::verifier(password.as_bytes()).unwrap();
+        lines.push_str(&format!("{name}:{verifier}\n"));
+    }
+    std::fs::write(desk.path("users"), lines).unwrap();
+    std::fs::write(desk.path("roles"), "staff ann,crew\ncrew bob, staff\n").unwrap();
+    let own = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+    std::fs::set_permissions(desk.path("users"), own).unwrap();
+    desk.start();
+    desk.wait_for_phase("web", "up");
+    let url = format!("http://{}/", desk.address("web"));
+    let fetch = |more: &[&str]| fetched(&curl, &url, more);
+
+    let (status, head) = fetch(&["-i"]);
+    assert_eq!(status, "401");
+    let challenge = "WWW-Authenticate: Basic realm=\"ipreconnect\", charset=\"UTF-8\"";
+    assert!(head.contains(challenge), "{head}");
+    for user in ["ann:open:sesame", "bob:swördfish"] {
+        let (status, head) = fetch(&["-u", user]);
+        assert_eq!(status, "200", "{user}");
+        // What was shown here is nothing to the origin.
+        assert!(!head.to_lowercase().contains("authorization"), "{head}");
+    }
+    let (status, _) = fetch(&["--http2-prior-knowledge", "-u", "ann:open:sesame"]);
+    assert_eq!(status, "200");
+    for user in ["ann:open", "ann:", "eve:x", "nobody:x"] {
+        assert_eq!(fetch(&["-u", user]).0, "401", "{user}");
+    }
+    for field in ["Basic !", "Basic YW5u", "Bearer x", "Basic"] {
+        let field = format!("Authorization: {field}");
+        assert_eq!(fetch(&["-H", &field]).0, "401", "{field}");
+    }
+    // Who comes from there is let in by an earlier rule, and what he shows is the origin's affair.
+    let (status, head) = fetch(&["--interface", "127.0.0.2", "-u", "eve:y"]);
+    assert_eq!(status, "200");
+    assert!(head.contains("Authorization: Basic"), "{head}");
+    let log = desk.log();
+    assert!(
+        log.contains("not let in: the password of user \"ann\" is another one"),
+        "{log}"
+    );
+}

@@ -7,6 +7,7 @@ mod datagrams;
 mod desk;
 mod health;
 mod http;
+mod postgres;
 mod reload;
 mod resolvers;
 mod rules;

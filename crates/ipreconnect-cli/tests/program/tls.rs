@@ -48,7 +48,12 @@ impl Papers {
         self.issue_with(file, names, |_| {});
     }
 
-    fn issue_with(&self, file: &str, names: &[&str], change: impl FnOnce(&mut CertificateParams)) {
+    pub(crate) fn issue_with(
+        &self,
+        file: &str,
+        names: &[&str],
+        change: impl FnOnce(&mut CertificateParams),
+    ) {
         let key = KeyPair::generate().unwrap();
         let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
         let mut params = CertificateParams::new(names).unwrap();
@@ -59,7 +64,7 @@ impl Papers {
     }
 
     /// A pair as a listener names it.
-    fn pair(&self, file: &str, more: &str) -> String {
+    pub(crate) fn pair(&self, file: &str, more: &str) -> String {
         let at = |ending: &str| self.at(&format!("{file}.{ending}"));
         format!(
             "{{ cert = \"{}\", key = \"{}\"{more} }}",

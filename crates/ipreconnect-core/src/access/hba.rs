@@ -93,6 +93,7 @@ fn rule(record: &Record) -> Result<Rule, Mistake> {
             _ => ClientCert::Off,
         },
         by_subject: false,
+        by_alternative: false,
         databases,
         users,
         from,

@@ -10,13 +10,15 @@ mod hba;
 mod ident;
 mod names;
 mod plain;
+mod roles;
 mod rule;
 mod rules;
 mod words;
 
 pub use hba::read_hba;
 pub use ident::{Maps, read_ident};
-pub use plain::{Plain, PlainField, PlainMistake, our_own, plain, this_machine};
+pub use plain::{Plain, PlainField, PlainMistake, our_own, our_own_said, plain, this_machine};
+pub use roles::{Roles, read_roles};
 pub use rule::{ClientCert, Foreign, Kind, Method, Rule};
 pub use rules::{Host, Mismatch, Names, Rules, Source, Verdict, Visitor, World};
 pub use words::{Files, Mistake, Place};

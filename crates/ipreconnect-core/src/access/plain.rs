@@ -3,6 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::address::{From, Read};
+use super::ident::Maps;
 use super::names::{Database, User};
 use super::rule::{ClientCert, Kind, Method, Rule};
 use super::words::{Files, Mistake, Place, Record, Word, field};
@@ -111,6 +112,7 @@ pub fn plain(plain: &Plain<'_>, files: &mut dyn Files) -> Result<Vec<Rule>, Plai
                 _ => ClientCert::Off,
             },
             by_subject: false,
+            by_alternative: true,
             databases: databases.clone(),
             users: users.clone(),
             from,
@@ -132,11 +134,31 @@ pub fn our_own(users: &[String]) -> Vec<Rule> {
     by_default(users, "peer")
 }
 
-fn by_default(users: &[String], method: &str) -> Vec<Rule> {
-    let place = Place {
+/// The same, where clients say a name of their own, and any name is good.
+#[must_use]
+pub fn our_own_said(users: &[String]) -> (Vec<Rule>, Maps) {
+    const MAP: &str = "our own";
+    let mut maps = Maps::default();
+    for user in users {
+        // A name that begins like an expression is none of a user of the system.
+        let _ = maps.add(&default_place(), MAP, user, "all");
+    }
+    let mut rules = by_default(&[], "peer");
+    for rule in &mut rules {
+        rule.map = Some(MAP.to_owned());
+    }
+    (rules, maps)
+}
+
+fn default_place() -> Place {
+    Place {
         file: std::path::Path::new("default").into(),
         line: 0,
-    };
+    }
+}
+
+fn by_default(users: &[String], method: &str) -> Vec<Rule> {
+    let place = default_place();
     let from = ["local", "loopback"].map(str::to_owned);
     let rules = Plain {
         place: &place,

@@ -123,6 +123,8 @@ pub struct Rule {
     pub client_cert: ClientCert,
     /// Its name is the whole of the subject (RFC 2253), not the common name alone.
     pub by_subject: bool,
+    /// Its alternative names count, too.
+    pub by_alternative: bool,
     pub(super) databases: Vec<Database>,
     pub(super) users: Vec<User>,
     /// Nothing of a local one.

@@ -9,7 +9,7 @@ use std::net::IpAddr;
 
 use super::address::From;
 use super::names::{Database, Name, User};
-use super::rule::{Kind, Rule};
+use super::rule::{Kind, Method, Rule};
 
 /// Where a client comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,8 +56,9 @@ pub trait World {
     /// Whether a user belongs to a role, directly or by other roles; each belongs to the one of its name.
     fn is_member(&self, user: &[u8], role: &str) -> bool;
 
-    /// The name that the method of a rule proves of the visitor, by the rule's map; asked where it has said none.
-    fn proven(&self, rule: &Rule) -> Option<Vec<u8>>;
+    /// Whether the method of a rule proves that the visitor has a name, by the rule's map, that `is_meant`;
+    /// asked where it has said none.
+    fn proves(&self, rule: &Rule, is_meant: &dyn Fn(&[u8]) -> bool) -> bool;
 
     /// The host of the visitor's address, if its name leads back to that address.
     fn host(&self) -> Host<'_>;
@@ -159,6 +160,27 @@ impl Rules {
         self.rules.get(best).map_or(Verdict::None, Verdict::Rule)
     }
 
+    /// Whether somebody from there may come in, whoever it is, by a method that is one of these.
+    #[must_use]
+    pub fn may_admit(
+        &self,
+        visitor: &Visitor<'_>,
+        world: &dyn World,
+        is_one: impl Fn(Method) -> bool,
+    ) -> bool {
+        let here = |rule: &&Rule| elsewhere(rule, visitor, world).is_none();
+        let mut rules = self.rules.iter().filter(here);
+        let decides = |rule: &Rule| {
+            let is_for_all = !rule.needs_name() && !rule.needs_database() && !rule.needs_host();
+            match rule.method {
+                Method::Reject => is_for_all.then_some(false),
+                method if is_one(method) => Some(true),
+                _ => is_for_all.then_some(false),
+            }
+        };
+        rules.find_map(decides).unwrap_or(false)
+    }
+
     /// Every rule up to the one that decides, and why those before it do not.
     pub fn explain<'r>(
         &'r self,
@@ -178,6 +200,27 @@ impl Rules {
 /// Why a rule is not for a visitor; `None` if it is. The name of a host is looked at last, as it may have to be
 /// looked up.
 fn mismatch(rule: &Rule, visitor: &Visitor<'_>, world: &dyn World) -> Option<Mismatch> {
+    if let Some(elsewhere) = elsewhere(rule, visitor, world) {
+        return Some(elsewhere);
+    }
+    if !wants(rule, visitor, world) {
+        return Some(Mismatch::Database);
+    }
+    if !is_meant(rule, visitor, world) {
+        return Some(Mismatch::User);
+    }
+    let Some(From::Host(name)) = &rule.from else {
+        return None;
+    };
+    let is_host = match world.host() {
+        Host::Named(actual) => is_host(name, actual),
+        Host::Unknown | Host::None => false,
+    };
+    (!is_host).then_some(Mismatch::Host)
+}
+
+/// Why a rule is not for whoever comes from there. The name of its host is not looked at.
+fn elsewhere(rule: &Rule, visitor: &Visitor<'_>, world: &dyn World) -> Option<Mismatch> {
     let address = match (rule.kind, visitor.source) {
         (Kind::Local, Source::Local) => None,
         (Kind::Local, Source::Ip(_)) | (_, Source::Local) => return Some(Mismatch::Transport),
@@ -189,33 +232,13 @@ fn mismatch(rule: &Rule, visitor: &Visitor<'_>, world: &dyn World) -> Option<Mis
         Kind::HostGssEnc => return Some(Mismatch::Gss),
         _ => {}
     }
-    let mut host = None;
-    if let (Some(from), Some(address)) = (&rule.from, address) {
-        let is_from = match from {
-            From::All => true,
-            From::SameHost => world.is_own_address(address),
-            From::SameNet => world.is_own_network(address),
-            From::Net { address: net, mask } => is_within(address, *net, *mask),
-            From::Host(name) => {
-                host = Some(name);
-                true
-            }
-        };
-        if !is_from {
-            return Some(Mismatch::Address);
-        }
-    }
-    if !wants(rule, visitor, world) {
-        return Some(Mismatch::Database);
-    }
-    if !is_meant(rule, visitor, world) {
-        return Some(Mismatch::User);
-    }
-    let is_host = host.is_none_or(|name| match world.host() {
-        Host::Named(actual) => is_host(name, actual),
-        Host::Unknown | Host::None => false,
-    });
-    (!is_host).then_some(Mismatch::Host)
+    let is_from = match (&rule.from, address) {
+        (None | Some(From::All | From::Host(_)), _) | (_, None) => true,
+        (Some(From::SameHost), Some(address)) => world.is_own_address(address),
+        (Some(From::SameNet), Some(address)) => world.is_own_network(address),
+        (Some(From::Net { address: net, mask }), Some(address)) => is_within(address, *net, *mask),
+    };
+    (!is_from).then_some(Mismatch::Address)
 }
 
 /// `hba.c`: `check_db`.
@@ -245,13 +268,11 @@ fn is_meant(rule: &Rule, visitor: &Visitor<'_>, world: &dyn World) -> bool {
     if rule.users.iter().any(|one| matches!(one, User::All)) {
         return true;
     }
-    let proven = match visitor.user {
-        None => world.proven(rule),
-        Some(_) => None,
-    };
-    let user = visitor.user.or(proven.as_deref());
-    let mut users = rule.users.iter();
-    user.is_some_and(|user| users.any(|one| one.matches(user, &is_member)))
+    let is_one = |user: &[u8]| rule.users.iter().any(|one| one.matches(user, &is_member));
+    match visitor.user {
+        Some(user) => is_one(user),
+        None => world.proves(rule, &is_one),
+    }
 }
 
 fn is_within(address: IpAddr, net: IpAddr, mask: IpAddr) -> bool {

@@ -7,10 +7,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use ipreconnect::clock;
-use ipreconnect::core::access::{Host, Maps, Method, Rule, Source, World};
+use ipreconnect::core::access::{Host, Method, Rule, Source, World};
+use ipreconnect::core::postgres::StartUp;
 use ipreconnect::sense::peer_user;
+use ipreconnect::tls::Holder;
 use ipreconnect_ports::{Interface, interfaces, owner, user};
 use rustix::net::{AddressFamily, getpeername, getsockname};
+
+use super::Inner;
 
 /// The addresses of this machine are looked up once in so long.
 const LOOK: Duration = Duration::from_secs(1);
@@ -22,6 +26,12 @@ pub(crate) struct Entering<'e> {
     pub(crate) socket: &'e OwnedFd,
     /// That is a proxy's, who brings it.
     pub(crate) is_brought: bool,
+    /// What it says before it is asked, where that is heard.
+    pub(crate) said: Option<&'e StartUp>,
+    /// It is inside TLS.
+    pub(crate) is_tls: bool,
+    /// The certificate that it has shown.
+    pub(crate) holder: Option<&'e Holder>,
 }
 
 /// Where a connection comes from; `None` if that cannot be told.
@@ -33,10 +43,21 @@ pub(crate) fn source_of(socket: &OwnedFd, from: Option<IpAddr>) -> Option<Source
     (local.address_family() == AddressFamily::UNIX).then_some(Source::Local)
 }
 
+/// Of whom something is known.
+#[derive(Clone, Copy)]
+pub(super) enum Who<'w> {
+    /// Of nobody but an address.
+    Stranger,
+    /// Of a client at the door.
+    Entering(&'w Entering<'w>),
+    /// Of one that is said to be this user of this machine, if it is any.
+    Told(Option<&'w [u8]>),
+}
+
 /// What is known of one client.
 pub(super) struct Here<'h> {
-    entering: &'h Entering<'h>,
-    maps: &'h Maps,
+    inner: &'h Inner,
+    who: Who<'h>,
     /// The user of this machine that it is.
     system: OnceCell<Option<Vec<u8>>>,
     /// The name of its host, when that was looked up.
@@ -44,12 +65,15 @@ pub(super) struct Here<'h> {
 }
 
 impl<'h> Here<'h> {
-    pub(super) fn new(entering: &'h Entering<'h>, maps: &'h Maps) -> Self {
+    pub(super) fn new(inner: &'h Inner, who: Who<'h>) -> Self {
         Self {
-            entering,
-            maps,
+            inner,
+            who,
             system: OnceCell::new(),
-            host: None,
+            host: match who {
+                Who::Stranger => Some(None),
+                Who::Entering(_) | Who::Told(_) => None,
+            },
         }
     }
 
@@ -59,11 +83,60 @@ impl<'h> Here<'h> {
     }
 
     fn system(&self) -> Option<&[u8]> {
-        let system = self.system.get_or_init(|| {
-            let uid = uid(self.entering)?;
-            Some(user(uid).into_bytes())
+        let system = self.system.get_or_init(|| match self.who {
+            Who::Stranger => None,
+            Who::Entering(entering) => Some(user(uid(entering)?).into_bytes()),
+            Who::Told(user) => user.map(<[u8]>::to_vec),
         });
         system.as_deref()
+    }
+
+    /// The names of its certificate that count for a rule. A file of PostgreSQL's means the subject alone.
+    fn certified(&self, rule: &Rule) -> Vec<&[u8]> {
+        let Who::Entering(Entering {
+            holder: Some(holder),
+            ..
+        }) = self.who
+        else {
+            return Vec::new();
+        };
+        if rule.by_subject {
+            return vec![&holder.subject];
+        }
+        let others = holder.names.iter().map(|name| name.as_bytes());
+        let others = others.filter(|_| rule.by_alternative);
+        holder
+            .common_name
+            .as_deref()
+            .into_iter()
+            .chain(others)
+            .collect()
+    }
+
+    /// Whether a certificate was shown, and verified.
+    pub(super) fn has_certificate(&self) -> bool {
+        matches!(self.who, Who::Entering(entering) if entering.holder.is_some())
+    }
+
+    /// Whether its certificate allows a name that it says is its own; any that it proves, if it says none.
+    pub(super) fn is_certified(&self, rule: &Rule, user: Option<&[u8]>) -> bool {
+        let mut names = self.certified(rule).into_iter();
+        names.any(|name| self.may_be(rule, name, user))
+    }
+
+    /// The same, by the user of this machine that it is.
+    pub(super) fn is_peer(&self, rule: &Rule, user: Option<&[u8]>) -> bool {
+        self.system()
+            .is_some_and(|system| self.may_be(rule, system, user))
+    }
+
+    fn may_be(&self, rule: &Rule, system: &[u8], user: Option<&[u8]>) -> bool {
+        let (maps, map) = (&self.inner.maps, rule.map.as_deref());
+        let is_member = |user: &[u8], role: &str| self.is_member(user, role);
+        match user {
+            Some(user) => maps.permit(map, system, user, &is_member),
+            None => maps.name(map, system).is_some(),
+        }
     }
 }
 
@@ -84,21 +157,24 @@ fn uid(entering: &Entering<'_>) -> Option<u32> {
 
 impl World for Here<'_> {
     fn is_own_address(&self, address: IpAddr) -> bool {
-        is_own_address(address)
+        known(|all| all.iter().any(|one| one.address == address))
     }
 
     fn is_own_network(&self, address: IpAddr) -> bool {
-        is_own_network(address)
+        known(|all| all.iter().any(|one| one.is_in_network(address)))
     }
 
     fn is_member(&self, user: &[u8], role: &str) -> bool {
-        user == role.as_bytes()
+        self.inner.roles.is_member(user, role)
     }
 
-    fn proven(&self, rule: &Rule) -> Option<Vec<u8>> {
+    fn proves(&self, rule: &Rule, is_meant: &dyn Fn(&[u8]) -> bool) -> bool {
+        let (maps, map) = (&self.inner.maps, rule.map.as_deref());
+        let proves = |system: &[u8]| maps.name(map, system).is_some_and(|name| is_meant(&name));
         match rule.method {
-            Method::Peer => self.maps.name(rule.map.as_deref(), self.system()?),
-            _ => None,
+            Method::Peer => self.system().is_some_and(proves),
+            Method::Cert => self.certified(rule).into_iter().any(proves),
+            _ => false,
         }
     }
 
@@ -109,71 +185,6 @@ impl World for Here<'_> {
             Some(Some(host)) => Host::Named(host),
         }
     }
-}
-
-/// A client of whom nothing is known but its address.
-pub(super) struct Strange;
-
-impl World for Strange {
-    fn is_own_address(&self, address: IpAddr) -> bool {
-        is_own_address(address)
-    }
-
-    fn is_own_network(&self, address: IpAddr) -> bool {
-        is_own_network(address)
-    }
-
-    fn is_member(&self, _: &[u8], _: &str) -> bool {
-        false
-    }
-
-    fn proven(&self, _: &Rule) -> Option<Vec<u8>> {
-        None
-    }
-
-    fn host(&self) -> Host<'_> {
-        Host::None
-    }
-}
-
-/// A client that somebody asks about.
-pub(super) struct Imagined<'i> {
-    pub(super) user: Option<Vec<u8>>,
-    pub(super) maps: &'i Maps,
-    pub(super) host: Option<Arc<str>>,
-}
-
-impl World for Imagined<'_> {
-    fn is_own_address(&self, address: IpAddr) -> bool {
-        is_own_address(address)
-    }
-
-    fn is_own_network(&self, address: IpAddr) -> bool {
-        is_own_network(address)
-    }
-
-    fn is_member(&self, user: &[u8], role: &str) -> bool {
-        user == role.as_bytes()
-    }
-
-    fn proven(&self, rule: &Rule) -> Option<Vec<u8>> {
-        match rule.method {
-            Method::Peer => self.maps.name(rule.map.as_deref(), self.user.as_deref()?),
-            _ => None,
-        }
-    }
-
-    fn host(&self) -> Host<'_> {
-        self.host.as_deref().map_or(Host::None, Host::Named)
-    }
-}
-
-fn is_own_address(address: IpAddr) -> bool {
-    known(|all| all.iter().any(|one| one.address == address))
-}
-
-fn is_own_network(address: IpAddr) -> bool {
-    known(|all| all.iter().any(|one| one.is_in_network(address)))
 }
 
 /// Looks at the addresses of this machine. While they cannot be read, nothing is its own.

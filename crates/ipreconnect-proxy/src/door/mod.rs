@@ -3,6 +3,7 @@
 
 mod certificates;
 mod peek;
+pub(crate) mod postgres;
 mod proxied;
 mod termination;
 

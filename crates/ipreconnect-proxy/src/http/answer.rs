@@ -22,6 +22,8 @@ pub(super) enum Trouble {
     TooMuch,
     /// Its client makes too many; it may make another one after so long.
     TooOften(Duration),
+    /// It has to show who makes it, and does not, or not that somebody makes it who may.
+    Unnamed,
     /// No route is for it.
     NoRoute,
     /// Something that it needs is down.
@@ -132,6 +134,7 @@ impl Trouble {
             | Self::TooLong
             | Self::TooMuch
             | Self::TooOften(_)
+            | Self::Unnamed
             | Self::NoRoute
             | Self::Missing
             | Self::Slow
@@ -145,6 +148,7 @@ impl Trouble {
             Self::TooLong => 431,
             Self::TooMuch => 413,
             Self::TooOften(_) => 429,
+            Self::Unnamed => 401,
             Self::NoRoute => 404,
             Self::Missing => 503,
             Self::Slow => 408,
@@ -164,6 +168,7 @@ impl Trouble {
             Self::Slow | Self::Late => 4,
             Self::TooLong | Self::TooMuch | Self::TooOften(_) => 8,
             Self::NoRoute => 12,
+            Self::Unnamed => 16,
             Self::Request(_) | Self::Body | Self::Nonsense => 13,
         }
     }
@@ -174,7 +179,7 @@ impl Trouble {
             Self::Request(_) | Self::TooLong | Self::TooMuch | Self::Body => {
                 ("http_request_error", "")
             }
-            Self::Slow | Self::NoRoute | Self::TooOften(_) => return None,
+            Self::Slow | Self::NoRoute | Self::TooOften(_) | Self::Unnamed => return None,
             Self::Missing => ("destination_unavailable", "something required is down"),
             Self::Nobody(Away::Down) => ("destination_unavailable", ""),
             Self::Nobody(Away::Full) => ("connection_limit_reached", "too many requests wait"),
@@ -201,6 +206,7 @@ impl Trouble {
             Self::TooOften(_) => {
                 "You ask more often than is allowed here. The request was not processed; please wait a moment."
             }
+            Self::Unnamed => "Who comes in here has to show who he is.",
             Self::NoRoute => "There is nothing at this address.",
             Self::Missing => {
                 "Something that this needs is down at the moment. The request was not processed; please try again."
@@ -249,9 +255,12 @@ impl Trouble {
     /// Who ended the request, and in which phase.
     pub(super) fn end(self) -> End {
         match self {
-            Self::Request(_) | Self::TooLong | Self::TooMuch | Self::TooOften(_) | Self::Body => {
-                End::by(Who::Proxy, When::Request)
-            }
+            Self::Request(_)
+            | Self::TooLong
+            | Self::TooMuch
+            | Self::TooOften(_)
+            | Self::Unnamed
+            | Self::Body => End::by(Who::Proxy, When::Request),
             Self::NoRoute | Self::Missing => End::by(Who::Local, When::Request),
             Self::Slow => End::by(Who::ClientLate, When::Request),
             Self::Nobody(Away::Full) => End::by(Who::Proxy, When::Queue),
@@ -301,6 +310,9 @@ impl Trouble {
                 head.push('"');
             }
             head.push_str("\r\n");
+        }
+        if own == 401 {
+            head.push_str("WWW-Authenticate: Basic realm=\"ipreconnect\", charset=\"UTF-8\"\r\n");
         }
         if status == 405 {
             head.push_str("Allow: GET, HEAD, POST, PUT, DELETE, OPTIONS, PATCH\r\n");

@@ -14,7 +14,7 @@ use ipreconnect::tls::Session as Tls;
 use super::answer::{Form, Trouble};
 use super::body::{LAST_CHUNK, Reader};
 use super::exchange::{self, Ended, Exchange};
-use super::guest::{Guest, Place, is_draining};
+use super::guest::{Credentials, Guest, Place, is_draining};
 use super::record::{self, Record, Subject};
 use super::render::{self, Coding, Onward};
 use super::side::{Lead, Side};
@@ -126,7 +126,15 @@ pub(super) async fn serve_one<S: Side>(
     let mut record = Record::new(began, protocol);
     record.bytes_in = head.length as u64;
     guest.asks();
-    let chosen = choose(client, guest, head);
+    let chosen = match limited(client, guest, head) {
+        // What that takes is given back, and not kept by a connection that rests.
+        Ok(()) if guest.is_asked() => match Box::pin(shows_who(client, guest, head)).await {
+            true => choose(client, guest, head),
+            false => Err(Trouble::Unnamed),
+        },
+        Ok(()) => choose(client, guest, head),
+        Err(trouble) => Err(trouble),
+    };
     let (ended, origin) = match chosen {
         Ok((route, choice)) => {
             let origin = choice.behind.origin().name();
@@ -166,6 +174,22 @@ pub(super) async fn serve_one<S: Side>(
     ended
 }
 
+/// Whether the client may make one more request now.
+fn limited<S: Side>(client: &S, guest: &Guest, head: &RequestHead) -> Result<(), Trouble> {
+    if let Some(rates) = &guest.site().rates
+        && let Some(source) = guest.source(head, client.text())
+        && let Err(wait) = rates.admit(since_start(), source)
+    {
+        return Err(Trouble::TooOften(wait));
+    }
+    Ok(())
+}
+
+/// Whether a request shows that it is made by somebody who may come in.
+async fn shows_who<S: Side>(client: &S, guest: &Guest, head: &RequestHead) -> bool {
+    guest.shows_who(Credentials::of(head, client.text())).await
+}
+
 /// Where a request goes, if it may go anywhere.
 fn choose<'g, S: Side>(
     client: &S,
@@ -173,12 +197,6 @@ fn choose<'g, S: Side>(
     head: &RequestHead,
 ) -> Result<(&'g Route, Choice<'g>), Trouble> {
     let (site, text) = (guest.site(), client.text());
-    if let Some(rates) = &site.rates
-        && let Some(source) = guest.source(head, text)
-        && let Err(wait) = rates.admit(since_start(), source)
-    {
-        return Err(Trouble::TooOften(wait));
-    }
     let route = site.route(head, text).ok_or(Trouble::NoRoute)?;
     let choice = route.choose(head, text).ok_or(Trouble::NoRoute)?;
     Ok((route, choice))

@@ -40,6 +40,8 @@ pub(super) struct Told<'t> {
     peer_text: &'t str,
     scheme: &'t str,
     is_believed: bool,
+    /// What the client has shown was for us.
+    hides_credentials: bool,
 }
 
 impl<'t> Told<'t> {
@@ -55,8 +57,20 @@ impl<'t> Told<'t> {
             peer,
             peer_text,
             scheme,
+            hides_credentials: false,
             is_believed: !trust.is_empty() && peer.is_some_and(|peer| is_trusted(trust, peer)),
         }
+    }
+
+    /// The same, where what the client has shown was for us, and is nothing to the origin.
+    pub(super) fn hiding_credentials(mut self, hides: bool) -> Self {
+        self.hides_credentials = hides;
+        self
+    }
+
+    /// Whether a field passes that is none of those that are known.
+    pub(super) fn passes_name(&self, name: &[u8]) -> bool {
+        !self.hides_credentials || !name.eq_ignore_ascii_case(b"authorization")
     }
 
     /// Who it is, if that is not the other end of the connection.

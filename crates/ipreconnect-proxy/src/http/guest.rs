@@ -6,13 +6,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 use atomic_waker::AtomicWaker;
-use ipreconnect::core::http::RequestHead;
+use data_encoding::BASE64;
+use ipreconnect::core::http::{Field, RequestHead};
 
 use super::forwarding::Told;
 use super::wire::Half;
 use super::{HttpLimits, Site};
-use crate::access;
+use crate::access::{self, Admission, Refusal};
 use crate::l4::{End, HalfClose, Session};
+use crate::notice;
 
 thread_local! {
     static DRAINING: Cell<bool> = const { Cell::new(false) };
@@ -69,6 +71,39 @@ impl Drop for Place {
     }
 }
 
+/// A name and a password that a request shows (RFC 7617).
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Credentials {
+    user: Vec<u8>,
+    password: Vec<u8>,
+}
+
+impl Credentials {
+    /// Those of a request; none if it has none, or more than one.
+    pub(super) fn of(head: &RequestHead, text: &[u8]) -> Option<Self> {
+        let named = |field: &&Field| {
+            let name = field.name.of(text);
+            name.eq_ignore_ascii_case(b"authorization")
+        };
+        let mut fields = head.fields.iter().filter(named);
+        let (Some(field), None) = (fields.next(), fields.next()) else {
+            return None;
+        };
+        let value = field.value.of(text).trim_ascii();
+        let (scheme, rest) = value.split_at_checked(6)?;
+        if !scheme.eq_ignore_ascii_case(b"basic ") {
+            return None;
+        }
+        let shown = BASE64.decode(rest.trim_ascii()).ok()?;
+        let colon = shown.iter().position(|byte| *byte == b':')?;
+        let (user, password) = shown.split_at(colon);
+        Some(Self {
+            user: user.to_vec(),
+            password: password.get(1..)?.to_vec(),
+        })
+    }
+}
+
 /// Who the client is, and how it came in.
 pub(super) struct Guest {
     session: Session,
@@ -101,7 +136,7 @@ impl Guest {
                 counters: Arc::clone(&session.counters),
                 seat: session.seat.beside(),
                 from: session.from,
-                to_judge: None,
+                to_judge: session.to_judge,
             },
             site: Arc::clone(&self.site),
             from: self.from.clone(),
@@ -167,6 +202,44 @@ impl Guest {
     pub(super) fn told(&self) -> Told<'_> {
         let forwarding = &self.site.forwarding;
         Told::new(forwarding, self.session.from, &self.from, self.scheme())
+            .hiding_credentials(self.is_asked())
+    }
+
+    /// Whether each request has to show who makes it.
+    pub(super) fn is_asked(&self) -> bool {
+        self.session.to_judge.is_some()
+    }
+
+    /// Whether a request shows that it is made by somebody who may come in (RFC 7617).
+    ///
+    /// Cancel safety: nothing is lost.
+    pub(super) async fn shows_who(&self, credentials: Option<Credentials>) -> bool {
+        let access = self.session.route.access();
+        let (Some(source), Some(users)) = (self.session.to_judge, access.users()) else {
+            return true;
+        };
+        // Who shows nothing has not guessed.
+        let Some(Credentials { user, password }) = credentials else {
+            return false;
+        };
+        if !access::turn(source).await {
+            return false;
+        }
+        let admitted = access.admit_named(source, &user).await;
+        // It takes as long for those whom no rule is for.
+        let fits = users.fits(&user, &password).await;
+        let is_right = match &admitted {
+            Ok(Admission::LetIn) => true,
+            Ok(Admission::Ask(_)) => fits,
+            Err(_) => false,
+        };
+        if !is_right {
+            let guessed = || Refusal::Password(String::from_utf8_lossy(&user).into_owned());
+            let refusal = admitted.err().unwrap_or_else(guessed);
+            notice::denied(self.name(), self.from(), &refusal);
+            tokio::time::sleep(access::failed(source)).await;
+        }
+        is_right
     }
 
     pub(super) fn scheme(&self) -> &'static str {

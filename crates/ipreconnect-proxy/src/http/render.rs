@@ -51,6 +51,7 @@ pub(super) fn request(
     lines(out, text, &head.fields, end, |field| {
         field.known != Known::Host
             && told.passes(field.known)
+            && told.passes_name(field.name.of(text))
             && rewrite.request.pass(field, text)
             && (conditions.is_none() || !is_condition(field, text))
     });

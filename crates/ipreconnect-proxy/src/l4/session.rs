@@ -8,7 +8,7 @@ use std::sync::Arc;
 use ipreconnect::core::access::Source;
 use ipreconnect::core::address::{Address, EndpointId};
 use ipreconnect::socket::{Socket, register};
-use ipreconnect::tls::Session as Tls;
+use ipreconnect::tls::{Holder, Session as Tls};
 use ipreconnect::{Error, Link, Usage};
 use rustix::net::Shutdown;
 use tokio::io::Interest;
@@ -18,8 +18,9 @@ use super::relay::Relay;
 use super::sealed::Sealed;
 use super::stream::Stream;
 use super::{HalfClose, Route};
-use crate::access::{Entering, Refusal};
+use crate::access::{Access, Admission, Asking, Entering, Refusal};
 use crate::counters::Counters;
+use crate::door::postgres;
 use crate::http;
 use crate::notice;
 use crate::number;
@@ -36,34 +37,193 @@ pub(crate) struct Session {
     pub(crate) to_judge: Option<Source>,
 }
 
+/// Where a client comes from, when it is known who brings it.
+#[derive(Clone, Copy)]
+struct Brought {
+    source: Source,
+    /// A proxy brings it.
+    by_proxy: bool,
+}
+
+/// A client at the door that was let in.
+#[derive(Default)]
+struct Inside {
+    /// Its TLS, if that was opened.
+    tls: Option<Box<Tls>>,
+    /// What it has said already, for the origin.
+    early: Vec<u8>,
+}
+
+/// A client that was not let in.
+enum Outside {
+    /// A rule says so.
+    Denied(Refusal),
+    /// It cannot be served, or wants no more than it had.
+    Unserved(String),
+}
+
 impl Session {
-    /// Decides on a client, by its own address or by the one that a proxy brings.
-    async fn judge(&mut self, client: &Socket, mut source: Source) -> Result<(), Refusal> {
+    /// Hears from a proxy whom it brings.
+    async fn brought(&mut self, client: &Socket, source: Source) -> Result<Brought, Refusal> {
         let taken = self.route.proxied().take(client, self.from).await;
         let carried = taken.map_err(Refusal::Header)?;
         // Even where the proxy does not know who it is, it is not the proxy.
-        let is_brought = carried.as_ref().is_some_and(|carried| !carried.is_own);
-        if let Some((from, _)) = carried.and_then(|carried| carried.addresses) {
-            let from = from.ip().to_canonical();
-            // Its loopback interface is not ours.
-            let is_here = |proxy: IpAddr| proxy.is_loopback();
-            if from.is_loopback() && !self.from.is_none_or(is_here) {
-                let why =
-                    "a proxy elsewhere brings a client of its own machine, which is not this one";
-                return Err(Refusal::Header(why));
+        let by_proxy = carried.as_ref().is_some_and(|carried| !carried.is_own);
+        let Some((from, _)) = carried.and_then(|carried| carried.addresses) else {
+            return Ok(Brought { source, by_proxy });
+        };
+        let from = from.ip().to_canonical();
+        // Its loopback interface is not ours.
+        let is_here = |proxy: IpAddr| proxy.is_loopback();
+        if from.is_loopback() && !self.from.is_none_or(is_here) {
+            let why = "a proxy elsewhere brings a client of its own machine, which is not this one";
+            return Err(Refusal::Header(why));
+        }
+        self.from = Some(from);
+        let source = Source::Ip(from);
+        Ok(Brought { source, by_proxy })
+    }
+
+    /// Decides on a client, by all that can be known of it, and opens the door.
+    async fn judge(&mut self, client: &Socket, source: Source) -> Result<Inside, Outside> {
+        let brought = self
+            .brought(client, source)
+            .await
+            .map_err(Outside::Denied)?;
+        self.to_judge = None;
+        if self.route.access().asking() == Asking::Postgres {
+            return self.hear(client, brought).await;
+        }
+        if self.route.access().needs_certificate() {
+            // Whom no rule is for need not open TLS first.
+            if !self.route.access().knows(brought.source) {
+                return Err(Outside::Denied(Refusal::NoRule));
             }
-            self.from = Some(from);
-            source = Source::Ip(from);
+            // The rules are those of the listener, wherever the client then goes.
+            let access = self.route.access().clone();
+            let tls = self.enter(client).await.map_err(Outside::Unserved)?;
+            self.admit(&access, client, brought, tls.as_deref()).await?;
+            return Ok(Inside {
+                tls,
+                early: Vec::new(),
+            });
         }
-        if let Some(decided) = self.route.access().at_once(source) {
-            return decided;
+        let access = self.route.access().clone();
+        self.admit(&access, client, brought, None).await?;
+        let tls = self.enter(client).await.map_err(Outside::Unserved)?;
+        Ok(Inside {
+            tls,
+            early: Vec::new(),
+        })
+    }
+
+    async fn admit(
+        &mut self,
+        access: &Access,
+        client: &Socket,
+        brought: Brought,
+        tls: Option<&Tls>,
+    ) -> Result<(), Outside> {
+        let source = brought.source;
+        let admitted = match access.at_once(source) {
+            Some(decided) => decided.map(|()| Admission::LetIn),
+            None => {
+                let holder = tls.and_then(holder);
+                let entering = Entering {
+                    source,
+                    socket: client.get_ref(),
+                    is_brought: brought.by_proxy,
+                    said: None,
+                    is_tls: tls.is_some(),
+                    holder: holder.as_ref(),
+                };
+                access.admit(&entering).await
+            }
+        };
+        match admitted.map_err(Outside::Denied)? {
+            Admission::LetIn => {}
+            // Each of its requests is to show who it is.
+            Admission::Ask(_) => self.to_judge = Some(source),
         }
+        Ok(())
+    }
+
+    /// Hears what a client of PostgreSQL wants, and decides by that.
+    async fn hear(&mut self, client: &Socket, brought: Brought) -> Result<Inside, Outside> {
+        let access = self.route.access().clone();
+        let (mut talk, mut to) = (postgres::Talk::new(client), None);
+        let listener = Arc::clone(&self.route);
+        let has_tls = listener.entrance().is_some();
+        let open = async || {
+            let Some(entrance) = listener.entrance() else {
+                return Err("there is no TLS here".to_owned());
+            };
+            let guest = Box::pin(entrance.enter(client)).await?;
+            to = guest.route;
+            guest.tls.ok_or_else(|| "there is no TLS here".to_owned())
+        };
+        let heard = postgres::hear(&mut talk, has_tls.then_some(open)).await;
+        let mut caller = match heard {
+            Ok(caller) => caller,
+            Err(turned) => return Err(turn_away(&mut talk, &turned).await),
+        };
+        if let Some(to) = to {
+            self.route = to;
+        }
+        let source = brought.source;
+        let is_tls = caller.tls.is_some();
+        let Some(start_up) = caller.start_up.take() else {
+            // Clients ask for it in the clear, even where their session is inside TLS.
+            if !access.knows(source) {
+                return Err(Outside::Denied(Refusal::NoRule));
+            }
+            postgres::cancel(self.route.origin(), &caller.early).await;
+            return Err(Outside::Unserved("a query was to be cancelled".to_owned()));
+        };
+        let holder = caller.tls.as_deref().and_then(holder);
         let entering = Entering {
             source,
             socket: client.get_ref(),
-            is_brought,
+            is_brought: brought.by_proxy,
+            said: Some(&start_up),
+            is_tls,
+            holder: holder.as_ref(),
         };
-        self.route.access().admit(&entering).await
+        let admitted = access.admit(&entering).await;
+        let mut talk = postgres::Talk::resume(client, caller.tls.take());
+        match admitted {
+            Ok(Admission::LetIn) => {}
+            Err(refusal) => {
+                let told = postgres::refusal(&refusal, source, is_tls, &start_up);
+                talk.turn_away(&told).await;
+                return Err(Outside::Denied(refusal));
+            }
+            Ok(Admission::Ask(way)) => {
+                let shown = match access.users() {
+                    Some(users) => {
+                        let whose = (source, &start_up);
+                        postgres::authenticate(&mut talk, whose, way, users).await
+                    }
+                    None => Ok(()),
+                };
+                if let Err(turned) = shown {
+                    let outside = turn_away(&mut talk, &turned).await;
+                    let user = String::from_utf8_lossy(&start_up.user);
+                    return Err(match turned {
+                        postgres::Turned::Guessed(_) => {
+                            Outside::Denied(Refusal::Password(user.into_owned()))
+                        }
+                        _ => outside,
+                    });
+                }
+            }
+        }
+        let (tls, rest) = talk.into_parts();
+        caller.early.extend_from_slice(&rest);
+        Ok(Inside {
+            tls,
+            early: caller.early,
+        })
     }
 
     /// Finds an endpoint, then hands over to a [`Relay`], in a task of its own so that what was
@@ -73,31 +233,28 @@ impl Session {
             self.counters.unserved();
             return;
         };
-        if let Some(source) = self.to_judge
-            && let Err(refusal) = Box::pin(self.judge(&client, source)).await
-        {
-            self.counters.denied();
-            let from = self.from.map(|from| from.to_string());
-            notice::denied(
-                self.route.name(),
-                from.as_deref().unwrap_or_default(),
-                &refusal,
-            );
-            end(&client);
-            return;
-        }
-        let tls = match self.enter(&client).await {
-            Ok(tls) => tls,
-            Err(why) => {
-                tracing::debug!(listener = self.route.name(), why, "client not let in");
-                self.counters.unserved();
+        let speaks_postgres = self.route.access().asking() == Asking::Postgres;
+        let entered = match self.to_judge {
+            Some(source) => Box::pin(self.judge(&client, source)).await,
+            None => match self.enter(&client).await {
+                Ok(tls) => Ok(Inside {
+                    tls,
+                    early: Vec::new(),
+                }),
+                Err(why) => Err(Outside::Unserved(why)),
+            },
+        };
+        let inside = match entered {
+            Ok(inside) => inside,
+            Err(outside) => {
+                self.leave_outside(&outside);
                 end(&client);
                 return;
             }
         };
         if let Some(site) = self.route.site() {
             let site = Arc::clone(site);
-            http::serve(self, site, client, tls).await;
+            http::serve(self, site, client, inside.tls).await;
             return;
         }
         let connected = tokio::select! {
@@ -106,18 +263,41 @@ impl Session {
             () = gone(&client, self.route.settings.half_close) => None,
         };
         match connected {
-            Some(Ok(link)) => self.carry(client, tls, link),
+            Some(Ok(link)) => self.carry(client, inside, link),
             Some(Err(error)) => {
                 let cause = error.failure().map(tracing::field::display);
                 tracing::debug!(
                     listener = self.route.name(), %error, cause, "client not served"
                 );
                 self.counters.unserved();
+                if speaks_postgres {
+                    let told = postgres::away(&error);
+                    let mut talk = postgres::Talk::resume(&client, inside.tls);
+                    Box::pin(talk.turn_away(&told)).await;
+                }
                 end(&client);
             }
             None => {
                 self.counters.unserved();
                 end(&client);
+            }
+        }
+    }
+
+    fn leave_outside(&self, outside: &Outside) {
+        match outside {
+            Outside::Denied(refusal) => {
+                self.counters.denied();
+                let from = self.from.map(|from| from.to_string());
+                notice::denied(
+                    self.route.name(),
+                    from.as_deref().unwrap_or_default(),
+                    refusal,
+                );
+            }
+            Outside::Unserved(why) => {
+                tracing::debug!(listener = self.route.name(), why, "client not let in");
+                self.counters.unserved();
             }
         }
     }
@@ -142,18 +322,18 @@ impl Session {
         Ok(guest.tls)
     }
 
-    fn carry(self, client: Socket, tls: Option<Box<Tls>>, link: Link) {
+    fn carry(self, client: Socket, inside: Inside, link: Link) {
         let parts = link.into_parts();
         let is_tcp = matches!(parts.address, Address::Tcp(_));
         let carried = Carried {
             client,
-            client_tls: tls,
+            client_tls: inside.tls,
             origin: parts.socket,
             origin_tls: parts.tls,
             endpoint: parts.endpoint,
             is_tcp,
             usage: parts.usage,
-            early_up: Vec::new(),
+            early_up: inside.early,
             early_down: Vec::new(),
         };
         carry(carried, self);
@@ -199,6 +379,20 @@ pub(crate) fn carry(carried: Carried, session: Session) {
         let carrier = Sealed::new((client_tls, early_down), (origin_tls, early_up), &stream);
         tokio::spawn(Relay::new(stream, key, carrier));
     }
+}
+
+/// Tells a client of PostgreSQL why it does not come in.
+async fn turn_away(talk: &mut postgres::Talk<'_>, turned: &postgres::Turned) -> Outside {
+    use postgres::Turned;
+    if let Turned::Away(refusal) | Turned::Guessed(refusal) = turned {
+        talk.turn_away(refusal).await;
+    }
+    Outside::Unserved(turned.to_string())
+}
+
+/// Who holds the certificate that a client has shown, which was verified when TLS was opened.
+fn holder(tls: &Tls) -> Option<Holder> {
+    Holder::read(tls.peer_certificates().first()?)
 }
 
 /// Waits until a held client goes away. Nothing is read from it.

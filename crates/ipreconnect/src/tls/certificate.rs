@@ -14,6 +14,8 @@ use x509_cert::ext::pkix::name::GeneralName;
 
 /// RSA, as keys name it (RFC 3279, section 2.3.1).
 const RSA: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.1.1");
+/// The common name (RFC 4519, section 2.3).
+const COMMON_NAME: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.4.3");
 /// Names that are shown where one is refused.
 const SHOWN: usize = 5;
 /// Characters of one name that are shown and kept.
@@ -142,6 +144,48 @@ fn names(parsed: &Parsed) -> Vec<String> {
         _ => None,
     };
     found.0.iter().filter_map(name).collect()
+}
+
+/// Who holds a certificate, as access rules see it: the bytes are those of the certificate.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Holder {
+    /// The common name of the subject; none if there are several, or if it could be taken for another one.
+    pub common_name: Option<Vec<u8>>,
+    /// The whole subject (RFC 4514).
+    pub subject: Vec<u8>,
+    /// The host names, mail addresses and URIs of the subject's alternative names.
+    pub names: Vec<String>,
+}
+
+impl Holder {
+    /// Reads a certificate in DER. Nothing is verified.
+    #[must_use]
+    pub fn read(der: &[u8]) -> Option<Self> {
+        let parsed = Parsed::from_der(der).ok()?;
+        let tbs = &parsed.tbs_certificate;
+        let parts = tbs.subject.0.iter().flat_map(|part| part.0.iter());
+        let mut common = parts.filter(|part| part.oid == COMMON_NAME);
+        let common_name = match (common.next(), common.next()) {
+            (Some(one), None) => Some(one.value.value().to_vec()),
+            _ => None,
+        };
+        let names = match tbs.get::<SubjectAltName>() {
+            Ok(Some((_, found))) => found.0,
+            _ => Vec::new(),
+        };
+        let name = |name: &GeneralName| match name {
+            GeneralName::DnsName(name) => Some(name.as_str().to_owned()),
+            GeneralName::Rfc822Name(name) => Some(name.as_str().to_owned()),
+            GeneralName::UniformResourceIdentifier(name) => Some(name.as_str().to_owned()),
+            _ => None,
+        };
+        Some(Self {
+            // What ends a name in C is none in it.
+            common_name: common_name.filter(|name| !name.is_empty() && !name.contains(&0)),
+            subject: tbs.subject.to_string().into_bytes(),
+            names: names.iter().filter_map(name).collect(),
+        })
+    }
 }
 
 /// What a stranger wrote, fit for a line of a log.

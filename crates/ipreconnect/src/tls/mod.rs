@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use rustls::crypto::CryptoProvider;
 
-pub use certificate::{Certificate, Day};
+pub use certificate::{Certificate, Day, Holder};
 pub(crate) use connector::{Connector, Proof, failure_of};
 pub(crate) use roots::{with_roots, without_roots};
 pub use session::{Received, Session, Trouble};

@@ -81,7 +81,11 @@ fn mistakes_in_rules_are_told_where_they_are() {
         ),
         (
             "[[access]]\nfrom = \"all\"\nmethod = \"password\"\n",
-            "`access.method` is not built yet",
+            "nobody can say a password at listener `a`",
+        ),
+        (
+            "[[access]]\nfrom = \"all\"\nmethod = \"cert\"\n",
+            "no client of listener `a` shows a certificate",
         ),
         (
             "[[access]]\nfrom = \"all\"\nuser = \"x\"\nmethod = \"trust\"\n",
@@ -89,7 +93,7 @@ fn mistakes_in_rules_are_told_where_they_are() {
         ),
         (
             "[[access]]\nfrom = \"all\"\ndatabase = \"x\"\nmethod = \"trust\"\n",
-            "`access.database` is not built yet",
+            "nobody says at listener `a` which database he wants",
         ),
         (
             "[[access]]\nfrom = \"all\"\nmethod = \"trust\"\nmap = \"x\"\n",

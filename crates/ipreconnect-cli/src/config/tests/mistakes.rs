@@ -243,9 +243,11 @@ fn what_is_not_built_yet_says_so() {
         &format!("1:2: `alerts` is not built yet: alerts come with the operator's view{later}"),
     );
     only(
-        &told("[[access]]\nfrom = \"all\"\nmethod = \"cert\"\n"),
+        &told(
+            "[origin.a]\naddress = \"h:1\"\n[[listen]]\naddress = \"127.0.0.1:1\"\norigin = \"a\"\nnetns = \"pid:1\"\n",
+        ),
         &format!(
-            "3:1: `access.method` is not built yet: client certificates as names come later; `tls.client_ca` asks for one{later}"
+            "6:1: `listen.netns` is not built yet: it comes with the management of local ports{later}"
         ),
     );
 }

@@ -6,9 +6,10 @@ use bytes::Bytes;
 use h2::client::SendRequest;
 use h2::{Reason, RecvStream};
 use http::{HeaderMap, Request, Response};
-use ipreconnect::core::access::Maps;
 use ipreconnect::core::http::{PathRule, RouteRule};
-use ipreconnect_proxy::{Access, Door, HttpBranch, HttpRoute, HttpSettings, Rewrite};
+use ipreconnect_proxy::{
+    Access, AccessSettings, Door, HttpBranch, HttpRoute, HttpSettings, Rewrite,
+};
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
@@ -481,7 +482,7 @@ async fn who_may_not_come_in_any_more_has_to_come_again() {
     assert_eq!(first.get("/").await.text(), "here");
     assert_eq!(second.ask(get("/")).await.1, "here");
     let door = Door {
-        access: Access::new(Vec::new(), Maps::default()),
+        access: Access::new(AccessSettings::default()),
         ..Door::default()
     };
     let plane = Plane::Http(Box::new(plan()));
