@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 pub(crate) type Need = (&'static str, &'static str);
 
 /// What the tests with real servers talk to.
-const FOR_TESTS: [Need; 15] = [
+const FOR_TESTS: [Need; 16] = [
     ("nginx", "nginx-light"),
     ("redis-server", "redis-server"),
     ("pg_ctl", "postgresql"),
@@ -23,6 +23,7 @@ const FOR_TESTS: [Need; 15] = [
     ("h2load", "nghttp2-client"),
     ("apache2", "apache2-bin"),
     ("pebble", "pebble"),
+    ("systemd-socket-activate", "systemd"),
 ];
 
 /// Installs what the tests with real servers miss.

@@ -145,7 +145,7 @@ fn wide(ip: IpAddr) -> [u8; 16] {
     }
 }
 
-/// All Unix sockets that listen on a path.
+/// All Unix sockets that listen on a path, or on a name without a file, which begins with a zero byte.
 pub(crate) fn listening_unix() -> io::Result<Vec<FoundUnix>> {
     let mut found = Vec::new();
     dump(&unix_request(), |payload| found.extend(parse_unix(payload)))?;
@@ -281,8 +281,8 @@ fn parse_unix(message: &[u8]) -> Option<FoundUnix> {
     let attributes = message.get(16..)?;
     let name = attribute(attributes, UNIX_NAME)?;
     let name = name.strip_suffix(&[0]).unwrap_or(name);
-    // Abstract names begin with a zero byte and are no paths.
-    if !name.starts_with(b"/") {
+    // A name without a file begins with a zero byte; a relative path leads nobody there.
+    if !name.starts_with(b"/") && !name.starts_with(&[0]) {
         return None;
     }
     let uid = attribute(attributes, UNIX_UID).and_then(|value| word(value, 0));

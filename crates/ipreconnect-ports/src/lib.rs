@@ -8,8 +8,10 @@ mod holder;
 mod interface;
 mod peer;
 mod process;
+mod range;
 
 pub use interface::{Interface, interfaces};
-pub use peer::{owner, user};
+pub use peer::{group_id, owner, user, user_id};
+pub use range::{candidates, ephemeral, reserved};
 
 pub use holder::{Holder, Process, connected_from, holders, holders_of_udp, holders_of_unix};

@@ -22,6 +22,18 @@ pub fn owner(peer: SocketAddr, here: SocketAddr) -> io::Result<Option<u32>> {
     Ok(found.and_then(|(_, found)| found.uid))
 }
 
+/// The number of a user, by `/etc/passwd`, or as it is written.
+#[must_use]
+pub fn user_id(name: &str) -> Option<u32> {
+    process::id_in("/etc/passwd", name).or_else(|| name.parse().ok())
+}
+
+/// The number of a group, by `/etc/group`, or as it is written.
+#[must_use]
+pub fn group_id(name: &str) -> Option<u32> {
+    process::id_in("/etc/group", name).or_else(|| name.parse().ok())
+}
+
 /// The name of a user, by `/etc/passwd`; one that is not there is `uid:1001`, which nobody is called.
 #[must_use]
 pub fn user(uid: u32) -> String {

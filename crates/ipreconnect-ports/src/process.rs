@@ -73,6 +73,17 @@ pub(crate) fn user_name(uid: u32) -> Option<String> {
     user_in(&String::from_utf8_lossy(&passwd), uid)
 }
 
+/// The number behind a name, in a file as `/etc/passwd` or `/etc/group` is.
+pub(crate) fn id_in(file: &str, name: &str) -> Option<u32> {
+    let text = fs::read(file).ok()?;
+    String::from_utf8_lossy(&text).lines().find_map(|line| {
+        let mut fields = line.split(':');
+        let found = fields.next()? == name;
+        let number = fields.nth(1)?.parse().ok()?;
+        found.then_some(number)
+    })
+}
+
 fn user_in(passwd: &str, uid: u32) -> Option<String> {
     passwd.lines().find_map(|line| {
         let mut fields = line.split(':');

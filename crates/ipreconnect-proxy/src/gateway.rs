@@ -15,7 +15,7 @@ use crate::door::Door;
 use crate::http::{AccessLog, BranchStatus};
 use crate::l4::{ListenerSettings, Route};
 use crate::places::Places;
-use crate::socket::{Group, ListenAddress, OpenError};
+use crate::socket::{FileAccess, Group, ListenAddress, OpenError, Passed};
 use crate::worker::{Command, Crew, Worker};
 
 /// Settings of a gateway.
@@ -35,6 +35,38 @@ pub struct Gateway {
     crew: Arc<Crew>,
     places: Arc<Places>,
     next: u64,
+    /// Sockets that were opened for us.
+    passed: Vec<Passed>,
+}
+
+/// Where a listener is to be.
+#[derive(Clone, Copy, Debug)]
+pub struct ListenAt<'l> {
+    /// Its addresses.
+    pub addresses: &'l [ListenAddress],
+    /// The ports that addresses with port 0 get, the first that is free.
+    pub ports: &'l [u16],
+    /// Whether they get no other one.
+    pub only_these: bool,
+    /// Who may open the files of its Unix sockets.
+    pub file: FileAccess,
+}
+
+impl<'l> From<&'l [ListenAddress]> for ListenAt<'l> {
+    fn from(addresses: &'l [ListenAddress]) -> Self {
+        Self {
+            addresses,
+            ports: &[],
+            only_these: false,
+            file: FileAccess::default(),
+        }
+    }
+}
+
+impl<'l, const N: usize> From<&'l [ListenAddress; N]> for ListenAt<'l> {
+    fn from(addresses: &'l [ListenAddress; N]) -> Self {
+        Self::from(addresses.as_slice())
+    }
 }
 
 #[derive(Debug)]
@@ -86,7 +118,13 @@ impl Gateway {
             listeners: BTreeMap::new(),
             places,
             next: 0,
+            passed: Vec::new(),
         })
+    }
+
+    /// Takes sockets that were opened for us: listeners that are opened later at their addresses have them.
+    pub fn adopt(&mut self, passed: Vec<Passed>) {
+        self.passed.extend(passed);
     }
 
     /// Opens a listener on all its addresses, or on none.
@@ -95,10 +133,10 @@ impl Gateway {
     ///
     /// # Errors
     /// If an address cannot be listened on.
-    pub fn listen(
+    pub fn listen<'l>(
         &mut self,
         name: &str,
-        addresses: &[ListenAddress],
+        at: impl Into<ListenAt<'l>>,
         origin: Origin,
         settings: ListenerSettings,
         door: Door,
@@ -111,7 +149,7 @@ impl Gateway {
             counters: self.workers.iter().map(|_| Arc::default()).collect(),
         };
         self.listeners.insert(name.to_owned(), listener);
-        let opened = self.open_more(name, addresses);
+        let opened = self.open_more(name, at);
         if opened.is_err() {
             self.listeners.remove(name);
         }
@@ -122,17 +160,18 @@ impl Gateway {
     ///
     /// # Errors
     /// If an address cannot be listened on.
-    pub fn open_more(
+    pub fn open_more<'l>(
         &mut self,
         name: &str,
-        addresses: &[ListenAddress],
+        at: impl Into<ListenAt<'l>>,
     ) -> Result<Vec<ListenAddress>, OpenError> {
-        let groups = self.open_all(addresses)?;
+        let at = at.into();
+        let groups = self.open_all(name, at)?;
         let Some(listener) = self.listeners.get_mut(name) else {
             return Ok(Vec::new());
         };
         let mut bound = Vec::new();
-        for (group, asked) in groups.into_iter().zip(addresses) {
+        for (group, asked) in groups.into_iter().zip(at.addresses) {
             self.next += 1;
             bound.push(group.address.clone());
             listener.places.push(Place {
@@ -170,37 +209,77 @@ impl Gateway {
             for worker in &self.workers {
                 worker.command(Command::Close { id: place.id });
             }
-            remove_socket_file(&place.bound);
+            // What was opened by another program is its own.
+            let mut passed = self.passed.iter();
+            if !passed.any(|passed| *passed.address() == place.bound) {
+                remove_socket_file(&place.bound);
+            }
         }
     }
 
-    fn open_all(&self, addresses: &[ListenAddress]) -> Result<Vec<Group>, OpenError> {
+    fn open_all(&self, name: &str, at: ListenAt<'_>) -> Result<Vec<Group>, OpenError> {
         /// Free ports of one family may be taken in the other.
         const TRIES: usize = 16;
-        let mut tries = 0;
-        loop {
-            tries += 1;
-            match self.open_each(addresses) {
-                Err(error) if tries == TRIES || !wants_any_port(addresses) => return Err(error),
-                Err(_) => {}
+        if !at.addresses.iter().any(wants_port) {
+            return self.open_each(name, at, None);
+        }
+        let mut failed = None;
+        for port in at.ports {
+            match self.open_each(name, at, Some(*port)) {
                 Ok(groups) => return Ok(groups),
+                Err(error) => failed = Some(error),
+            }
+        }
+        if let (Some(error), true) = (failed, at.only_these) {
+            return Err(error);
+        }
+        let mut tries = 1;
+        loop {
+            match self.open_each(name, at, None) {
+                Err(_) if tries < TRIES => tries += 1,
+                opened => return opened,
             }
         }
     }
 
-    fn open_each(&self, addresses: &[ListenAddress]) -> Result<Vec<Group>, OpenError> {
-        let mut port = None;
-        let mut groups = Vec::with_capacity(addresses.len());
-        for address in addresses {
-            let mut address = address.clone();
-            if let Some(port) = port.filter(|_| wants_port(&address)) {
-                address.set_port(port);
+    /// Opens each address; those that want any port have this one, or the one that the first of them got.
+    fn open_each(
+        &self,
+        name: &str,
+        at: ListenAt<'_>,
+        mut port: Option<u16>,
+    ) -> Result<Vec<Group>, OpenError> {
+        let mut groups = Vec::with_capacity(at.addresses.len());
+        for asked in at.addresses {
+            let mut passed = self.passed.iter();
+            let group = if let Some(passed) = passed.find(|passed| passed.suits(name, asked)) {
+                passed.group(self.workers.len())?
+            } else {
+                let mut address = asked.clone();
+                if let Some(port) = port.filter(|_| wants_port(asked)) {
+                    address.set_port(port);
+                }
+                Group::open(&address, at.file, self.workers.len())?
+            };
+            if wants_port(asked) {
+                port = port.or(group.address.ip().map(|bound| bound.port()));
             }
-            let group = Group::open(&address, self.workers.len())?;
-            port = port.or(group.address.ip().map(|bound| bound.port()));
             groups.push(group);
         }
         Ok(groups)
+    }
+
+    /// Sockets that were opened for us and that no listener has.
+    #[must_use]
+    pub fn unused(&self) -> Vec<&Passed> {
+        let is_used = |passed: &&Passed| {
+            let mut listeners = self.listeners.values();
+            listeners.any(|listener| {
+                let mut places = listener.places.iter();
+                places.any(|place| place.bound == *passed.address())
+            })
+        };
+        self.passed.iter().filter(|one| !is_used(one)).collect()
     }
 
     /// Sends new clients of a listener, and new requests of those who are here, to another origin, or by other
@@ -218,6 +297,20 @@ impl Gateway {
             let before = listener.route.swap(route);
             before.give_way(Some(&listener.route));
         }
+    }
+
+    /// Changes who may open the files of a listener's Unix sockets.
+    ///
+    /// # Errors
+    /// If a file cannot be changed; those after it are left.
+    pub fn permit(&self, name: &str, file: FileAccess) -> io::Result<()> {
+        let places = self.listeners.get(name).map(|one| one.places.as_slice());
+        for place in places.unwrap_or_default() {
+            if let ListenAddress::Unix(path) = &place.bound {
+                file.apply(path)?;
+            }
+        }
+        Ok(())
     }
 
     /// Where the lines of requests go from now on; nowhere, without a log.
@@ -309,10 +402,6 @@ impl Gateway {
         }
         cut
     }
-}
-
-fn wants_any_port(addresses: &[ListenAddress]) -> bool {
-    addresses.iter().any(wants_port)
 }
 
 fn wants_port(address: &ListenAddress) -> bool {

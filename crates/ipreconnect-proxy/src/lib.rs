@@ -27,14 +27,14 @@ pub use door::{
     ACME_TLS, Certify, ClientAuth, Door, HostPattern, HostPatternError, MinVersion, Named, Proxied,
     ProxyProtocol, Termination, TerminationError, TerminationSettings, Unmatched,
 };
-pub use gateway::{Gateway, GatewaySettings, ListenerStatus};
+pub use gateway::{Gateway, GatewaySettings, ListenAt, ListenerStatus};
 pub use http::{
     AccessFormat, AccessLog, AccessSink, AskedHost, BranchStatus, Cache, CacheSettings, Chain,
     Fallback, FieldRules, Forwarding, HashOn, Hedge, HttpBranch, HttpLimits, HttpPlan, HttpRoute,
     HttpSettings, Purge, Rewrite,
 };
 pub use l4::{End, HalfClose, ListenerSettings, Timeouts};
-pub use socket::{ListenAddress, OpenError, OpenErrorKind};
+pub use socket::{FileAccess, ListenAddress, OpenError, OpenErrorKind, Passed};
 
 /// What carries the clients of a listener.
 #[derive(Clone, Debug, Default)]

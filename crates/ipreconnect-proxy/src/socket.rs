@@ -30,6 +30,8 @@ pub enum ListenAddress {
     Udp(SocketAddr),
     /// A Unix socket.
     Unix(PathBuf),
+    /// A Unix socket with a name and no file (unix(7), "abstract").
+    Abstract(Box<str>),
 }
 
 impl ListenAddress {
@@ -38,16 +40,27 @@ impl ListenAddress {
     pub fn ip(&self) -> Option<SocketAddr> {
         match self {
             Self::Tcp(address) | Self::Udp(address) => Some(*address),
-            Self::Unix(_) => None,
+            Self::Unix(_) | Self::Abstract(_) => None,
         }
     }
 
     pub(crate) fn set_port(&mut self, port: u16) {
         match self {
             Self::Tcp(address) | Self::Udp(address) => address.set_port(port),
-            Self::Unix(_) => {}
+            Self::Unix(_) | Self::Abstract(_) => {}
         }
     }
+}
+
+/// Who may open the file of a Unix socket: what is not said is as it comes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FileAccess {
+    /// Its permissions.
+    pub mode: Option<u32>,
+    /// The user that owns it.
+    pub owner: Option<u32>,
+    /// The group that owns it.
+    pub group: Option<u32>,
 }
 
 impl fmt::Display for ListenAddress {
@@ -56,6 +69,7 @@ impl fmt::Display for ListenAddress {
             Self::Tcp(address) => address.fmt(f),
             Self::Udp(address) => write!(f, "{address}/udp"),
             Self::Unix(path) => write!(f, "unix:{}", path.display()),
+            Self::Abstract(name) => write!(f, "unix:@{name}"),
         }
     }
 }
@@ -126,11 +140,16 @@ pub(crate) struct Group {
 
 impl Group {
     /// Binds `address` for so many workers.
-    pub(crate) fn open(address: &ListenAddress, workers: usize) -> Result<Self, OpenError> {
+    pub(crate) fn open(
+        address: &ListenAddress,
+        file: FileAccess,
+        workers: usize,
+    ) -> Result<Self, OpenError> {
         let opened = match address {
             ListenAddress::Tcp(tcp) => open_tcp(*tcp, workers),
             ListenAddress::Udp(udp) => open_udp(*udp, workers),
-            ListenAddress::Unix(path) => open_unix(path, workers),
+            ListenAddress::Unix(path) => open_unix(path, file, workers),
+            ListenAddress::Abstract(name) => open_abstract(name, workers),
         };
         opened.map_err(|kind| OpenError {
             address: address.clone(),
@@ -245,23 +264,149 @@ fn bind(socket: &Socket, address: SocketAddr) -> Result<SocketAddr, OpenErrorKin
 }
 
 /// A Unix socket is one socket for all workers: the kernel has no group of them.
-fn open_unix(path: &Path, workers: usize) -> Result<Group, OpenErrorKind> {
+fn open_unix(path: &Path, file: FileAccess, workers: usize) -> Result<Group, OpenErrorKind> {
     clear_stale(path)?;
-    let system = OpenErrorKind::System;
-    let socket =
-        Socket::new(Domain::UNIX, Type::STREAM.nonblocking().cloexec(), None).map_err(system)?;
-    let address = SockAddr::unix(path).map_err(OpenErrorKind::System)?;
-    socket.bind(&address).map_err(OpenErrorKind::System)?;
-    socket.listen(BACKLOG).map_err(OpenErrorKind::System)?;
-    let mut sockets = Vec::with_capacity(workers);
-    for _ in 1..workers {
-        sockets.push(socket.try_clone().map_err(OpenErrorKind::System)?.into());
+    let socket = unix_socket(path).map_err(OpenErrorKind::System)?;
+    // Nobody can connect before it listens, and so nobody does whom the file would keep out.
+    let permitted = file.apply(path).and_then(|()| socket.listen(BACKLOG));
+    if let Err(error) = permitted {
+        // Nobody uses it.
+        let _ = std::fs::remove_file(path);
+        return Err(OpenErrorKind::System(error));
     }
-    sockets.push(socket.into());
     Ok(Group {
         address: ListenAddress::Unix(path.to_owned()),
-        sockets,
+        sockets: copies(socket.into(), workers)?,
     })
+}
+
+/// One without a file: its name is that of the network namespace, and gone with the socket.
+fn open_abstract(name: &str, workers: usize) -> Result<Group, OpenErrorKind> {
+    let path = format!("\0{name}");
+    let socket = match unix_socket(Path::new(&path)) {
+        Ok(socket) => socket,
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
+            let path = Path::new(&path);
+            let holders = ipreconnect_ports::holders_of_unix(path).unwrap_or_default();
+            return Err(OpenErrorKind::InUse(holders));
+        }
+        Err(error) => return Err(OpenErrorKind::System(error)),
+    };
+    socket.listen(BACKLOG).map_err(OpenErrorKind::System)?;
+    Ok(Group {
+        address: ListenAddress::Abstract(name.into()),
+        sockets: copies(socket.into(), workers)?,
+    })
+}
+
+fn unix_socket(path: &Path) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::UNIX, Type::STREAM.nonblocking().cloexec(), None)?;
+    socket.bind(&SockAddr::unix(path)?)?;
+    Ok(socket)
+}
+
+/// One socket for each worker, which are all the same one.
+fn copies(socket: OwnedFd, workers: usize) -> Result<Vec<OwnedFd>, OpenErrorKind> {
+    let mut sockets = Vec::with_capacity(workers);
+    for _ in 1..workers {
+        sockets.push(socket.try_clone().map_err(OpenErrorKind::System)?);
+    }
+    sockets.push(socket);
+    Ok(sockets)
+}
+
+impl FileAccess {
+    pub(crate) fn apply(self, path: &Path) -> io::Result<()> {
+        use std::os::unix::fs::{PermissionsExt, chown};
+        if let Some(mode) = self.mode {
+            std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))?;
+        }
+        if self.owner.is_some() || self.group.is_some() {
+            chown(path, self.owner, self.group)?;
+        }
+        Ok(())
+    }
+}
+
+/// A listening socket that another program has opened for us (systemd.socket(5)).
+#[derive(Debug)]
+pub struct Passed {
+    /// Its name, if it was given one.
+    pub name: Option<String>,
+    address: ListenAddress,
+    socket: OwnedFd,
+}
+
+impl Passed {
+    /// Takes it.
+    ///
+    /// # Errors
+    /// If it is no socket that a listener can have.
+    pub fn new(socket: OwnedFd, name: Option<String>) -> io::Result<Self> {
+        let socket = Socket::from(socket);
+        let is_stream = match socket.r#type()? {
+            Type::STREAM => socket.is_listener()?,
+            Type::DGRAM => false,
+            _ => return Err(io::Error::other("it is neither a stream nor of datagrams")),
+        };
+        let local = socket.local_addr()?;
+        let address = match (local.as_socket(), is_stream) {
+            (Some(address), true) => ListenAddress::Tcp(address),
+            (Some(_), false) => return Err(io::Error::other("datagrams are not taken over")),
+            (None, true) => match (local.as_pathname(), local.as_abstract_namespace()) {
+                (Some(path), _) => ListenAddress::Unix(path.to_owned()),
+                (None, Some(name)) => ListenAddress::Abstract(String::from_utf8_lossy(name).into()),
+                (None, None) => return Err(io::Error::other("it has no address")),
+            },
+            (None, false) => return Err(io::Error::other("it does not listen")),
+        };
+        socket.set_nonblocking(true)?;
+        socket.set_cloexec(true)?;
+        if matches!(address, ListenAddress::Tcp(_)) {
+            // What is accepted inherits both.
+            socket.set_tcp_nodelay(true)?;
+            socket.set_out_of_band_inline(true)?;
+        }
+        Ok(Self {
+            name,
+            address,
+            socket: socket.into(),
+        })
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn address(&self) -> &ListenAddress {
+        &self.address
+    }
+
+    /// Whether it is what a listener of this name wants to have: the same address, or any port of it.
+    #[must_use]
+    pub fn suits(&self, listener: &str, asked: &ListenAddress) -> bool {
+        if self.address == *asked {
+            return true;
+        }
+        match (self.address.ip(), asked) {
+            (Some(own), ListenAddress::Tcp(asked)) => {
+                let is_named = self.name.as_deref() == Some(listener);
+                is_named && asked.port() == 0 && asked.ip() == own.ip()
+            }
+            _ => false,
+        }
+    }
+
+    /// Copies of it, one for each worker; it stays for the next who asks.
+    pub(crate) fn group(&self, workers: usize) -> Result<Group, OpenError> {
+        let copy = self.socket.try_clone().map_err(OpenErrorKind::System);
+        let sockets = copy.and_then(|copy| copies(copy, workers));
+        Ok(Group {
+            address: self.address.clone(),
+            sockets: sockets.map_err(|kind| OpenError {
+                address: self.address.clone(),
+                kind,
+            })?,
+        })
+    }
 }
 
 /// Removes a socket that nobody listens on any more, as a killed process leaves it.

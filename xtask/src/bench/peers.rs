@@ -10,11 +10,12 @@ use crate::install;
 use crate::reference::root;
 
 /// What Debian has of the peers.
-const PACKAGES: [install::Need; 4] = [
+const PACKAGES: [install::Need; 5] = [
     ("haproxy", "haproxy"),
     ("nginx", "nginx-light"),
     (STREAM_MODULE, "libnginx-mod-stream"),
     ("nft", "nftables"),
+    ("h2load", "nghttp2-client"),
 ];
 const STREAM_MODULE: &str = "/usr/lib/nginx/modules/ngx_stream_module.so";
 /// Wheels that carry current builds of the peers.

@@ -263,17 +263,24 @@ fn show_tls(tls: &ListenTls) -> ShownTls {
 }
 
 fn show_address(address: &ListenAddress) -> ShownAddress {
-    let reach = match address {
-        ListenAddress::Unix(_) => "users of this machine who may open the path".to_owned(),
-        ListenAddress::Tcp(ip) | ListenAddress::Udp(ip) => reach(ip.ip().to_canonical()),
-    };
     ShownAddress {
         address: match address {
             ListenAddress::Tcp(ip) if ip.port() == 0 => format!("{}:auto", ip.ip()),
             ListenAddress::Udp(ip) if ip.port() == 0 => format!("{}:auto/udp", ip.ip()),
             other => other.to_string(),
         },
-        reach,
+        reach: reach_of(address),
+    }
+}
+
+/// Who can reach a listener there.
+pub(super) fn reach_of(address: &ListenAddress) -> String {
+    match address {
+        ListenAddress::Unix(_) => "users of this machine who may open the path".to_owned(),
+        ListenAddress::Abstract(_) => {
+            "every user of this machine in its network namespace".to_owned()
+        }
+        ListenAddress::Tcp(ip) | ListenAddress::Udp(ip) => reach(ip.ip().to_canonical()),
     }
 }
 

@@ -124,7 +124,7 @@ impl Assembly<'_> {
                 match address {
                     ListenAddress::Tcp(ip) => *address = ListenAddress::Udp(*ip),
                     ListenAddress::Udp(_) => {}
-                    ListenAddress::Unix(_) => {
+                    ListenAddress::Unix(_) | ListenAddress::Abstract(_) => {
                         let message =
                             format!("{address} cannot lead to origin `{name}`, which speaks udp");
                         mistake = Some((message, &one.address));

@@ -3,14 +3,15 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
 
+use super::check::reach_of;
 use super::material::Permissions;
 use super::origin::protocol;
-use super::plan::{ListenPlan, Protocol};
+use super::plan::{ListenPlan, OnConflict, Protocol};
 use super::route::{self, ReadRoute};
 use super::rules::{self, ReadRules};
 use super::section::{Field, Section};
 use super::tls;
-use ipreconnect_proxy::{Access, ListenAddress, Proxied, ProxyProtocol, Unmatched};
+use ipreconnect_proxy::{Access, FileAccess, ListenAddress, Proxied, ProxyProtocol, Unmatched};
 
 /// Addresses of one listener.
 const ADDRESSES: usize = 64;
@@ -72,6 +73,9 @@ pub(super) fn read<'a>(
     let routes = section.field("route").map(|field| route::routes(&field));
     let proxied = proxied(&section);
     let rules = rules::read(&section, base, permissions);
+    let file = file_access(&section);
+    let words = [("move", OnConflict::Move), ("refuse", OnConflict::Refuse)];
+    let on_conflict = section.choice("on_conflict", &words).unwrap_or_default();
     let limits = route::limits(&section);
     let error_page = route::error_page(&section, base);
     let forwarding = route::forwarding(&section);
@@ -118,6 +122,8 @@ pub(super) fn read<'a>(
             access: Access::default(),
             rule_files: Vec::new(),
             proxied,
+            file,
+            on_conflict,
         },
         rules,
         routes,
@@ -128,6 +134,45 @@ pub(super) fn read<'a>(
         mode,
         public: exposed,
     })
+}
+
+/// Who may open the files of Unix sockets.
+fn file_access(section: &Section<'_>) -> FileAccess {
+    let mut file = FileAccess::default();
+    let Some(table) = section.table("unix") else {
+        return file;
+    };
+    if let Some(field) = table.field("mode")
+        && let Some(text) = field.text()
+    {
+        file.mode = u32::from_str_radix(&text, 8)
+            .ok()
+            .filter(|mode| *mode <= 0o777);
+        if file.mode.is_none() {
+            field.wrong(
+                &format!("is no mode of a file: {text:?}"),
+                "mode = \"0660\"",
+            );
+        }
+    }
+    file.owner = somebody(&table, "owner", ipreconnect_ports::user_id);
+    file.group = somebody(&table, "group", ipreconnect_ports::group_id);
+    table.finish();
+    file
+}
+
+fn somebody(
+    table: &Section<'_>,
+    key: &'static str,
+    id: impl Fn(&str) -> Option<u32>,
+) -> Option<u32> {
+    let field = table.field(key)?;
+    let name = field.text()?;
+    let found = id(&name);
+    if found.is_none() {
+        field.wrong(&format!("is nobody on this machine: {name:?}"), "");
+    }
+    found
 }
 
 /// What becomes of the headers of proxies, and which are believed.
@@ -182,11 +227,15 @@ fn exposed(field: &Field<'_>, addresses: &[ListenAddress], public: bool) -> Vec<
         .cloned()
         .collect();
     if !exposed.is_empty() && !public {
-        let shown: Vec<String> = exposed.iter().map(ToString::to_string).collect();
-        field.wrong(
-            &format!("has an address that is not loopback: {}", shown.join(", ")),
-            "add `public = true` to this listener if that is meant",
-        );
+        for address in &exposed {
+            field.wrong(
+                &format!(
+                    "has an address that is not loopback: {address} can be reached by {}",
+                    reach_of(address)
+                ),
+                "add `public = true` to this listener if that is meant",
+            );
+        }
     }
     if public { exposed } else { Vec::new() }
 }
@@ -196,7 +245,7 @@ fn is_public(address: &ListenAddress) -> bool {
         ListenAddress::Tcp(address) | ListenAddress::Udp(address) => {
             !address.ip().to_canonical().is_loopback()
         }
-        ListenAddress::Unix(_) => false,
+        ListenAddress::Unix(_) | ListenAddress::Abstract(_) => false,
     }
 }
 
@@ -219,7 +268,7 @@ fn addresses(field: &Field<'_>, base: &Path) -> Option<Vec<ListenAddress>> {
 
 fn address(field: &Field<'_>, base: &Path) -> Option<Vec<ListenAddress>> {
     let text = field.text()?;
-    let hint = "addresses look like \"127.0.0.1:8080\", \"[::1]:8080\", \"localhost:8080\", \"127.0.0.1:auto\", \"unix:/run/x.sock\"";
+    let hint = "addresses look like \"127.0.0.1:8080\", \"[::1]:8080\", \"localhost:8080\", \"127.0.0.1:auto\", \"unix:/run/x.sock\", \"unix:@name\"";
     let parsed = parse(&text, base);
     if let Err(why) = &parsed {
         field.wrong(&format!("cannot be {text:?}: {why}"), hint);
@@ -229,6 +278,12 @@ fn address(field: &Field<'_>, base: &Path) -> Option<Vec<ListenAddress>> {
 
 /// One address as it is written; `localhost` is both families.
 pub(super) fn parse(text: &str, base: &Path) -> Result<Vec<ListenAddress>, &'static str> {
+    if let Some(name) = text.strip_prefix("unix:@") {
+        if name.is_empty() || name.len() > 107 || name.contains('\0') {
+            return Err("the name of an abstract unix socket has from 1 to 107 bytes");
+        }
+        return Ok(vec![ListenAddress::Abstract(name.into())]);
+    }
     if let Some(path) = text.strip_prefix("unix:") {
         let path = base.join(path);
         if path.as_os_str().len() > 107 {

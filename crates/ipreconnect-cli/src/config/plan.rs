@@ -9,7 +9,7 @@ use ipreconnect::core::http::{PathRule, Pattern};
 use ipreconnect::resolve::DnsSettings;
 use ipreconnect::{OriginSettings, Transport};
 use ipreconnect_proxy::{
-    Access, AccessFormat, CacheSettings, Fallback, Forwarding, HostPattern, HttpLimits,
+    Access, AccessFormat, CacheSettings, Fallback, FileAccess, Forwarding, HostPattern, HttpLimits,
     HttpSettings, ListenAddress, ListenerSettings, Proxied, Rewrite, Unmatched,
 };
 
@@ -113,6 +113,16 @@ pub(crate) struct OriginPlan {
     pub(crate) http: HttpSettings,
 }
 
+/// What becomes of a listener with a port of its own choice when somebody else has that.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum OnConflict {
+    /// It takes another one.
+    #[default]
+    Move,
+    /// It is not opened.
+    Refuse,
+}
+
 /// `[[listen]]`.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct ListenPlan {
@@ -141,6 +151,10 @@ pub(crate) struct ListenPlan {
     pub(crate) rule_files: Vec<PathBuf>,
     /// How proxies before this one say whose connections they bring.
     pub(crate) proxied: Proxied,
+    /// Who may open the files of its Unix sockets.
+    pub(crate) file: FileAccess,
+    /// What becomes of it when somebody else has the port that it had before.
+    pub(crate) on_conflict: OnConflict,
 }
 
 /// `[[listen.route]]`.

@@ -436,6 +436,16 @@ pub(super) const PARTS: &[Part] = &[
                 "`tcp` or `udp`, as its origin speaks; `http` where the origin is one, or speaks it over `tcp`; `postgres` before a PostgreSQL server: who comes is judged by the user and the database that it asks for, before the server is asked",
             ),
             (
+                "unix",
+                "none",
+                "who may open its Unix sockets: `{ mode = \"0660\", owner = \"app\", group = \"www-data\" }`; what is not said is as it comes",
+            ),
+            (
+                "on_conflict",
+                "`\"move\"`",
+                "a port `auto` is kept for the listener's name in `state_dir`. Where somebody else has it at the next start, another one is taken (`move`), or nothing is opened (`refuse`)",
+            ),
+            (
                 "hba",
                 "none",
                 "of a `postgres` listener: a file as PostgreSQL's `pg_hba.conf`, in place of `[[access]]`. Who is to show a password, and no `users` are named, is asked for it by the server",

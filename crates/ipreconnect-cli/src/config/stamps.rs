@@ -21,10 +21,11 @@ struct Stamp {
 pub(crate) struct Stamps(BTreeMap<PathBuf, Option<Stamp>>);
 
 impl Stamps {
-    /// Looks at the file, or at every file of the directory. A file behind a link is the file itself,
-    /// so that an atomic replacement and a changed link both show.
-    pub(crate) fn of(place: &Path) -> Self {
-        Self::of_files(files_of(place).unwrap_or_else(|_| vec![place.to_owned()]))
+    /// Looks at the file, or at every file of the directory, and at `more`. A file behind a link is the file
+    /// itself, so that an atomic replacement and a changed link both show.
+    pub(crate) fn of(place: &Path, more: impl Iterator<Item = PathBuf>) -> Self {
+        let files = files_of(place).unwrap_or_else(|_| vec![place.to_owned()]);
+        Self::of_files(files.into_iter().chain(more))
     }
 
     /// Looks at these files, in the same way.

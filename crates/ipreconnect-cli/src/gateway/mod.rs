@@ -4,6 +4,8 @@ pub(crate) mod board;
 pub(crate) mod caches;
 mod control;
 mod doors;
+mod leases;
+mod notify;
 pub(crate) mod serve;
 
 use std::collections::BTreeSet;
@@ -14,7 +16,7 @@ use ipreconnect::resolve::Names;
 use ipreconnect::{Origin, Store, Surroundings};
 use ipreconnect_proxy::{
     AccessLog, Cache, Gateway, GatewaySettings, HostPattern, HttpBranch, HttpPlan, HttpRoute,
-    ListenAddress, OpenError, Plane, Unmatched,
+    ListenAddress, ListenAt, OpenError, Passed, Plane, Unmatched,
 };
 
 use crate::access::AccessFile;
@@ -23,6 +25,7 @@ use crate::exit::{Exit, Refusal};
 use board::{Board, Resident};
 use control::Control;
 use doors::Doors;
+use leases::Leases;
 
 /// Origins and listeners at work.
 pub(crate) struct Running {
@@ -32,6 +35,7 @@ pub(crate) struct Running {
     doors: Doors,
     control: Control,
     resolver: Control,
+    leases: Leases,
 }
 
 impl Running {
@@ -40,19 +44,21 @@ impl Running {
         plan: Plan,
         files: usize,
         store: Option<Arc<dyn Store>>,
+        passed: Vec<Passed>,
     ) -> Result<Self, Refusal> {
         let control = Control::start("control")
             .map_err(|error| cannot("start the control thread", &error))?;
         // Proving answers takes processor time, which no detection is to wait for.
         let resolver = Control::start("names")
             .map_err(|error| cannot("start the thread of the names", &error))?;
-        let names = Names::start(resolver.handle(), plan.dns.clone(), store);
+        let names = Names::start(resolver.handle(), plan.dns.clone(), store.clone());
         let settings = GatewaySettings {
             workers: plan.gateway.workers,
             files,
         };
-        let gateway =
+        let mut gateway =
             Gateway::start(settings).map_err(|error| cannot("start the workers", &error))?;
+        gateway.adopt(passed);
         let running = Self {
             board: Board::new(gateway),
             doors: Doors::new(plan.gateway.state_dir.clone()),
@@ -60,6 +66,7 @@ impl Running {
             resolver,
             control,
             plan,
+            leases: Leases::new(store),
         };
         for (name, plan) in &running.plan.origins {
             running.start_origin(name, plan);
@@ -68,6 +75,7 @@ impl Running {
         for (name, listener) in &running.plan.listeners {
             running.open(&running.plan, name, listener)?;
         }
+        running.tell_unused();
         Ok(running)
     }
 
@@ -109,12 +117,23 @@ impl Running {
                     None => continue,
                 },
                 Change::ListenerMoved(name) => {
+                    let Some(plan) = new.listeners.get(name) else {
+                        continue;
+                    };
                     let (added, _) = self.moved(new, name);
+                    let ports = self.leases.ports(name, plan);
+                    let at = ListenAt {
+                        addresses: &added,
+                        ports: &ports.first,
+                        only_these: ports.only_these,
+                        file: plan.file,
+                    };
                     let more = self
                         .board
-                        .with_gateway(|gateway| gateway.open_more(name, &added));
+                        .with_gateway(|gateway| gateway.open_more(name, at));
                     let more = more.unwrap_or(Ok(Vec::new()));
-                    more.map(|_| (name, added))
+                    more.map(|bound| self.leases.took(name, &ports, &bound))
+                        .map(|()| (name, added))
                         .map_err(|error| refuse_open(&error))
                 }
                 _ => continue,
@@ -224,9 +243,13 @@ impl Running {
             {
                 Ok(door) => {
                     let plane = self.plane(new, name, listener);
-                    self.board.with_gateway(|gateway| {
+                    let permitted = self.board.with_gateway(|gateway| {
                         gateway.reroute(name, origin, plan.streams, door, plane);
+                        gateway.permit(name, listener.file)
                     });
+                    if let Some(Err(error)) = permitted {
+                        tracing::error!(listener = name, %error, "its Unix socket cannot be given to others");
+                    }
                 }
                 // What would be wrong with it was found before anything was changed.
                 Err(error) => {
@@ -253,21 +276,39 @@ impl Running {
             .doors
             .door(plan, name, listener, &self.board, runtime)?;
         let plane = self.plane(plan, name, listener);
-        let opened = self.board.with_gateway(|gateway| {
-            gateway.listen(
-                name,
-                &listener.addresses,
-                origin,
-                behind.streams,
-                door,
-                plane,
-            )
-        });
-        let opened = opened.unwrap_or(Ok(Vec::new()));
-        for address in opened.map_err(|error| refuse_open(&error))? {
+        let ports = self.leases.ports(name, listener);
+        let at = ListenAt {
+            addresses: &listener.addresses,
+            ports: &ports.first,
+            only_these: ports.only_these,
+            file: listener.file,
+        };
+        let opened = self
+            .board
+            .with_gateway(|gateway| gateway.listen(name, at, origin, behind.streams, door, plane));
+        let opened = opened
+            .unwrap_or(Ok(Vec::new()))
+            .map_err(|error| refuse_open(&error))?;
+        for address in &opened {
             tracing::info!(listener = name, %address, origin = listener.origin, "listening");
         }
+        self.leases.took(name, &ports, &opened);
+        leases::tell_twins(name, &opened);
         Ok(())
+    }
+
+    /// Tells of sockets that were opened for us and that no listener has.
+    fn tell_unused(&self) {
+        self.board.with_gateway(|gateway| {
+            for passed in gateway.unused() {
+                tracing::warn!(
+                    address = %passed.address(),
+                    name = passed.name.as_deref().unwrap_or_default(),
+                    advice = "a listener has it that names its address, or has its name and the port `auto`",
+                    "a socket was passed to us, and no listener is for it"
+                );
+            }
+        });
     }
 
     /// What carries the clients of a listener.

@@ -10,6 +10,7 @@ use tokio::sync::mpsc;
 
 use super::Running;
 use super::board::Board;
+use super::notify;
 use crate::admin::server::{self, Reload};
 use crate::admin::view::{Outcome, SCHEMA};
 use crate::config::{Change, Loaded, Mistakes, Plan, Stamps, refreshed, stamps_of_keys};
@@ -48,7 +49,8 @@ pub(crate) fn serve(order: Order) -> Result<Exit, Refusal> {
         .map_err(|error| Refusal::new(Exit::Wrong, "cannot start").because(&error))?;
     let state = StateDirectory::open(&order.loaded.plan.gateway.state_dir)?;
     let plan = order.loaded.plan.clone();
-    let running = Running::start(plan.clone(), raise_files(), Some(state.store()))?;
+    let passed = notify::passed()?;
+    let running = Running::start(plan.clone(), raise_files(), Some(state.store()), passed)?;
     let (reloads, asked) = mpsc::channel(RELOADS);
     serve_admin(&plan, Arc::clone(&running.board), reloads)?;
     tracing::info!(
@@ -143,8 +145,11 @@ impl Loop {
 
     async fn run(mut self) -> Exit {
         let mut watch = tokio::time::interval(WATCH);
+        let mut alive = notify::watchdog();
+        notify::ready();
         loop {
             tokio::select! {
+                () = notify::bark(&mut alive) => {}
                 _ = self.terminate.recv() => break,
                 _ = self.interrupt.recv() => break,
                 _ = self.hangup.recv() => {
@@ -158,6 +163,7 @@ impl Loop {
                 _ = watch.tick() => self.look().await,
             }
         }
+        notify::stopping();
         tracing::info!("draining: no new clients; a second signal ends at once");
         tokio::select! {
             cut = self.running.drain() => {
@@ -207,6 +213,13 @@ impl Loop {
     }
 
     async fn reload(&mut self, why: &str) -> Outcome {
+        notify::reloading();
+        let outcome = self.load_again(why).await;
+        notify::ready();
+        outcome
+    }
+
+    async fn load_again(&mut self, why: &str) -> Outcome {
         // Before the files are read: what changes meanwhile is seen by the next look.
         self.stamps = stamps(&self.order.loaded);
         let loaded = match (self.order.load)(self.order.loaded.place.as_deref()) {
@@ -257,6 +270,14 @@ fn outcome(done: bool, messages: Vec<String>) -> Outcome {
     }
 }
 
+/// Of the configuration, and of the rules that it names.
 fn stamps(loaded: &Loaded) -> Stamps {
-    loaded.place.as_deref().map(Stamps::of).unwrap_or_default()
+    let Some(place) = loaded.place.as_deref() else {
+        return Stamps::default();
+    };
+    let listeners = loaded.plan.listeners.values();
+    Stamps::of(
+        place,
+        listeners.flat_map(|listener| listener.rule_files.iter().cloned()),
+    )
 }

@@ -157,7 +157,8 @@ impl Drop for Desk {
             let _ = child.wait();
         }
         if std::thread::panicking() {
-            eprintln!("--- the gateway's log\n{}", self.log());
+            let log = std::fs::read_to_string(self.path("log"));
+            eprintln!("--- the gateway's log\n{}", log.unwrap_or_default());
         }
     }
 }

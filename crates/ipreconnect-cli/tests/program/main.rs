@@ -5,6 +5,7 @@ mod bad_luck;
 mod commands;
 mod datagrams;
 mod desk;
+mod doors;
 mod health;
 mod http;
 mod postgres;

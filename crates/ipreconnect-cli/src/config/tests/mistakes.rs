@@ -160,10 +160,17 @@ fn addresses_of_origins() {
 
 #[test]
 fn listeners() {
-    let hint = " | addresses look like \"127.0.0.1:8080\", \"[::1]:8080\", \"localhost:8080\", \"127.0.0.1:auto\", \"unix:/run/x.sock\"";
-    only(
-        &listen("address = \"0.0.0.0:80\""),
-        "5:11: `listen.address` has an address that is not loopback: 0.0.0.0:80 | add `public = true` to this listener if that is meant",
+    let hint = " | addresses look like \"127.0.0.1:8080\", \"[::1]:8080\", \"localhost:8080\", \"127.0.0.1:auto\", \"unix:/run/x.sock\", \"unix:@name\"";
+    let exposed = listen("address = \"0.0.0.0:80\"");
+    let [exposed] = &exposed[..] else {
+        panic!("{exposed:?}");
+    };
+    // By which interfaces, the machine says.
+    let begins = "5:11: `listen.address` has an address that is not loopback: 0.0.0.0:80 can be reached by every user of this machine, and other machines ";
+    let ends = " | add `public = true` to this listener if that is meant";
+    assert!(
+        exposed.starts_with(begins) && exposed.ends_with(ends),
+        "{exposed}"
     );
     only(
         &listen("address = \"example.com:80\""),
