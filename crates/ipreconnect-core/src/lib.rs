@@ -21,6 +21,7 @@ pub mod http;
 pub mod identity;
 pub mod locality;
 pub mod names;
+pub mod netset;
 pub mod origin;
 pub mod outlier;
 pub mod path;

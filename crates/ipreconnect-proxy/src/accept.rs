@@ -14,6 +14,7 @@ use tokio::sync::oneshot;
 
 use crate::access::source_of;
 use crate::counters::Counters;
+use crate::crowd::Crowd;
 use crate::l4::{self, Route};
 use crate::notice;
 use crate::number;
@@ -29,6 +30,7 @@ const PAUSE: Duration = Duration::from_millis(20);
 pub(crate) struct Acceptor {
     socket: Socket,
     route: Arc<ArcSwap<Route>>,
+    crowd: Arc<Crowd>,
     /// One for each worker.
     counters: Arc<[Arc<Counters>]>,
     crew: Arc<Crew>,
@@ -40,14 +42,24 @@ enum Turn {
     Empty,
     /// There may be more.
     More,
+    /// The listener has as many clients as it may have.
+    Crowded,
     /// No descriptor is left.
     Full(Option<Errno>),
+}
+
+/// Whether a listener goes on.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    Open,
+    /// Who is in the kernel's queue is served, and nobody else comes.
+    Closing,
 }
 
 impl Acceptor {
     pub(crate) fn new(
         socket: OwnedFd,
-        route: Arc<ArcSwap<Route>>,
+        (route, crowd): (Arc<ArcSwap<Route>>, Arc<Crowd>),
         counters: Arc<[Arc<Counters>]>,
         crew: Arc<Crew>,
         places: Arc<Places>,
@@ -55,6 +67,7 @@ impl Acceptor {
         Ok(Self {
             socket: register(socket)?,
             route,
+            crowd,
             counters,
             crew,
             places,
@@ -70,7 +83,7 @@ impl Acceptor {
                 () = self.accept_some() => {}
             }
         }
-        while let Turn::More = self.turn() {}
+        while let Turn::More = self.turn(Phase::Closing) {}
     }
 
     async fn accept_some(&self) {
@@ -82,17 +95,22 @@ impl Acceptor {
             // The runtime is shutting down.
             return std::future::pending().await;
         };
-        match self.turn() {
+        match self.turn(Phase::Open) {
             Turn::Empty => guard.clear_ready(),
+            // They wait in the kernel's queue, in order.
+            Turn::Crowded => tokio::time::sleep(PAUSE).await,
             Turn::More => tokio::task::yield_now().await,
             Turn::Full(errno) => self.pause(errno).await,
         }
     }
 
-    fn turn(&self) -> Turn {
+    fn turn(&self, phase: Phase) -> Turn {
         for _ in 0..BATCH {
             if !self.places.are_left() {
                 return Turn::Full(None);
+            }
+            if phase == Phase::Open && !self.has_room() {
+                return Turn::Crowded;
             }
             let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
             match acceptfrom_with(self.socket.get_ref(), flags) {
@@ -111,6 +129,11 @@ impl Acceptor {
         Turn::More
     }
 
+    /// Whether the listener may have one more client.
+    fn has_room(&self) -> bool {
+        self.crowd.has_room(&self.route.load().limiter().limits)
+    }
+
     fn admit(&self, client: OwnedFd, peer: Option<&SocketAddrAny>) {
         let here = number::get();
         let Some(counters) = self.counters.get(usize::from(here)) else {
@@ -123,18 +146,28 @@ impl Acceptor {
             counters.denied();
             return;
         };
-        let at_once = match route.proxied().is_on() {
+        let refuse = |refusal: &dyn std::fmt::Display| {
+            counters.denied();
+            let from = from.map(|from| from.to_string());
+            notice::denied(route.name(), from.as_deref().unwrap_or_default(), refusal);
+        };
+        // Whose connection a proxy brings is not known yet.
+        let is_brought = route.proxied().is_on();
+        let held = match is_brought {
+            true => Ok(None),
+            false => route.limiter().admit(&self.crowd, from),
+        };
+        let held = match held {
+            Ok(held) => held,
+            Err(too_much) => return refuse(&too_much),
+        };
+        let at_once = match is_brought {
             true => None,
             false => route.access().at_once(source),
         };
         let to_judge = match at_once {
             Some(Ok(())) => None,
-            Some(Err(refusal)) => {
-                counters.denied();
-                let from = from.map(|from| from.to_string());
-                notice::denied(route.name(), from.as_deref().unwrap_or_default(), &refusal);
-                return;
-            }
+            Some(Err(refusal)) => return refuse(&refusal),
             None => Some(source),
         };
         let worker = self.places.emptiest(here);
@@ -142,12 +175,15 @@ impl Acceptor {
         let (Some(counters), Some(seat)) = (counters, self.places.take(worker)) else {
             return;
         };
+        let mut seat = seat.among(self.crowd.enter());
+        seat.holds(held);
         let session = l4::Session {
             route,
             counters: Arc::clone(counters),
             seat,
             from,
             to_judge,
+            crowd: is_brought.then(|| Arc::clone(&self.crowd)),
         };
         if worker == here {
             tokio::spawn(session.run(client));

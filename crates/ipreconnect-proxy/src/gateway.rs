@@ -11,6 +11,7 @@ use ipreconnect::Origin;
 use crate::Plane;
 use crate::access::Access;
 use crate::counters::{Counters, Totals};
+use crate::crowd::Crowd;
 use crate::door::Door;
 use crate::http::{AccessLog, BranchStatus};
 use crate::l4::{ListenerSettings, Route};
@@ -75,6 +76,7 @@ struct Listener {
     route: Arc<ArcSwap<Route>>,
     /// One for each worker.
     counters: Arc<[Arc<Counters>]>,
+    crowd: Arc<Crowd>,
 }
 
 /// One address of a listener.
@@ -147,6 +149,7 @@ impl Gateway {
             places: Vec::new(),
             route: Arc::new(ArcSwap::from_pointee(route)),
             counters: self.workers.iter().map(|_| Arc::default()).collect(),
+            crowd: Arc::default(),
         };
         self.listeners.insert(name.to_owned(), listener);
         let opened = self.open_more(name, at);
@@ -185,6 +188,7 @@ impl Gateway {
                     socket,
                     route: Arc::clone(&listener.route),
                     counters: Arc::clone(&listener.counters),
+                    crowd: Arc::clone(&listener.crowd),
                     crew: Arc::clone(&self.crew),
                 });
             }

@@ -7,6 +7,7 @@
 mod accept;
 mod access;
 mod counters;
+mod crowd;
 mod door;
 mod gateway;
 mod http;
@@ -23,6 +24,7 @@ pub use access::{
     Access, AccessSettings, Asked, Asking, Explanation, Step, Users, UsersMistake, source, verifier,
 };
 pub use counters::Totals;
+pub use crowd::ClientLimits;
 pub use door::{
     ACME_TLS, Certify, ClientAuth, Door, HostPattern, HostPatternError, MinVersion, Named, Proxied,
     ProxyProtocol, Termination, TerminationError, TerminationSettings, Unmatched,

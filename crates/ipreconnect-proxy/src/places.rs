@@ -6,6 +6,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 
+use crate::crowd::{Held, Inside};
+
 /// Descriptors kept back for everything but clients.
 const RESERVED_FILES: usize = 128;
 /// How far a worker may be ahead of another before it hands clients over: a part of what the other has.
@@ -68,7 +70,10 @@ impl Places {
     pub(crate) fn take(&self, worker: u16) -> Option<Seat> {
         let desk = Arc::clone(self.desks.get(usize::from(worker))?);
         desk.taken.fetch_add(1, Relaxed);
-        Some(Seat(desk))
+        Some(Seat {
+            desk,
+            counts: (None, None),
+        })
     }
 
     /// The worker that should have the next client that `worker` accepts: itself, unless another has
@@ -121,19 +126,37 @@ impl Desk {
 
 /// One client's place.
 #[derive(Debug)]
-pub(crate) struct Seat(Arc<Desk>);
+pub(crate) struct Seat {
+    desk: Arc<Desk>,
+    /// What counts it among the clients of its listener, and among those of its source.
+    counts: (Option<Inside>, Option<Held>),
+}
 
 impl Seat {
     /// A place beside it, for work that its client has caused and does not wait for.
     pub(crate) fn beside(&self) -> Self {
-        self.0.taken.fetch_add(1, Relaxed);
-        Self(Arc::clone(&self.0))
+        self.desk.taken.fetch_add(1, Relaxed);
+        Self {
+            desk: Arc::clone(&self.desk),
+            counts: (None, None),
+        }
+    }
+
+    /// The same, which counts for its listener.
+    pub(crate) fn among(mut self, inside: Inside) -> Self {
+        self.counts.0 = Some(inside);
+        self
+    }
+
+    /// It counts for its source, too.
+    pub(crate) fn holds(&mut self, held: Option<Held>) {
+        self.counts.1 = held;
     }
 }
 
 impl Drop for Seat {
     fn drop(&mut self) {
-        self.0.taken.fetch_sub(1, Relaxed);
+        self.desk.taken.fetch_sub(1, Relaxed);
     }
 }
 

@@ -14,6 +14,7 @@ use tokio::sync::oneshot;
 
 use crate::accept::Acceptor;
 use crate::counters::Counters;
+use crate::crowd::Crowd;
 use crate::http;
 use crate::l4::udp::Datagrams;
 use crate::l4::{Route, Session};
@@ -32,6 +33,7 @@ pub(crate) enum Command {
         route: Arc<ArcSwap<Route>>,
         /// One for each worker.
         counters: Arc<[Arc<Counters>]>,
+        crowd: Arc<Crowd>,
         crew: Arc<Crew>,
     },
     Close {
@@ -110,7 +112,7 @@ impl Worker {
 /// Serves a listening socket until it is closed.
 fn serve(
     socket: OwnedFd,
-    route: Arc<ArcSwap<Route>>,
+    (route, crowd): (Arc<ArcSwap<Route>>, Arc<Crowd>),
     counters: &Arc<[Arc<Counters>]>,
     crew: Arc<Crew>,
     places: &Arc<Places>,
@@ -122,7 +124,8 @@ fn serve(
         let own = own.map(Arc::clone).unwrap_or_default();
         tokio::spawn(Datagrams::new(socket, route, own, places, closed)?);
     } else {
-        let acceptor = Acceptor::new(socket, route, Arc::clone(counters), crew, places)?;
+        let listener = (route, crowd);
+        let acceptor = Acceptor::new(socket, listener, Arc::clone(counters), crew, places)?;
         tokio::spawn(acceptor.run(closed));
     }
     Ok(())
@@ -138,11 +141,13 @@ async fn run(mut inbox: mpsc::UnboundedReceiver<Command>, places: Arc<Places>) {
                 socket,
                 route,
                 counters,
+                crowd,
                 crew,
             } => {
                 let (closer, closed) = oneshot::channel();
                 open.insert(id, closer);
-                if let Err(error) = serve(socket, route, &counters, crew, &places, closed) {
+                if let Err(error) = serve(socket, (route, crowd), &counters, crew, &places, closed)
+                {
                     tracing::error!(%error, "a listening socket cannot be watched");
                 }
             }

@@ -132,6 +132,10 @@ impl Assembly<'_> {
                 }
             }
         }
+        if let (Protocol::Udp, Some((key, place))) = (origin.protocol, one.of_streams.first()) {
+            let message = format!("`{key}` is of connections, and the listener takes datagrams");
+            mistake = Some((message, place));
+        }
         let speaks_udp = |name: &String| {
             let origin = self.plan.origins.get(name);
             origin.is_some_and(|origin| origin.protocol == Protocol::Udp)

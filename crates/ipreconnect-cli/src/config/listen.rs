@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
+use std::sync::Arc;
 
 use super::check::reach_of;
 use super::material::Permissions;
@@ -27,6 +28,8 @@ pub(super) struct Read<'a> {
     pub(super) routes: Vec<ReadRoute<'a>>,
     /// What it says that only HTTP has.
     pub(super) only_http: Vec<Field<'a>>,
+    /// What it says that datagrams have not.
+    pub(super) of_streams: Vec<Field<'a>>,
     /// Where TLS is opened, if it is.
     pub(super) tls: Option<Field<'a>>,
     /// What it carries, where that is said; else what its origin speaks.
@@ -72,16 +75,22 @@ pub(super) fn read<'a>(
         .map(|field| tls::of_listener(field, base, permissions));
     let routes = section.field("route").map(|field| route::routes(&field));
     let proxied = proxied(&section);
-    let rules = rules::read(&section, base, permissions);
     let file = file_access(&section);
     let words = [("move", OnConflict::Move), ("refuse", OnConflict::Refuse)];
     let on_conflict = section.choice("on_conflict", &words).unwrap_or_default();
-    let limits = route::limits(&section);
+    let (limits, mut clients, http_limits) = route::limits(&section);
+    let mut rules = rules::read(&section, base, permissions);
+    let deny = section.field("deny");
+    clients.deny = Arc::new(rules.deny(deny.as_ref(), base));
     let error_page = route::error_page(&section, base);
     let forwarding = route::forwarding(&section);
     let compresses = section.boolean("compress").unwrap_or(false);
-    let keys = ["limits", "forwarded", "error_page", "compress"];
-    let only_http = keys.iter().filter_map(|key| section.field(key)).collect();
+    let keys = ["forwarded", "error_page", "compress"];
+    let only_http = keys.iter().filter_map(|key| section.field(key));
+    let only_http = only_http.chain(http_limits).collect();
+    let of_streams = ["limits", "deny"];
+    let of_streams = of_streams.iter().filter_map(|key| section.field(key));
+    let of_streams = of_streams.collect();
     let missing = |key: &str, hint: &str| {
         let mistake = super::mistake::Mistake::new(format!("a listener needs `{key}`")).hint(hint);
         let reader = section.reader;
@@ -112,6 +121,7 @@ pub(super) fn read<'a>(
             routes: routes.iter().map(|route| route.plan.clone()).collect(),
             mode: Protocol::default(),
             limits,
+            clients,
             compresses,
             forwarding,
             error_page,
@@ -128,6 +138,7 @@ pub(super) fn read<'a>(
         rules,
         routes,
         only_http,
+        of_streams,
         tls: tls_field,
         address,
         origin,

@@ -143,6 +143,8 @@ pub(super) struct Use {
     pub(super) hostless: Vec<Definition>,
     /// What only HTTP has.
     pub(super) only_http: Vec<(String, Definition)>,
+    /// What datagrams have not.
+    pub(super) of_streams: Vec<(String, Definition)>,
     pub(super) tls: Option<Definition>,
     /// Rules as PostgreSQL writes them, in place of those of the configuration.
     pub(super) hba: Option<(Vec<Rule>, Definition)>,
@@ -429,6 +431,11 @@ impl Assembly<'_> {
                 .iter()
                 .flat_map(|route| &route.only_http)
                 .chain(&read.only_http)
+                .map(|field| (field.name.clone(), at(field.key.clone())))
+                .collect(),
+            of_streams: read
+                .of_streams
+                .iter()
                 .map(|field| (field.name.clone(), at(field.key.clone())))
                 .collect(),
             tls: read.tls.map(|field| at(field.span())),

@@ -9,8 +9,9 @@ use ipreconnect::core::http::{PathRule, Pattern};
 use ipreconnect::resolve::DnsSettings;
 use ipreconnect::{OriginSettings, Transport};
 use ipreconnect_proxy::{
-    Access, AccessFormat, CacheSettings, Fallback, FileAccess, Forwarding, HostPattern, HttpLimits,
-    HttpSettings, ListenAddress, ListenerSettings, Proxied, Rewrite, Unmatched,
+    Access, AccessFormat, CacheSettings, ClientLimits, Fallback, FileAccess, Forwarding,
+    HostPattern, HttpLimits, HttpSettings, ListenAddress, ListenerSettings, Proxied, Rewrite,
+    Unmatched,
 };
 
 use super::material::Permissions;
@@ -135,8 +136,10 @@ pub(crate) struct ListenPlan {
     pub(crate) routes: Vec<RoutePlan>,
     /// What its clients speak.
     pub(crate) mode: Protocol,
-    /// What its clients may do.
+    /// What its clients may ask for.
     pub(crate) limits: HttpLimits,
+    /// What its clients may do, whatever they speak.
+    pub(crate) clients: ClientLimits,
     /// Whether answers are compressed for clients that want it.
     pub(crate) compresses: bool,
     /// What origins are told of clients.

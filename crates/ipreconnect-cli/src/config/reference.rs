@@ -483,6 +483,11 @@ pub(super) const PARTS: &[Part] = &[
                 "the proxies that are believed: `local` (Unix sockets), `loopback`, addresses, networks",
             ),
             (
+                "deny",
+                "none",
+                "addresses and networks that are refused before anything else is looked at; `{ file = \"deny.txt\" }` has one in each line, `#` begins a comment. Files are read again by a reload",
+            ),
+            (
                 "error_page",
                 "none",
                 "of an `http` listener: a file of HTML that people are shown in place of our own words, with `{status}` and `{reason}` filled in",
@@ -566,8 +571,38 @@ pub(super) const PARTS: &[Part] = &[
     },
     Part {
         title: "[listen.limits]",
-        about: "What clients of an `http` listener may do.",
+        about: "What clients may do. The first six are of every listener but those of datagrams, the others of `http` listeners.",
         keys: &[
+            (
+                "clients",
+                "none",
+                "connections that are open at once; who comes then waits in the kernel's queue until one is closed",
+            ),
+            (
+                "clients_per_source",
+                "none",
+                "those of one address, or of a network of 64 bits of IPv6; more are refused",
+            ),
+            (
+                "connects",
+                "none",
+                "new connections of one source, as `\"20/s\"`; more are refused",
+            ),
+            (
+                "connects_burst",
+                "as many as `connects` says",
+                "new connections of one source at once after a pause",
+            ),
+            (
+                "bandwidth",
+                "none",
+                "bytes a second of one connection, in either direction (of `http`: to the client), as `\"1MiB\"`; the kernel paces them",
+            ),
+            (
+                "first_byte",
+                "none",
+                "of a listener that is no `http` one: a client that says nothing for so long is closed, and nothing is opened for it before. Not for protocols whose servers speak first",
+            ),
             (
                 "header_timeout",
                 "`\"10s\"`",

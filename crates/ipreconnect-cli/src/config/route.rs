@@ -9,7 +9,7 @@ use ipnet::IpNet;
 use ipreconnect::core::http::{PathRule, Pattern, is_method, is_token};
 use ipreconnect::core::rate::Rate;
 use ipreconnect_proxy::{
-    CacheSettings, Chain, Fallback, FieldRules, Forwarding, HttpLimits, Rewrite,
+    CacheSettings, Chain, ClientLimits, Fallback, FieldRules, Forwarding, HttpLimits, Rewrite,
 };
 use toml::de::DeValue;
 
@@ -386,11 +386,27 @@ fn fallback(field: &Field<'_>) -> Option<Fallback> {
 }
 
 /// Reads `limits`.
-pub(super) fn limits(section: &Section<'_>) -> HttpLimits {
+pub(super) fn limits<'a>(section: &Section<'a>) -> (HttpLimits, ClientLimits, Vec<Field<'a>>) {
+    const ONLY_HTTP: [&str; 9] = [
+        "header_timeout",
+        "idle",
+        "stall",
+        "body",
+        "body_rate",
+        "requests",
+        "streams",
+        "rate",
+        "burst",
+    ];
     let mut limits = HttpLimits::default();
     let Some(table) = section.table("limits") else {
-        return limits;
+        return (limits, ClientLimits::default(), Vec::new());
     };
+    let only_http = ONLY_HTTP
+        .iter()
+        .filter_map(|key| table.field(key))
+        .collect();
+    let clients = client_limits(&table);
     for (key, limit) in [
         ("header_timeout", &mut limits.head),
         ("idle", &mut limits.idle),
@@ -414,15 +430,38 @@ pub(super) fn limits(section: &Section<'_>) -> HttpLimits {
             *limit = u32::try_from(count).unwrap_or(*limit);
         }
     }
-    limits.rate = rate(&table);
+    limits.rate = rate(&table, "rate", "burst");
     table.finish();
-    limits
+    (limits, clients, only_http)
 }
 
-/// Reads `rate` and `burst`.
-fn rate(table: &Section<'_>) -> Option<Rate> {
-    let burst = table.integer("burst", 1..=1_000_000);
-    let field = table.field("rate")?;
+/// What clients may do, whatever they speak.
+fn client_limits(table: &Section<'_>) -> ClientLimits {
+    let count = |key| {
+        let count = table.integer(key, 1..=1_000_000_000)?;
+        u32::try_from(count).ok()
+    };
+    let bandwidth = table.field("bandwidth").and_then(|field| {
+        let size = field.size()?;
+        if size < 1024 {
+            field.wrong("must be at least \"1KiB\" a second", "");
+        }
+        Some(size)
+    });
+    ClientLimits {
+        clients: count("clients"),
+        per_source: count("clients_per_source"),
+        connects: rate(table, "connects", "connects_burst"),
+        bandwidth,
+        first_byte: table.duration("first_byte"),
+        deny: Arc::default(),
+    }
+}
+
+/// Reads a rate, and how many may come at once.
+fn rate(table: &Section<'_>, key: &'static str, burst: &'static str) -> Option<Rate> {
+    let burst = table.integer(burst, 1..=1_000_000);
+    let field = table.field(key)?;
     let text = field.text()?;
     let seconds = [("s", 1), ("m", 60), ("h", 3600)];
     let read = text.split_once('/').and_then(|(count, unit)| {

@@ -3,17 +3,21 @@
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::Read as _;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use ipnet::IpNet;
 use ipreconnect::core::access::{
     Files, Maps, Mistake as RuleMistake, Roles, Rule, read_hba, read_ident, read_roles,
 };
+use ipreconnect::core::netset::NetSet;
 use ipreconnect_proxy::Users;
 use zeroize::Zeroizing;
 
 use super::material::{Permissions, kept_from_others};
 use super::mistake::{Mistake, Source};
+use super::route;
 use super::section::{Field, Reader, Section};
 
 /// A file is no longer than this.
@@ -92,6 +96,77 @@ pub(super) fn read<'a>(
         files: disk.0,
         keys: fields.into_iter().flatten().collect(),
     }
+}
+
+impl ReadRules<'_> {
+    /// `deny`: networks, and files that have one in each line.
+    pub(super) fn deny(&mut self, field: Option<&Field<'_>>, base: &Path) -> NetSet {
+        let mut networks = Vec::new();
+        for one in field.iter().flat_map(|field| field.one_or_many()) {
+            if !one.is_table() {
+                networks.extend(route::networks(&one));
+                continue;
+            }
+            let Some(table) = one.table() else {
+                continue;
+            };
+            if let Some(path) = table.text("file") {
+                let path = base.join(path);
+                networks.extend(denied(&one, &path));
+                self.files.push(path);
+            } else {
+                one.wrong(
+                    "needs the `file` that they are in",
+                    "deny = [{ file = \"deny.txt\" }]",
+                );
+            }
+            table.finish();
+        }
+        networks.into_iter().collect()
+    }
+}
+
+/// The networks of a file: one in each line, and what stands behind `#` is for people.
+fn denied(field: &Field<'_>, path: &Path) -> Vec<IpNet> {
+    let shown = path.display();
+    let text = match Disk::default().read(path) {
+        Ok(Some(bytes)) => String::from_utf8_lossy(&bytes).into_owned(),
+        Ok(None) => {
+            field.wrong(
+                &format!("cannot be read: {shown}: there is no such file"),
+                "",
+            );
+            return Vec::new();
+        }
+        Err(why) => {
+            field.wrong(&format!("cannot be read: {shown}: {why}"), "");
+            return Vec::new();
+        }
+    };
+    let source = Arc::new(Source {
+        name: shown.to_string(),
+        text,
+    });
+    let mut networks = Vec::new();
+    for (at, line) in source.text.lines().enumerate() {
+        let word = line.split('#').next().unwrap_or_default().trim();
+        if word.is_empty() {
+            continue;
+        }
+        let network = word.parse::<IpNet>().ok();
+        let network = network.or_else(|| word.parse::<IpAddr>().ok().map(IpNet::from));
+        match network {
+            Some(network) => networks.push(network),
+            None => {
+                let mistake = Mistake::new(format!("this is no address and no network: {word:?}"))
+                    .hint("a line has an address or a network, such as 203.0.113.0/24");
+                let start = line.find(word).unwrap_or_default();
+                let span = span(&source.text, at + 1, &(start..start + word.len()));
+                field.reader.mistake(mistake.at(&source, span, "here"));
+            }
+        }
+    }
+    networks
 }
 
 /// `users = "file"`, or `users = { file = "file" }`.

@@ -170,6 +170,7 @@ impl Doors {
             },
             access: listener.access.clone(),
             proxied: listener.proxied.clone(),
+            limits: listener.clients.clone(),
         })
     }
 

@@ -334,3 +334,150 @@ fn requests_show_by_a_password_who_makes_them() {
         "{log}"
     );
 }
+
+/// Whether a connection is served: one that is refused is closed.
+fn is_served(front: SocketAddr) -> Option<std::net::TcpStream> {
+    let mut stream = dial(front);
+    // Whoever is refused may be so before it has said anything.
+    stream.write_all(b"hello\n").ok()?;
+    let mut said = [0; 64];
+    matches!(stream.read(&mut said), Ok(1..)).then_some(stream)
+}
+
+#[test]
+fn a_source_has_no_more_connections_than_it_may() {
+    let text = |limits: &str| {
+        format!(
+            "{}limits = {{ {limits} }}\n[origin.other]\naddress = \"h:1\"\n",
+            one(line_server("one"))
+        )
+    };
+    let desk = Desk::run(&text("clients_per_source = 2"));
+    let front = desk.address("a");
+    let first = is_served(front).unwrap();
+    let _second = is_served(front).unwrap();
+    assert!(is_served(front).is_none());
+    assert!(
+        said_to(front, [127, 0, 0, 2]).starts_with("one "),
+        "another source"
+    );
+    drop(first);
+    until("its place is free again", || is_served(front).is_some());
+    let log = desk.log();
+    assert!(
+        log.contains("it has 2 connections open, and `limits.clients_per_source` allows no more"),
+        "{log}"
+    );
+
+    // Who is here counts for the new limits, and stays.
+    desk.write(&text("clients_per_source = 1"));
+    assert!(desk.command(&["reload"]).status.success());
+    assert!(is_served(front).is_none());
+    desk.write(&text("connects = \"2/h\""));
+    assert!(desk.command(&["reload"]).status.success());
+    let served = (0..4).filter(|_| is_served(front).is_some()).count();
+    assert_eq!(served, 2);
+    assert!(said_to(front, [127, 0, 0, 3]).starts_with("one "));
+    assert!(desk.status()["listeners"]["listeners"][0]["denied"].as_u64() >= Some(4));
+}
+
+#[test]
+fn a_full_listener_lets_others_wait() {
+    let text = format!("{}limits = {{ clients = 2 }}\n", one(line_server("one")));
+    let desk = Desk::run(&text);
+    let front = desk.address("a");
+    let first = is_served(front).unwrap();
+    let _second = is_served(front).unwrap();
+    // There may be one more for each other worker; the rest waits, and nobody is sent away.
+    let waiting: Vec<_> = (0..4)
+        .map(|_| std::thread::spawn(move || is_served(front)))
+        .collect();
+    let inside = || {
+        desk.status()["listeners"]["listeners"][0]["carrying"]
+            .as_u64()
+            .unwrap()
+    };
+    until("those who may are inside", || inside() >= 2);
+    assert!(inside() <= 3);
+    drop(first);
+    let mut served = 0;
+    for one in waiting {
+        // Each makes room for the next.
+        served += usize::from(one.join().unwrap().is_some());
+    }
+    assert_eq!(served, 4);
+}
+
+#[test]
+fn the_denied_are_refused_and_their_list_is_read_again() {
+    let text = format!(
+        "{}deny = [\"127.0.0.2\", {{ file = \"deny.txt\" }}]\n",
+        one(line_server("one"))
+    );
+    let mut desk = Desk::with(&text);
+    std::fs::write(desk.path("deny.txt"), "# nobody yet\n").unwrap();
+    desk.start();
+    let front = desk.address("a");
+    assert_eq!(said_to(front, [127, 0, 0, 2]), "");
+    assert!(said_to(front, [127, 0, 0, 3]).starts_with("one "));
+    std::fs::write(
+        desk.path("deny.txt"),
+        "127.0.0.3  # since today\n10.0.0.0/8\n",
+    )
+    .unwrap();
+    assert!(desk.command(&["reload"]).status.success());
+    assert_eq!(said_to(front, [127, 0, 0, 3]), "");
+    assert!(said_to(front, [127, 0, 0, 4]).starts_with("one "));
+    std::fs::write(desk.path("deny.txt"), "127.0.0.4\n10.0.0.0/33\n").unwrap();
+    let reload = desk.command(&["reload"]);
+    assert_eq!(reload.status.code(), Some(2));
+    let told =
+        String::from_utf8(reload.stderr).unwrap() + &String::from_utf8(reload.stdout).unwrap();
+    assert!(
+        told.contains("deny.txt:2:1: this is no address and no network: \"10.0.0.0/33\""),
+        "{told}"
+    );
+    assert!(said_to(front, [127, 0, 0, 4]).starts_with("one "));
+}
+
+#[test]
+fn who_says_nothing_costs_the_origin_nothing() {
+    let origin = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = origin.local_addr().unwrap();
+    let text = format!(
+        "[origin.a]\naddress = \"{address}\"\nhealth.check = \"off\"\n[[listen]]\naddress = \"127.0.0.1:auto\"\norigin = \"a\"\n\
+         limits = {{ first_byte = \"200ms\" }}\n"
+    );
+    let desk = Desk::run(&text);
+    let mut silent = dial(desk.address("a"));
+    assert_eq!(silent.read(&mut [0; 1]).unwrap(), 0);
+    origin.set_nonblocking(true).unwrap();
+    assert!(origin.accept().is_err(), "nothing was opened for it");
+}
+
+#[test]
+fn the_kernel_paces_a_connection() {
+    const LENGTH: usize = 4 << 20;
+    let origin = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = origin.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for stream in origin.incoming() {
+            std::thread::spawn(move || stream.unwrap().write_all(&vec![7; LENGTH]));
+        }
+    });
+    let desk = Desk::run(&format!(
+        "{}limits = {{ bandwidth = \"2MiB\" }}\n",
+        one(address)
+    ));
+    let began = std::time::Instant::now();
+    let mut stream = dial(desk.address("a"));
+    let mut all = Vec::new();
+    stream.read_to_end(&mut all).unwrap();
+    assert_eq!(all.len(), LENGTH);
+    // The first segments go at once; without a limit it takes some milliseconds.
+    assert!(
+        began.elapsed() > std::time::Duration::from_millis(1_000),
+        "{:?}",
+        began.elapsed()
+    );
+}

@@ -18,6 +18,7 @@ use ipreconnect::core::postgres::StartUp;
 use here::{Here, Who};
 
 pub(crate) use here::{Entering, source_of};
+pub(crate) use reverse::network;
 pub(crate) use slow::{failed, turn};
 pub use users::{Users, UsersMistake, verifier};
 

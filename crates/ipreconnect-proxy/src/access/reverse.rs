@@ -105,7 +105,7 @@ impl Book {
 }
 
 /// Addresses that one hand has: a /24 of IPv4, a /64 of IPv6.
-pub(super) fn network(address: IpAddr) -> u128 {
+pub(crate) fn network(address: IpAddr) -> u128 {
     match address {
         IpAddr::V4(address) => u128::from(address.to_bits() >> 8),
         IpAddr::V6(address) => address.to_bits() >> 64 | 1 << 127,

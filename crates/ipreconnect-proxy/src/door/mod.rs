@@ -24,6 +24,7 @@ pub use proxied::{Proxied, ProxyProtocol};
 pub use termination::{ClientAuth, MinVersion, Termination, TerminationError, TerminationSettings};
 
 use crate::access::Access;
+use crate::crowd::ClientLimits;
 use crate::l4::{ListenerSettings, Route};
 
 /// A client that has not said who it wants within this time is not served.
@@ -140,6 +141,8 @@ pub struct Door {
     pub access: Access,
     /// How proxies before this one say whose connections they bring.
     pub proxied: Proxied,
+    /// What clients may do, whatever they speak.
+    pub limits: ClientLimits,
 }
 
 /// A door as its listener uses it.

@@ -23,6 +23,7 @@ use ipreconnect::{Chooser, Origin};
 
 use crate::Plane;
 use crate::access::Access;
+use crate::crowd::Limiter;
 use crate::door::{Door, Entrance, Proxied};
 use crate::http::Site;
 
@@ -89,6 +90,8 @@ pub(crate) struct Route {
     access: Access,
     /// How proxies before this one say whose connections they bring.
     proxied: Proxied,
+    /// How many may come, and how often.
+    limiter: Limiter,
     /// What stands before it, if clients are not simply let in.
     entrance: Option<Box<Entrance>>,
     /// How it speaks HTTP, if it does.
@@ -109,6 +112,7 @@ impl Route {
         plane: Plane,
     ) -> Self {
         let (access, proxied) = (door.access.clone(), door.proxied.clone());
+        let limiter = Limiter::new(door.limits.clone());
         let entrance = Entrance::new(door, |origin, settings| {
             Self::new(name, origin, settings, Door::default(), Plane::Stream)
         });
@@ -126,6 +130,7 @@ impl Route {
             settings,
             access,
             proxied,
+            limiter,
             entrance,
             site,
             next: OnceLock::new(),
@@ -173,6 +178,10 @@ impl Route {
 
     pub(crate) fn proxied(&self) -> &Proxied {
         &self.proxied
+    }
+
+    pub(crate) fn limiter(&self) -> &Limiter {
+        &self.limiter
     }
 
     pub(crate) fn half_close(&self) -> HalfClose {

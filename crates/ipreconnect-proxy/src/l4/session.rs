@@ -4,9 +4,11 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::time::Duration;
 
 use ipreconnect::core::access::Source;
 use ipreconnect::core::address::{Address, EndpointId};
+use ipreconnect::sense::max_pacing_rate;
 use ipreconnect::socket::{Socket, register};
 use ipreconnect::tls::{Holder, Session as Tls};
 use ipreconnect::{Error, Link, Usage};
@@ -20,6 +22,7 @@ use super::stream::Stream;
 use super::{HalfClose, Route};
 use crate::access::{Access, Admission, Asking, Entering, Refusal};
 use crate::counters::Counters;
+use crate::crowd::{Crowd, TooMuch};
 use crate::door::postgres;
 use crate::http;
 use crate::notice;
@@ -35,6 +38,8 @@ pub(crate) struct Session {
     pub(crate) from: Option<IpAddr>,
     /// Where it comes from, if more has to be known of it before it is let in.
     pub(crate) to_judge: Option<Source>,
+    /// Among whom it is to be counted when it is known who has brought it.
+    pub(crate) crowd: Option<Arc<Crowd>>,
 }
 
 /// Where a client comes from, when it is known who brings it.
@@ -58,6 +63,8 @@ struct Inside {
 enum Outside {
     /// A rule says so.
     Denied(Refusal),
+    /// A limit says so.
+    TooMuch(TooMuch),
     /// It cannot be served, or wants no more than it had.
     Unserved(String),
 }
@@ -91,6 +98,10 @@ impl Session {
             .await
             .map_err(Outside::Denied)?;
         self.to_judge = None;
+        if let Some(crowd) = self.crowd.take() {
+            let held = self.route.limiter().admit(&crowd, self.from);
+            self.seat.holds(held.map_err(Outside::TooMuch)?);
+        }
         if self.route.access().asking() == Asking::Postgres {
             return self.hear(client, brought).await;
         }
@@ -233,6 +244,19 @@ impl Session {
             self.counters.unserved();
             return;
         };
+        let limits = &self.route.limiter().limits;
+        if let Some(rate) = limits.bandwidth {
+            pace(&client, rate);
+        }
+        if let Some(patience) = limits.first_byte
+            && self.route.site().is_none()
+            && !Box::pin(speaks(&client, patience)).await
+        {
+            let why = format!("it said nothing for {patience:?}");
+            self.leave_outside(&Outside::Unserved(why));
+            end(&client);
+            return;
+        }
         let speaks_postgres = self.route.access().asking() == Asking::Postgres;
         let entered = match self.to_judge {
             Some(source) => Box::pin(self.judge(&client, source)).await,
@@ -284,17 +308,16 @@ impl Session {
         }
     }
 
+    fn tell(&self, why: &dyn std::fmt::Display) {
+        self.counters.denied();
+        let from = self.from.map(|from| from.to_string());
+        notice::denied(self.route.name(), from.as_deref().unwrap_or_default(), why);
+    }
+
     fn leave_outside(&self, outside: &Outside) {
         match outside {
-            Outside::Denied(refusal) => {
-                self.counters.denied();
-                let from = self.from.map(|from| from.to_string());
-                notice::denied(
-                    self.route.name(),
-                    from.as_deref().unwrap_or_default(),
-                    refusal,
-                );
-            }
+            Outside::Denied(refusal) => self.tell(refusal),
+            Outside::TooMuch(too_much) => self.tell(too_much),
             Outside::Unserved(why) => {
                 tracing::debug!(listener = self.route.name(), why, "client not let in");
                 self.counters.unserved();
@@ -325,6 +348,9 @@ impl Session {
     fn carry(self, client: Socket, inside: Inside, link: Link) {
         let parts = link.into_parts();
         let is_tcp = matches!(parts.address, Address::Tcp(_));
+        if let Some(rate) = self.route.limiter().limits.bandwidth {
+            pace(&parts.socket, rate);
+        }
         let carried = Carried {
             client,
             client_tls: inside.tls,
@@ -388,6 +414,19 @@ async fn turn_away(talk: &mut postgres::Talk<'_>, turned: &postgres::Turned) -> 
         talk.turn_away(refusal).await;
     }
     Outside::Unserved(turned.to_string())
+}
+
+/// Has the kernel send no more than so many bytes a second.
+fn pace(socket: &Socket, rate: u64) {
+    if let Err(error) = max_pacing_rate(socket.get_ref(), rate) {
+        tracing::debug!(%error, "a stream is not paced");
+    }
+}
+
+/// Whether a client says something, or leaves, in time.
+async fn speaks(client: &Socket, patience: Duration) -> bool {
+    let said = client.ready(Interest::READABLE | Interest::ERROR);
+    tokio::time::timeout(patience, said).await.is_ok()
 }
 
 /// Who holds the certificate that a client has shown, which was verified when TLS was opened.

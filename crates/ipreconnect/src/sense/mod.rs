@@ -6,4 +6,5 @@ mod peer;
 pub mod tcp;
 pub mod wake;
 
+pub use options::max_pacing_rate;
 pub use peer::peer_user;

@@ -24,6 +24,28 @@ pub(crate) fn bind_address_no_port(socket: &impl AsFd) -> io::Result<()> {
     }
 }
 
+/// Sets `SO_MAX_PACING_RATE` (socket(7)): the kernel sends no more than so many bytes a second.
+///
+/// # Errors
+/// Those of the system.
+pub fn max_pacing_rate(socket: &impl AsFd, rate: u64) -> io::Result<()> {
+    // SAFETY: the descriptor is borrowed for the call, and the value is a number of the size given.
+    let result = unsafe {
+        libc::setsockopt(
+            socket.as_fd().as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_MAX_PACING_RATE,
+            (&raw const rate).cast(),
+            size_of_val(&rate) as libc::socklen_t,
+        )
+    };
+    if result == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
+
 /// Reads `TCP_INFO` (tcp(7)) into `buffer` and says how much of it the kernel filled.
 pub(crate) fn tcp_info(socket: &impl AsFd, buffer: &mut [u8]) -> io::Result<usize> {
     let mut length = libc::socklen_t::try_from(buffer.len()).unwrap_or(libc::socklen_t::MAX);

@@ -621,7 +621,7 @@ fn what_only_http_has() {
     );
     only(
         &raw("limits = { idle = \"1s\" }"),
-        "6:1: `listen.limits` needs HTTP, and the listener speaks tcp",
+        "6:12: `listen.limits.idle` needs HTTP, and the listener speaks tcp",
     );
     for (line, told) in [
         (
