@@ -275,6 +275,22 @@ pub fn authentication(asked: Asked<'_>) -> Vec<u8> {
     message(b'R', &[&kind.to_be_bytes()[..], &rest].concat())
 }
 
+/// Whether a server's first words ask the client who it is, or refuse it; `None` while that is not known. One
+/// that is content says `AuthenticationOk`.
+#[must_use]
+pub fn asks(mut bytes: &[u8]) -> Option<bool> {
+    loop {
+        let (kind, rest) = bytes.split_first()?;
+        let length = u32::from_be_bytes(*rest.first_chunk::<4>()?) as usize;
+        match kind {
+            // `NegotiateProtocolVersion` comes before.
+            b'v' => bytes = bytes.get(length.max(4) + 1..)?,
+            b'R' => return Some(*rest.get(4..)?.first_chunk::<4>()? != [0; 4]),
+            _ => return Some(true),
+        }
+    }
+}
+
 /// What a client says when it was asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answer {

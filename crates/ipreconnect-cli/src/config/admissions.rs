@@ -3,8 +3,10 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use ipreconnect::core::access::{ClientCert, Kind, Maps, Method, Rule, our_own, our_own_said};
-use ipreconnect_proxy::{Access, AccessSettings, Asking, ListenAddress, Proxied};
+use ipreconnect::core::access::{
+    ClientCert, Foreign, Kind, Maps, Method, Rule, our_own, our_own_said,
+};
+use ipreconnect_proxy::{Access, AccessSettings, Asking, ListenAddress, Proxied, ProxyProtocol};
 
 use super::load::{Admission, Assembly, Definition, Use};
 use super::mistake::Mistake;
@@ -68,6 +70,7 @@ impl Assembly<'_> {
             }
         }
         self.admits_somebody(one, &settings.rules, admissions);
+        self.asks_somebody(one, &settings.rules, asking);
         if let Some((rules, place)) = &one.hba {
             self.warn_of(one, rules, place);
         }
@@ -121,6 +124,62 @@ impl Assembly<'_> {
                 one.listener
             );
             self.warn(message, &one.address, "this one", "");
+        }
+    }
+
+    /// Passwords that are asked for in vain, or by nobody, or where others can hear them.
+    fn asks_somebody(&mut self, one: &Use, rules: &[Rule], asking: Asking) {
+        let Some(listener) = self.plan.listeners.get(&one.listener) else {
+            return;
+        };
+        let name = &one.listener;
+        let has_tls = listener.tls.is_some();
+        let is_brought = listener.proxied.protocol == ProxyProtocol::Require;
+        let origin = self.plan.origins.get(&listener.origin);
+        let origin_has_tls = origin.is_some_and(|origin| origin.settings.tls.is_some());
+        let asks = |method: Method| rules.iter().any(|rule| rule.method == method);
+        let asks_any = asks(Method::Password) || asks(Method::ScramSha256);
+        let asks_any = asks_any || asks(Method::Other(Foreign::Md5));
+        let mut told = Vec::new();
+        if let Some((users, place)) = &one.users {
+            if !asks_any {
+                told.push((
+                    format!("listener `{name}` has users, and no rule asks for their passwords: they are of no use"),
+                    place,
+                    "[[access]] with method = \"scram-sha-256\"",
+                ));
+            }
+            let without = users.without_scram();
+            if asking == Asking::Postgres && asks(Method::ScramSha256) && without > 0 {
+                told.push((
+                    format!("{without} users of listener `{name}` have a hash by Argon2, and cannot come in by scram-sha-256"),
+                    place,
+                    "`ipreconnect password NAME` makes what is needed for it; or use method = \"password\" inside TLS",
+                ));
+            }
+            if asking == Asking::Postgres && asks(Method::Password) && !has_tls {
+                told.push((
+                    format!("listener `{name}` has no TLS, and takes no password in clear text without it, but over a Unix socket"),
+                    place,
+                    "use method = \"scram-sha-256\", or open TLS",
+                ));
+            }
+            if asking == Asking::Http && one.is_public && !has_tls && !is_brought {
+                told.push((
+                    format!("clients of listener `{name}` show their passwords in the clear, to whoever is in between"),
+                    place,
+                    "open TLS at the listener: tls = { cert = …, key = … }",
+                ));
+            }
+        } else if asking == Asking::Postgres && asks_any && has_tls && origin_has_tls {
+            told.push((
+                format!("listener `{name}` opens TLS, and so does its origin: a server that binds passwords to its own TLS (SCRAM-SHA-256-PLUS) refuses every client"),
+                &one.address,
+                "name `users` at the listener, so that they are asked here; or reach the origin without TLS",
+            ));
+        }
+        for (message, place, hint) in told {
+            self.warn(message, place, "here", hint);
         }
     }
 
@@ -321,6 +380,29 @@ impl Assembly<'_> {
         let Some(listener) = self.plan.listeners.get(&one.listener) else {
             return;
         };
+        // What is to be asked, and is asked by nobody, lets everybody in.
+        let unasked =
+            |rule: &&Rule| matches!(rule.method, Method::Other(method) if method != Foreign::Md5);
+        if let (Some(rule), Some(_)) = (rules.iter().find(unasked), &one.users) {
+            let at = format!("{}:{}", rule.place.file.display(), rule.place.line);
+            let method = rule.method.name();
+            let message = format!(
+                "{at}: nobody asks by `{method}` here: where `users` are named, the gateway asks, and the server behind trusts it"
+            );
+            let hint = "use scram-sha-256 or password, or leave `users` out";
+            self.wrong(message, place, "this file", hint);
+        }
+        let refuses_role = |rule: &&Rule| rule.method == Method::Reject && rule.needs_roles();
+        if let Some(rule) = rules.iter().find(refuses_role)
+            && one.roles.is_empty()
+        {
+            let at = format!("{}:{}", rule.place.file.display(), rule.place.line);
+            let message = format!(
+                "{at}: who belongs to which role is not known, and so nobody would be refused"
+            );
+            let hint = "write them down: roles = \"roles.conf\" at the listener";
+            self.wrong(message, place, "this file", hint);
+        }
         let has_tls = listener.tls.is_some();
         let roots = listener.tls.as_ref().map(|tls| tls.client_roots.len());
         let asks_for_none = has_tls && roots == Some(0);

@@ -209,7 +209,10 @@ fn read_users(
         );
         return None;
     };
-    match Users::read(text) {
+    // Of this machine, and of nobody else: what is made of it is the same at the next start.
+    let machine = fs::read("/etc/machine-id").unwrap_or_default();
+    let seed = [machine.as_slice(), path.as_os_str().as_encoded_bytes()].concat();
+    match Users::read(text, &seed) {
         Ok(users) => Some(Arc::new(users)),
         Err(mistakes) => {
             for mistake in mistakes {

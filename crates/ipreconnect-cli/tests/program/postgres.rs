@@ -46,6 +46,17 @@ impl Stage {
         )
     }
 
+    /// Has the server go by other rules.
+    fn rules(&self, rules: &str) {
+        let path = std::path::Path::new(&self.cluster.data()).join("pg_hba.conf");
+        std::fs::write(path, rules).unwrap();
+        let server = SocketAddr::from(([127, 0, 0, 1], self.cluster.port));
+        let reload = self.ask(server, "user=postgres", "select pg_reload_conf()");
+        assert!(reload.status.success(), "{}", said(&reload));
+        let wrong = "select count(*) from pg_hba_file_rules where error is not null";
+        assert_eq!(said(&self.ask(server, "user=postgres", wrong)), "0");
+    }
+
     fn command(&self, to: SocketAddr, how: &str, query: &str) -> Command {
         let mut command = Command::new(&self.psql);
         let options = format!("host=127.0.0.1 port={} connect_timeout=20 {how}", to.port());
@@ -435,4 +446,123 @@ fn what_is_no_client_of_postgresql_is_sent_away() {
     // Others are served meanwhile, however long one says nothing.
     let _silent = dial(front);
     assert!(told(&start).contains("C57P03"));
+}
+
+#[test]
+fn a_server_that_is_to_ask_and_does_not_is_not_believed() {
+    let test = "a_server_that_is_to_ask_and_does_not_is_not_believed";
+    let Some(stage) = Stage::new(test) else {
+        return;
+    };
+    let papers = Papers::new();
+    papers.issue("site", &["localhost"]);
+    let rules = "host all all 127.0.0.1/32 scram-sha-256\n";
+    for tls in [String::new(), format!("tls = {}", papers.pair("site", ""))] {
+        let mut desk = Desk::with(&stage.gateway(&format!("hba = \"hba\"\n{tls}"), ""));
+        std::fs::write(desk.path("hba"), rules).unwrap();
+        desk.start();
+        desk.wait_for_phase("db", "up");
+        let front = desk.address("db");
+        // The server trusts whoever comes from the gateway.
+        let told = stage.answer(front, "user=ann");
+        assert!(
+            told.contains("wants them to be asked who they are"),
+            "{told}"
+        );
+        let log = desk.log();
+        assert!(
+            log.contains("the server behind does not ask who it is"),
+            "{log}"
+        );
+        // And now it asks, and both go on untouched.
+        stage
+            .rules("host all ann all scram-sha-256\nlocal all all trust\nhost all all all trust\n");
+        let told = stage.answer(front, "user=ann password='open sesame'");
+        assert_eq!(told, "ann@postgres");
+        let told = stage.answer(front, "user=ann password=closed");
+        assert!(
+            told.contains("password authentication failed for user \"ann\""),
+            "{told}"
+        );
+        stage.rules("local all all trust\nhost all all all trust\n");
+    }
+}
+
+#[test]
+fn guesses_of_one_name_do_not_lock_others_out() {
+    let test = "guesses_of_one_name_do_not_lock_others_out";
+    let Some(stage) = Stage::new(test) else {
+        return;
+    };
+    let rules = "[[access]]\nfrom = \"loopback\"\nmethod = \"scram-sha-256\"\n";
+    let mut desk = Desk::with(&stage.gateway("users = \"users\"", rules));
+    let mut lines = String::new();
+    for name in ["ann", "bob"] {
+        lines.push_str(&format!(
+            "{name}:{}\n",
+            ipreconnect_proxy::verifier(b"right").unwrap()
+        ));
+    }
+    std::fs::write(desk.path("users"), lines).unwrap();
+    let own = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+    std::fs::set_permissions(desk.path("users"), own).unwrap();
+    desk.start();
+    desk.wait_for_phase("db", "up");
+    let front = desk.address("db");
+    let guesses: Vec<_> = (0..12)
+        .map(|_| {
+            let mut command =
+                stage.command(front, "user=ann dbname=postgres password=wrong", "select 1");
+            Guard(Some(
+                command
+                    .stderr(Stdio::piped())
+                    .stdout(Stdio::piped())
+                    .spawn()
+                    .unwrap(),
+            ))
+        })
+        .collect();
+    until("too many are wrong", || desk.log().contains("not let in: "));
+    assert_eq!(
+        stage.answer(front, "user=bob password=right"),
+        "bob@postgres"
+    );
+    for mut guess in guesses {
+        let output = guess.0.take().unwrap().wait_with_output().unwrap();
+        assert!(said(&output).contains("password authentication failed for user \"ann\""));
+    }
+    // And she herself comes in when the answers have been given.
+    until("ann comes in", || {
+        stage.answer(front, "user=ann password=right") == "ann@postgres"
+    });
+}
+
+#[test]
+fn who_names_no_server_goes_to_none() {
+    let test = "who_names_no_server_goes_to_none";
+    let Some(stage) = Stage::new(test) else {
+        return;
+    };
+    let papers = Papers::new();
+    papers.issue("site", &["localhost"]);
+    let text = format!(
+        "[origin.db]\naddress = \"127.0.0.1:{}\"\n[[listen]]\naddress = \"127.0.0.1:auto\"\nname = \"db\"\n\
+         mode = \"postgres\"\nhba = \"hba\"\ntls = {}\n[[listen.route]]\nhost = \"localhost\"\norigin = \"db\"\n",
+        stage.cluster.port,
+        papers.pair("site", "")
+    );
+    let mut desk = Desk::with(&text);
+    std::fs::write(desk.path("hba"), "host all all all trust\n").unwrap();
+    desk.start();
+    desk.wait_for_phase("db", "up");
+    let front = desk.address("db");
+    let named = |host: &str| format!("user=ann sslmode=require host={host} hostaddr=127.0.0.1");
+    assert_eq!(stage.answer(front, &named("localhost")), "ann@postgres");
+    let told = stage.answer(front, "user=ann sslmode=disable");
+    assert!(
+        told.contains("clients say inside TLS which server they want"),
+        "{told}"
+    );
+    let told = stage.answer(front, &named("elsewhere"));
+    assert!(!told.contains("ann@postgres"), "{told}");
 }

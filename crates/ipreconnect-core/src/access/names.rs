@@ -53,6 +53,7 @@ impl Name {
         };
         let built = regex::bytes::RegexBuilder::new(pattern)
             .size_limit(REGEX)
+            .dot_matches_new_line(true)
             .build();
         built.map(Self::Like).map_err(|error| {
             let why = last_line(&error);
@@ -67,7 +68,11 @@ impl Name {
     pub(super) fn matches(&self, name: &[u8]) -> bool {
         match self {
             Self::Exact(exact) => exact.as_bytes() == name,
-            Self::Like(regex) => regex.is_match(name),
+            // What is no text is one of characters that nobody has: an expression that is for all is for it.
+            Self::Like(regex) => match std::str::from_utf8(name) {
+                Ok(_) => regex.is_match(name),
+                Err(_) => regex.is_match(String::from_utf8_lossy(name).as_bytes()),
+            },
         }
     }
 }

@@ -163,6 +163,21 @@ fn requests_and_answers_of_authentication() {
     assert_eq!(sasl_initial(b"SCRAM-SHA-256\0\xff\xff\xff\xff"), None);
 }
 
+#[test]
+fn a_server_asks_or_is_content() {
+    assert_eq!(asks(b"R\0\0\0\x08\0\0\0\0"), Some(false));
+    assert_eq!(asks(b"R\0\0\0\x08\0\0\0\x0a"), Some(true));
+    assert_eq!(asks(b"R\0\0\0\x08\0\0\0"), None);
+    assert_eq!(asks(b"E\0\0\0\x29SFATAL"), Some(true));
+    assert_eq!(
+        asks(b"v\0\0\0\x0c\0\x03\0\0\0\0\0\0R\0\0\0\x08\0\0\0\0"),
+        Some(false)
+    );
+    assert_eq!(asks(b"v\0\0\0\x0c\0"), None);
+    assert_eq!(asks(b"v\0\0\0\0\0\0\0\0"), None);
+    assert_eq!(asks(b""), None);
+}
+
 proptest! {
     /// Whatever comes is read without harm, and what is whole stays what it is when more comes.
     #[test]

@@ -174,6 +174,10 @@ impl World for Here<'_> {
         match rule.method {
             Method::Peer => self.system().is_some_and(proves),
             Method::Cert => self.certified(rule).into_iter().any(proves),
+            // Whoever shows in whichever way to be the one that is refused is.
+            Method::Reject => {
+                self.system().is_some_and(proves) || self.certified(rule).into_iter().any(proves)
+            }
             _ => false,
         }
     }

@@ -19,7 +19,8 @@ use here::{Here, Who};
 
 pub(crate) use here::{Entering, source_of};
 pub(crate) use reverse::network;
-pub(crate) use slow::{failed, turn};
+pub(crate) use scram::Exchange;
+pub(crate) use slow::attempt;
 pub use users::{Users, UsersMistake, verifier};
 
 /// What rules go by.
@@ -67,10 +68,12 @@ struct Inner {
 }
 
 /// What becomes of a client that is not refused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Admission {
     /// It comes in.
     LetIn,
+    /// It comes in if the server behind asks it who it is.
+    LetServerAsk(Box<str>),
     /// It has to show that it knows the password of its name.
     Ask(Way),
 }
@@ -91,6 +94,8 @@ pub(crate) enum Refusal {
     Header(&'static str),
     /// The password that it shows is not that of this user.
     Password(String),
+    /// Too many passwords of this user were wrong to look at one more now.
+    Guesses(String),
     /// This rule says so, or what it demands is not there.
     Rule {
         place: String,
@@ -105,6 +110,10 @@ impl std::fmt::Display for Refusal {
             Self::NoRule => f.write_str("no access rule is for it"),
             Self::Header(why) => f.write_str(why),
             Self::Password(user) => write!(f, "the password of user {user:?} is another one"),
+            Self::Guesses(user) => write!(
+                f,
+                "too many passwords of user {user:?} were wrong from there to look at one more now"
+            ),
             Self::Rule { place, why, .. } => write!(f, "the rule at {place} {why}"),
         }
     }
@@ -307,9 +316,9 @@ impl Access {
                         _ => Way::Scram,
                     }))
                 }
-                // The server behind asks.
-                (Asking::Postgres, _) => Ok(Admission::LetIn),
-                (Asking::Not | Asking::Http, _) => Err("asks for what nobody can show here"),
+                // The server behind is to ask.
+                (Asking::Postgres, None) => Ok(Admission::LetServerAsk(place(rule).into())),
+                _ => Err("asks for what nobody can show here"),
             },
         }
     }

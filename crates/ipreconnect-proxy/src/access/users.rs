@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroU32;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use argon2::password_hash::PasswordVerifier as _;
 use argon2::password_hash::phc::PasswordHash;
@@ -27,14 +28,18 @@ const TURNS: u32 = 64;
 const LANES: u32 = 16;
 /// Right passwords that are remembered, so that each request need not be checked at full cost.
 const REMEMBERED: usize = 4096;
+/// A password does not wait longer for others to be checked.
+const PATIENCE: Duration = Duration::from_secs(10);
 /// Passwords that are checked at once, over all workers.
 static CHECKS: Semaphore = Semaphore::const_new(2);
 
 /// Whose passwords are known.
 pub struct Users {
     known: BTreeMap<Box<str>, Secret>,
-    /// What nobody else knows: marks of right passwords, and salts of users that are not there.
+    /// What nobody else knows, for marks of right passwords.
     key: [u8; 32],
+    /// The same at each reading, for the salts of users that are not there.
+    mocks: [u8; 32],
     /// What is asked of those who are not there.
     usual: Usual,
     right: Mutex<BTreeSet<[u8; 32]>>,
@@ -77,11 +82,12 @@ impl PartialEq for Users {
 }
 
 impl Users {
-    /// Reads a file.
+    /// Reads a file. From `seed` the salts of users are made that are not there: whoever asks is to see the same
+    /// ones each time, as of users that are, and nobody else is to know it.
     ///
     /// # Errors
     /// What is wrong with its lines; or, at line 0, that no random numbers can be had.
-    pub fn read(text: &str) -> Result<Self, Vec<UsersMistake>> {
+    pub fn read(text: &str, seed: &[u8]) -> Result<Self, Vec<UsersMistake>> {
         let (mut known, mut mistakes) = (BTreeMap::new(), Vec::new());
         for (at, line) in text.lines().enumerate() {
             let line = line.trim_end();
@@ -117,6 +123,7 @@ impl Users {
         Ok(Self {
             known,
             key,
+            mocks: mac(b"users that are not there", seed),
             usual,
             right: Mutex::default(),
         })
@@ -131,6 +138,17 @@ impl Users {
             .count()
     }
 
+    /// Whether a password has been found to be a user's before.
+    pub(crate) fn remembers(&self, user: &[u8], password: &[u8]) -> bool {
+        let mark = self.mark(user, password);
+        let right = self.right.lock().unwrap_or_else(PoisonError::into_inner);
+        right.contains(&mark)
+    }
+
+    fn mark(&self, user: &[u8], password: &[u8]) -> [u8; 32] {
+        mac(&self.key, &[user, b"\0", password].concat())
+    }
+
     /// Whether a password is a user's. It takes as long for one who is not there.
     ///
     /// Cancel safety: nothing is lost.
@@ -138,14 +156,13 @@ impl Users {
         if password.len() > PASSWORD {
             return false;
         }
-        let mark = mac(&self.key, &[user, b"\0", password].concat());
-        let is_remembered = |right: &BTreeSet<[u8; 32]>| right.contains(&mark);
-        if is_remembered(&self.right.lock().unwrap_or_else(PoisonError::into_inner)) {
+        if self.remembers(user, password) {
             return true;
         }
+        let mark = self.mark(user, password);
         let (secret, is_there) = self.secret(user);
         let password = password.to_vec();
-        let Ok(permit) = CHECKS.acquire().await else {
+        let Ok(Ok(permit)) = tokio::time::timeout(PATIENCE, CHECKS.acquire()).await else {
             return false;
         };
         let checked = tokio::task::spawn_blocking(move || {
@@ -197,7 +214,7 @@ impl Users {
             Usual::Scram(iterations) => *iterations,
             Usual::Argon2(_) => ITERATIONS,
         };
-        Verifier::mock(&mac(&self.key, user), iterations)
+        Verifier::mock(&mac(&self.mocks, user), iterations)
     }
 }
 
@@ -247,7 +264,7 @@ mod tests {
     const ARGON2: &str = "$argon2id$v=19$m=64,t=1,p=1$c29tZXNhbHQ$xaQIqo7bsHqjbDqvKyZTNA";
 
     fn line_of(text: &str) -> Vec<(usize, &'static str)> {
-        let mistakes = Users::read(text).unwrap_err().into_iter();
+        let mistakes = Users::read(text, b"").unwrap_err().into_iter();
         mistakes
             .map(|mistake| (mistake.line, mistake.what))
             .collect()
@@ -256,7 +273,11 @@ mod tests {
     #[tokio::test]
     async fn passwords_fit_their_users() {
         let verifier = verifier(b"secret").unwrap();
-        let users = Users::read(&format!("# staff\nann:{verifier}\n\nbob:{verifier}\r\n")).unwrap();
+        let users = Users::read(
+            &format!("# staff\nann:{verifier}\n\nbob:{verifier}\r\n"),
+            b"",
+        )
+        .unwrap();
         for _ in 0..2 {
             assert!(users.fits(b"ann", b"secret").await);
             assert!(users.fits(b"bob", b"secret").await);
@@ -278,13 +299,13 @@ mod tests {
         let hash = argon2
             .hash_password_with_salt(b"secret", b"some salt of it")
             .unwrap();
-        let users = Users::read(&format!("ann:{hash}\n")).unwrap();
+        let users = Users::read(&format!("ann:{hash}\n"), b"").unwrap();
         assert!(users.fits(b"ann", b"secret").await);
         assert!(!users.fits(b"ann", b"other").await);
         // The right password of another one is of no use to who is not there.
         assert!(!users.fits(b"eve", b"secret").await);
         assert_eq!(users.without_scram(), 1);
-        assert!(Users::read(&format!("ann:{ARGON2}")).is_ok());
+        assert!(Users::read(&format!("ann:{ARGON2}"), b"").is_ok());
     }
 
     #[test]
@@ -318,7 +339,7 @@ mod tests {
     #[test]
     fn who_is_not_there_looks_like_who_is() {
         let verifier = verifier(b"secret").unwrap();
-        let users = Users::read(&format!("ann:{verifier}")).unwrap();
+        let users = Users::read(&format!("ann:{verifier}"), b"seed").unwrap();
         let answer = |user: &[u8]| {
             let mut exchange = users.exchange(user);
             let answer = exchange.begin(b"n,,n=,r=abc", &[0; 18]).unwrap();

@@ -188,6 +188,11 @@ impl Entrance {
         self.names.iter().map(|(_, route)| route)
     }
 
+    /// Whether nobody comes in who asks for no name.
+    pub(crate) fn refuses_nameless(&self) -> bool {
+        !self.names.is_empty() && self.unmatched == Unmatched::Refused
+    }
+
     /// Whether nobody comes in without a certificate.
     pub(crate) fn demands_certificate(&self) -> bool {
         self.tls

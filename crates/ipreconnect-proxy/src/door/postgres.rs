@@ -3,10 +3,12 @@
 
 use std::future::poll_fn;
 use std::io;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use aws_lc_rs::rand;
 use ipreconnect::core::access::{Method, Source};
+use ipreconnect::core::address::EndpointId;
 use ipreconnect::core::postgres::{
     self, Answer, Asked, LONGEST, LONGEST_ANSWER, Opening, Packet, Refusal, StartUp, code,
 };
@@ -16,6 +18,7 @@ use ipreconnect::{Error, Origin};
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, recv, send};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
+use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 use crate::access::{self, Users, Way};
@@ -23,6 +26,10 @@ use crate::access::{self, Users, Way};
 /// From the first byte to the end of the start-up packet, TLS included (`authentication_timeout` is longer:
 /// it has to wait for what we need not).
 const PATIENCE: Duration = Duration::from_secs(10);
+/// The same for those whom no rule is for, wherever they come from.
+const BRIEFLY: Duration = Duration::from_secs(2);
+/// For a server's first answer (`authentication_timeout`).
+const SERVER: Duration = Duration::from_secs(60);
 /// For the answers to what is asked.
 const ANSWERS: Duration = Duration::from_secs(30);
 /// Servers that a request to cancel is passed on to.
@@ -32,7 +39,6 @@ pub(crate) const ALPN: &[u8] = b"postgresql";
 
 /// A client that has said what it wants.
 pub(crate) struct Caller {
-    pub(crate) tls: Option<Box<Tls>>,
     /// What it said, as it said it: for the origin.
     pub(crate) early: Vec<u8>,
     /// Whose session is to begin; `None` if a query of another one is to be cancelled.
@@ -46,8 +52,16 @@ pub(crate) enum Turned {
     Gone(String),
     /// It is to be told.
     Away(Refusal),
-    /// It does not know the password, and is to be told.
-    Guessed(Refusal),
+    /// It does not know the password, as far as that was looked at, and is to be told.
+    Guessed(Refusal, Guess),
+}
+
+/// What became of a password that was shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Guess {
+    Wrong,
+    /// Too many others were wrong.
+    NotLookedAt,
 }
 
 impl From<Refusal> for Turned {
@@ -66,7 +80,7 @@ impl std::fmt::Display for Turned {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Gone(why) => f.write_str(why),
-            Self::Away(refusal) | Self::Guessed(refusal) => refusal.fmt(f),
+            Self::Away(refusal) | Self::Guessed(refusal, _) => refusal.fmt(f),
         }
     }
 }
@@ -94,6 +108,11 @@ impl<'t> Talk<'t> {
             tls,
             input: Vec::new(),
         }
+    }
+
+    /// Its TLS, if that was opened.
+    pub(crate) fn tls(&self) -> Option<&Tls> {
+        self.tls.as_deref()
     }
 
     /// Its TLS, and what has come and was not read.
@@ -151,13 +170,18 @@ impl<'t> Talk<'t> {
     pub(crate) async fn turn_away(&mut self, refusal: &Refusal) {
         let told = async {
             self.say(&postgres::error_response(refusal)).await?;
-            match &mut self.tls {
-                Some(tls) => poll_fn(|cx| tls.poll_shutdown(cx, self.client)).await,
-                None => Ok(()),
-            }
+            self.close().await
         };
         // Whoever does not listen is not told.
         let _ = tokio::time::timeout(PATIENCE, told).await;
+    }
+
+    /// Says that nothing more comes.
+    pub(crate) async fn close(&mut self) -> io::Result<()> {
+        match &mut self.tls {
+            Some(tls) => poll_fn(|cx| tls.poll_shutdown(cx, self.client)).await,
+            None => Ok(()),
+        }
     }
 }
 
@@ -220,17 +244,25 @@ fn has_more(client: &Socket) -> bool {
     )
 }
 
-/// Hears what a client wants. `open` opens TLS; without it, TLS is refused as a server without TLS does it.
+/// Hears what a client wants, for which there is less time if no rule is for anybody from there. `open` opens TLS; without it, TLS is refused as a server without TLS does it.
 ///
 /// Cancel safety: the connection is of no use afterwards.
-pub(crate) async fn hear<'t, O>(talk: &mut Talk<'t>, open: Option<O>) -> Result<Caller, Turned>
+pub(crate) async fn hear<'t, O>(
+    talk: &mut Talk<'t>,
+    is_known: bool,
+    open: Option<O>,
+) -> Result<Caller, Turned>
 where
     O: AsyncFnOnce() -> Result<Box<Tls>, String>,
 {
-    match tokio::time::timeout(PATIENCE, heard(talk, open)).await {
+    let patience = match is_known {
+        true => PATIENCE,
+        false => BRIEFLY,
+    };
+    match tokio::time::timeout(patience, heard(talk, open)).await {
         Ok(result) => result,
         Err(_) => Err(Turned::Gone(format!(
-            "it did not say within {PATIENCE:?} what it wants"
+            "it did not say within {patience:?} what it wants"
         ))),
     }
 }
@@ -287,15 +319,13 @@ where
             }
             Opening::Packet(_, Packet::Cancel) => {
                 return Ok(Caller {
-                    tls: talk.tls.take(),
                     early: said,
                     start_up: None,
                 });
             }
             Opening::Packet(_, Packet::StartUp(start_up)) => {
                 return Ok(Caller {
-                    tls: talk.tls.take(),
-                    early: [said, std::mem::take(&mut talk.input)].concat(),
+                    early: said,
                     start_up: Some(start_up),
                 });
             }
@@ -344,27 +374,70 @@ pub(crate) async fn authenticate(
         }
         .into());
     }
-    if !access::turn(source).await {
-        return Err(Turned::Guessed(wrong()));
-    }
+    let user = &start_up.user;
     let asked = async {
         match way {
-            Way::ClearText => clear_text(talk, &start_up.user, users).await,
-            Way::Scram => scram(talk, &start_up.user, users).await,
+            Way::ClearText => clear_text(talk).await.map(Shown::ClearText),
+            Way::Scram => scram(talk, user, users).await,
         }
     };
-    let is_right = match tokio::time::timeout(ANSWERS, asked).await {
+    let shown = match tokio::time::timeout(ANSWERS, asked).await {
         Ok(shown) => shown?,
         Err(_) => {
             let why = format!("it was asked for a password, and did not answer within {ANSWERS:?}");
             return Err(Turned::Gone(why));
         }
     };
-    if is_right {
-        return Ok(());
+    let is_known = || match &shown {
+        Shown::ClearText(password) => users.remembers(user, password),
+        Shown::Proof(..) => false,
+    };
+    let Some(attempt) = access::attempt(source, user, is_known).await else {
+        return Err(Turned::Guessed(wrong(), Guess::NotLookedAt));
+    };
+    let proof = match &shown {
+        // An empty one is none, as for a server.
+        Shown::ClearText(password) => {
+            let fits = !password.is_empty() && users.fits(user, password).await;
+            fits.then(Vec::new)
+        }
+        Shown::Proof(exchange, last) => exchange.end(last),
+    };
+    let Some(proof) = proof else {
+        let due = attempt.failed();
+        // Who does not wait for the answer need not be kept.
+        tokio::select! {
+            () = tokio::time::sleep_until(due.into()) => {}
+            () = gone(talk.client) => {}
+        }
+        return Err(Turned::Guessed(wrong(), Guess::Wrong));
+    };
+    drop(attempt);
+    if let Shown::Proof(..) = shown {
+        talk.say(&postgres::authentication(Asked::SaslFinal(&proof)))
+            .await?;
     }
-    tokio::time::sleep(access::failed(source)).await;
-    Err(Turned::Guessed(wrong()))
+    Ok(())
+}
+
+/// What a client has shown.
+enum Shown {
+    ClearText(Vec<u8>),
+    /// The last message of an exchange.
+    Proof(Box<access::Exchange>, Vec<u8>),
+}
+
+/// Waits until a client leaves.
+async fn gone(client: &Socket) {
+    loop {
+        let Ok(mut guard) = client.ready(Interest::READABLE | Interest::ERROR).await else {
+            return;
+        };
+        if guard.ready().is_read_closed() || guard.ready().is_error() {
+            return;
+        }
+        guard.clear_ready();
+    }
 }
 
 async fn ask(talk: &mut Talk<'_>, asked: Asked<'_>) -> Result<Vec<u8>, Turned> {
@@ -384,16 +457,15 @@ async fn ask(talk: &mut Talk<'_>, asked: Asked<'_>) -> Result<Vec<u8>, Turned> {
     })
 }
 
-async fn clear_text(talk: &mut Talk<'_>, user: &[u8], users: &Users) -> Result<bool, Turned> {
+async fn clear_text(talk: &mut Talk<'_>) -> Result<Vec<u8>, Turned> {
     let answer = ask(talk, Asked::ClearText).await?;
-    let Some(password) = postgres::password(&answer) else {
-        return Err(malformed("invalid password packet size"));
-    };
-    // An empty one is none, as for a server.
-    Ok(!password.is_empty() && users.fits(user, password).await)
+    match postgres::password(&answer) {
+        Some(password) => Ok(password.to_vec()),
+        None => Err(malformed("invalid password packet size")),
+    }
 }
 
-async fn scram(talk: &mut Talk<'_>, user: &[u8], users: &Users) -> Result<bool, Turned> {
+async fn scram(talk: &mut Talk<'_>, user: &[u8], users: &Users) -> Result<Shown, Turned> {
     const NAME: &str = "SCRAM-SHA-256";
     let answer = ask(talk, Asked::Sasl(&[NAME])).await?;
     let first = match postgres::sasl_initial(&answer) {
@@ -415,12 +487,7 @@ async fn scram(talk: &mut Talk<'_>, user: &[u8], users: &Users) -> Result<bool, 
     };
     let answer = answer.to_vec();
     let last = ask(talk, Asked::SaslContinue(&answer)).await?;
-    let Some(proof) = exchange.end(&last) else {
-        return Ok(false);
-    };
-    talk.say(&postgres::authentication(Asked::SaslFinal(&proof)))
-        .await?;
-    Ok(true)
+    Ok(Shown::Proof(Box::new(exchange), last))
 }
 
 fn malformed(what: &str) -> Turned {
@@ -465,7 +532,7 @@ pub(crate) fn refusal(
         }
         access::Refusal::NoRule => format!("no pg_hba.conf entry for {whom}"),
         access::Refusal::Header(why) => format!("not let in: {why}"),
-        access::Refusal::Password(user) => {
+        access::Refusal::Password(user) | access::Refusal::Guesses(user) => {
             format!("password authentication failed for user \"{user}\"")
         }
         access::Refusal::Rule { why, .. } if *why == access::NO_CERTIFICATE => {
@@ -479,46 +546,109 @@ pub(crate) fn refusal(
             Method::Password | Method::ScramSha256 => {
                 format!("password authentication failed for user \"{user}\"")
             }
-            Method::Trust | Method::Cert | Method::Other(_) => {
+            Method::Trust => format!("\"trust\" authentication failed for user \"{user}\""),
+            Method::Cert | Method::Other(_) => {
                 format!("certificate authentication failed for user \"{user}\"")
             }
         },
     };
-    Refusal {
-        code: code::INVALID_AUTHORIZATION,
-        message,
-    }
+    let is_password = message.starts_with("password ");
+    let code = match is_password {
+        true => code::INVALID_PASSWORD,
+        false => code::INVALID_AUTHORIZATION,
+    };
+    Refusal { code, message }
 }
 
-/// What a client is told whose origin is away.
-pub(crate) fn away(error: &Error) -> Refusal {
+/// What a client is told whose origin is away. Who is elsewhere, and has perhaps shown nothing yet, need not know
+/// which one that is, and since when.
+pub(crate) fn away(error: &Error, source: Option<IpAddr>) -> Refusal {
+    let is_here = source.is_none_or(|source| source.is_loopback());
     Refusal {
         code: code::CANNOT_CONNECT_NOW,
-        message: error.to_string(),
+        message: match is_here {
+            true => error.to_string(),
+            false => {
+                "the database server cannot be reached at the moment; please try again".to_owned()
+            }
+        },
     }
 }
 
+/// Sends what a client has said to its server, and looks whether that asks who it is. What the server says stays
+/// in the kernel, or is returned with its TLS.
+///
+/// Cancel safety: the connection is of no use afterwards.
+pub(crate) async fn is_asked(
+    server: &Socket,
+    tls: Option<Box<Tls>>,
+    early: &[u8],
+) -> io::Result<(bool, Option<Box<Tls>>, Vec<u8>)> {
+    let mut talk = Talk::resume(server, tls);
+    let asked = async {
+        talk.say(early).await?;
+        let read = |bytes: &[u8]| postgres::asks(bytes).map(|asks| (0, asks));
+        let answered = talk.whole(LONGEST_ANSWER, read).await;
+        answered.map_err(|turned| io::Error::other(turned.to_string()))
+    };
+    let (_, asks) = tokio::time::timeout(SERVER, asked)
+        .await
+        .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
+    let (tls, said) = talk.into_parts();
+    Ok((asks, tls, said))
+}
+
+/// What a client is told that its server lets in without asking, where a rule wants it to be asked.
+pub(crate) fn unasked(place: &str) -> Refusal {
+    Refusal {
+        code: code::INVALID_AUTHORIZATION,
+        message: format!(
+            "the server lets everybody in who comes from here, and the rule at {place} wants them to be asked who they are"
+        ),
+    }
+}
+
+/// What a client is told that asks for no name, where names decide on where it goes.
+pub(crate) fn nameless() -> Refusal {
+    Refusal {
+        code: code::INVALID_AUTHORIZATION,
+        message: "clients say inside TLS which server they want: connect with sslmode=require"
+            .to_owned(),
+    }
+}
+
+/// Requests to cancel that are passed on at once, over all workers: each may open many connections.
+static CANCELS: Semaphore = Semaphore::const_new(16);
+
 /// Passes a request to cancel on. Only the server that runs the query knows the key in it, and which one that
-/// is nobody has told us: all get it that carry a session.
-pub(crate) async fn cancel(origin: &Origin, request: &[u8]) {
-    let snapshot = origin.snapshot();
-    let carry = snapshot.endpoints().filter(|(_, meter)| meter.open() > 0);
+/// is nobody has told us: all get it that carry a session. One that is one too many is lost, as any may be.
+pub(crate) async fn cancel(origins: &[&Origin], request: &[u8]) {
+    let Ok(_permit) = CANCELS.try_acquire() else {
+        return;
+    };
     let mut passed = JoinSet::new();
-    for (endpoint, _) in carry.take(SERVERS) {
-        let (origin, endpoint, request) = (origin.clone(), endpoint.id, request.to_vec());
-        passed.spawn(async move {
-            let mut link = origin
-                .connect_to(endpoint)
-                .await
-                .map_err(io::Error::other)?;
-            link.write_all(&request).await?;
-            link.flush().await?;
-            // The server closes when it is done, and for that the client waits.
-            let mut nowhere = [0; 16];
-            while link.read(&mut nowhere).await? > 0 {}
-            Ok::<(), io::Error>(())
-        });
+    for origin in origins {
+        let snapshot = origin.snapshot();
+        let carry = snapshot.endpoints().filter(|(_, meter)| meter.open() > 0);
+        for (endpoint, _) in carry {
+            if passed.len() >= SERVERS {
+                break;
+            }
+            let (origin, endpoint) = (Origin::clone(origin), endpoint.id);
+            passed.spawn(pass(origin, endpoint, request.to_vec()));
+        }
     }
     // A request to cancel is never answered, whatever becomes of it.
     let _ = tokio::time::timeout(PATIENCE, passed.join_all()).await;
+}
+
+async fn pass(origin: Origin, endpoint: EndpointId, request: Vec<u8>) -> io::Result<()> {
+    let link = origin.connect_to(endpoint).await;
+    let mut link = link.map_err(io::Error::other)?;
+    link.write_all(&request).await?;
+    link.flush().await?;
+    // The server closes when it is done, and for that the client waits.
+    let mut nowhere = [0; 16];
+    while link.read(&mut nowhere).await? > 0 {}
+    Ok(())
 }

@@ -147,7 +147,7 @@ impl Termination {
 
     /// Whether nobody comes in without a certificate.
     pub(super) fn demands_certificate(&self) -> bool {
-        self.client_auth == ClientAuth::Required
+        self.client_auth == ClientAuth::Required && !self.client_roots.is_empty()
     }
 
     /// Makes the handshake with a client.

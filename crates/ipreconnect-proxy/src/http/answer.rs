@@ -366,6 +366,7 @@ fn is_unproven(failure: &Failure) -> bool {
 pub(super) fn reason(status: u16) -> &'static str {
     match status {
         400 => "Bad Request",
+        401 => "Unauthorized",
         404 => "Not Found",
         405 => "Method Not Allowed",
         408 => "Request Timeout",

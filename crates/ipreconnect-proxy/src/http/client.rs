@@ -129,11 +129,12 @@ pub(super) async fn serve_one<S: Side>(
     let chosen = match limited(client, guest, head) {
         // What that takes is given back, and not kept by a connection that rests.
         Ok(()) if guest.is_asked() => match Box::pin(shows_who(client, guest, head)).await {
-            true => choose(client, guest, head),
-            false => Err(Trouble::Unnamed),
+            Some(true) => choose(client, guest, head).map_err(Some),
+            Some(false) => Err(Some(Trouble::Unnamed)),
+            None => Err(None),
         },
-        Ok(()) => choose(client, guest, head),
-        Err(trouble) => Err(trouble),
+        Ok(()) => choose(client, guest, head).map_err(Some),
+        Err(trouble) => Err(Some(trouble)),
     };
     let (ended, origin) = match chosen {
         Ok((route, choice)) => {
@@ -150,7 +151,12 @@ pub(super) async fn serve_one<S: Side>(
             }
             (ended, origin)
         }
-        Err(trouble) => {
+        // It has gone before it was known whether it may come in.
+        Err(None) => {
+            record.end = record::End::by(record::Who::Client, record::When::Request);
+            (Ended::Close, "")
+        }
+        Err(Some(trouble)) => {
             record.status = trouble.status();
             record.end = trouble.end();
             let onward = exchange::onward(guest, head, head.body == Body::None);
@@ -185,9 +191,15 @@ fn limited<S: Side>(client: &S, guest: &Guest, head: &RequestHead) -> Result<(),
     Ok(())
 }
 
-/// Whether a request shows that it is made by somebody who may come in.
-async fn shows_who<S: Side>(client: &S, guest: &Guest, head: &RequestHead) -> bool {
-    guest.shows_who(Credentials::of(head, client.text())).await
+/// Whether a request shows that it is made by somebody who may come in; `None` if the client has gone meanwhile.
+async fn shows_who<S: Side>(client: &mut S, guest: &Guest, head: &RequestHead) -> Option<bool> {
+    let credentials = Credentials::of(head, client.text());
+    let half = guest.half();
+    tokio::select! {
+        biased;
+        shown = guest.shows_who(credentials) => Some(shown),
+        () = poll_fn(|cx| client.poll_gone(cx, half)) => None,
+    }
 }
 
 /// Where a request goes, if it may go anywhere.

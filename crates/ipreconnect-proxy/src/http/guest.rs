@@ -160,8 +160,15 @@ impl Guest {
                 return;
             }
             let is_as_before = route.access() == before.access();
-            if !is_as_before && route.access().at_once(source) != Some(Ok(())) {
+            // What a certificate had shown, the roots of now may not verify.
+            if route.access().needs_certificate() {
                 return;
+            }
+            if !is_as_before {
+                if route.access().at_once(source) != Some(Ok(())) {
+                    return;
+                }
+                self.session.to_judge = None;
             }
             self.site = site;
             self.session.route = route;
@@ -223,24 +230,26 @@ impl Guest {
         let Some(Credentials { user, password }) = credentials else {
             return false;
         };
-        if !access::turn(source).await {
-            return false;
-        }
+        let named = || String::from_utf8_lossy(&user).into_owned();
         let admitted = access.admit_named(source, &user).await;
-        // It takes as long for those whom no rule is for.
-        let fits = users.fits(&user, &password).await;
-        let is_right = match &admitted {
-            Ok(Admission::LetIn) => true,
-            Ok(Admission::Ask(_)) => fits,
-            Err(_) => false,
+        let is_known = || users.remembers(&user, &password);
+        let refusal = if admitted.is_ok() && is_known() {
+            return true;
+        } else if let Some(attempt) = access::attempt(source, &user, is_known).await {
+            // It takes as long for those whom no rule is for.
+            let fits = users.fits(&user, &password).await;
+            let refusal = match admitted {
+                Ok(Admission::Ask(_)) if !fits => Refusal::Password(named()),
+                Ok(_) => return true,
+                Err(refusal) => refusal,
+            };
+            tokio::time::sleep_until(attempt.failed().into()).await;
+            refusal
+        } else {
+            Refusal::Guesses(named())
         };
-        if !is_right {
-            let guessed = || Refusal::Password(String::from_utf8_lossy(&user).into_owned());
-            let refusal = admitted.err().unwrap_or_else(guessed);
-            notice::denied(self.name(), self.from(), &refusal);
-            tokio::time::sleep(access::failed(source)).await;
-        }
-        is_right
+        notice::denied(self.name(), self.from(), &refusal);
+        false
     }
 
     pub(super) fn scheme(&self) -> &'static str {

@@ -11,7 +11,7 @@ use ipreconnect::core::address::{Address, EndpointId};
 use ipreconnect::sense::max_pacing_rate;
 use ipreconnect::socket::{Socket, register};
 use ipreconnect::tls::{Holder, Session as Tls};
-use ipreconnect::{Error, Link, Usage};
+use ipreconnect::{Error, Link, Origin, Parts, Usage};
 use rustix::net::Shutdown;
 use tokio::io::Interest;
 
@@ -23,12 +23,16 @@ use super::{HalfClose, Route};
 use crate::access::{Access, Admission, Asking, Entering, Refusal};
 use crate::counters::Counters;
 use crate::crowd::{Crowd, TooMuch};
-use crate::door::postgres;
+use crate::door::Entrance;
+use crate::door::postgres::{self, Guess, Talk, Turned};
 use crate::http;
 use crate::notice;
 use crate::number;
 use crate::places::Seat;
 use crate::watch;
+
+/// For the last words to a client that wants no more.
+const FAREWELL: Duration = Duration::from_secs(1);
 
 /// A client that was taken in.
 pub(crate) struct Session {
@@ -57,10 +61,24 @@ struct Inside {
     tls: Option<Box<Tls>>,
     /// What it has said already, for the origin.
     early: Vec<u8>,
+    /// The rule by which the server behind has to ask who it is.
+    must_ask: Option<Box<str>>,
+}
+
+impl Inside {
+    /// One that has said nothing yet.
+    fn with(tls: Option<Box<Tls>>) -> Self {
+        Self {
+            tls,
+            ..Self::default()
+        }
+    }
 }
 
 /// A client that was not let in.
 enum Outside {
+    /// It has had what it came for.
+    Done,
     /// A rule says so.
     Denied(Refusal),
     /// A limit says so.
@@ -114,18 +132,12 @@ impl Session {
             let access = self.route.access().clone();
             let tls = self.enter(client).await.map_err(Outside::Unserved)?;
             self.admit(&access, client, brought, tls.as_deref()).await?;
-            return Ok(Inside {
-                tls,
-                early: Vec::new(),
-            });
+            return Ok(Inside::with(tls));
         }
         let access = self.route.access().clone();
         self.admit(&access, client, brought, None).await?;
         let tls = self.enter(client).await.map_err(Outside::Unserved)?;
-        Ok(Inside {
-            tls,
-            early: Vec::new(),
-        })
+        Ok(Inside::with(tls))
     }
 
     async fn admit(
@@ -152,7 +164,7 @@ impl Session {
             }
         };
         match admitted.map_err(Outside::Denied)? {
-            Admission::LetIn => {}
+            Admission::LetIn | Admission::LetServerAsk(_) => {}
             // Each of its requests is to show who it is.
             Admission::Ask(_) => self.to_judge = Some(source),
         }
@@ -161,10 +173,9 @@ impl Session {
 
     /// Hears what a client of PostgreSQL wants, and decides by that.
     async fn hear(&mut self, client: &Socket, brought: Brought) -> Result<Inside, Outside> {
-        let access = self.route.access().clone();
-        let (mut talk, mut to) = (postgres::Talk::new(client), None);
         let listener = Arc::clone(&self.route);
-        let has_tls = listener.entrance().is_some();
+        let access = listener.access();
+        let (mut talk, mut to) = (Talk::new(client), None);
         let open = async || {
             let Some(entrance) = listener.entrance() else {
                 return Err("there is no TLS here".to_owned());
@@ -173,25 +184,26 @@ impl Session {
             to = guest.route;
             guest.tls.ok_or_else(|| "there is no TLS here".to_owned())
         };
-        let heard = postgres::hear(&mut talk, has_tls.then_some(open)).await;
-        let mut caller = match heard {
+        let source = brought.source;
+        let open = listener.entrance().is_some().then_some(open);
+        let heard = postgres::hear(&mut talk, access.knows(source), open).await;
+        let caller = match heard {
             Ok(caller) => caller,
             Err(turned) => return Err(turn_away(&mut talk, &turned).await),
         };
+        let Some(start_up) = caller.start_up else {
+            return Err(self.cancel(&mut talk, source, &caller.early).await);
+        };
+        let is_tls = talk.tls().is_some();
+        if !is_tls && listener.entrance().is_some_and(Entrance::refuses_nameless) {
+            let told = postgres::nameless();
+            talk.turn_away(&told).await;
+            return Err(Outside::Unserved(told.message));
+        }
         if let Some(to) = to {
             self.route = to;
         }
-        let source = brought.source;
-        let is_tls = caller.tls.is_some();
-        let Some(start_up) = caller.start_up.take() else {
-            // Clients ask for it in the clear, even where their session is inside TLS.
-            if !access.knows(source) {
-                return Err(Outside::Denied(Refusal::NoRule));
-            }
-            postgres::cancel(self.route.origin(), &caller.early).await;
-            return Err(Outside::Unserved("a query was to be cancelled".to_owned()));
-        };
-        let holder = caller.tls.as_deref().and_then(holder);
+        let holder = talk.tls().and_then(holder);
         let entering = Entering {
             source,
             socket: client.get_ref(),
@@ -200,41 +212,62 @@ impl Session {
             is_tls,
             holder: holder.as_ref(),
         };
-        let admitted = access.admit(&entering).await;
-        let mut talk = postgres::Talk::resume(client, caller.tls.take());
-        match admitted {
+        let mut must_ask = None;
+        match access.admit(&entering).await {
             Ok(Admission::LetIn) => {}
+            Ok(Admission::LetServerAsk(place)) => must_ask = Some(place),
             Err(refusal) => {
                 let told = postgres::refusal(&refusal, source, is_tls, &start_up);
                 talk.turn_away(&told).await;
                 return Err(Outside::Denied(refusal));
             }
             Ok(Admission::Ask(way)) => {
-                let shown = match access.users() {
-                    Some(users) => {
-                        let whose = (source, &start_up);
-                        postgres::authenticate(&mut talk, whose, way, users).await
-                    }
-                    None => Ok(()),
+                let Some(users) = access.users() else {
+                    return Err(Outside::Denied(Refusal::NoRule));
                 };
-                if let Err(turned) = shown {
+                let whose = (source, &start_up);
+                if let Err(turned) = postgres::authenticate(&mut talk, whose, way, users).await {
                     let outside = turn_away(&mut talk, &turned).await;
-                    let user = String::from_utf8_lossy(&start_up.user);
+                    let user = String::from_utf8_lossy(&start_up.user).into_owned();
                     return Err(match turned {
-                        postgres::Turned::Guessed(_) => {
-                            Outside::Denied(Refusal::Password(user.into_owned()))
+                        Turned::Guessed(_, Guess::Wrong) => {
+                            Outside::Denied(Refusal::Password(user))
                         }
-                        _ => outside,
+                        Turned::Guessed(_, Guess::NotLookedAt) => {
+                            Outside::Denied(Refusal::Guesses(user))
+                        }
+                        Turned::Gone(_) | Turned::Away(_) => outside,
                     });
                 }
             }
         }
         let (tls, rest) = talk.into_parts();
-        caller.early.extend_from_slice(&rest);
+        let mut early = caller.early;
+        early.extend_from_slice(&rest);
         Ok(Inside {
             tls,
-            early: caller.early,
+            early,
+            must_ask,
         })
+    }
+
+    /// Passes a request to cancel on, which clients make in the clear, even where their session is inside TLS.
+    async fn cancel(&self, talk: &mut Talk<'_>, source: Source, request: &[u8]) -> Outside {
+        if !self.route.access().knows(source) {
+            return Outside::Denied(Refusal::NoRule);
+        }
+        // By which name the session came it does not say.
+        let named = self.route.entrance().into_iter();
+        let named = named
+            .flat_map(|entrance| entrance.routes())
+            .map(|route| route.origin());
+        let mut origins: Vec<&Origin> = std::iter::once(self.route.origin()).chain(named).collect();
+        origins.sort_by(|one, other| one.name().cmp(other.name()));
+        origins.dedup_by(|one, other| one.name() == other.name());
+        postgres::cancel(&origins, request).await;
+        // It has got all that it came for.
+        let _ = tokio::time::timeout(FAREWELL, talk.close()).await;
+        Outside::Done
     }
 
     /// Finds an endpoint, then hands over to a [`Relay`], in a task of its own so that what was
@@ -261,10 +294,7 @@ impl Session {
         let entered = match self.to_judge {
             Some(source) => Box::pin(self.judge(&client, source)).await,
             None => match self.enter(&client).await {
-                Ok(tls) => Ok(Inside {
-                    tls,
-                    early: Vec::new(),
-                }),
+                Ok(tls) => Ok(Inside::with(tls)),
                 Err(why) => Err(Outside::Unserved(why)),
             },
         };
@@ -287,7 +317,10 @@ impl Session {
             () = gone(&client, self.route.settings.half_close) => None,
         };
         match connected {
-            Some(Ok(link)) => self.carry(client, inside, link),
+            Some(Ok(link)) if inside.must_ask.is_some() => {
+                Box::pin(self.carry_asked(client, inside, link)).await;
+            }
+            Some(Ok(link)) => self.carry(client, inside, link.into_parts()),
             Some(Err(error)) => {
                 let cause = error.failure().map(tracing::field::display);
                 tracing::debug!(
@@ -295,8 +328,8 @@ impl Session {
                 );
                 self.counters.unserved();
                 if speaks_postgres {
-                    let told = postgres::away(&error);
-                    let mut talk = postgres::Talk::resume(&client, inside.tls);
+                    let told = postgres::away(&error, self.from);
+                    let mut talk = Talk::resume(&client, inside.tls);
                     Box::pin(talk.turn_away(&told)).await;
                 }
                 end(&client);
@@ -316,6 +349,7 @@ impl Session {
 
     fn leave_outside(&self, outside: &Outside) {
         match outside {
+            Outside::Done => {}
             Outside::Denied(refusal) => self.tell(refusal),
             Outside::TooMuch(too_much) => self.tell(too_much),
             Outside::Unserved(why) => {
@@ -345,8 +379,47 @@ impl Session {
         Ok(guest.tls)
     }
 
-    fn carry(self, client: Socket, inside: Inside, link: Link) {
-        let parts = link.into_parts();
+    /// The same, if the server asks the client who it is.
+    async fn carry_asked(self, client: Socket, inside: Inside, link: Link) {
+        let mut parts = link.into_parts();
+        let asked = tokio::select! {
+            asked = postgres::is_asked(&parts.socket, parts.tls.take(), &inside.early) => asked,
+            () = gone(&client, HalfClose::Leaves) => Err(std::io::ErrorKind::ConnectionAborted.into()),
+        };
+        match asked {
+            Ok((true, tls, said)) => {
+                parts.tls = tls;
+                let inside = Inside {
+                    early: Vec::new(),
+                    ..inside
+                };
+                self.carry_from(client, inside, parts, said);
+            }
+            Ok((false, ..)) => {
+                end(&parts.socket);
+                let place = inside.must_ask.unwrap_or_default();
+                let mut talk = Talk::resume(&client, inside.tls);
+                talk.turn_away(&postgres::unasked(&place)).await;
+                self.tell(&format_args!(
+                    "the server behind does not ask who it is, as the rule at {place} wants"
+                ));
+                end(&client);
+            }
+            Err(error) => {
+                tracing::debug!(listener = self.route.name(), %error, "client not served");
+                self.counters.unserved();
+                end(&parts.socket);
+                end(&client);
+            }
+        }
+    }
+
+    fn carry(self, client: Socket, inside: Inside, parts: Parts) {
+        self.carry_from(client, inside, parts, Vec::new());
+    }
+
+    /// `said` is what the server has said already.
+    fn carry_from(self, client: Socket, inside: Inside, parts: Parts, said: Vec<u8>) {
         let is_tcp = matches!(parts.address, Address::Tcp(_));
         if let Some(rate) = self.route.limiter().limits.bandwidth {
             pace(&parts.socket, rate);
@@ -360,7 +433,7 @@ impl Session {
             is_tcp,
             usage: parts.usage,
             early_up: inside.early,
-            early_down: Vec::new(),
+            early_down: said,
         };
         carry(carried, self);
     }
@@ -408,9 +481,8 @@ pub(crate) fn carry(carried: Carried, session: Session) {
 }
 
 /// Tells a client of PostgreSQL why it does not come in.
-async fn turn_away(talk: &mut postgres::Talk<'_>, turned: &postgres::Turned) -> Outside {
-    use postgres::Turned;
-    if let Turned::Away(refusal) | Turned::Guessed(refusal) = turned {
+async fn turn_away(talk: &mut Talk<'_>, turned: &postgres::Turned) -> Outside {
+    if let Turned::Away(refusal) | Turned::Guessed(refusal, _) = turned {
         talk.turn_away(refusal).await;
     }
     Outside::Unserved(turned.to_string())

@@ -1,6 +1,7 @@
 //! Who may come in, as it is written.
 
 use super::*;
+use crate::config::mistake::Severity;
 
 const LISTEN: &str = "[origin.a]\naddress = \"h:1\"\n[[listen]]\naddress = \"127.0.0.1:1\"\norigin = \"a\"\n\
                       [[listen]]\nname = \"open\"\naddress = \"0.0.0.0:2\"\npublic = true\norigin = \"a\"\n";
@@ -147,4 +148,127 @@ fn a_changed_rule_is_a_changed_listener() {
     );
     let same = plan(&text("::/0"));
     assert_eq!(diff(&same, &same), []);
+}
+
+/// What is told of a configuration beside files, in the words of a warning or a mistake.
+fn told_with(files: &[(&str, &str)], text: &str) -> String {
+    use std::os::unix::fs::PermissionsExt;
+    let directory = tempfile::tempdir().unwrap();
+    for (name, text) in files {
+        let path = directory.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
+    }
+    let path = directory.path().join("c.toml");
+    std::fs::write(&path, text).unwrap();
+    match load(Some(&path), &environment()) {
+        Ok(loaded) => {
+            let warnings = loaded.warnings.iter();
+            let told = warnings.map(|one| one.render(Severity::Warning, Colour::No));
+            told.collect::<Vec<_>>().join("\n")
+        }
+        Err(mistakes) => mistakes.to_string(),
+    }
+}
+
+#[test]
+fn passwords_that_nobody_asks_for_are_told_of() {
+    let verifier = ipreconnect_proxy::verifier(b"x").unwrap();
+    let users = format!("ann:{verifier}\n");
+    let argon2 = "bob:$argon2id$v=19$m=64,t=1,p=1$c29tZXNhbHQ$xaQIqo7bsHqjbDqvKyZTNA\n";
+    let files = [
+        ("users", users.as_str()),
+        ("argon2", argon2),
+        (
+            "ldap",
+            "host all ann all scram-sha-256\nhost all all all ldap\n",
+        ),
+        (
+            "roles",
+            "host all +staff all reject\nhost all all all trust\n",
+        ),
+        ("wrong", "host all all 10.0.0.0/8\n"),
+        ("tls", "hostssl all all all trust\n"),
+    ];
+    let listen = |address: &str, more: &str| {
+        format!(
+            "[origin.a]\naddress = \"h:1\"\n[[listen]]\naddress = \"{address}\"\norigin = \"a\"\n{more}\n"
+        )
+    };
+    let scram = "[[access]]\nfrom = \"all\"\nmethod = \"scram-sha-256\"\n";
+    let postgres = "mode = \"postgres\"\n";
+    for (address, more, expected) in [
+        (
+            "127.0.0.1:1",
+            "mode = \"http\"\nusers = \"users\"\n".to_owned(),
+            "no rule asks for their passwords",
+        ),
+        (
+            "127.0.0.1:1",
+            format!("{postgres}users = \"argon2\"\n{scram}"),
+            "1 users of listener `a` have a hash by Argon2",
+        ),
+        (
+            "127.0.0.1:1",
+            format!(
+                "{postgres}users = \"users\"\n{}",
+                scram.replace("scram-sha-256", "password")
+            ),
+            "takes no password in clear text",
+        ),
+        (
+            "0.0.0.0:1",
+            format!("public = true\nmode = \"http\"\nusers = \"users\"\n{scram}"),
+            "show their passwords in the clear",
+        ),
+        (
+            "127.0.0.1:1",
+            format!("{postgres}users = \"users\"\nhba = \"ldap\"\n"),
+            "nobody asks by `ldap` here",
+        ),
+        (
+            "127.0.0.1:1",
+            format!("{postgres}hba = \"roles\"\n"),
+            "ldap:1: who belongs",
+        ),
+        (
+            "127.0.0.1:1",
+            format!("{postgres}hba = \"wrong\"\n"),
+            "end-of-line before authentication method",
+        ),
+        (
+            "127.0.0.1:1",
+            format!("{postgres}hba = \"tls\"\n"),
+            "hostssl record cannot match because SSL is disabled",
+        ),
+        (
+            "127.0.0.1:1",
+            format!("{postgres}hba = \"nowhere\"\n"),
+            "No such file or directory",
+        ),
+        (
+            "127.0.0.1:1",
+            "hba = \"tls\"\n".to_owned(),
+            "`listen.hba` is of no use",
+        ),
+        (
+            "127.0.0.1:1",
+            format!("{postgres}ident = \"users\"\n"),
+            "missing entry at end of line",
+        ),
+        (
+            "127.0.0.1:1",
+            format!("mode = \"http\"\n{scram}"),
+            "listener `a` knows no passwords",
+        ),
+    ] {
+        let told = told_with(&files, &listen(address, &more));
+        let expected = expected.replace("ldap:1", "roles:1");
+        assert!(told.contains(&expected), "{more}: {told}");
+    }
+    let fine = listen(
+        "127.0.0.1:1",
+        &format!("{postgres}users = \"users\"\n{scram}"),
+    );
+    assert_eq!(told_with(&files, &fine), "");
 }
