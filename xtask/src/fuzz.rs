@@ -7,7 +7,7 @@ use std::process::{Command, ExitCode};
 
 use crate::reference::root;
 
-const TARGETS: [&str; 7] = [
+const TARGETS: [&str; 11] = [
     "remembered",
     "addresses",
     "hello",
@@ -15,6 +15,10 @@ const TARGETS: [&str; 7] = [
     "session",
     "message",
     "route",
+    "hba",
+    "ident",
+    "carried",
+    "startup",
 ];
 const SECONDS: u64 = 60;
 const TRIPLE: &str = "x86_64-unknown-linux-gnu";

@@ -23,6 +23,8 @@ cargo xtask bench http [--rounds N] [--only NAME]... [--current-peers]
                              what it costs to carry requests
 cargo xtask bench requests [--rounds N] [--only NAME]... [--current-peers]
                              what becomes of requests in a fault of their origin
+cargo xtask bench access [--rounds N]
+                             what access rules cost, and strangers that are refused
 cargo xtask fuzz [--seconds N] [TARGET]...
                              the fuzz targets, a minute each unless told
 cargo xtask help             this";
@@ -51,6 +53,9 @@ fn main() -> ExitCode {
             "--tls",
             papers,
         ] => bench::origin::run(address, name, Some(papers)),
+        ["bench", "access", arguments @ ..] => bench::access::measure(arguments),
+        ["bench-access-round", order] => bench::access::round(order),
+        ["bench-access-decisions", _] => bench::access::decisions(),
         ["bench", "tls", arguments @ ..] => bench::tls(arguments),
         ["bench", "requests", arguments @ ..] => bench::requests(arguments),
         ["bench-requests-round", order] => bench::requests::round(order),

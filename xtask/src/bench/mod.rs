@@ -1,5 +1,6 @@
 //! The benchmarks, side by side with HAProxy, nginx and Envoy.
 
+pub(crate) mod access;
 mod cpu;
 mod fault;
 mod figures;

@@ -51,7 +51,7 @@ pub(super) async fn discard(stream: &TcpStream, lasting: Duration) -> io::Result
 }
 
 /// One whole connection: a question, and the answer to its end.
-pub(super) async fn visit(target: SocketAddr) -> io::Result<()> {
+pub(in crate::bench) async fn visit(target: SocketAddr) -> io::Result<()> {
     let visited = async {
         let mut stream = dial(target, LINE).await?;
         let mut answer = Vec::with_capacity(64);
@@ -67,7 +67,11 @@ pub(super) async fn visit(target: SocketAddr) -> io::Result<()> {
 }
 
 /// Clients that visit again and again; returns visits and failures.
-pub(super) async fn visitors(target: SocketAddr, count: usize, lasting: Duration) -> (u64, u64) {
+pub(in crate::bench) async fn visitors(
+    target: SocketAddr,
+    count: usize,
+    lasting: Duration,
+) -> (u64, u64) {
     let end = Instant::now() + lasting;
     let mut clients = JoinSet::new();
     for _ in 0..count {
@@ -104,7 +108,10 @@ pub(super) async fn crowd(target: SocketAddr, count: usize) -> (Duration, u64) {
 }
 
 /// So many connections that have exchanged one byte, opened a few at a time.
-pub(super) async fn resting(target: SocketAddr, count: usize) -> io::Result<Vec<TcpStream>> {
+pub(in crate::bench) async fn resting(
+    target: SocketAddr,
+    count: usize,
+) -> io::Result<Vec<TcpStream>> {
     let mut streams = Vec::with_capacity(count);
     for _ in 0..count {
         let mut stream = dial(target, ECHO).await?;
@@ -116,16 +123,16 @@ pub(super) async fn resting(target: SocketAddr, count: usize) -> io::Result<Vec<
 }
 
 /// What became of a steady exchange.
-pub(super) struct Exchanged {
-    pub(super) offered: u64,
+pub(in crate::bench) struct Exchanged {
+    pub(in crate::bench) offered: u64,
     /// From the scheduled moment to the answer, sorted.
-    pub(super) latencies: Vec<Duration>,
+    pub(in crate::bench) latencies: Vec<Duration>,
 }
 
 /// Sends a byte every `every`, on one connection after the other, whatever became of the earlier ones;
 /// answers come in order, so that each is known by its number. A runtime's timers are too coarse for
 /// this: it is one loop of its own.
-pub(super) fn exchange(
+pub(in crate::bench) fn exchange(
     streams: &[std::net::TcpStream],
     every: Duration,
     lasting: Duration,

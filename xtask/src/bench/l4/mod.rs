@@ -1,6 +1,6 @@
 //! What it costs to carry raw TCP and UDP.
 
-mod client;
+pub(in crate::bench) mod client;
 mod datagrams;
 mod play;
 pub(crate) mod server;
