@@ -7,8 +7,13 @@ use std::process::{Command, Stdio};
 pub(crate) type Need = (&'static str, &'static str);
 
 /// What the tests with real servers talk to.
-const FOR_TESTS: [Need; 16] = [
+const FOR_TESTS: [Need; 18] = [
     ("nginx", "nginx-light"),
+    (
+        "/usr/lib/nginx/modules/ngx_stream_module.so",
+        "libnginx-mod-stream",
+    ),
+    ("haproxy", "haproxy"),
     ("redis-server", "redis-server"),
     ("pg_ctl", "postgresql"),
     ("dnsmasq", "dnsmasq-base"),

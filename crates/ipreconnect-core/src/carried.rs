@@ -3,7 +3,11 @@
 //! (`proxy-protocol.txt` of HAProxy.) A header is read whole or not at all; whatever could be read in two ways
 //! is broken.
 
+mod announce;
+
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+pub use announce::{Announce, Announced, AnnouncedTls};
 
 /// The longest line of version 1, with its end.
 const LINE: usize = 107;

@@ -183,6 +183,7 @@ impl Acceptor {
             seat,
             from,
             to_judge,
+            carried: None,
             crowd: is_brought.then(|| Arc::clone(&self.crowd)),
         };
         if worker == here {

@@ -99,6 +99,8 @@ pub struct ListenerStatus {
     pub origin: String,
     /// What it counted.
     pub totals: Totals,
+    /// Whom its access rules have refused since they are in force, and by which rule.
+    pub refusals: Vec<(Option<(String, String)>, u64)>,
     /// What became of the requests of routes that have several branches, since the last reload.
     pub branches: Vec<BranchStatus>,
 }
@@ -376,6 +378,7 @@ impl Gateway {
                     .counters
                     .iter()
                     .fold(Totals::default(), |sum, one| sum + one.totals()),
+                refusals: listener.route.load().access().refusals(),
                 branches: listener
                     .route
                     .load()

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crate::socket::{Socket, register};
 use ipreconnect_core::address::Address;
+use ipreconnect_core::carried::Announce;
 use ipreconnect_core::failure::{Cause, Failure};
 use rustix::io::Errno;
 use socket2::{Domain, SockAddr, TcpKeepalive, Type};
@@ -25,6 +26,8 @@ const KEEPALIVE_RETRIES: u32 = 5;
 pub(crate) struct Dialer {
     /// The local address to dial from.
     pub(crate) source: Option<IpAddr>,
+    /// How the other end is told whose connection it is.
+    pub(crate) announce: Option<Announce>,
 }
 
 impl Dialer {
@@ -32,6 +35,17 @@ impl Dialer {
     ///
     /// Cancel safety: dropping the future closes the socket; nothing was sent but the handshake.
     pub(crate) async fn connect(self, address: &Address) -> Result<Socket, Failure> {
+        self.connect_for(address, None).await
+    }
+
+    /// The same, for somebody whose header that is. It stands before everything else.
+    ///
+    /// Cancel safety: dropping the future closes the socket; nothing was sent but the handshake and the header.
+    pub(crate) async fn connect_for(
+        self,
+        address: &Address,
+        header: Option<&[u8]>,
+    ) -> Result<Socket, Failure> {
         let socket = self.socket(address).map_err(|error| failure(&error))?;
         let peer = sock_addr(address).map_err(|error| failure(&error))?;
         match socket.connect(&peer) {
@@ -41,6 +55,11 @@ impl Dialer {
         }
         let socket = register(OwnedFd::from(socket)).map_err(|error| failure(&error))?;
         established(&socket).await?;
+        match (self.announce, header) {
+            (None, _) => {}
+            (Some(_), Some(header)) => announce(&socket, header)?,
+            (Some(version), None) => announce(&socket, &version.own())?,
+        }
         Ok(socket)
     }
 
@@ -73,6 +92,16 @@ impl Dialer {
             socket.bind(&SockAddr::from(SocketAddr::new(source, 0)))?;
         }
         Ok(socket)
+    }
+}
+
+/// Sends a header, for which a fresh socket always has room.
+fn announce(socket: &Socket, header: &[u8]) -> Result<(), Failure> {
+    let flags = rustix::net::SendFlags::NOSIGNAL;
+    match rustix::net::send(socket.get_ref(), header, flags) {
+        Ok(count) if count == header.len() => Ok(()),
+        Ok(_) => Err(failure(&io::ErrorKind::WriteZero.into())),
+        Err(error) => Err(failure(&error.into())),
     }
 }
 

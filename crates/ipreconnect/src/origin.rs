@@ -69,6 +69,15 @@ pub(crate) struct Tasks {
     pub(crate) _keeper: Task,
 }
 
+/// For whom an endpoint is dialled.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Whom<'w> {
+    /// What [`Policy::Hash`](ipreconnect_core::balance::Policy::Hash) goes by.
+    hash: Option<u64>,
+    /// The header that says whose connection it is.
+    header: Option<&'w [u8]>,
+}
+
 impl Origin {
     /// Its name.
     #[must_use]
@@ -99,7 +108,26 @@ impl Origin {
     /// # Cancel safety
     /// As [`connect`](Self::connect).
     pub async fn connect_by(&self, chooser: &Chooser, hash: Option<u64>) -> Result<Link, Error> {
-        self.connect_proven(chooser, hash, &|link| {
+        self.connect_for(chooser, hash, None).await
+    }
+
+    /// Like [`connect_by`](Self::connect_by), for somebody whose header (the PROXY protocol) goes before
+    /// everything else, where the settings want one ([`OriginSettings::announce`]); without it the connection
+    /// says that it is our own.
+    ///
+    /// # Errors
+    /// As [`connect`](Self::connect).
+    ///
+    /// # Cancel safety
+    /// As [`connect`](Self::connect).
+    pub async fn connect_for(
+        &self,
+        chooser: &Chooser,
+        hash: Option<u64>,
+        header: Option<&[u8]>,
+    ) -> Result<Link, Error> {
+        let whom = Whom { hash, header };
+        self.connect_proven(chooser, whom, &|link| {
             Box::pin(std::future::ready(Ok(link)))
         })
         .await
@@ -131,7 +159,7 @@ impl Origin {
 
     async fn dial_now(&self, chooser: &Chooser) -> Result<Link, Error> {
         let snapshot = self.snapshot();
-        let dialled = self.dial(&snapshot, chooser, None, &|link| {
+        let dialled = self.dial(&snapshot, chooser, Whom::default(), &|link| {
             Box::pin(std::future::ready(Ok(link)))
         });
         dialled
@@ -305,7 +333,7 @@ impl Origin {
     pub(crate) async fn connect_proven<T: Send>(
         &self,
         chooser: &Chooser,
-        hash: Option<u64>,
+        whom: Whom<'_>,
         prove: &Prove<'_, T>,
     ) -> Result<T, Error> {
         let mut place = Place::default();
@@ -317,7 +345,7 @@ impl Origin {
             }
             let mut failure = view.failure.clone();
             if view.is_usable() {
-                match self.dial(&snapshot, chooser, hash, prove).await {
+                match self.dial(&snapshot, chooser, whom, prove).await {
                     Ok(proven) => return Ok(proven),
                     Err(last) => failure = Some(last),
                 }
@@ -333,12 +361,13 @@ impl Origin {
         &self,
         snapshot: &Arc<Snapshot>,
         chooser: &Chooser,
-        hash: Option<u64>,
+        Whom { hash, header }: Whom<'_>,
         prove: &Prove<'_, T>,
     ) -> Result<T, Failure> {
         let settings = self.shared.settings.load_full();
         let dialer = Dialer {
             source: settings.source,
+            announce: settings.announce,
         };
         let warm_took = AtomicU64::new(0);
         let mut field = Field {
@@ -362,10 +391,11 @@ impl Origin {
                 Box::pin(async move {
                     let endpoint = runner.endpoint();
                     let (socket, tls) = if is_plain {
-                        (dialer.connect(&endpoint.address).await?, None)
+                        let dialled = dialer.connect_for(&endpoint.address, header);
+                        (dialled.await?, None)
                     } else {
                         // Most dials need no room for all that a handshake needs.
-                        let opened = self.open(endpoint, tls.as_ref(), dialer, warm_took);
+                        let opened = self.open(endpoint, tls.as_ref(), (dialer, header), warm_took);
                         Box::pin(opened).await?
                     };
                     let meter = runner.meter().cloned().unwrap_or_default();
@@ -384,7 +414,7 @@ impl Origin {
         &self,
         endpoint: &EndpointView,
         connector: Option<&Arc<Connector>>,
-        dialer: Dialer,
+        (dialer, header): (Dialer, Option<&[u8]>),
         warm_took: &AtomicU64,
     ) -> Result<(Socket, Option<Box<Session>>), Failure> {
         if let Some((socket, opened)) = self.warm(endpoint, connector).await {
@@ -393,7 +423,7 @@ impl Origin {
             return Ok((socket, opened.tls));
         }
         warm_took.store(0, Relaxed);
-        let socket = dialer.connect(&endpoint.address).await?;
+        let socket = dialer.connect_for(&endpoint.address, header).await?;
         let session = match connector {
             Some(connector) => {
                 let (entry, address) = (endpoint.entry, &endpoint.address);
@@ -411,7 +441,9 @@ impl Origin {
         endpoint: &EndpointView,
         connector: Option<&Arc<Connector>>,
     ) -> Option<(Socket, Opened)> {
-        if self.shared.settings.load().warm.connections == 0 {
+        let settings = self.shared.settings.load();
+        // One that was kept ready is nobody's, and has said so.
+        if settings.warm.connections == 0 || settings.announce.is_some() {
             return None;
         }
         let (socket, opened) = self.shared.warm.take(endpoint.id, connector)?;

@@ -9,7 +9,7 @@ use ipreconnect_core::failure::{Cause, Failure};
 use crate::dial;
 use crate::error::Error;
 use crate::link::Link;
-use crate::origin::Origin;
+use crate::origin::{Origin, Whom};
 use crate::race::Boxed;
 
 type Handshake<T> = Box<dyn Fn(Link) -> Boxed<'static, Result<T, Failure>> + Send + Sync>;
@@ -51,7 +51,7 @@ impl<T: Send + 'static> Reconnecting<T> {
             None => {
                 let chooser = self.origin.chooser();
                 self.origin
-                    .connect_proven(&chooser, None, &*self.handshake)
+                    .connect_proven(&chooser, Whom::default(), &*self.handshake)
                     .await?
             }
         };

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use ipreconnect_core::backoff::BackoffSettings;
 use ipreconnect_core::balance::Policy;
+use ipreconnect_core::carried::Announce;
 use ipreconnect_core::detector::Thresholds;
 use ipreconnect_core::origin::{Check, Entry, EntryAddress, OnDown, OnReturn, Settings};
 use ipreconnect_core::policy::AddressPolicy;
@@ -62,6 +63,9 @@ pub struct OriginSettings {
     pub tls: Option<TlsSettings>,
     /// Connections that are kept ready.
     pub warm: WarmSettings,
+    /// Whether the origin is told whose connection each is (the PROXY protocol). Then none is kept ready: it would
+    /// be nobody's.
+    pub announce: Option<Announce>,
 }
 
 impl OriginSettings {
@@ -106,6 +110,7 @@ impl OriginSettings {
                 connections: 0,
                 idle: Duration::from_secs(60),
             },
+            announce: None,
         }
     }
 

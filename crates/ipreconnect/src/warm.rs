@@ -377,6 +377,7 @@ async fn one_more(
     let settings = shared.settings.load_full();
     let dialer = Dialer {
         source: settings.source,
+        announce: settings.announce,
     };
     let made = make(&shared, dialer, &endpoint, connector);
     let patience = settings.supervisor.connect_timeout;

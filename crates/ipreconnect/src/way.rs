@@ -53,6 +53,7 @@ impl Origin {
         }
         let dialer = Dialer {
             source: self.shared.settings.load().source,
+            announce: None,
         };
         chooser
             .order(&snapshot, hash)

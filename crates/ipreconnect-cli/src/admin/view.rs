@@ -219,9 +219,23 @@ pub(crate) struct ListenerView {
     pub(crate) bytes_to_origin: u64,
     /// Bytes carried to clients.
     pub(crate) bytes_to_client: u64,
+    /// Whom its access rules have refused since they are in force.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) refusals: Vec<RefusalView>,
     /// The branches of routes that have several.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) branches: Vec<BranchView>,
+}
+
+/// Whom one rule has refused.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct RefusalView {
+    /// File and line; none of those whom no rule was for.
+    pub(crate) place: Option<String>,
+    /// The rule.
+    pub(crate) rule: Option<String>,
+    /// How many clients.
+    pub(crate) count: u64,
 }
 
 /// One branch of a route, since the last reload.

@@ -126,6 +126,13 @@ fn show_listener(paint: &Paint, listener: &ListenerView) -> String {
         }
     }
     text.push('\n');
+    for refusal in &listener.refusals {
+        let by = match (&refusal.place, &refusal.rule) {
+            (Some(place), Some(rule)) => format!("by {place}: {rule}"),
+            _ => "because no access rule was for them".to_owned(),
+        };
+        text.push_str(&format!("  {} refused {by}\n", refusal.count));
+    }
     for branch in &listener.branches {
         text.push_str(&show_branch(branch));
     }

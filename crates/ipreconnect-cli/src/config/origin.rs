@@ -6,6 +6,7 @@ use std::time::Duration;
 use ipreconnect::core::address::Address;
 use ipreconnect::core::backoff::{BackoffError, BackoffSettings, Jitter};
 use ipreconnect::core::balance::Policy;
+use ipreconnect::core::carried::Announce;
 use ipreconnect::core::origin::{Check, OnDown, OnReturn};
 use ipreconnect::core::outlier::Passive;
 use ipreconnect::{HoldSettings, OriginSettings, Place, Target, Transport};
@@ -59,7 +60,7 @@ pub(crate) fn read(
     let feature = section.text("feature");
     let mut settings = OriginSettings::new(Vec::new());
     settings.balance = balance;
-    let declared_networks = connect(&section, &mut settings);
+    let declared_networks = connect(&section, &mut settings, protocol);
     let tls_field = section.field("tls");
     let files = tls(
         &section,
@@ -484,7 +485,11 @@ fn literals_are_allowed(field: &Field<'_>, settings: &OriginSettings) {
 }
 
 /// Returns where the networks are declared, if they are.
-fn connect<'a>(section: &Section<'a>, settings: &mut OriginSettings) -> Option<Field<'a>> {
+fn connect<'a>(
+    section: &Section<'a>,
+    settings: &mut OriginSettings,
+    protocol: Protocol,
+) -> Option<Field<'a>> {
     let connect = section.table("connect")?;
     if let Some(timeout) = connect.duration("timeout") {
         settings.supervisor.connect_timeout = timeout;
@@ -495,6 +500,32 @@ fn connect<'a>(section: &Section<'a>, settings: &mut OriginSettings) -> Option<F
     let allow_ips = connect.field("allow_ips");
     if let Some(field) = &allow_ips {
         settings.addresses = dns::allow_ips(field);
+    }
+    let words = [
+        ("off", None),
+        ("v1", Some(Announce::V1)),
+        ("v2", Some(Announce::V2)),
+    ];
+    if let Some(announce) = connect.choice("proxy_protocol", &words) {
+        settings.announce = announce;
+    }
+    let words = [
+        ("off", None),
+        ("v1", Some(Announce::V1)),
+        ("v2", Some(Announce::V2)),
+    ];
+    settings.announce = connect.choice("proxy_protocol", &words).flatten();
+    if let (Some(_), Some(field)) = (settings.announce, connect.field("proxy_protocol"))
+        && protocol != Protocol::Tcp
+    {
+        let why = format!(
+            "goes before streams of one client each, and the origin speaks {}",
+            protocol.word()
+        );
+        field.wrong(
+            &why,
+            "origins of HTTP are told of clients by X-Forwarded-For: [listen.forwarded]",
+        );
     }
     connect.unbuilt("source", "redundant ways to an origin come later");
     connect.finish();
@@ -671,6 +702,10 @@ fn pool(
     not_of_udp(&table, "warm", transport);
     if let Some(count) = table.integer("warm", 0..=WARM) {
         settings.warm.connections = usize::try_from(count).unwrap_or_default();
+        if let (Some(_), Some(field), 1..) = (settings.announce, table.field("warm"), count) {
+            let why = "keeps connections ready that would be nobody's: the origin is told whose each is (`connect.proxy_protocol`)";
+            field.wrong(why, "leave it out");
+        }
     }
     if let Some(idle) = table.duration("idle") {
         settings.warm.idle = idle;

@@ -275,6 +275,11 @@ pub(super) const PARTS: &[Part] = &[
                 "see meaning",
                 "the networks that may be dialled, judged after resolution; by default all but link-local and multicast addresses, clouds' metadata services, and loopback through a name other than `localhost` and those below it",
             ),
+            (
+                "proxy_protocol",
+                "`\"off\"`",
+                "of a `tcp` origin: `v1` or `v2`, how it is told whose connection each is, before everything else; `v2` with what is known of the client's TLS. Connections of the gateway itself say so",
+            ),
         ],
         later: &["source"],
     },

@@ -14,7 +14,7 @@ use ipreconnect_proxy::{Access, BranchStatus, Gateway, ListenerStatus};
 use super::caches::Caches;
 use crate::admin::view::{
     BranchView, EjectedView, EndpointView, FailureView, Identities, IdentityView, ListenerView,
-    Listeners, NameView, OriginView, Origins, Readiness, SCHEMA, SightingView,
+    Listeners, NameView, OriginView, Origins, Readiness, RefusalView, SCHEMA, SightingView,
 };
 
 /// The running origins and the gateway in front of them.
@@ -266,8 +266,14 @@ fn show_listener(listener: ListenerStatus) -> ListenerView {
         failed: totals.failed,
         bytes_to_origin: totals.to_origin,
         bytes_to_client: totals.to_client,
+        refusals: listener.refusals.into_iter().map(show_refusal).collect(),
         branches: listener.branches.into_iter().map(show_branch).collect(),
     }
+}
+
+fn show_refusal((rule, count): (Option<(String, String)>, u64)) -> RefusalView {
+    let (place, rule) = rule.unzip();
+    RefusalView { place, rule, count }
 }
 
 fn show_branch(branch: BranchStatus) -> BranchView {

@@ -12,7 +12,7 @@ use crate::servers::needed;
 use ipreconnect_lab::namespace::skipped;
 
 /// What a client gets that comes from this address of the loopback interface.
-fn said_to(front: SocketAddr, from: [u8; 4]) -> String {
+pub(crate) fn said_to(front: SocketAddr, from: [u8; 4]) -> String {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
     socket.bind(&SocketAddr::from((from, 0)).into()).unwrap();
     socket.connect(&front.into()).unwrap();
@@ -69,6 +69,20 @@ fn the_first_rule_decides_and_why_tells_which() {
         (&json["admitted"], &json["rules"][0]["decides"]),
         (&false.into(), &true.into())
     );
+    let status = desk.status();
+    let refusals = status["listeners"]["listeners"][0]["refusals"]
+        .as_array()
+        .unwrap();
+    assert_eq!(refusals.len(), 1, "{refusals:?}");
+    assert_eq!(refusals[0]["count"], 1);
+    assert!(
+        refusals[0]["rule"]
+            .as_str()
+            .unwrap()
+            .starts_with("from 127.0.0.2 ")
+    );
+    let text = String::from_utf8(desk.command(&["status"]).stdout).unwrap();
+    assert!(text.contains("  1 refused by "), "{text}");
     let log = desk.log();
     assert!(log.contains("not let in: the rule at "), "{log}");
     assert!(log.contains("127.0.0.2"), "{log}");

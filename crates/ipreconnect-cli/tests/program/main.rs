@@ -2,12 +2,14 @@
 
 mod access;
 mod bad_luck;
+mod brought;
 mod commands;
 mod datagrams;
 mod desk;
 mod doors;
 mod health;
 mod http;
+mod lan;
 mod postgres;
 mod reload;
 mod resolvers;

@@ -126,6 +126,18 @@ impl Rules {
         &self.rules
     }
 
+    /// The number of one of these rules, from 0.
+    #[must_use]
+    pub fn number(&self, rule: &Rule) -> Option<usize> {
+        let at = std::ptr::from_ref(rule);
+        // They stand behind each other.
+        let number = self
+            .rules
+            .partition_point(|one| std::ptr::from_ref(one) < at);
+        let found = self.rules.get(number)?;
+        std::ptr::eq(found, rule).then_some(number)
+    }
+
     /// The first rule that is for this visitor.
     #[must_use]
     pub fn decide(&self, visitor: &Visitor<'_>, world: &dyn World) -> Verdict<'_> {

@@ -521,3 +521,82 @@ fn who_says_no_name_is_who_is_proven() {
         assert_eq!(line(&rules, &visitor), wanted, "{source}");
     }
 }
+
+#[test]
+fn roles_are_known_from_a_file() {
+    let read =
+        |text: &str| read_roles(Path::new("/etc/roles"), &mut shelf(&[("/etc/roles", text)]));
+    let roles = read("staff ann,crew  # who\ncrew bob, staff\n\"a b\" \"c d\"\n").unwrap();
+    assert!(roles.is_member(b"ann", "staff"));
+    assert!(roles.is_member(b"bob", "staff"), "by way of crew");
+    assert!(
+        roles.is_member(b"ann", "crew"),
+        "roles may belong to each other"
+    );
+    assert!(roles.is_member(b"c d", "a b"));
+    assert!(!roles.is_member(b"eve", "staff"));
+    assert!(!roles.is_member(b"\xff", "staff"));
+    assert!(
+        roles.is_member(b"nobody", "nobody"),
+        "each belongs to its own"
+    );
+    let wrong = |text: &str| {
+        let mistakes = read(text).unwrap_err();
+        mistakes.into_iter().map(|one| one.what).collect::<Vec<_>>()
+    };
+    assert_eq!(wrong("staff").len(), 1);
+    assert_eq!(wrong("staff ann more").len(), 1);
+    assert_eq!(wrong("a,b ann"), ["a line begins with one role"]);
+}
+
+#[test]
+fn somebody_from_there_may_come_or_nobody() {
+    let may = |text: &str, source: &str| {
+        let rules = rules(text);
+        let visitor = Visitor {
+            user: None,
+            database: None,
+            ..visitor(source, "", "")
+        };
+        rules.may_admit(&visitor, &WORLD, |method| method != Method::Reject)
+    };
+    let text = "host all bob 10.0.0.0/8 reject\nhost sales ann 10.0.0.0/8 trust\nhost all all all reject\n";
+    assert!(may(text, "10.1.1.1"));
+    assert!(!may(text, "11.1.1.1"));
+    assert!(!may(text, "local"));
+    assert!(!may(
+        "host all all 10.0.0.0/8 reject\nhost all all all trust\n",
+        "10.1.1.1"
+    ));
+    assert!(
+        may("host all all .example.com trust\n", "192.0.2.1"),
+        "its name is not known"
+    );
+}
+
+#[test]
+fn a_rule_knows_its_number() {
+    let rules =
+        rules("host all all 10.0.0.0/8 trust\nlocal all all trust\nhost all all all reject\n");
+    for (number, rule) in rules.all().iter().enumerate() {
+        assert_eq!(rules.number(rule), Some(number));
+    }
+    let other = rules.all()[1].clone();
+    assert_eq!(rules.number(&other), None);
+}
+
+#[test]
+fn expressions_are_for_names_that_are_no_text() {
+    let text = "host all /^x.*$ all reject\nhost all all all trust\n";
+    for name in [&b"x\xff"[..], b"x\ny", b"x"] {
+        let visitor = Visitor {
+            user: Some(name),
+            ..visitor("10.1.1.1", "", "d")
+        };
+        let rules = rules(text);
+        let Verdict::Rule(rule) = rules.decide(&visitor, &WORLD) else {
+            panic!();
+        };
+        assert_eq!(rule.method, Method::Reject, "{name:?}");
+    }
+}

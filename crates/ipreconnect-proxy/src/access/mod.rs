@@ -8,6 +8,7 @@ mod users;
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use ipreconnect::core::access::{
     ClientCert, Foreign, Host, Maps, Method, Mismatch, Names, Roles, Rule, Rules, Source, Verdict,
@@ -65,6 +66,8 @@ struct Inner {
     needs_more: bool,
     /// A rule asks for a certificate.
     needs_certificate: bool,
+    /// Whom each rule has refused, and at the end those whom no rule was for.
+    refused: Box<[AtomicU64]>,
 }
 
 /// What becomes of a client that is not refused.
@@ -98,6 +101,7 @@ pub(crate) enum Refusal {
     Guesses(String),
     /// This rule says so, or what it demands is not there.
     Rule {
+        number: usize,
         place: String,
         method: Method,
         why: &'static str,
@@ -158,6 +162,7 @@ impl Access {
             Method::Trust | Method::Reject => rule.client_cert != ClientCert::Off,
             _ => true,
         };
+        let refused = (0..=rules.len()).map(|_| AtomicU64::new(0)).collect();
         let needs_more = |rule: &Rule| rule.needs_host() || rule.needs_name() || asks(rule);
         Self(Arc::new(Inner {
             needs_more: asking == Asking::Postgres || rules.iter().any(needs_more),
@@ -173,6 +178,7 @@ impl Access {
             roles,
             users,
             asking,
+            refused,
         }))
     }
 
@@ -204,7 +210,9 @@ impl Access {
             return None;
         }
         let here = Here::new(&self.0, Who::Stranger);
-        Some(self.judge(&visitor(source), &here).map(|_| ()))
+        let judged = self.judge(&visitor(source), &here);
+        self.count(judged.as_ref().err());
+        Some(judged.map(|_| ()))
     }
 
     /// Decides on a client.
@@ -245,7 +253,34 @@ impl Access {
         {
             here.is_named(reverse::host(address).await);
         }
-        self.judge(visitor, &here)
+        let judged = self.judge(visitor, &here);
+        self.count(judged.as_ref().err());
+        judged
+    }
+
+    fn count(&self, refusal: Option<&Refusal>) {
+        let number = match refusal {
+            Some(Refusal::NoRule) => self.0.refused.len().checked_sub(1),
+            Some(Refusal::Rule { number, .. }) => Some(*number),
+            _ => None,
+        };
+        if let Some(count) = number.and_then(|number| self.0.refused.get(number)) {
+            count.fetch_add(1, Relaxed);
+        }
+    }
+
+    /// Whom rules have refused since they are in force: the place and the text of each rule that has refused
+    /// somebody, and how many; without a rule, those whom none was for.
+    #[must_use]
+    pub fn refusals(&self) -> Vec<(Option<(String, String)>, u64)> {
+        let rules = self.rules().iter().map(Some).chain([None]);
+        let counted = rules.zip(&self.0.refused);
+        let counted = counted.map(|(rule, count)| (rule, count.load(Relaxed)));
+        let shown = |rule: &Rule| (place(rule), rule.text().to_owned());
+        counted
+            .filter(|(_, count)| *count > 0)
+            .map(|(rule, count)| (rule.map(shown), count))
+            .collect()
     }
 
     /// Whether somebody from there may come in at all, whoever it is, inside TLS or not.
@@ -278,6 +313,7 @@ impl Access {
         };
         self.by_rule(rule, visitor, here)
             .map_err(|why| Refusal::Rule {
+                number: rules.number(rule).unwrap_or(usize::MAX),
                 place: place(rule),
                 method: rule.method,
                 why,

@@ -137,6 +137,7 @@ impl Guest {
                 seat: session.seat.beside(),
                 from: session.from,
                 to_judge: session.to_judge,
+                carried: None,
                 crowd: None,
             },
             site: Arc::clone(&self.site),

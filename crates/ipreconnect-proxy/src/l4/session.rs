@@ -1,18 +1,19 @@
 //! One client before it is carried: access is given, an endpoint is found, or it is held.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
 use ipreconnect::core::access::Source;
 use ipreconnect::core::address::{Address, EndpointId};
+use ipreconnect::core::carried::{Announced, AnnouncedTls};
 use ipreconnect::sense::max_pacing_rate;
 use ipreconnect::socket::{Socket, register};
 use ipreconnect::tls::{Holder, Session as Tls};
 use ipreconnect::{Error, Link, Origin, Parts, Usage};
-use rustix::net::Shutdown;
+use rustix::net::{Shutdown, getpeername, getsockname};
 use tokio::io::Interest;
 
 use super::carrier::Plain;
@@ -42,6 +43,8 @@ pub(crate) struct Session {
     pub(crate) from: Option<IpAddr>,
     /// Where it comes from, if more has to be known of it before it is let in.
     pub(crate) to_judge: Option<Source>,
+    /// Who has connected to whom, where a proxy brings it.
+    pub(crate) carried: Option<Box<(SocketAddr, SocketAddr)>>,
     /// Among whom it is to be counted when it is known who has brought it.
     pub(crate) crowd: Option<Arc<Crowd>>,
 }
@@ -94,9 +97,10 @@ impl Session {
         let carried = taken.map_err(Refusal::Header)?;
         // Even where the proxy does not know who it is, it is not the proxy.
         let by_proxy = carried.as_ref().is_some_and(|carried| !carried.is_own);
-        let Some((from, _)) = carried.and_then(|carried| carried.addresses) else {
+        let Some((from, to)) = carried.and_then(|carried| carried.addresses) else {
             return Ok(Brought { source, by_proxy });
         };
+        self.carried = Some(Box::new((from, to)));
         let from = from.ip().to_canonical();
         // Its loopback interface is not ours.
         let is_here = |proxy: IpAddr| proxy.is_loopback();
@@ -311,9 +315,10 @@ impl Session {
             http::serve(self, site, client, inside.tls).await;
             return;
         }
+        let header = self.header(&client, inside.tls.as_deref());
         let connected = tokio::select! {
             biased;
-            connected = Box::pin(self.connect()) => Some(connected),
+            connected = Box::pin(self.connect(header.as_deref())) => Some(connected),
             () = gone(&client, self.route.settings.half_close) => None,
         };
         match connected {
@@ -359,12 +364,40 @@ impl Session {
         }
     }
 
-    async fn connect(&self) -> Result<Link, Error> {
+    async fn connect(&self, header: Option<&[u8]>) -> Result<Link, Error> {
         let origin = self.route.origin();
         match self.route.chooser(number::get()) {
-            Some(chooser) => origin.connect_by(chooser, self.from.map(hash)).await,
+            Some(chooser) => {
+                let hash = self.from.map(hash);
+                origin.connect_for(chooser, hash, header).await
+            }
             None => origin.connect().await,
         }
+    }
+
+    /// What the origin is told of a client, if it is told anything (the PROXY protocol).
+    fn header(&self, client: &Socket, tls: Option<&Tls>) -> Option<Vec<u8>> {
+        let announce = self.route.origin().settings().announce?;
+        let carried = self.carried.as_deref().copied();
+        let holder = tls.and_then(holder);
+        // As OpenSSL calls them, which is what others write there.
+        let suite = tls.and_then(Tls::suite);
+        let suite = suite.as_deref().and_then(|suite| suite.split(',').next());
+        let suite = suite.map(|suite| suite.replacen("TLS13_", "TLS_", 1));
+        let version = tls.map(|tls| tls.version().replacen("TLS ", "TLSv", 1));
+        let told = Announced {
+            addresses: carried.or_else(|| ends(client)),
+            tls: tls.map(|tls| AnnouncedTls {
+                version: version.as_deref().unwrap_or_default(),
+                cipher: suite.as_deref(),
+                alpn: tls.alpn(),
+                certificate: holder.as_ref().map(|holder| {
+                    let name = holder.common_name.as_deref();
+                    name.unwrap_or_default()
+                }),
+            }),
+        };
+        Some(announce.header(&told))
     }
 
     /// Passes the door; returns the client's TLS, if that was opened.
@@ -486,6 +519,13 @@ async fn turn_away(talk: &mut Talk<'_>, turned: &postgres::Turned) -> Outside {
         talk.turn_away(refusal).await;
     }
     Outside::Unserved(turned.to_string())
+}
+
+/// Who has connected to whom; none of Unix sockets.
+fn ends(client: &Socket) -> Option<(SocketAddr, SocketAddr)> {
+    let peer = SocketAddr::try_from(getpeername(client.get_ref()).ok()??).ok()?;
+    let here = SocketAddr::try_from(getsockname(client.get_ref()).ok()?).ok()?;
+    Some((peer, here))
 }
 
 /// Has the kernel send no more than so many bytes a second.

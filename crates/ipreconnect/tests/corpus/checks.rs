@@ -2,15 +2,22 @@
 //! their corpora.
 
 use std::io::Write;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use ipreconnect::core::access::{
+    Files, Host, Names, Rule, Rules, Source, Verdict, Visitor, World, read_hba, read_ident,
+};
+use ipreconnect::core::carried::{self, Header};
 use ipreconnect::core::hello::{self, Hello};
 use ipreconnect::core::http::{
     Chunked, Field, Known, Parsed, PathRule, Pattern, RequestHead, ResponseHead, is_token, normal,
     path_of, query_of,
 };
 use ipreconnect::core::names::Remembered;
+use ipreconnect::core::postgres::{self, Opening};
 use ipreconnect::resolve::{DnsServer, Record};
 use ipreconnect::socket::register;
 use ipreconnect::tls::{Certificate, Session};
@@ -53,6 +60,121 @@ pub(crate) fn addresses(input: &[u8]) {
     if let Ok(record) = text.parse::<Record>() {
         assert_eq!(record.to_string().parse(), Ok(record));
     }
+}
+
+/// One file, and no other one.
+struct Alone<'a>(&'a [u8]);
+
+impl Files for Alone<'_> {
+    fn read(&mut self, path: &Path) -> Result<Option<Vec<u8>>, String> {
+        Ok((path == Path::new("/file")).then(|| self.0.to_vec()))
+    }
+
+    fn list(&mut self, _: &Path) -> Result<Vec<PathBuf>, String> {
+        Ok(vec![PathBuf::from("/file")])
+    }
+}
+
+struct Anywhere;
+
+impl World for Anywhere {
+    fn is_own_address(&self, address: IpAddr) -> bool {
+        address == IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1))
+    }
+
+    fn is_own_network(&self, address: IpAddr) -> bool {
+        matches!(address, IpAddr::V4(address) if address.octets()[0] == 10)
+    }
+
+    fn is_member(&self, user: &[u8], role: &str) -> bool {
+        user == role.as_bytes()
+    }
+
+    fn proves(&self, _: &Rule, is_meant: &dyn Fn(&[u8]) -> bool) -> bool {
+        is_meant(b"ann")
+    }
+
+    fn host(&self) -> Host<'_> {
+        Host::Named("db.example.com")
+    }
+}
+
+/// A file of rules: what decides by the index is what decides when all are looked at in order.
+pub(crate) fn hba(input: &[u8]) {
+    let Ok(rules) = read_hba(Path::new("/file"), &mut Alone(input)) else {
+        return;
+    };
+    let sources = [
+        Source::Local,
+        Source::Ip(Ipv4Addr::LOCALHOST.into()),
+        Source::Ip(Ipv4Addr::new(10, 0, 0, 1).into()),
+        Source::Ip(Ipv6Addr::LOCALHOST.into()),
+    ];
+    for names in [Names::Said, Names::Proven] {
+        let rules = Rules::new(rules.clone(), names);
+        for (at, source) in sources.into_iter().enumerate() {
+            let visitor = Visitor {
+                source,
+                is_tls: at % 2 == 0,
+                user: (names == Names::Said).then_some(b"ann"),
+                database: Some(b"sales"),
+                is_replication: at == 3,
+            };
+            let decided = match rules.decide(&visitor, &Anywhere) {
+                Verdict::Rule(rule) => Some(std::ptr::from_ref(rule)),
+                Verdict::None => None,
+                Verdict::NeedsHost => panic!("the host is known"),
+            };
+            let mut looked = rules.explain(&visitor, &Anywhere);
+            let found = looked.find(|(_, mismatch)| mismatch.is_none());
+            assert_eq!(decided, found.map(|(rule, _)| std::ptr::from_ref(rule)));
+        }
+    }
+}
+
+/// A file of maps: whoever is given a name by one may have it.
+pub(crate) fn ident(input: &[u8]) {
+    let Ok(maps) = read_ident(Path::new("/file"), &mut Alone(input)) else {
+        return;
+    };
+    for system in [&b"ann"[..], b"bob@corp", b"", b"\xff"] {
+        for map in [None, Some(""), Some("staff")] {
+            if let Some(name) = maps.name(map, system) {
+                assert!(maps.permit(map, system, &name, &|_, _| false));
+            }
+            let _ = maps.permit(map, system, b"ann", &|user, role| user == role.as_bytes());
+        }
+    }
+}
+
+/// The header of a proxy: a whole one is the same with anything behind it, and nothing before it is whole.
+pub(crate) fn carried(input: &[u8]) {
+    let read = carried::read(input);
+    if let Header::Whole(length, _) = &read {
+        let whole = input.get(..*length).unwrap();
+        assert_eq!(carried::read(whole), read);
+        for end in 0..*length {
+            assert_eq!(carried::read(&whole[..end]), Header::More);
+        }
+    }
+}
+
+/// What a client of PostgreSQL says first, in the same way; and what it answers.
+pub(crate) fn startup(input: &[u8]) {
+    let read = postgres::read(input);
+    if let Opening::Packet(length, _) = &read {
+        let whole = input.get(..*length).unwrap();
+        assert_eq!(postgres::read(whole), read);
+        for end in 0..*length {
+            assert_eq!(postgres::read(&whole[..end]), Opening::More);
+        }
+    }
+    if let postgres::Answer::Whole(length, inside) = postgres::answer(input) {
+        assert!(length <= input.len());
+        let _ = postgres::password(&inside);
+        let _ = postgres::sasl_initial(&inside);
+    }
+    let _ = postgres::asks(input);
 }
 
 /// The first bytes of a client: read as rustls reads them, where it takes them, and never read one way

@@ -49,3 +49,23 @@ fn requests_and_answers_of_strangers() {
 fn routes_and_paths() {
     replay("route", checks::route);
 }
+
+#[test]
+fn files_of_rules() {
+    replay("hba", checks::hba);
+}
+
+#[test]
+fn files_of_maps() {
+    replay("ident", checks::ident);
+}
+
+#[test]
+fn headers_of_proxies() {
+    replay("carried", checks::carried);
+}
+
+#[test]
+fn the_first_words_to_a_database() {
+    replay("startup", checks::startup);
+}
