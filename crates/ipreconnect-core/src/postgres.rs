@@ -283,10 +283,10 @@ pub fn asks(mut bytes: &[u8]) -> Option<bool> {
         let (kind, rest) = bytes.split_first()?;
         let length = u32::from_be_bytes(*rest.first_chunk::<4>()?) as usize;
         match kind {
-            // `NegotiateProtocolVersion` comes before.
-            b'v' => bytes = bytes.get(length.max(4) + 1..)?,
+            // `NegotiateProtocolVersion`, and notices, come before.
+            b'v' | b'N' => bytes = bytes.get(length.max(4) + 1..)?,
             b'R' => return Some(*rest.get(4..)?.first_chunk::<4>()? != [0; 4]),
-            _ => return Some(true),
+            kind => return Some(*kind == b'E'),
         }
     }
 }

@@ -86,6 +86,8 @@ struct Place {
     /// As it was asked for: its port may be 0.
     asked: ListenAddress,
     bound: ListenAddress,
+    /// Whose the file was when we made it, if it is one.
+    made: Option<FileAccess>,
 }
 
 /// What one listener is doing.
@@ -183,6 +185,7 @@ impl Gateway {
                 id: self.next,
                 asked: asked.clone(),
                 bound: group.address,
+                made: group.made,
             });
             for (worker, socket) in self.workers.iter().zip(group.sockets) {
                 worker.command(Command::Open {
@@ -312,8 +315,9 @@ impl Gateway {
     pub fn permit(&self, name: &str, file: FileAccess) -> io::Result<()> {
         let places = self.listeners.get(name).map(|one| one.places.as_slice());
         for place in places.unwrap_or_default() {
-            if let ListenAddress::Unix(path) = &place.bound {
-                file.apply(path)?;
+            // What another program has made is its own.
+            if let (ListenAddress::Unix(path), Some(made)) = (&place.bound, place.made) {
+                file.or(made).apply(path)?;
             }
         }
         Ok(())

@@ -128,9 +128,11 @@ impl Desk {
 #[derive(Debug)]
 pub(crate) struct Seat {
     desk: Arc<Desk>,
-    /// What counts it among the clients of its listener, and among those of its source.
-    counts: (Option<Inside>, Option<Held>),
+    counts: Counts,
 }
+
+/// What counts a client among those of its listener, and among those of its source.
+pub(crate) type Counts = (Option<Inside>, Option<Held>);
 
 impl Seat {
     /// A place beside it, for work that its client has caused and does not wait for.
@@ -146,6 +148,11 @@ impl Seat {
     pub(crate) fn among(mut self, inside: Inside) -> Self {
         self.counts.0 = Some(inside);
         self
+    }
+
+    /// It no longer counts, but that does.
+    pub(crate) fn take_counts(&mut self) -> Counts {
+        std::mem::take(&mut self.counts)
     }
 
     /// It counts for its source, too.

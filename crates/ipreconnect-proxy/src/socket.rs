@@ -136,6 +136,8 @@ pub(crate) struct Group {
     pub(crate) address: ListenAddress,
     /// One for each worker.
     pub(crate) sockets: Vec<OwnedFd>,
+    /// Whose the file was when we made it, if it is one.
+    pub(crate) made: Option<FileAccess>,
 }
 
 impl Group {
@@ -183,6 +185,7 @@ fn open_tcp(address: SocketAddr, workers: usize) -> Result<Group, OpenErrorKind>
     Ok(Group {
         address: ListenAddress::Tcp(bound),
         sockets: sockets.into_iter().map(OwnedFd::from).collect(),
+        made: None,
     })
 }
 
@@ -206,6 +209,7 @@ fn open_udp(address: SocketAddr, workers: usize) -> Result<Group, OpenErrorKind>
     Ok(Group {
         address: ListenAddress::Udp(bound),
         sockets,
+        made: None,
     })
 }
 
@@ -268,15 +272,17 @@ fn open_unix(path: &Path, file: FileAccess, workers: usize) -> Result<Group, Ope
     clear_stale(path)?;
     let socket = unix_socket(path).map_err(OpenErrorKind::System)?;
     // Nobody can connect before it listens, and so nobody does whom the file would keep out.
-    let permitted = file.apply(path).and_then(|()| socket.listen(BACKLOG));
-    if let Err(error) = permitted {
+    let permitted = file.apply(path);
+    let made = permitted.and_then(|made| socket.listen(BACKLOG).map(|()| made));
+    let made = made.map_err(|error| {
         // Nobody uses it.
         let _ = std::fs::remove_file(path);
-        return Err(OpenErrorKind::System(error));
-    }
+        OpenErrorKind::System(error)
+    })?;
     Ok(Group {
         address: ListenAddress::Unix(path.to_owned()),
         sockets: copies(socket.into(), workers)?,
+        made: Some(made),
     })
 }
 
@@ -296,6 +302,7 @@ fn open_abstract(name: &str, workers: usize) -> Result<Group, OpenErrorKind> {
     Ok(Group {
         address: ListenAddress::Abstract(name.into()),
         sockets: copies(socket.into(), workers)?,
+        made: None,
     })
 }
 
@@ -316,15 +323,44 @@ fn copies(socket: OwnedFd, workers: usize) -> Result<Vec<OwnedFd>, OpenErrorKind
 }
 
 impl FileAccess {
-    pub(crate) fn apply(self, path: &Path) -> io::Result<()> {
-        use std::os::unix::fs::{PermissionsExt, chown};
-        if let Some(mode) = self.mode {
-            std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))?;
+    /// Gives the socket at a path to whom it is meant for, and says what it was before. A link is not followed:
+    /// whoever may write there could lead it to any file.
+    pub(crate) fn apply(self, path: &Path) -> io::Result<Self> {
+        use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, chownat, fstat, openat};
+        use std::os::fd::AsRawFd;
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let file = openat(CWD, path, flags, Mode::empty())?;
+        let found = fstat(&file)?;
+        if FileType::from_raw_mode(found.st_mode) != FileType::Socket {
+            return Err(io::Error::other(
+                "another file is in the place of the socket",
+            ));
         }
         if self.owner.is_some() || self.group.is_some() {
-            chown(path, self.owner, self.group)?;
+            let owner = self.owner.map(rustix::fs::Uid::from_raw);
+            let group = self.group.map(rustix::fs::Gid::from_raw);
+            chownat(&file, "", owner, group, AtFlags::EMPTY_PATH)?;
         }
-        Ok(())
+        if let Some(mode) = self.mode {
+            use std::os::unix::fs::PermissionsExt;
+            // The one that was looked at (proc(5)): a descriptor of this kind has no other way.
+            let same = format!("/proc/self/fd/{}", file.as_raw_fd());
+            std::fs::set_permissions(same, std::fs::Permissions::from_mode(mode))?;
+        }
+        Ok(Self {
+            mode: Some(found.st_mode & 0o777),
+            owner: Some(found.st_uid),
+            group: Some(found.st_gid),
+        })
+    }
+
+    /// The same, where what is not said is as it was.
+    pub(crate) fn or(self, before: Self) -> Self {
+        Self {
+            mode: self.mode.or(before.mode),
+            owner: self.owner.or(before.owner),
+            group: self.group.or(before.group),
+        }
     }
 }
 
@@ -405,6 +441,7 @@ impl Passed {
                 address: self.address.clone(),
                 kind,
             })?,
+            made: None,
         })
     }
 }
@@ -418,7 +455,10 @@ fn clear_stale(path: &Path) -> Result<(), OpenErrorKind> {
         Ok(found) if !found.file_type().is_socket() => return Err(OpenErrorKind::NotASocket),
         Ok(_) => {}
     }
-    match std::os::unix::net::UnixStream::connect(path) {
+    // One whose queue is full is there, and is not waited for.
+    let connected = Socket::new(Domain::UNIX, Type::STREAM.nonblocking().cloexec(), None)
+        .and_then(|socket| socket.connect(&SockAddr::unix(path)?));
+    match connected {
         Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
             std::fs::remove_file(path).map_err(OpenErrorKind::System)
         }

@@ -9,6 +9,11 @@ use zeroize::Zeroizing;
 
 use crate::exit::{Exit, Refusal};
 
+/// What Ctrl-C writes where it ends nothing.
+const INTERRUPT: char = '\u{3}';
+/// The longest password that can be shown in clear text.
+const LONGEST: usize = 1024;
+
 /// What is printed.
 #[derive(Serialize)]
 struct Shown<'s> {
@@ -45,6 +50,10 @@ pub(crate) fn password(name: &str, as_json: bool) -> Result<Exit, Refusal> {
     if password.is_empty() {
         return Err(Refusal::new(Exit::Wrong, "an empty password is none"));
     }
+    if password.len() > LONGEST {
+        let message = format!("a password has at most {LONGEST} bytes");
+        return Err(Refusal::new(Exit::Wrong, message));
+    }
     let verifier = verifier(password.as_bytes()).map_err(refuse)?;
     if as_json {
         super::print_json(&Shown {
@@ -71,12 +80,18 @@ fn hidden(prompt: &str) -> std::io::Result<Zeroizing<String>> {
     let terminal = std::io::stdin();
     let before = tcgetattr(&terminal)?;
     let mut silent = before.clone();
-    silent.local_modes.remove(LocalModes::ECHO);
+    // What ends it would leave the terminal silent.
+    silent
+        .local_modes
+        .remove(LocalModes::ECHO | LocalModes::ISIG);
     eprint!("{prompt}");
     std::io::stderr().flush()?;
     tcsetattr(&terminal, OptionalActions::Now, &silent)?;
     let line = line();
-    tcsetattr(&terminal, OptionalActions::Now, &before)?;
+    tcsetattr(&terminal, OptionalActions::Flush, &before)?;
     eprintln!();
-    line
+    match line {
+        Ok(line) if line.contains(INTERRUPT) => Err(std::io::ErrorKind::Interrupted.into()),
+        line => line,
+    }
 }

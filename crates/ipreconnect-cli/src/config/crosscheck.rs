@@ -136,6 +136,20 @@ impl Assembly<'_> {
             let message = format!("`{key}` is of connections, and the listener takes datagrams");
             mistake = Some((message, place));
         }
+        if listener.mode == Protocol::Http {
+            let routes = one.routes.iter().map(|(name, place)| (name, place));
+            let mut all = routes.chain([(name, &one.origin)]);
+            let announces = |name: &String| {
+                let origin = self.plan.origins.get(name);
+                origin.is_some_and(|origin| origin.settings.announce.is_some())
+            };
+            if let Some((name, place)) = all.find(|(name, _)| announces(name)) {
+                let message = format!(
+                    "origin `{name}` is told whose each connection is, and requests of many clients share theirs"
+                );
+                mistake = Some((message, place));
+            }
+        }
         let speaks_udp = |name: &String| {
             let origin = self.plan.origins.get(name);
             origin.is_some_and(|origin| origin.protocol == Protocol::Udp)
@@ -164,6 +178,17 @@ impl Assembly<'_> {
         };
         for address in &listener.addresses {
             let is_any = address.ip().is_some_and(|address| address.port() == 0);
+            let same = |other: &&ListenAddress| *other == address;
+            let is_again = is_any && listener.addresses.iter().filter(same).count() > 1;
+            if is_again && !seen.contains_key(address) {
+                let message = format!("{address} is listened on twice");
+                self.wrong(
+                    message,
+                    &one.address,
+                    "here",
+                    "two addresses with any port have the same one",
+                );
+            }
             if let Some(first) = seen.get(address).filter(|_| !is_any) {
                 let message = format!("{address} is listened on twice");
                 self.twice(&message, first, &one.address);

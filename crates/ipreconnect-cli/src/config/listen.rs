@@ -75,7 +75,8 @@ pub(super) fn read<'a>(
         .map(|field| tls::of_listener(field, base, permissions));
     let routes = section.field("route").map(|field| route::routes(&field));
     let proxied = proxied(&section);
-    let file = file_access(&section);
+    let (file, section_unix) = (file_access(&section), section.field("unix"));
+    let conflict = section.field("on_conflict");
     let words = [("move", OnConflict::Move), ("refuse", OnConflict::Refuse)];
     let on_conflict = section.choice("on_conflict", &words).unwrap_or_default();
     let (limits, mut clients, http_limits) = route::limits(&section);
@@ -111,6 +112,20 @@ pub(super) fn read<'a>(
     let first = routes.first().map(|route| route.origin.clone());
     let (address, origin) = (address?, origin.or(first)?);
     let addresses = addresses(&address, base)?;
+    let is_file = |address: &ListenAddress| matches!(address, ListenAddress::Unix(_));
+    if let (Some(field), false) = (section_unix, addresses.iter().any(is_file)) {
+        field.wrong(
+            "is for the files of Unix sockets, and there is none here",
+            "leave it out; whoever is on this machine reaches an abstract one",
+        );
+    }
+    let is_any = |address: &ListenAddress| address.ip().is_some_and(|ip| ip.port() == 0);
+    if let (Some(field), false) = (conflict, addresses.iter().any(is_any)) {
+        field.wrong(
+            "is for a port `auto`, and there is none here",
+            "leave it out",
+        );
+    }
     let exposed = exposed(&address, &addresses, public);
     Some(Read {
         name,

@@ -506,14 +506,6 @@ fn connect<'a>(
         ("v1", Some(Announce::V1)),
         ("v2", Some(Announce::V2)),
     ];
-    if let Some(announce) = connect.choice("proxy_protocol", &words) {
-        settings.announce = announce;
-    }
-    let words = [
-        ("off", None),
-        ("v1", Some(Announce::V1)),
-        ("v2", Some(Announce::V2)),
-    ];
     settings.announce = connect.choice("proxy_protocol", &words).flatten();
     if let (Some(_), Some(field)) = (settings.announce, connect.field("proxy_protocol"))
         && protocol != Protocol::Tcp

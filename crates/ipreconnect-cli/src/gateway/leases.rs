@@ -1,6 +1,7 @@
 //! Ports that listeners keep: a listener that takes any port has the same one at the next start.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use ipreconnect::Store;
@@ -20,6 +21,8 @@ const EPHEMERAL: std::ops::RangeInclusive<u16> = 32_768..=60_999;
 #[derive(Debug)]
 pub(super) struct Leases {
     store: Option<Arc<dyn Store>>,
+    /// Two gateways of one machine had better try other ports.
+    state: PathBuf,
 }
 
 /// The ports that a listener may have.
@@ -31,31 +34,33 @@ pub(super) struct Ports {
     pub(super) only_these: bool,
     /// The one that it had before.
     leased: Option<u16>,
-    /// It takes any port.
-    is_any: bool,
 }
 
 impl Leases {
-    pub(super) fn new(store: Option<Arc<dyn Store>>) -> Self {
-        Self { store }
+    pub(super) fn new(store: Option<Arc<dyn Store>>, state: PathBuf) -> Self {
+        Self { store, state }
     }
 
     /// The ports that a listener may have, if it takes any.
     pub(super) fn ports(&self, name: &str, listener: &ListenPlan) -> Ports {
-        let wants = |address: &ListenAddress| address.ip().is_some_and(|ip| ip.port() == 0);
-        if !listener.addresses.iter().any(wants) {
+        if !listener.addresses.iter().any(wants_any) {
             return Ports::default();
         }
         let leased = self.leased(name);
         let ephemeral = ephemeral().unwrap_or(EPHEMERAL);
-        let others = candidates(name, &ephemeral, &reserved().unwrap_or_default(), TRIES);
+        let known_as = format!("{name} of {}", self.state.display());
+        let others = candidates(
+            &known_as,
+            &ephemeral,
+            &reserved().unwrap_or_default(),
+            TRIES,
+        );
         let only_these = leased.is_some() && listener.on_conflict == OnConflict::Refuse;
         let others = others.into_iter().filter(|_| !only_these);
         Ports {
             first: leased.into_iter().chain(others).collect(),
             only_these,
             leased,
-            is_any: true,
         }
     }
 
@@ -69,11 +74,16 @@ impl Leases {
     }
 
     /// A listener has been opened there: that port is its own from now on.
-    pub(super) fn took(&self, name: &str, ports: &Ports, bound: &[ListenAddress]) {
-        if !ports.is_any {
-            return;
-        }
-        let Some(taken) = bound.iter().find_map(ListenAddress::ip) else {
+    pub(super) fn took(
+        &self,
+        name: &str,
+        ports: &Ports,
+        asked: &[ListenAddress],
+        bound: &[ListenAddress],
+    ) {
+        let mut both = asked.iter().zip(bound);
+        let taken = both.find_map(|(asked, bound)| bound.ip().filter(|_| wants_any(asked)));
+        let Some(taken) = taken else {
             return;
         };
         if ports.leased == Some(taken.port()) {
@@ -99,6 +109,10 @@ impl Leases {
             tracing::warn!(listener = name, %error, "its port cannot be kept, and may be another one at the next start");
         }
     }
+}
+
+fn wants_any(address: &ListenAddress) -> bool {
+    address.ip().is_some_and(|ip| ip.port() == 0)
 }
 
 /// Warns where another program has the same port on the loopback address of the other family: whoever asks for

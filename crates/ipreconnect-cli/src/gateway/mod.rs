@@ -59,6 +59,8 @@ impl Running {
         let mut gateway =
             Gateway::start(settings).map_err(|error| cannot("start the workers", &error))?;
         gateway.adopt(passed);
+        let state = &plan.gateway.state_dir;
+        let state = std::path::absolute(state).unwrap_or_else(|_| state.clone());
         let running = Self {
             board: Board::new(gateway),
             doors: Doors::new(plan.gateway.state_dir.clone()),
@@ -66,7 +68,7 @@ impl Running {
             resolver,
             control,
             plan,
-            leases: Leases::new(store),
+            leases: Leases::new(store, state),
         };
         for (name, plan) in &running.plan.origins {
             running.start_origin(name, plan);
@@ -132,7 +134,7 @@ impl Running {
                         .board
                         .with_gateway(|gateway| gateway.open_more(name, at));
                     let more = more.unwrap_or(Ok(Vec::new()));
-                    more.map(|bound| self.leases.took(name, &ports, &bound))
+                    more.map(|bound| self.leases.took(name, &ports, &added, &bound))
                         .map(|()| (name, added))
                         .map_err(|error| refuse_open(&error))
                 }
@@ -292,7 +294,7 @@ impl Running {
         for address in &opened {
             tracing::info!(listener = name, %address, origin = listener.origin, "listening");
         }
-        self.leases.took(name, &ports, &opened);
+        self.leases.took(name, &ports, &listener.addresses, &opened);
         leases::tell_twins(name, &opened);
         Ok(())
     }

@@ -495,3 +495,74 @@ fn the_kernel_paces_a_connection() {
         began.elapsed()
     );
 }
+
+#[test]
+fn who_is_denied_later_does_not_stay() {
+    let text = |more: &str| {
+        format!(
+            "[origin.web]\naddress = \"http://{}\"\nhealth.check = \"tcp\"\n[[listen]]\naddress = \"127.0.0.1:auto\"\norigin = \"web\"\n\
+             limits.clients_per_source = 2\n{more}",
+            echo()
+        )
+    };
+    let desk = Desk::run(&text(""));
+    desk.wait_for_phase("web", "up");
+    let mut kept = dial(desk.address("web"));
+    let mut fetch = || {
+        kept.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+            .unwrap();
+        let mut answer = String::new();
+        // The head, and the body, which is the head of the request.
+        while answer.matches("\r\n\r\n").count() < 2 {
+            let mut some = [0; 4096];
+            let count = kept.read(&mut some).unwrap();
+            assert!(count > 0, "{answer}");
+            answer.push_str(&String::from_utf8_lossy(&some[..count]));
+        }
+        answer
+    };
+    let says_close = |answer: &str| {
+        let head = answer.split("\r\n\r\n").next().unwrap_or_default();
+        head.to_lowercase().contains("connection: close")
+    };
+    assert!(!says_close(&fetch()));
+    desk.write(&text("deny = \"127.0.0.1\"\n"));
+    assert!(desk.command(&["reload"]).status.success());
+    // It is answered once more, and has to come again.
+    let answer = fetch();
+    assert!(says_close(&answer), "{answer}");
+}
+
+#[test]
+fn a_connection_of_http2_counts_as_long_as_it_is_there() {
+    let test = "a_connection_of_http2_counts_as_long_as_it_is_there";
+    let Some(curl) = needed(test, "curl") else {
+        return;
+    };
+    let origin = echo();
+    let text = |more: &str| {
+        format!(
+            "[origin.web]\naddress = \"http://{origin}\"\nhealth.check = \"tcp\"\n[[listen]]\naddress = \"127.0.0.1:auto\"\norigin = \"web\"\n\
+             limits.clients_per_source = 1\n{more}"
+        )
+    };
+    let desk = Desk::run(&text(""));
+    desk.wait_for_phase("web", "up");
+    let front = desk.address("web");
+    // The preface, and an empty SETTINGS.
+    let mut kept = dial(front);
+    kept.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0")
+        .unwrap();
+    assert!(kept.read(&mut [0; 1024]).unwrap() > 0);
+    let url = format!("http://{front}/");
+    let other = || fetched(&curl, &url, &["--retry", "0"]).0;
+    assert_eq!(other(), "000");
+    desk.write(&text("compress = true\n"));
+    assert!(desk.command(&["reload"]).status.success());
+    // It hears of that, and stays.
+    kept.write_all(b"\0\0\x08\x06\0\0\0\0\x0012345678").unwrap();
+    assert!(kept.read(&mut [0; 1024]).unwrap() > 0);
+    assert_eq!(other(), "000");
+    drop(kept);
+    until("its place is free", || other() == "200");
+}

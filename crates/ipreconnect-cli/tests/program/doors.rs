@@ -117,6 +117,22 @@ fn files_of_unix_sockets_are_for_whom_they_are_meant() {
     let told = String::from_utf8(desk.command(&["check"]).stderr).unwrap();
     assert!(told.contains("is nobody on this machine"), "{told}");
 
+    // What is no longer said is as it was made, and whoever may write there leads nobody to another file.
+    desk.write(&listen(""));
+    assert!(desk.command(&["reload"]).status.success());
+    let made = mode();
+    assert!(made & 0o600 == 0o600 && made != 0o620, "{made:o}");
+    let secret = desk.path("secret");
+    std::fs::write(&secret, "mine").unwrap();
+    std::fs::set_permissions(&secret, std::fs::Permissions::from_mode(0o600)).unwrap();
+    std::fs::rename(&path, desk.path("aside")).unwrap();
+    std::os::unix::fs::symlink(&secret, &path).unwrap();
+    desk.write(&listen("mode = \"0666\""));
+    desk.command(&["reload"]);
+    let found = std::fs::metadata(&secret).unwrap().permissions().mode() & 0o777;
+    assert_eq!(found, 0o600);
+    std::fs::rename(desk.path("aside"), &path).unwrap();
+
     // A second gateway does not take the name of one that runs; what a killed one left it replaces.
     let second = Desk::with(&listen("mode = \"0600\""));
     let refused = second.command(&["run"]);
@@ -226,14 +242,18 @@ fn sockets_of_the_service_manager_are_taken_over() {
         told.starts_with("RELOADING")
     });
     until("it is ready again", || heard() == "READY=1\n");
-    assert_eq!(ask(&mut dial(address), "hello\n"), "two hello\n");
+    until("the other origin answers", || {
+        ask(&mut dial(address), "hello\n") == "two hello\n"
+    });
     // A listener that goes away and comes again has the socket that was passed.
     let elsewhere = changed("").replace(&address.to_string(), "127.0.0.1:auto");
     desk.write(&elsewhere);
     assert!(desk.command(&["reload"]).status.success());
     desk.write(&changed(""));
     assert!(desk.command(&["reload"]).status.success());
-    assert_eq!(ask(&mut dial(address), "hello\n"), "two hello\n");
+    until("the other origin answers", || {
+        ask(&mut dial(address), "hello\n") == "two hello\n"
+    });
     desk.signal("TERM");
     until("its end is told", || heard() == "STOPPING=1\n");
     assert_eq!(desk.ended(), Some(0));

@@ -175,6 +175,8 @@ fn a_server_asks_or_is_content() {
     );
     assert_eq!(asks(b"v\0\0\0\x0c\0"), None);
     assert_eq!(asks(b"v\0\0\0\0\0\0\0\0"), None);
+    assert_eq!(asks(b"N\0\0\0\x06x\0R\0\0\0\x08\0\0\0\0"), Some(false));
+    assert_eq!(asks(b"S\0\0\0\x08a\0b\0"), Some(false));
     assert_eq!(asks(b""), None);
 }
 

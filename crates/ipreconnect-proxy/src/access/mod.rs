@@ -22,6 +22,7 @@ pub(crate) use here::{Entering, source_of};
 pub(crate) use reverse::network;
 pub(crate) use scram::Exchange;
 pub(crate) use slow::attempt;
+pub(crate) use users::Fit;
 pub use users::{Users, UsersMistake, verifier};
 
 /// What rules go by.

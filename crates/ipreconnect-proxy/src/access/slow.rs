@@ -89,7 +89,9 @@ pub(crate) async fn attempt(
     let began = clock::now();
     loop {
         let now = clock::now();
-        match book().begin(keys, now) {
+        // The book is closed before anybody looks into it again.
+        let turn = book().begin(keys, now);
+        match turn {
             Turn::Now => return Some(Attempt { keys, began: now }),
             Turn::Never => return None,
             Turn::Later if is_known() => {
@@ -145,7 +147,8 @@ impl Book {
             while entry.due.front().is_some_and(|due| *due <= now) {
                 entry.due.pop_front();
             }
-            if entry.due.len() >= most(key) {
+            // Others who share the source may be right.
+            if entry.due.len() >= most(key) && matches!(key, Key::Name(..)) {
                 return Turn::Never;
             }
             if entry.due.len() + entry.trying >= most(key) {
@@ -290,6 +293,20 @@ mod tests {
             book.end(ann);
         }
         assert!(book.0.is_empty());
+    }
+
+    #[tokio::test]
+    async fn who_is_known_need_not_wait() {
+        let source = Source::Ip(IpAddr::from([192, 0, 2, 99]));
+        let mut trying = Vec::new();
+        for _ in 0..OF_A_NAME {
+            trying.push(attempt(source, b"ann", || false).await.unwrap());
+        }
+        let known = attempt(source, b"ann", || true).await.unwrap();
+        drop(known);
+        trying.pop().unwrap().failed();
+        let known = attempt(source, b"ann", || true).await.unwrap();
+        drop((known, trying));
     }
 
     #[test]

@@ -59,6 +59,15 @@ enum Usual {
     Argon2(Arc<str>),
 }
 
+/// Whether a password is the right one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fit {
+    Right,
+    Wrong,
+    /// Too many others are being looked at.
+    NotLookedAt,
+}
+
 /// What is wrong with a line of a file of users.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UsersMistake {
@@ -152,18 +161,18 @@ impl Users {
     /// Whether a password is a user's. It takes as long for one who is not there.
     ///
     /// Cancel safety: nothing is lost.
-    pub(crate) async fn fits(&self, user: &[u8], password: &[u8]) -> bool {
+    pub(crate) async fn fits(&self, user: &[u8], password: &[u8]) -> Fit {
         if password.len() > PASSWORD {
-            return false;
+            return Fit::Wrong;
         }
         if self.remembers(user, password) {
-            return true;
+            return Fit::Right;
         }
         let mark = self.mark(user, password);
         let (secret, is_there) = self.secret(user);
         let password = password.to_vec();
         let Ok(Ok(permit)) = tokio::time::timeout(PATIENCE, CHECKS.acquire()).await else {
-            return false;
+            return Fit::NotLookedAt;
         };
         let checked = tokio::task::spawn_blocking(move || {
             let _permit = permit;
@@ -180,8 +189,9 @@ impl Users {
                 right.clear();
             }
             right.insert(mark);
+            return Fit::Right;
         }
-        is_right
+        Fit::Wrong
     }
 
     /// An exchange of SCRAM with whoever says to be a user.
@@ -279,14 +289,14 @@ mod tests {
         )
         .unwrap();
         for _ in 0..2 {
-            assert!(users.fits(b"ann", b"secret").await);
-            assert!(users.fits(b"bob", b"secret").await);
-            assert!(!users.fits(b"ann", b"Secret").await);
-            assert!(!users.fits(b"ann", b"").await);
-            assert!(!users.fits(b"eve", b"secret").await);
-            assert!(!users.fits(b"\xff", b"secret").await);
+            assert_eq!(users.fits(b"ann", b"secret").await, Fit::Right);
+            assert_eq!(users.fits(b"bob", b"secret").await, Fit::Right);
+            assert_eq!(users.fits(b"ann", b"Secret").await, Fit::Wrong);
+            assert_eq!(users.fits(b"ann", b"").await, Fit::Wrong);
+            assert_eq!(users.fits(b"eve", b"secret").await, Fit::Wrong);
+            assert_eq!(users.fits(b"\xff", b"secret").await, Fit::Wrong);
         }
-        assert!(!users.fits(b"ann", &[b'a'; PASSWORD + 1]).await);
+        assert_eq!(users.fits(b"ann", &[b'a'; PASSWORD + 1]).await, Fit::Wrong);
         assert_eq!(users.without_scram(), 0);
         assert_eq!(format!("{users:?}"), "2 users");
     }
@@ -300,10 +310,10 @@ mod tests {
             .hash_password_with_salt(b"secret", b"some salt of it")
             .unwrap();
         let users = Users::read(&format!("ann:{hash}\n"), b"").unwrap();
-        assert!(users.fits(b"ann", b"secret").await);
-        assert!(!users.fits(b"ann", b"other").await);
+        assert_eq!(users.fits(b"ann", b"secret").await, Fit::Right);
+        assert_eq!(users.fits(b"ann", b"other").await, Fit::Wrong);
         // The right password of another one is of no use to who is not there.
-        assert!(!users.fits(b"eve", b"secret").await);
+        assert_eq!(users.fits(b"eve", b"secret").await, Fit::Wrong);
         assert_eq!(users.without_scram(), 1);
         assert!(Users::read(&format!("ann:{ARGON2}"), b"").is_ok());
     }

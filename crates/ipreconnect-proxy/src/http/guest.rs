@@ -12,9 +12,10 @@ use ipreconnect::core::http::{Field, RequestHead};
 use super::forwarding::Told;
 use super::wire::Half;
 use super::{HttpLimits, Site};
-use crate::access::{self, Admission, Refusal};
+use crate::access::{self, Admission, Fit, Refusal};
 use crate::l4::{End, HalfClose, Session};
 use crate::notice;
+use crate::places::Counts;
 
 thread_local! {
     static DRAINING: Cell<bool> = const { Cell::new(false) };
@@ -160,6 +161,10 @@ impl Guest {
             if route.proxied() != before.proxied() {
                 return;
             }
+            let is_denied = |from| route.limiter().limits.deny.contains(from);
+            if self.session.from.is_some_and(is_denied) {
+                return;
+            }
             let is_as_before = route.access() == before.access();
             // What a certificate had shown, the roots of now may not verify.
             if route.access().needs_certificate() {
@@ -238,14 +243,19 @@ impl Guest {
             return true;
         } else if let Some(attempt) = access::attempt(source, &user, is_known).await {
             // It takes as long for those whom no rule is for.
-            let fits = users.fits(&user, &password).await;
-            let refusal = match admitted {
-                Ok(Admission::Ask(_)) if !fits => Refusal::Password(named()),
-                Ok(_) => return true,
-                Err(refusal) => refusal,
+            let refusal = match (admitted, users.fits(&user, &password).await) {
+                (Ok(Admission::Ask(_)), Fit::Wrong) => Some(Refusal::Password(named())),
+                (Ok(Admission::Ask(_)), Fit::NotLookedAt) => None,
+                (Ok(_), _) => return true,
+                (Err(refusal), _) => Some(refusal),
             };
-            tokio::time::sleep_until(attempt.failed().into()).await;
-            refusal
+            match refusal {
+                Some(refusal) => {
+                    tokio::time::sleep_until(attempt.failed().into()).await;
+                    refusal
+                }
+                None => Refusal::Guesses(named()),
+            }
         } else {
             Refusal::Guesses(named())
         };
@@ -288,6 +298,11 @@ impl Guest {
 
     pub(super) fn counts_up(&self, bytes: usize) {
         self.session.counters.carried_to_origin(bytes);
+    }
+
+    /// What counts it among the clients of its listener: until that is dropped.
+    pub(super) fn take_counts(&mut self) -> Counts {
+        self.session.seat.take_counts()
     }
 
     pub(super) fn into_session(self) -> Session {

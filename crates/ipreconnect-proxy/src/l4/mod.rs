@@ -23,7 +23,7 @@ use ipreconnect::{Chooser, Origin};
 
 use crate::Plane;
 use crate::access::Access;
-use crate::crowd::Limiter;
+use crate::crowd::{ClientLimits, Limiter};
 use crate::door::{Door, Entrance, Proxied};
 use crate::http::Site;
 
@@ -113,8 +113,17 @@ impl Route {
     ) -> Self {
         let (access, proxied) = (door.access.clone(), door.proxied.clone());
         let limiter = Limiter::new(door.limits.clone());
+        // Whoever comes in by a name is paced, too; all else was looked at before.
+        let limits = ClientLimits {
+            bandwidth: door.limits.bandwidth,
+            ..ClientLimits::default()
+        };
         let entrance = Entrance::new(door, |origin, settings| {
-            Self::new(name, origin, settings, Door::default(), Plane::Stream)
+            let inner = Door {
+                limits: limits.clone(),
+                ..Door::default()
+            };
+            Self::new(name, origin, settings, inner, Plane::Stream)
         });
         let site = match plane {
             Plane::Stream => None,

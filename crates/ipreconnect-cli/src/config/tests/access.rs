@@ -261,6 +261,16 @@ fn passwords_that_nobody_asks_for_are_told_of() {
             format!("mode = \"http\"\n{scram}"),
             "listener `a` knows no passwords",
         ),
+        (
+            "unix:@name",
+            "unix = { mode = \"0600\" }\n".to_owned(),
+            "is for the files of Unix sockets",
+        ),
+        (
+            "127.0.0.1:1",
+            "on_conflict = \"refuse\"\n".to_owned(),
+            "is for a port `auto`",
+        ),
     ] {
         let told = told_with(&files, &listen(address, &more));
         let expected = expected.replace("ldap:1", "roles:1");

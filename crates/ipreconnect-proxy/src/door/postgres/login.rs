@@ -9,7 +9,7 @@ use ipreconnect::socket::Socket;
 use tokio::io::Interest;
 
 use super::talk::{Guess, Talk, Turned};
-use crate::access::{self, Users, Way};
+use crate::access::{self, Fit, Users, Way};
 
 /// For the answers to what is asked.
 const ANSWERS: Duration = Duration::from_secs(30);
@@ -55,15 +55,21 @@ pub(crate) async fn authenticate(
         Shown::ClearText(password) => users.remembers(user, password),
         Shown::Proof(..) => false,
     };
+    if is_known() {
+        return Ok(());
+    }
+    let not_looked_at = || Turned::Guessed(wrong(), Guess::NotLookedAt);
     let Some(attempt) = access::attempt(source, user, is_known).await else {
-        return Err(Turned::Guessed(wrong(), Guess::NotLookedAt));
+        return Err(not_looked_at());
     };
     let proof = match &shown {
         // An empty one is none, as for a server.
-        Shown::ClearText(password) => {
-            let fits = !password.is_empty() && users.fits(user, password).await;
-            fits.then(Vec::new)
-        }
+        Shown::ClearText(password) if password.is_empty() => None,
+        Shown::ClearText(password) => match users.fits(user, password).await {
+            Fit::Right => Some(Vec::new()),
+            Fit::Wrong => None,
+            Fit::NotLookedAt => return Err(not_looked_at()),
+        },
         Shown::Proof(exchange, last) => exchange.end(last),
     };
     let Some(proof) = proof else {

@@ -50,7 +50,9 @@ pub(super) struct Tally {
 }
 
 /// Serves a client until it goes.
-pub(super) async fn serve(mut client: Client, guest: Guest, place: Place) {
+pub(super) async fn serve(mut client: Client, mut guest: Guest, place: Place) {
+    // Until the connection ends, whatever the listener becomes meanwhile.
+    let _counts = guest.take_counts();
     let limits = *guest.limits();
     let early = std::mem::take(&mut client.input);
     let pipe = Pipe::new(client.wire, early);
