@@ -2,12 +2,12 @@
 
 use std::net::IpAddr;
 
-use ipreconnect::core::access::Rule;
+use ipreconnect::core::access::{Method, Rule};
 use ipreconnect::core::balance::Policy;
 use ipreconnect::core::identity::OnKeyChange;
 use ipreconnect::resolve::{Dnssec, Roots};
 use ipreconnect::tls::{Certificate, Day, TlsSettings, Verification};
-use ipreconnect_proxy::{ClientAuth, ListenAddress, Unmatched};
+use ipreconnect_proxy::{Access, Asking, ClientAuth, ListenAddress, Unmatched};
 use serde::Serialize;
 
 use super::plan::{Plan, RoutePlan};
@@ -39,6 +39,10 @@ struct ShownListener {
 
 #[derive(Clone, Debug, Serialize)]
 struct ShownRule {
+    /// Whom it is for comes in, if the method proves who it is.
+    admits: bool,
+    /// Who asks for a password, if the method is one.
+    asked_by: Option<&'static str>,
     place: String,
     rule: String,
 }
@@ -142,7 +146,12 @@ pub(crate) fn show(plan: &Plan) -> Shown {
         refuses_others: listener.unmatched == Unmatched::Refused,
         routes: listener.routes.iter().map(show_route).collect(),
         tls: listener.tls.as_ref().map(show_tls),
-        access: listener.access.rules().iter().map(show_rule).collect(),
+        access: {
+            let rules = listener.access.rules().iter();
+            rules
+                .map(|rule| show_rule(&listener.access, rule))
+                .collect()
+        },
     });
     let origins = plan.origins.iter().map(|(name, origin)| ShownOrigin {
         name: name.clone(),
@@ -307,8 +316,14 @@ fn reach(ip: IpAddr) -> String {
     )
 }
 
-fn show_rule(rule: &Rule) -> ShownRule {
+fn show_rule(access: &Access, rule: &Rule) -> ShownRule {
     ShownRule {
+        admits: rule.method != Method::Reject,
+        asked_by: match (rule.method, access.asking(), access.has_users()) {
+            (Method::Trust | Method::Reject | Method::Peer | Method::Cert, ..) => None,
+            (_, Asking::Postgres, false) => Some("the server behind"),
+            _ => Some("the gateway"),
+        },
         place: match rule.place.line {
             0 => "by default".to_owned(),
             line => format!("{}:{line}", rule.place.file.display()),
@@ -383,7 +398,11 @@ impl ShownListener {
             ));
         }
         for rule in &self.access {
-            text.push_str(&format!("  comes in: {}  ({})\n", rule.rule, rule.place));
+            let what = if rule.admits { "comes in" } else { "refused" };
+            text.push_str(&format!("  {what}: {}  ({})\n", rule.rule, rule.place));
+            if let Some(by) = rule.asked_by {
+                text.push_str(&format!("            asked for the password by {by}\n"));
+            }
         }
         if self.access.is_empty() {
             text.push_str("  comes in: nobody\n");

@@ -195,6 +195,12 @@ impl Access {
         self.0.asking
     }
 
+    /// Whether passwords are known here.
+    #[must_use]
+    pub fn has_users(&self) -> bool {
+        self.0.users.is_some()
+    }
+
     /// Whose passwords are known.
     pub(crate) fn users(&self) -> Option<&Arc<Users>> {
         self.0.users.as_ref()

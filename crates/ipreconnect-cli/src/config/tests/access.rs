@@ -282,3 +282,21 @@ fn passwords_that_nobody_asks_for_are_told_of() {
     );
     assert_eq!(told_with(&files, &fine), "");
 }
+
+#[test]
+fn it_is_told_who_asks_for_passwords() {
+    let plan = plan(
+        "[origin.a]\naddress = \"h:1\"\n[[listen]]\naddress = \"127.0.0.1:1\"\norigin = \"a\"\nmode = \"postgres\"\n\
+         [[access]]\nfrom = \"10.0.0.0/8\"\nuser = \"eve\"\nmethod = \"reject\"\n\
+         [[access]]\nfrom = \"all\"\nmethod = \"scram-sha-256\"\n",
+    );
+    let shown = show(&plan).text();
+    assert!(
+        shown.contains("  refused: from 10.0.0.0/8 user eve "),
+        "{shown}"
+    );
+    assert!(
+        shown.contains("asked for the password by the server behind\n"),
+        "{shown}"
+    );
+}
