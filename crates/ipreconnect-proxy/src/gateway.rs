@@ -261,7 +261,8 @@ impl Gateway {
         let mut groups = Vec::with_capacity(at.addresses.len());
         for asked in at.addresses {
             let mut passed = self.passed.iter();
-            let group = if let Some(passed) = passed.find(|passed| passed.suits(name, asked)) {
+            let is_free = |one: &&Passed| one.suits(name, asked) && !self.is_had(one, name);
+            let group = if let Some(passed) = passed.find(is_free) {
                 passed.group(self.workers.len())?
             } else {
                 let mut address = asked.clone();
@@ -276,6 +277,15 @@ impl Gateway {
             groups.push(group);
         }
         Ok(groups)
+    }
+
+    /// Whether another listener than this one has a socket that was opened for us.
+    fn is_had(&self, passed: &Passed, but: &str) -> bool {
+        let mut others = self.listeners.iter().filter(|(name, _)| *name != but);
+        others.any(|(_, listener)| {
+            let mut places = listener.places.iter();
+            places.any(|place| place.bound == *passed.address())
+        })
     }
 
     /// Sockets that were opened for us and that no listener has.

@@ -103,6 +103,7 @@ impl Running {
             self.make(&new, change).await;
         }
         self.plan = new;
+        self.tell_unused();
         Ok(changes)
     }
 
