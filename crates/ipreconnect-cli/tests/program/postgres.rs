@@ -564,3 +564,61 @@ fn who_names_no_server_goes_to_none() {
     let told = stage.answer(front, &named("elsewhere"));
     assert!(!told.contains("ann@postgres"), "{told}");
 }
+
+/// What a server says to this start-up packet inside TLS that was opened at once.
+fn directly(front: SocketAddr, more: &[&str], start: &[u8]) -> Vec<u8> {
+    let mut child = Command::new("openssl")
+        .args(["s_client", "-quiet", "-connect", &front.to_string()])
+        .args(more)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    // One that was sent away reads nothing.
+    let mut input = child.stdin.take().unwrap();
+    let _ = input.write_all(start);
+    let mut said = vec![0; 9];
+    let read = child.stdout.take().unwrap().read_exact(&mut said);
+    let _ = child.kill();
+    let _ = child.wait();
+    read.map_or(Vec::new(), |()| said)
+}
+
+#[test]
+fn tls_may_begin_at_once_and_gssapi_is_refused() {
+    let test = "tls_may_begin_at_once_and_gssapi_is_refused";
+    let Some(stage) = Stage::new(test) else {
+        return;
+    };
+    if needed(test, "openssl").is_none() {
+        return;
+    }
+    let papers = Papers::new();
+    papers.issue("site", &["localhost"]);
+    let listener = format!("tls = {}\nhba = \"hba\"", papers.pair("site", ""));
+    let mut desk = Desk::with(&stage.gateway(&listener, ""));
+    let rules = "hostssl postgres ann all trust\nhostnossl postgres bob all trust\n";
+    std::fs::write(desk.path("hba"), rules).unwrap();
+    desk.start();
+    desk.wait_for_phase("db", "up");
+    let front = desk.address("db");
+    let ann = start_up(&[b"user", b"ann", b"database", b"postgres"]);
+    let welcome = b"R\0\0\0\x08\0\0\0\0";
+    assert_eq!(directly(front, &["-alpn", "postgresql"], &ann), welcome);
+    // Another protocol's client may have been sent here.
+    assert_eq!(directly(front, &[], &ann), b"");
+    assert_eq!(directly(front, &["-alpn", "h2"], &ann), b"");
+
+    let mut stream = dial(front);
+    let mut answer = [0; 1];
+    stream.write_all(&[0, 0, 0, 8, 4, 210, 22, 48]).unwrap();
+    stream.read_exact(&mut answer).unwrap();
+    assert_eq!(&answer, b"N");
+    stream
+        .write_all(&start_up(&[b"user", b"bob", b"database", b"postgres"]))
+        .unwrap();
+    let mut answer = [0; 9];
+    stream.read_exact(&mut answer).unwrap();
+    assert_eq!(&answer, welcome);
+}
