@@ -8,7 +8,7 @@ use ipreconnect::core::access::{
 
 use super::mistake::Mistake;
 use super::rules::Disk;
-use super::section::{Field, Section};
+use super::section::{Field, Section, nearest};
 
 /// Rules of one configuration.
 const RULES: usize = 100_000;
@@ -26,6 +26,8 @@ pub(super) struct ReadAccess<'a> {
     pub(super) user: Option<Field<'a>>,
     pub(super) database: Option<Field<'a>>,
     pub(super) map: Option<(String, Field<'a>)>,
+    /// Sources that are hosts by their words, and nearly something else.
+    pub(super) doubtful: Vec<(String, &'static str, Field<'a>)>,
 }
 
 /// What an `[[access]]` says, as it is written.
@@ -56,6 +58,12 @@ pub(super) fn read<'a>(section: Section<'a>, base: &Path, count: usize) -> Optio
     let demanded = rules.first()?.method;
     let names = texts(written.listen.as_ref())?;
     let listed = written.listen.iter().flat_map(Field::one_or_many);
+    let doubtful = written.from.one_or_many().into_iter().filter_map(|field| {
+        let text = field.text()?;
+        let near = nearly(&text)?;
+        Some((text, near, field))
+    });
+    let doubtful = doubtful.collect();
     let map = written.map.and_then(|field| Some((field.text()?, field)));
     Some(ReadAccess {
         listeners: names.into_iter().zip(listed).collect(),
@@ -65,6 +73,7 @@ pub(super) fn read<'a>(section: Section<'a>, base: &Path, count: usize) -> Optio
         user: written.user,
         database: written.database,
         map,
+        doubtful,
     })
 }
 
@@ -150,6 +159,15 @@ impl Written<'_> {
 
 fn what(mistake: &PlainMistake) -> String {
     format!("cannot be: {}", mistake.what)
+}
+
+/// The word that a host without a domain is nearly, if it is.
+fn nearly(text: &str) -> Option<&'static str> {
+    const WORDS: [&str; 5] = ["local", "loopback", "samehost", "samenet", "all"];
+    if text.contains(['.', '/', ':', ' ']) || WORDS.contains(&text) {
+        return None;
+    }
+    nearest(text, WORDS.into_iter())
 }
 
 /// The texts of a field; none of one that is not there.

@@ -252,6 +252,11 @@ impl Assembly<'_> {
             let message = format!("there is no map `{map}`");
             self.wrong(message, place, "named here", &hint);
         }
+        for (from, near, place) in &one.doubtful {
+            let message = format!("{from:?} is taken for the name of a host");
+            let hint = format!("did you mean `{near}`?");
+            self.warn(message, place, "a host", &hint);
+        }
         let is_elsewhere =
             one.demanded == Method::Peer && one.rules.iter().all(Rule::is_for_others);
         if is_elsewhere {
@@ -313,6 +318,17 @@ impl Assembly<'_> {
                 "tls = { cert = …, key = …, client_ca = \"ca.pem\" } asks for them, and verifies them",
             ));
         }
+        self.suits_names(one, rule, asking)
+    }
+
+    /// Whether the names that a rule is for can be known at a listener; else what is wrong.
+    fn suits_names<'a>(
+        &self,
+        one: &'a Use,
+        rule: &'a Admission,
+        asking: Asking,
+    ) -> Option<Wrong<'a>> {
+        let (name, method) = (&one.listener, rule.demanded);
         let is_for_roles = rule.rules.iter().any(Rule::needs_roles);
         if let Some(place) = rule.user.as_ref().or(rule.database.as_ref())
             && is_for_roles
@@ -337,10 +353,9 @@ impl Assembly<'_> {
         }
         let is_named = match asking {
             Asking::Postgres => true,
-            Asking::Http => {
-                !matches!(method, Method::Trust | Method::Reject) || one.users.is_some()
-            }
-            Asking::Not => !matches!(method, Method::Trust | Method::Reject),
+            // Who is refused need not prove that he is the one.
+            Asking::Http if method == Method::Reject => one.users.is_some(),
+            Asking::Http | Asking::Not => !matches!(method, Method::Trust | Method::Reject),
         };
         let place = rule.user.as_ref().filter(|_| !is_named)?;
         Some((

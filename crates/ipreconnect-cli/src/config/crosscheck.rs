@@ -101,24 +101,6 @@ impl Assembly<'_> {
         {
             tls.alpn = spoken.iter().map(|name| name.to_vec()).collect();
         }
-        if let (Protocol::Postgres, None, Some((_, place))) =
-            (listener.mode, &listener.tls, one.routes.first())
-        {
-            let message = "clients of PostgreSQL name a host only inside TLS".to_owned();
-            mistake = Some((message, place));
-        }
-        if listener.mode == Protocol::Http {
-            // All of it is of use.
-        } else if let Some((key, place)) = one.only_http.first() {
-            let message = format!(
-                "`{key}` needs HTTP, and the listener speaks {}",
-                listener.mode.word()
-            );
-            mistake = Some((message, place));
-        } else if let Some(place) = one.hostless.first() {
-            let message = "a route needs `host` where no HTTP is spoken".to_owned();
-            mistake = Some((message, place));
-        }
         if origin.protocol == Protocol::Udp {
             for address in &mut listener.addresses {
                 match address {
@@ -132,40 +114,65 @@ impl Assembly<'_> {
                 }
             }
         }
-        if let (Protocol::Udp, Some((key, place))) = (origin.protocol, one.of_streams.first()) {
-            let message = format!("`{key}` is of connections, and the listener takes datagrams");
-            mistake = Some((message, place));
+        let mistake = self.misfit(one).or(mistake);
+        if let Some((message, place)) = mistake {
+            self.wrong(message, place, "here", "");
         }
-        if listener.mode == Protocol::Http {
-            let routes = one.routes.iter().map(|(name, place)| (name, place));
-            let mut all = routes.chain([(name, &one.origin)]);
-            let announces = |name: &String| {
-                let origin = self.plan.origins.get(name);
-                origin.is_some_and(|origin| origin.settings.announce.is_some())
-            };
-            if let Some((name, place)) = all.find(|(name, _)| announces(name)) {
-                let message = format!(
-                    "origin `{name}` is told whose each connection is, and requests of many clients share theirs"
-                );
-                mistake = Some((message, place));
-            }
-        }
+    }
+
+    /// What a listener says that does not fit what it carries, or where that goes.
+    fn misfit<'u>(&self, one: &'u Use) -> Option<(String, &'u Definition)> {
+        let listener = self.plan.listeners.get(&one.listener)?;
+        let origin = self.plan.origins.get(&listener.origin)?;
         let speaks_udp = |name: &String| {
             let origin = self.plan.origins.get(name);
             origin.is_some_and(|origin| origin.protocol == Protocol::Udp)
         };
-        if let Some((origin, place)) = one.routes.iter().find(|(name, _)| speaks_udp(name)) {
-            let message = format!("a route cannot lead to origin `{origin}`, which speaks udp");
-            mistake = Some((message, place));
-        }
+        let announces = |name: &String| {
+            let origin = self.plan.origins.get(name);
+            origin.is_some_and(|origin| origin.settings.announce.is_some())
+        };
+        let name = &listener.origin;
         if let (Some(place), true) = (&one.tls, speaks_udp(name)) {
             let message =
                 format!("`listen.tls` cannot stand before origin `{name}`, which speaks udp");
-            mistake = Some((message, place));
+            return Some((message, place));
         }
-        if let Some((message, place)) = mistake {
-            self.wrong(message, place, "here", "");
+        if let Some((origin, place)) = one.routes.iter().find(|(name, _)| speaks_udp(name)) {
+            let message = format!("a route cannot lead to origin `{origin}`, which speaks udp");
+            return Some((message, place));
         }
+        if let (Protocol::Udp, Some((key, place))) = (origin.protocol, one.of_streams.first()) {
+            let message = format!("`{key}` is of connections, and the listener takes datagrams");
+            return Some((message, place));
+        }
+        if listener.mode == Protocol::Http {
+            let routes = one.routes.iter().map(|(name, place)| (name, place));
+            let mut all = routes.chain([(name, &one.origin)]);
+            let (name, place) = all.find(|(name, _)| announces(name))?;
+            let message = format!(
+                "origin `{name}` is told whose each connection is, and requests of many clients share theirs"
+            );
+            return Some((message, place));
+        }
+        if let Some((key, place)) = one.only_http.first() {
+            let message = format!(
+                "`{key}` needs HTTP, and the listener speaks {}",
+                listener.mode.word()
+            );
+            return Some((message, place));
+        }
+        if let Some(place) = one.hostless.first() {
+            let message = "a route needs `host` where no HTTP is spoken".to_owned();
+            return Some((message, place));
+        }
+        if let (Protocol::Postgres, None, Some((_, place))) =
+            (listener.mode, &listener.tls, one.routes.first())
+        {
+            let message = "clients of PostgreSQL name a host only inside TLS".to_owned();
+            return Some((message, place));
+        }
+        None
     }
 
     fn only_once_listened<'a>(

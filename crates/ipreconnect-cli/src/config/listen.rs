@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::check::reach_of;
 use super::material::Permissions;
+use super::mistake::Mistake;
 use super::origin::protocol;
 use super::plan::{ListenPlan, OnConflict, Protocol};
 use super::route::{self, ReadRoute};
@@ -63,12 +64,7 @@ pub(super) fn read<'a>(
         let later = ["forward", "tunnel"];
         Some((protocol(&field, &known, &later)?, field))
     });
-    for (key, why) in [
-        ("netns", "it comes with the management of local ports"),
-        ("forward", "the forward proxy comes later"),
-    ] {
-        section.unbuilt(key, why);
-    }
+    later(&section);
     let tls_field = section.field("tls");
     let tls = tls_field
         .as_ref()
@@ -86,22 +82,21 @@ pub(super) fn read<'a>(
     let error_page = route::error_page(&section, base);
     let forwarding = route::forwarding(&section);
     let compresses = section.boolean("compress").unwrap_or(false);
-    let keys = ["forwarded", "error_page", "compress"];
-    let only_http = keys.iter().filter_map(|key| section.field(key));
-    let only_http = only_http.chain(http_limits).collect();
-    let of_streams = ["limits", "deny"];
-    let of_streams = of_streams.iter().filter_map(|key| section.field(key));
-    let of_streams = of_streams.collect();
-    let missing = |key: &str, hint: &str| {
-        let mistake = super::mistake::Mistake::new(format!("a listener needs `{key}`")).hint(hint);
-        let reader = section.reader;
-        reader.mistake(mistake.at(&reader.source, section.span.clone(), "this one has none"));
+    let named = |keys: &[&'static str]| -> Vec<Field<'a>> {
+        keys.iter().filter_map(|key| section.field(key)).collect()
     };
+    let mut only_http = named(&["forwarded", "error_page", "compress"]);
+    only_http.extend(http_limits);
+    let of_streams = named(&["limits", "deny"]);
     if address.is_none() {
-        missing("address", "address = \"127.0.0.1:8080\"");
+        missing(&section, "address", "address = \"127.0.0.1:8080\"");
     }
     if origin.is_none() && routes.is_none() {
-        missing("origin", "origin = \"NAME\", for an [origin.NAME]");
+        missing(
+            &section,
+            "origin",
+            "origin = \"NAME\", for an [origin.NAME]",
+        );
     }
     section.finish();
     let routes = routes.unwrap_or_default();
@@ -112,20 +107,7 @@ pub(super) fn read<'a>(
     let first = routes.first().map(|route| route.origin.clone());
     let (address, origin) = (address?, origin.or(first)?);
     let addresses = addresses(&address, base)?;
-    let is_file = |address: &ListenAddress| matches!(address, ListenAddress::Unix(_));
-    if let (Some(field), false) = (section_unix, addresses.iter().any(is_file)) {
-        field.wrong(
-            "is for the files of Unix sockets, and there is none here",
-            "leave it out; whoever is on this machine reaches an abstract one",
-        );
-    }
-    let is_any = |address: &ListenAddress| address.ip().is_some_and(|ip| ip.port() == 0);
-    if let (Some(field), false) = (conflict, addresses.iter().any(is_any)) {
-        field.wrong(
-            "is for a port `auto`, and there is none here",
-            "leave it out",
-        );
-    }
+    suits(&addresses, section_unix.as_ref(), conflict.as_ref());
     let exposed = exposed(&address, &addresses, public);
     Some(Read {
         name,
@@ -160,6 +142,40 @@ pub(super) fn read<'a>(
         mode,
         public: exposed,
     })
+}
+
+/// What later versions have.
+fn later(section: &Section<'_>) {
+    for (key, why) in [
+        ("netns", "it comes with the management of local ports"),
+        ("forward", "the forward proxy comes later"),
+    ] {
+        section.unbuilt(key, why);
+    }
+}
+
+fn missing(section: &Section<'_>, key: &str, hint: &str) {
+    let mistake = Mistake::new(format!("a listener needs `{key}`")).hint(hint);
+    let reader = section.reader;
+    reader.mistake(mistake.at(&reader.source, section.span.clone(), "this one has none"));
+}
+
+/// What is said of addresses of one kind, where there are none of it.
+fn suits(addresses: &[ListenAddress], unix: Option<&Field<'_>>, conflict: Option<&Field<'_>>) {
+    let is_file = |address: &ListenAddress| matches!(address, ListenAddress::Unix(_));
+    if let (Some(field), false) = (unix, addresses.iter().any(is_file)) {
+        field.wrong(
+            "is for the files of Unix sockets, and there is none here",
+            "leave it out; whoever is on this machine reaches an abstract one",
+        );
+    }
+    let is_any = |address: &ListenAddress| address.ip().is_some_and(|ip| ip.port() == 0);
+    if let (Some(field), false) = (conflict, addresses.iter().any(is_any)) {
+        field.wrong(
+            "is for a port `auto`, and there is none here",
+            "leave it out",
+        );
+    }
 }
 
 /// Who may open the files of Unix sockets.

@@ -166,6 +166,8 @@ pub(super) struct Admission {
     pub(super) user: Option<Definition>,
     pub(super) database: Option<Definition>,
     pub(super) map: Option<(String, Definition)>,
+    /// Sources that are hosts by their words, and what they nearly are.
+    pub(super) doubtful: Vec<(String, &'static str, Definition)>,
 }
 
 pub(super) struct Assembly<'e> {
@@ -378,6 +380,11 @@ impl Assembly<'_> {
             user: read.user.map(at),
             database: read.database.map(at),
             map: read.map.map(|(map, field)| (map, at(field))),
+            doubtful: read
+                .doubtful
+                .into_iter()
+                .map(|(text, near, field)| (text, near, at(field)))
+                .collect(),
         });
     }
 

@@ -442,6 +442,8 @@ impl Session {
                 tracing::debug!(listener = self.route.name(), %error, "client not served");
                 self.counters.unserved();
                 end(&parts.socket);
+                let mut talk = Talk::resume(&client, inside.tls);
+                talk.turn_away(&postgres::lost()).await;
                 end(&client);
             }
         }

@@ -262,6 +262,18 @@ fn passwords_that_nobody_asks_for_are_told_of() {
             "listener `a` knows no passwords",
         ),
         (
+            "127.0.0.1:1",
+            format!(
+                "mode = \"http\"\nusers = \"users\"\n[[access]]\nfrom = \"all\"\nuser = \"ann\"\nmethod = \"trust\"\n{scram}"
+            ),
+            "nobody says here who he is, and this method does not prove it",
+        ),
+        (
+            "127.0.0.1:1",
+            "[[access]]\nfrom = [\"loopbak\", \"db\"]\nmethod = \"trust\"\n".to_owned(),
+            "\"loopbak\" is taken for the name of a host",
+        ),
+        (
             "unix:@name",
             "unix = { mode = \"0600\" }\n".to_owned(),
             "is for the files of Unix sockets",

@@ -16,7 +16,7 @@ use talk::has_more;
 pub(crate) use login::authenticate;
 pub(crate) use server::{cancel, is_asked};
 pub(crate) use talk::{Guess, Talk, Turned};
-pub(crate) use words::{away, nameless, refusal, unasked};
+pub(crate) use words::{away, lost, nameless, refusal, unasked};
 
 /// From the first byte to the end of the start-up packet, TLS included (`authentication_timeout` is longer:
 /// it has to wait for what we need not).

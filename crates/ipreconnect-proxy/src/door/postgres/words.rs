@@ -86,6 +86,14 @@ pub(crate) fn away(error: &Error, source: Option<IpAddr>) -> Refusal {
     }
 }
 
+/// What a client is told whose server was lost before it said anything.
+pub(crate) fn lost() -> Refusal {
+    Refusal {
+        code: code::CANNOT_CONNECT_NOW,
+        message: "the database server was lost before it answered; please try again".to_owned(),
+    }
+}
+
 /// What a client is told that its server lets in without asking, where a rule wants it to be asked.
 pub(crate) fn unasked(place: &str) -> Refusal {
     Refusal {
