@@ -1,4 +1,4 @@
-//! How often one source may do something.
+//! How often one source may do something, and how much many may do together.
 //!
 //! A table of a fixed size holds for everybody when they may come next (the generic cell rate algorithm:
 //! ITU-T I.371). Each source has two places in it, and goes by the better one, so that two sources are
@@ -6,6 +6,7 @@
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::{IpAddr, Ipv6Addr};
+use std::num::NonZeroU64;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
@@ -83,6 +84,44 @@ impl Rates {
     }
 }
 
+/// What a [`TokenBucket`] gives at once after a pause: small against what people notice, large against the
+/// tick of a timer.
+const AT_ONCE: Duration = Duration::from_millis(20);
+
+/// A rate that many share. Whoever takes tokens has them at once, and waits until they are paid before it
+/// takes more: nobody waits for what it does not use, and all have the same part.
+///
+/// It is kept as the time at which it is full again (virtual scheduling: ITU-T I.371, annex A).
+#[derive(Debug, Default)]
+pub struct TokenBucket {
+    full_at: AtomicU64,
+}
+
+impl TokenBucket {
+    /// Takes tokens of a bucket that is filled by `rate` a second; returns how long whoever took them has to
+    /// wait before it may take more. `now` is so long after some beginning.
+    pub fn take(&self, now: Duration, rate: NonZeroU64, tokens: u64) -> Duration {
+        let now = nanos(now);
+        let cost = u128::from(tokens) * 1_000_000_000 / u128::from(rate.get());
+        let cost = u64::try_from(cost).unwrap_or(u64::MAX);
+        let taken = |full_at: u64| Some(full_at.max(now).saturating_add(cost));
+        // It always has something to write.
+        let before = self.full_at.fetch_update(Relaxed, Relaxed, taken);
+        let full_at = taken(before.unwrap_or_default()).unwrap_or_default();
+        owed(full_at, now)
+    }
+
+    /// How long whoever takes tokens now for the first time has to wait before.
+    #[must_use]
+    pub fn debt(&self, now: Duration) -> Duration {
+        owed(self.full_at.load(Relaxed), nanos(now))
+    }
+}
+
+fn owed(full_at: u64, now: u64) -> Duration {
+    Duration::from_nanos(full_at.saturating_sub(now)).saturating_sub(AT_ONCE)
+}
+
 fn nanos(of: Duration) -> u64 {
     u64::try_from(of.as_nanos()).unwrap_or(u64::MAX)
 }
@@ -144,5 +183,41 @@ mod tests {
             })
             .count();
         assert!(refused < 20, "{refused}");
+    }
+
+    #[test]
+    fn many_have_no_more_than_the_rate_together_and_each_the_same_part() {
+        const PIECE: u64 = 10;
+        let bucket = TokenBucket::default();
+        let rate = NonZeroU64::new(1000).unwrap();
+        let mut next = [Duration::ZERO; 7];
+        let mut taken = [0; 7];
+        for millis in 0..60_000 {
+            let now = Duration::from_millis(millis);
+            for (next, taken) in next.iter_mut().zip(&mut taken) {
+                if *next <= now {
+                    *next = now + bucket.take(now, rate, PIECE);
+                    *taken += PIECE;
+                }
+            }
+        }
+        let all: u64 = taken.iter().sum();
+        assert!((59_900..=60_000 + 20 + 7 * PIECE).contains(&all), "{all}");
+        let (least, most) = (taken.iter().min(), taken.iter().max());
+        assert!(most.unwrap() - least.unwrap() <= PIECE, "{taken:?}");
+    }
+
+    #[test]
+    fn who_pauses_loses_nothing_but_saves_nothing_either() {
+        let bucket = TokenBucket::default();
+        let rate = NonZeroU64::new(1_000_000).unwrap();
+        assert_eq!(bucket.take(SECOND, rate, 20_000), Duration::ZERO);
+        assert_eq!(bucket.debt(SECOND), Duration::ZERO);
+        assert_eq!(bucket.take(SECOND, rate, 30_000), AT_ONCE * 3 / 2);
+        assert_eq!(bucket.debt(SECOND), AT_ONCE * 3 / 2);
+        assert_eq!(bucket.debt(2 * SECOND), Duration::ZERO);
+        assert_eq!(bucket.take(100 * SECOND, rate, 1_000_000), SECOND - AT_ONCE);
+        let slowest = NonZeroU64::MIN;
+        assert!(bucket.take(SECOND, slowest, u64::MAX) > SECOND);
     }
 }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use ipreconnect::clock;
 use ipreconnect::socket::{Socket, register};
 use rustix::io::Errno;
 use rustix::net::{SocketAddrAny, SocketFlags, acceptfrom_with};
@@ -175,7 +176,7 @@ impl Acceptor {
         let (Some(counters), Some(seat)) = (counters, self.places.take(worker)) else {
             return;
         };
-        let mut seat = seat.among(self.crowd.enter());
+        let mut seat = seat.among(self.crowd.enter(&route.limiter().limits));
         seat.holds(held);
         let session = l4::Session {
             route,
@@ -194,7 +195,7 @@ impl Acceptor {
     }
 
     async fn pause(&self, errno: Option<Errno>) {
-        if self.places.pause() {
+        if self.places.pause(clock::now()) {
             let reason = errno.map_or_else(
                 || "all places within the limit of open files are taken".to_owned(),
                 |errno| io::Error::from(errno).to_string(),

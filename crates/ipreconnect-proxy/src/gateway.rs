@@ -148,6 +148,7 @@ impl Gateway {
         door: Door,
         plane: Plane,
     ) -> Result<Vec<ListenAddress>, OpenError> {
+        let bandwidth = door.limits.bandwidth;
         let route = Route::new(name, origin, settings, door, plane);
         let listener = Listener {
             places: Vec::new(),
@@ -155,6 +156,7 @@ impl Gateway {
             counters: self.workers.iter().map(|_| Arc::default()).collect(),
             crowd: Arc::default(),
         };
+        listener.crowd.carries(bandwidth);
         self.listeners.insert(name.to_owned(), listener);
         let opened = self.open_more(name, at);
         if opened.is_err() {
@@ -312,6 +314,7 @@ impl Gateway {
         plane: Plane,
     ) {
         if let Some(listener) = self.listeners.get(name) {
+            listener.crowd.carries(door.limits.bandwidth);
             let route = Arc::new(Route::new(name, origin, settings, door, plane));
             let before = listener.route.swap(route);
             before.give_way(Some(&listener.route));

@@ -16,6 +16,7 @@ mod notice;
 mod number;
 mod places;
 mod socket;
+mod throttle;
 mod turn;
 mod watch;
 mod worker;
@@ -24,7 +25,7 @@ pub use access::{
     Access, AccessSettings, Asked, Asking, Explanation, Step, Users, UsersMistake, source, verifier,
 };
 pub use counters::Totals;
-pub use crowd::ClientLimits;
+pub use crowd::{Bandwidth, ClientLimits};
 pub use door::{
     ACME_TLS, Certify, ClientAuth, Door, HostPattern, HostPatternError, MinVersion, Named, Proxied,
     ProxyProtocol, Termination, TerminationError, TerminationSettings, Unmatched,

@@ -4,15 +4,21 @@
 //! line of its own; sums are made by those who want them.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+use ipreconnect::clock;
 
 use crate::crowd::{Held, Inside};
+use crate::throttle::Throttle;
 
 /// Descriptors kept back for everything but clients.
 const RESERVED_FILES: usize = 128;
 /// How far a worker may be ahead of another before it hands clients over: a part of what the other has.
 /// Connections that come and go differ by that much anyway.
 const SLACK: usize = 8;
+/// A pause is over when nobody had to wait for so long.
+const CALM: Duration = Duration::from_secs(5);
 /// The part of all places that one UDP address may take.
 const DATAGRAMS: usize = 4;
 /// Other workers that are looked at for each client.
@@ -23,7 +29,8 @@ const LOOKS: usize = 8;
 pub(crate) struct Places {
     desks: Box<[Arc<Desk>]>,
     limit: usize,
-    paused: AtomicBool,
+    /// Stamp of the last time that no place was left; 0 when that was told to be over.
+    full: AtomicU64,
 }
 
 /// The clients of one worker.
@@ -41,7 +48,7 @@ impl Places {
         Self {
             desks: (0..workers).map(|_| Arc::default()).collect(),
             limit: (files.saturating_sub(RESERVED_FILES) / 2).max(1),
-            paused: AtomicBool::new(false),
+            full: AtomicU64::new(0),
         }
     }
 
@@ -98,15 +105,23 @@ impl Places {
     }
 
     /// Accepting pauses; true for the worker that is the first to notice.
-    pub(crate) fn pause(&self) -> bool {
-        !self.paused.swap(true, Relaxed)
+    pub(crate) fn pause(&self, now: Instant) -> bool {
+        self.full.swap(clock::stamp(now), Relaxed) == 0
     }
 
-    /// Somebody was accepted; true if that ends a pause for good, with some places to spare.
+    /// Somebody was accepted; true if that ends a pause for good: there are some places to spare, and there
+    /// were enough for a while.
     pub(crate) fn resume(&self) -> bool {
-        self.paused.load(Relaxed)
-            && self.taken() < self.limit - self.limit / 8
-            && self.paused.swap(false, Relaxed)
+        let full = self.full.load(Relaxed);
+        let Some(last) = clock::instant(full) else {
+            return false;
+        };
+        self.taken() < self.limit - self.limit / 8
+            && clock::now().saturating_duration_since(last) > CALM
+            && self
+                .full
+                .compare_exchange(full, 0, Relaxed, Relaxed)
+                .is_ok()
     }
 }
 
@@ -148,6 +163,14 @@ impl Seat {
     pub(crate) fn among(mut self, inside: Inside) -> Self {
         self.counts.0 = Some(inside);
         self
+    }
+
+    /// What holds its bytes to the rates that it shares with others, if anything does: those to the origin,
+    /// and those to the client.
+    pub(crate) fn throttles(&self) -> Option<Box<[Throttle; 2]>> {
+        let crowd = self.counts.0.as_ref()?.crowd();
+        let source = self.counts.1.as_ref().map(Held::lanes);
+        Throttle::both(crowd, source)
     }
 
     /// It no longer counts, but that does.

@@ -23,11 +23,17 @@ fn base() -> Instant {
     *BASE.get_or_init(Instant::now)
 }
 
+/// How long after this process first looked at its clock.
+#[must_use]
+pub fn since_start(at: Instant) -> Duration {
+    at.saturating_duration_since(base())
+}
+
 /// Milliseconds since this process first looked at its clock, plus one: fits an atomic, and 0 is free
 /// to mean "never".
 #[must_use]
 pub fn stamp(at: Instant) -> u64 {
-    let since = at.saturating_duration_since(base()).as_millis();
+    let since = since_start(at).as_millis();
     u64::try_from(since).unwrap_or(u64::MAX - 1) + 1
 }
 

@@ -576,7 +576,7 @@ pub(super) const PARTS: &[Part] = &[
     },
     Part {
         title: "[listen.limits]",
-        about: "What clients may do. The first six are of every listener but those of datagrams, the others of `http` listeners.",
+        about: "What clients may do. The first nine are of every listener but those of datagrams, the others of `http` listeners.",
         keys: &[
             (
                 "clients",
@@ -591,17 +591,32 @@ pub(super) const PARTS: &[Part] = &[
             (
                 "connects",
                 "none",
-                "new connections of one source, as `\"20/s\"`; more are refused",
+                "new connections, as `\"1000/s\"`; who comes faster waits in the kernel's queue",
+            ),
+            (
+                "connects_per_source",
+                "none",
+                "those of one source; more are refused",
             ),
             (
                 "connects_burst",
-                "as many as `connects` says",
+                "as many as `connects_per_source` says",
                 "new connections of one source at once after a pause",
             ),
             (
                 "bandwidth",
                 "none",
-                "bytes a second of one connection, in either direction (of `http`: to the client), as `\"1MiB\"`; the kernel paces them",
+                "bytes a second of all clients together, in either direction, as `\"100MiB\"`; who has something to carry has the same part",
+            ),
+            (
+                "bandwidth_per_source",
+                "none",
+                "those of all connections of one source together",
+            ),
+            (
+                "bandwidth_per_connection",
+                "none",
+                "those of one connection (of `http`: to the client); the kernel paces them",
             ),
             (
                 "first_byte",

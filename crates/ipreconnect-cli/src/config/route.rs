@@ -1,6 +1,7 @@
 //! `[[listen.route]]`, and `[listen.limits]`.
 
 use std::net::IpAddr;
+use std::num::NonZeroU64;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,7 +10,8 @@ use ipnet::IpNet;
 use ipreconnect::core::http::{PathRule, Pattern, is_method, is_token};
 use ipreconnect::core::rate::Rate;
 use ipreconnect_proxy::{
-    CacheSettings, Chain, ClientLimits, Fallback, FieldRules, Forwarding, HttpLimits, Rewrite,
+    Bandwidth, CacheSettings, Chain, ClientLimits, Fallback, FieldRules, Forwarding, HttpLimits,
+    Rewrite,
 };
 use toml::de::DeValue;
 
@@ -441,18 +443,25 @@ fn client_limits(table: &Section<'_>) -> ClientLimits {
         let count = table.integer(key, 1..=1_000_000_000)?;
         u32::try_from(count).ok()
     };
-    let bandwidth = table.field("bandwidth").and_then(|field| {
+    let bandwidth = |key| {
+        let field = table.field(key)?;
         let size = field.size()?;
         if size < 1024 {
             field.wrong("must be at least \"1KiB\" a second", "");
         }
-        Some(size)
-    });
+        NonZeroU64::new(size)
+    };
+    let connects = table.field("connects").and_then(|field| frequency(&field));
     ClientLimits {
         clients: count("clients"),
         per_source: count("clients_per_source"),
-        connects: rate(table, "connects", "connects_burst"),
-        bandwidth,
+        connects: connects.map(|(seconds, count)| seconds / count),
+        connects_per_source: rate(table, "connects_per_source", "connects_burst"),
+        bandwidth: Bandwidth {
+            all: bandwidth("bandwidth"),
+            source: bandwidth("bandwidth_per_source"),
+            connection: bandwidth("bandwidth_per_connection"),
+        },
         first_byte: table.duration("first_byte"),
         deny: Arc::default(),
     }
@@ -461,7 +470,16 @@ fn client_limits(table: &Section<'_>) -> ClientLimits {
 /// Reads a rate, and how many may come at once.
 fn rate(table: &Section<'_>, key: &'static str, burst: &'static str) -> Option<Rate> {
     let burst = table.integer(burst, 1..=1_000_000);
-    let field = table.field(key)?;
+    let (time, count) = frequency(&table.field(key)?)?;
+    let burst = burst.and_then(|burst| u32::try_from(burst).ok());
+    Some(Rate {
+        interval: time / count,
+        burst: burst.unwrap_or(count),
+    })
+}
+
+/// How often in how much time.
+fn frequency(field: &Field<'_>) -> Option<(Duration, u32)> {
     let text = field.text()?;
     let seconds = [("s", 1), ("m", 60), ("h", 3600)];
     let read = text.split_once('/').and_then(|(count, unit)| {
@@ -469,18 +487,13 @@ fn rate(table: &Section<'_>, key: &'static str, burst: &'static str) -> Option<R
         let count: u32 = count.trim().parse().ok()?;
         (1..=1_000_000)
             .contains(&count)
-            .then_some((count, *seconds))
+            .then_some((Duration::from_secs(*seconds), count))
     });
-    let Some((count, seconds)) = read else {
+    if read.is_none() {
         let hint = "rates look like \"100/s\", \"30/m\", \"1000/h\"";
         field.wrong(&format!("is not a rate: {text:?}"), hint);
-        return None;
-    };
-    let burst = burst.and_then(|burst| u32::try_from(burst).ok());
-    Some(Rate {
-        interval: Duration::from_secs(seconds) / count,
-        burst: burst.unwrap_or(count),
-    })
+    }
+    read
 }
 
 /// IPv4 that is written as IPv6 is IPv4.

@@ -11,14 +11,20 @@ use crate::desk::{Desk, ask, dial, line_server, one, until};
 use crate::servers::needed;
 use ipreconnect_lab::namespace::skipped;
 
-/// What a client gets that comes from this address of the loopback interface.
-pub(crate) fn said_to(front: SocketAddr, from: [u8; 4]) -> String {
+/// A client that comes from this address of the loopback interface.
+pub(crate) fn dial_from(front: SocketAddr, from: [u8; 4]) -> std::net::TcpStream {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
     socket.bind(&SocketAddr::from((from, 0)).into()).unwrap();
     socket.connect(&front.into()).unwrap();
-    let mut stream = std::net::TcpStream::from(socket);
+    let stream = std::net::TcpStream::from(socket);
     let timeout = std::time::Duration::from_secs(10);
     stream.set_read_timeout(Some(timeout)).unwrap();
+    stream
+}
+
+/// What a client gets that comes from this address of the loopback interface.
+pub(crate) fn said_to(front: SocketAddr, from: [u8; 4]) -> String {
+    let mut stream = dial_from(front, from);
     // Whoever is refused may be so before it has said anything.
     let _ = stream.write_all(b"hello\n");
     let mut said = [0; 4096];
@@ -387,7 +393,7 @@ fn a_source_has_no_more_connections_than_it_may() {
     desk.write(&text("clients_per_source = 1"));
     assert!(desk.command(&["reload"]).status.success());
     assert!(is_served(front).is_none());
-    desk.write(&text("connects = \"2/h\""));
+    desk.write(&text("connects_per_source = \"2/h\""));
     assert!(desk.command(&["reload"]).status.success());
     let served = (0..4).filter(|_| is_served(front).is_some()).count();
     assert_eq!(served, 2);
@@ -467,33 +473,6 @@ fn who_says_nothing_costs_the_origin_nothing() {
     assert_eq!(silent.read(&mut [0; 1]).unwrap(), 0);
     origin.set_nonblocking(true).unwrap();
     assert!(origin.accept().is_err(), "nothing was opened for it");
-}
-
-#[test]
-fn the_kernel_paces_a_connection() {
-    const LENGTH: usize = 4 << 20;
-    let origin = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = origin.local_addr().unwrap();
-    std::thread::spawn(move || {
-        for stream in origin.incoming() {
-            std::thread::spawn(move || stream.unwrap().write_all(&vec![7; LENGTH]));
-        }
-    });
-    let desk = Desk::run(&format!(
-        "{}limits = {{ bandwidth = \"2MiB\" }}\n",
-        one(address)
-    ));
-    let began = std::time::Instant::now();
-    let mut stream = dial(desk.address("a"));
-    let mut all = Vec::new();
-    stream.read_to_end(&mut all).unwrap();
-    assert_eq!(all.len(), LENGTH);
-    // The first segments go at once; without a limit it takes some milliseconds.
-    assert!(
-        began.elapsed() > std::time::Duration::from_millis(1_000),
-        "{:?}",
-        began.elapsed()
-    );
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 mod access;
 mod bad_luck;
+mod bandwidth;
 mod brought;
 mod commands;
 mod datagrams;

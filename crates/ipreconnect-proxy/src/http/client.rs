@@ -59,11 +59,12 @@ pub(crate) async fn serve(
     tls: Option<Box<Tls>>,
 ) {
     let idle = site.limits.idle;
+    let throttles = session.seat.throttles();
     let mut guest = Guest::new(session, site, tls.is_some());
     let place = Place::take();
     let is_h2 = tls.as_ref().is_some_and(|tls| tls.alpn() == Some(b"h2"));
     let mut client = Client {
-        wire: Wire::new(Arc::new(socket), tls),
+        wire: Wire::new(Arc::new(socket), tls).throttled(throttles),
         input: Vec::new(),
         at: 0,
         timer: Timer::new(clock::now(), idle),
@@ -184,7 +185,7 @@ pub(super) async fn serve_one<S: Side>(
 fn limited<S: Side>(client: &S, guest: &Guest, head: &RequestHead) -> Result<(), Trouble> {
     if let Some(rates) = &guest.site().rates
         && let Some(source) = guest.source(head, client.text())
-        && let Err(wait) = rates.admit(since_start(), source)
+        && let Err(wait) = rates.admit(clock::since_start(clock::now()), source)
     {
         return Err(Trouble::TooOften(wait));
     }
@@ -212,11 +213,6 @@ fn choose<'g, S: Side>(
     let route = site.route(head, text).ok_or(Trouble::NoRoute)?;
     let choice = route.choose(head, text).ok_or(Trouble::NoRoute)?;
     Ok((route, choice))
-}
-
-/// Time that is never set back.
-fn since_start() -> Duration {
-    Duration::from_millis(clock::stamp(clock::now()))
 }
 
 /// Writes the line of a request that could not be read.
@@ -469,6 +465,14 @@ impl Side for Client {
 
     fn waiting(&self) -> usize {
         self.wire.waiting()
+    }
+
+    fn is_unread(&self) -> bool {
+        self.wire.is_unread()
+    }
+
+    fn is_throttled(&self) -> bool {
+        self.wire.is_throttled()
     }
 
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -282,7 +282,8 @@ impl<'e, S: Side> Exchange<'e, S> {
                 let waits = self.client.waiting();
                 let flushed = self.client.poll_flush(cx);
                 // A client that takes little at a time takes it all the same.
-                if !std::mem::replace(&mut self.is_stalled, true) || self.client.waiting() < waits {
+                let is_taken = self.client.waiting() < waits || self.client.is_throttled();
+                if !std::mem::replace(&mut self.is_stalled, true) || is_taken {
                     let patience = self.guest.limits().stall;
                     self.client.timer().set(clock::now(), patience);
                 }

@@ -137,6 +137,16 @@ pub(super) trait Side: Send {
     /// The bytes that the client has not taken.
     fn waiting(&self) -> usize;
 
+    /// Whether nothing is read for now because of a rate that it shares with others.
+    fn is_unread(&self) -> bool {
+        false
+    }
+
+    /// Whether it waits for a rate that it shares with others, and not for the client.
+    fn is_throttled(&self) -> bool {
+        false
+    }
+
     /// Sends what waits.
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
 

@@ -83,7 +83,13 @@ impl<'e, S: Side> Exchange<'e, S> {
         match self.client.timer().poll(cx) {
             // While there is no room for more of the body, it is the origin that takes nothing.
             Poll::Ready(()) if !self.reader.is_done() && self.window.has_room() => {
-                Poll::Ready(Event::Slow)
+                if !self.client.is_unread() {
+                    return Poll::Ready(Event::Slow);
+                }
+                // It is we who do not read.
+                let patience = self.patience();
+                self.client.timer().set(clock::now(), patience);
+                self.client.timer().poll(cx).map(|()| Event::Slow)
             }
             Poll::Ready(()) if self.is_mute => {
                 self.is_mute = false;
@@ -209,7 +215,7 @@ impl<'e, S: Side> Exchange<'e, S> {
                     if self.window.end() > self.guest.limits().body {
                         return Poll::Ready(Event::TooMuch);
                     }
-                    if self.is_trickling() {
+                    if !self.client.is_unread() && self.is_trickling() {
                         return Poll::Ready(Event::Slow);
                     }
                     let patience = self.patience();

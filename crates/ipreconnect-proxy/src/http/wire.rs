@@ -12,6 +12,8 @@ use rustix::net::{
     RecvFlags, SendAncillaryBuffer, SendFlags, Shutdown, recv, send, sendmsg, shutdown,
 };
 
+use crate::throttle::Throttle;
+
 /// The worker's shared buffer.
 const BUFFER: usize = 64 * 1024;
 
@@ -29,6 +31,8 @@ pub(super) struct Wire {
     /// What the socket did not take; TLS keeps its own.
     rest: Vec<u8>,
     sent: usize,
+    /// What holds it to the rates that it shares with others: what comes, and what goes.
+    throttles: Option<Box<[Throttle; 2]>>,
 }
 
 impl Wire {
@@ -39,7 +43,14 @@ impl Wire {
             tls,
             rest: Vec::new(),
             sent: 0,
+            throttles: None,
         }
+    }
+
+    /// The same, which is held to rates that it shares with others.
+    pub(super) fn throttled(mut self, throttles: Option<Box<[Throttle; 2]>>) -> Self {
+        self.throttles = throttles;
+        self
     }
 
     /// Takes it apart, for those who carry bytes another way; what was not sent comes with it.
@@ -53,6 +64,28 @@ impl Wire {
     /// Takes what has come, and hands it to `with`; nothing at all means that the peer has said all
     /// that it had to say.
     pub(super) fn poll_take<T>(
+        &mut self,
+        cx: &mut Context<'_>,
+        with: impl FnOnce(&[u8]) -> T,
+    ) -> Poll<io::Result<T>> {
+        if self.throttles.is_none() {
+            return self.poll_receive(cx, with);
+        }
+        if let Some([comes, _]) = self.throttles.as_deref_mut() {
+            ready!(comes.poll(cx));
+        }
+        let mut count = 0;
+        let taken = self.poll_receive(cx, |bytes| {
+            count = bytes.len();
+            with(bytes)
+        });
+        if let Some([comes, _]) = self.throttles.as_deref_mut() {
+            comes.charge(count);
+        }
+        taken
+    }
+
+    fn poll_receive<T>(
         &mut self,
         cx: &mut Context<'_>,
         with: impl FnOnce(&[u8]) -> T,
@@ -89,6 +122,9 @@ impl Wire {
 
     /// The same of two parts that follow each other.
     pub(super) fn write_both(&mut self, one: &[u8], two: &[u8]) -> io::Result<()> {
+        if let Some([_, goes]) = self.throttles.as_deref_mut() {
+            goes.charge(one.len() + two.len());
+        }
         if let Some(tls) = &mut self.tls {
             for part in [one, two] {
                 if !part.is_empty() {
@@ -112,7 +148,21 @@ impl Wire {
 
     /// Whether something waits for the peer to take it.
     pub(super) fn is_blocked(&self) -> bool {
-        !self.rest.is_empty() || self.tls.as_ref().is_some_and(|tls| tls.is_full())
+        !self.rest.is_empty()
+            || self.tls.as_ref().is_some_and(|tls| tls.is_full())
+            || self.is_throttled()
+    }
+
+    /// Whether nothing is read for now because of a rate that it shares with others.
+    pub(super) fn is_unread(&self) -> bool {
+        let comes = self.throttles.as_deref().map(|[comes, _]| comes);
+        comes.is_some_and(Throttle::is_waiting)
+    }
+
+    /// Whether nothing is written for now because of a rate that it shares with others.
+    pub(super) fn is_throttled(&self) -> bool {
+        let goes = self.throttles.as_deref().map(|[_, goes]| goes);
+        goes.is_some_and(Throttle::is_waiting)
     }
 
     /// The bytes that wait.
@@ -121,8 +171,16 @@ impl Wire {
         self.rest.len() - self.sent + sealed
     }
 
-    /// Sends what waits.
+    /// Sends what waits, and waits until more may be written.
     pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_send(cx))?;
+        match self.throttles.as_deref_mut() {
+            Some([_, goes]) => goes.poll(cx).map(Ok),
+            None => Poll::Ready(Ok(())),
+        }
+    }
+
+    fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if let Some(tls) = &mut self.tls {
             return tls.poll_flush(cx, &self.socket);
         }
@@ -203,7 +261,7 @@ impl Wire {
         if let Some(tls) = &mut self.tls {
             return tls.poll_shutdown(cx, &self.socket);
         }
-        ready!(self.poll_flush(cx))?;
+        ready!(self.poll_send(cx))?;
         match shutdown(self.socket.get_ref(), Shutdown::Write) {
             Ok(()) | Err(Errno::NOTCONN) => Poll::Ready(Ok(())),
             Err(errno) => Poll::Ready(Err(errno.into())),

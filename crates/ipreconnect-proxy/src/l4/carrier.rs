@@ -1,9 +1,13 @@
 //! What carries the bytes of a stream: from socket to socket, or through TLS.
 
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
+
+use ipreconnect::clock;
 
 use super::flow::Flow;
 use super::stream::Stream;
+use crate::throttle::Throttle;
+use crate::watch::Watched;
 
 /// Which side failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,12 +27,14 @@ pub(super) enum Progress {
     More,
 }
 
-/// Carries both directions of a stream; `moved` hears of every arrival.
+/// Carries both directions of a stream, in one turn no more than about `allowance`; `moved` hears of every
+/// arrival.
 pub(super) trait Carrier: Unpin {
     fn poll_up(
         &mut self,
         cx: &mut Context<'_>,
         stream: &Stream,
+        allowance: usize,
         moved: impl FnMut(usize),
     ) -> Poll<Result<Progress, Broken>>;
 
@@ -36,6 +42,7 @@ pub(super) trait Carrier: Unpin {
         &mut self,
         cx: &mut Context<'_>,
         stream: &Stream,
+        allowance: usize,
         moved: impl FnMut(usize),
     ) -> Poll<Result<Progress, Broken>>;
 }
@@ -66,17 +73,77 @@ impl Carrier for Plain {
         &mut self,
         cx: &mut Context<'_>,
         stream: &Stream,
+        allowance: usize,
         moved: impl FnMut(usize),
     ) -> Poll<Result<Progress, Broken>> {
-        self.up.poll(cx, &stream.client, &stream.origin, moved)
+        self.up
+            .poll(cx, (&stream.client, &stream.origin), allowance, moved)
     }
 
     fn poll_down(
         &mut self,
         cx: &mut Context<'_>,
         stream: &Stream,
+        allowance: usize,
         moved: impl FnMut(usize),
     ) -> Poll<Result<Progress, Broken>> {
-        self.down.poll(cx, &stream.origin, &stream.client, moved)
+        self.down
+            .poll(cx, (&stream.origin, &stream.client), allowance, moved)
+    }
+}
+
+/// By a rate that others share.
+pub(super) struct Throttled<C> {
+    inner: C,
+    up: Throttle,
+    down: Throttle,
+}
+
+impl<C> Throttled<C> {
+    pub(super) fn new(inner: C, [up, down]: [Throttle; 2]) -> Self {
+        Self { inner, up, down }
+    }
+}
+
+impl<C: Carrier> Carrier for Throttled<C> {
+    fn poll_up(
+        &mut self,
+        cx: &mut Context<'_>,
+        stream: &Stream,
+        allowance: usize,
+        mut moved: impl FnMut(usize),
+    ) -> Poll<Result<Progress, Broken>> {
+        ready!(self.up.poll(cx));
+        let allowance = allowance.min(self.up.allowance());
+        let mut carried = 0;
+        let polled = self.inner.poll_up(cx, stream, allowance, |bytes| {
+            carried += bytes;
+            moved(bytes);
+        });
+        self.up.charge(carried);
+        polled
+    }
+
+    fn poll_down(
+        &mut self,
+        cx: &mut Context<'_>,
+        stream: &Stream,
+        allowance: usize,
+        mut moved: impl FnMut(usize),
+    ) -> Poll<Result<Progress, Broken>> {
+        if self.down.is_waiting() {
+            stream.listens(false);
+            ready!(self.down.poll(cx));
+            stream.excuse(clock::now());
+            stream.listens(true);
+        }
+        let allowance = allowance.min(self.down.allowance());
+        let mut carried = 0;
+        let polled = self.inner.poll_down(cx, stream, allowance, |bytes| {
+            carried += bytes;
+            moved(bytes);
+        });
+        self.down.charge(carried);
+        polled
     }
 }

@@ -65,12 +65,12 @@ impl Flow {
         flow
     }
 
-    /// Carries what can be carried; `moved` hears of every arrival.
+    /// Carries what can be carried, in one turn no more than `allowance`; `moved` hears of every arrival.
     pub(super) fn poll(
         &mut self,
         cx: &mut Context<'_>,
-        source: &Socket,
-        sink: &Socket,
+        (source, sink): (&Socket, &Socket),
+        mut allowance: usize,
         mut moved: impl FnMut(usize),
     ) -> Poll<Result<Progress, Broken>> {
         for _ in 0..BUDGET {
@@ -82,11 +82,15 @@ impl Flow {
                     Err(_) => Err(Broken::Sink),
                 });
             }
-            let count = ready!(self.receive(cx, source, sink))?;
+            let count = ready!(self.receive(cx, source, sink, allowance))?;
             if count == 0 {
                 self.ended = true;
             } else {
                 moved(count);
+                allowance = allowance.saturating_sub(count);
+                if allowance == 0 {
+                    break;
+                }
             }
         }
         Poll::Ready(Ok(Progress::More))
@@ -130,10 +134,11 @@ impl Flow {
         cx: &mut Context<'_>,
         source: &Socket,
         sink: &Socket,
+        most: usize,
     ) -> Poll<Result<usize, Broken>> {
         if !std::mem::replace(&mut self.started, true) {
             // Its readiness may have been used up while the client was held.
-            match self.take_in(source, sink) {
+            match self.take_in(source, sink, most) {
                 Err(Errno::AGAIN | Errno::INTR) => {}
                 result => return Poll::Ready(result.map_err(|_| Broken::Source)),
             }
@@ -142,7 +147,7 @@ impl Flow {
             let Ok(mut guard) = ready!(source.poll_read_ready(cx)) else {
                 return Poll::Ready(Err(Broken::Source));
             };
-            match self.take_in(source, sink) {
+            match self.take_in(source, sink, most) {
                 Err(Errno::AGAIN) => {
                     guard.clear_ready();
                     self.end_burst();
@@ -153,13 +158,20 @@ impl Flow {
         }
     }
 
-    fn take_in(&mut self, source: &Socket, sink: &Socket) -> Result<usize, Errno> {
+    fn take_in(&mut self, source: &Socket, sink: &Socket, most: usize) -> Result<usize, Errno> {
         if self.sticky {
             self.take_pipe(sink);
         }
         if let Some(pipe) = &self.pipe {
             let flags = SpliceFlags::NONBLOCK | SpliceFlags::MOVE;
-            match splice(source.get_ref(), None, &pipe.write, None, PIPE, flags) {
+            match splice(
+                source.get_ref(),
+                None,
+                &pipe.write,
+                None,
+                PIPE.min(most),
+                flags,
+            ) {
                 // Not every kind of socket can be spliced.
                 Err(Errno::INVAL) => {
                     self.release_pipe();
@@ -175,12 +187,14 @@ impl Flow {
                 Err(errno) => return Err(errno),
             }
         }
-        self.copy(source, sink)
+        self.copy(source, sink, most)
     }
 
-    fn copy(&mut self, source: &Socket, sink: &Socket) -> Result<usize, Errno> {
+    fn copy(&mut self, source: &Socket, sink: &Socket, most: usize) -> Result<usize, Errno> {
         SHARED.with_borrow_mut(|buffer| {
-            let count = recv(source.get_ref(), &mut buffer[..], RecvFlags::empty())?.0;
+            let room = most.min(buffer.len());
+            let room = buffer.get_mut(..room).unwrap_or_default();
+            let count = recv(source.get_ref(), room, RecvFlags::empty())?.0;
             if count == 0 {
                 return Ok(0);
             }

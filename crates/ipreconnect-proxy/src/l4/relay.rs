@@ -57,7 +57,7 @@ impl<C: Carrier> Relay<C> {
 
     fn poll_up(&mut self, cx: &mut Context<'_>) -> Poll<Result<Progress, Broken>> {
         let (stream, key) = (&self.stream, self.key);
-        self.carrier.poll_up(cx, stream, |bytes| {
+        self.carrier.poll_up(cx, stream, usize::MAX, |bytes| {
             let now = clock::now();
             if stream.asks(now, bytes) {
                 watch::asked(key, now);
@@ -67,7 +67,7 @@ impl<C: Carrier> Relay<C> {
 
     fn poll_down(&mut self, cx: &mut Context<'_>) -> Poll<Result<Progress, Broken>> {
         let stream = &self.stream;
-        self.carrier.poll_down(cx, stream, |bytes| {
+        self.carrier.poll_down(cx, stream, usize::MAX, |bytes| {
             let now = clock::now();
             let asked = stream.answers(now, bytes);
             stream.usage.meter().answer(now);

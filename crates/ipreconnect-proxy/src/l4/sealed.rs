@@ -178,6 +178,7 @@ fn poll_direction(
     cx: &mut Context<'_>,
     (source, source_socket): (&mut Half, &Socket),
     (sink, sink_socket): (&mut Half, &Socket),
+    mut allowance: usize,
     mut moved: impl FnMut(usize),
 ) -> Poll<Result<Progress, Broken>> {
     for _ in 0..BUDGET {
@@ -215,6 +216,10 @@ fn poll_direction(
             Ok(Received::Truncated) => return Poll::Ready(Err(Broken::Torn)),
             Err(_) => return Poll::Ready(Err(Broken::Source)),
         }
+        allowance = allowance.saturating_sub(count);
+        if allowance == 0 {
+            break;
+        }
     }
     Poll::Ready(Ok(Progress::More))
 }
@@ -224,19 +229,23 @@ impl Carrier for Sealed {
         &mut self,
         cx: &mut Context<'_>,
         stream: &Stream,
+        allowance: usize,
         moved: impl FnMut(usize),
     ) -> Poll<Result<Progress, Broken>> {
-        let source = (&mut self.client, &stream.client);
-        poll_direction(cx, source, (&mut self.origin, &stream.origin), moved)
+        let (source, sink) = (&mut self.client, &mut self.origin);
+        let (source, sink) = ((source, &stream.client), (sink, &stream.origin));
+        poll_direction(cx, source, sink, allowance, moved)
     }
 
     fn poll_down(
         &mut self,
         cx: &mut Context<'_>,
         stream: &Stream,
+        allowance: usize,
         moved: impl FnMut(usize),
     ) -> Poll<Result<Progress, Broken>> {
-        let source = (&mut self.origin, &stream.origin);
-        poll_direction(cx, source, (&mut self.client, &stream.client), moved)
+        let (source, sink) = (&mut self.origin, &mut self.client);
+        let (source, sink) = ((source, &stream.origin), (sink, &stream.client));
+        poll_direction(cx, source, sink, allowance, moved)
     }
 }

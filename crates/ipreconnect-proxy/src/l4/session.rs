@@ -2,6 +2,7 @@
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroU64;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,7 +17,7 @@ use ipreconnect::{Error, Link, Origin, Parts, Usage};
 use rustix::net::{Shutdown, getpeername, getsockname};
 use tokio::io::Interest;
 
-use super::carrier::Plain;
+use super::carrier::{Carrier, Plain, Throttled};
 use super::relay::Relay;
 use super::sealed::Sealed;
 use super::stream::Stream;
@@ -282,7 +283,7 @@ impl Session {
             return;
         };
         let limits = &self.route.limiter().limits;
-        if let Some(rate) = limits.bandwidth {
+        if let Some(rate) = limits.bandwidth.connection {
             pace(&client, rate);
         }
         if let Some(patience) = limits.first_byte
@@ -456,7 +457,7 @@ impl Session {
     /// `said` is what the server has said already.
     fn carry_from(self, client: Socket, inside: Inside, parts: Parts, said: Vec<u8>) {
         let is_tcp = matches!(parts.address, Address::Tcp(_));
-        if let Some(rate) = self.route.limiter().limits.bandwidth {
+        if let Some(rate) = self.route.limiter().limits.bandwidth.connection {
             pace(&parts.socket, rate);
         }
         let carried = Carried {
@@ -508,11 +509,21 @@ pub(crate) fn carry(carried: Carried, session: Session) {
     let watched = Arc::clone(&stream);
     let key = watch::enter(watched);
     if client_tls.is_none() && origin_tls.is_none() {
-        tokio::spawn(Relay::new(stream, key, Plain::new(early_up, early_down)));
+        relay(stream, key, Plain::new(early_up, early_down));
     } else {
         let carrier = Sealed::new((client_tls, early_down), (origin_tls, early_up), &stream);
-        tokio::spawn(Relay::new(stream, key, carrier));
+        relay(stream, key, carrier);
     }
+}
+
+fn relay(stream: Arc<Stream>, key: watch::Key, carrier: impl Carrier + Send + 'static) {
+    match stream.seat().throttles() {
+        None => tokio::spawn(Relay::new(stream, key, carrier)),
+        Some(throttles) => {
+            let carrier = Throttled::new(carrier, *throttles);
+            tokio::spawn(Relay::new(stream, key, carrier))
+        }
+    };
 }
 
 /// Tells a client of PostgreSQL why it does not come in.
@@ -531,8 +542,8 @@ fn ends(client: &Socket) -> Option<(SocketAddr, SocketAddr)> {
 }
 
 /// Has the kernel send no more than so many bytes a second.
-fn pace(socket: &Socket, rate: u64) {
-    if let Err(error) = max_pacing_rate(socket.get_ref(), rate) {
+fn pace(socket: &Socket, rate: NonZeroU64) {
+    if let Err(error) = max_pacing_rate(socket.get_ref(), rate.get()) {
         tracing::debug!(%error, "a stream is not paced");
     }
 }

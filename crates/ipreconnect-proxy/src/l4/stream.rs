@@ -1,7 +1,7 @@
 //! One carried stream: both sockets, and what is known of its progress.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering::Relaxed};
 use std::time::Instant;
 
 use ipreconnect::core::address::EndpointId;
@@ -34,7 +34,9 @@ pub(super) struct Stream {
     /// Stamp of the last byte in either direction.
     moved: AtomicU64,
     verdict: AtomicU8,
-    _seat: Seat,
+    /// Nothing is read from the origin for now.
+    is_deaf: AtomicBool,
+    seat: Seat,
 }
 
 impl Stream {
@@ -60,7 +62,8 @@ impl Stream {
             sent: AtomicU64::new(0),
             moved: AtomicU64::new(clock::stamp(now)),
             verdict: AtomicU8::new(0),
-            _seat: seat,
+            is_deaf: AtomicBool::new(false),
+            seat,
         }
     }
 
@@ -92,6 +95,15 @@ impl Stream {
     /// When the last byte moved.
     pub(super) fn moved(&self) -> Option<Instant> {
         clock::instant(self.moved.load(Relaxed))
+    }
+
+    /// Whether what the origin says is read: it is not awaited meanwhile.
+    pub(super) fn listens(&self, does: bool) {
+        self.is_deaf.store(!does, Relaxed);
+    }
+
+    pub(super) fn seat(&self) -> &Seat {
+        &self.seat
     }
 
     /// Why it was ended from outside, if it was.
@@ -127,6 +139,9 @@ impl Watched for Stream {
     }
 
     fn asked(&self) -> Option<Instant> {
+        if self.is_deaf.load(Relaxed) {
+            return None;
+        }
         clock::instant(self.asked.load(Relaxed))
     }
 

@@ -49,7 +49,7 @@ fn carry(bytes: Vec<u8>) -> Vec<u8> {
         let mut flow = Flow::default();
         let carried = poll_fn(|cx| {
             loop {
-                match flow.poll(cx, &source, &sink, |_| {}) {
+                match flow.poll(cx, (&source, &sink), usize::MAX, |_| {}) {
                     Poll::Ready(Ok(Progress::More)) => {}
                     other => return other,
                 }
