@@ -61,6 +61,11 @@ pub(crate) enum Command {
         after_help = "Examples:\n  ipreconnect status\n  ipreconnect status search\n  ipreconnect status --wait && start-my-application"
     )]
     Status(Status),
+    /// Tell what was lost, for how long, and how much of the time each origin was up
+    #[command(
+        after_help = "Examples:\n  ipreconnect history\n  ipreconnect history search --limit 500\n  ipreconnect history --csv > losses.csv\n\nWhile no gateway runs, it is what the last one has written."
+    )]
+    History(HistoryArguments),
     /// Take one connection apart: resolvers, every address, who speaks first
     #[command(
         after_help = "Examples:\n  ipreconnect probe db.internal:5432\n  ipreconnect probe search            (an origin of the configuration)\n  ipreconnect probe srv:_ldap._tcp.example.com --resolver 9.9.9.9,tls://1.1.1.1#cloudflare-dns.com --dnssec validate\n  ipreconnect probe api.example:443 --cold 20 --warm 20 --slo connect=100ms,resolve=20ms\n\nIt exits with 1 if nothing can be connected to, or a limit is missed."
@@ -219,6 +224,21 @@ pub(crate) struct Probe {
     /// Limits: resolve, connect, first_byte or total, as connect=100ms
     #[arg(long, value_name = "PHASE=TIME,…", value_delimiter = ',', value_parser = limit)]
     pub(crate) slo: Vec<(Phase, Duration)>,
+}
+
+/// `history`.
+#[derive(Debug, Args)]
+pub(crate) struct HistoryArguments {
+    /// Only this origin
+    pub(crate) origin: Option<String>,
+
+    /// The latest losses, so many of them
+    #[arg(long, value_name = "N", default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub(crate) limit: u32,
+
+    /// The losses as a table for spreadsheets
+    #[arg(long, conflicts_with = "json")]
+    pub(crate) csv: bool,
 }
 
 /// `why`.

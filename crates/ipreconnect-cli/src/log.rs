@@ -2,8 +2,9 @@
 
 use std::io::IsTerminal;
 
-use tracing_subscriber::filter::{LevelFilter, Targets};
-use tracing_subscriber::layer::SubscriberExt;
+use ipreconnect_admin::Events;
+use tracing_subscriber::filter::{Filtered, LevelFilter, Targets};
+use tracing_subscriber::layer::{Layered, SubscriberExt};
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Layer, Registry, fmt, reload};
 
@@ -11,9 +12,13 @@ use crate::config::{LogFormat, LogLevel, LogPlan};
 
 /// Changes the level of a log that runs.
 pub(crate) struct Log {
-    level: reload::Handle<Targets, Registry>,
+    level: reload::Handle<Targets, Lines>,
     louder: i8,
+    events: Events,
 }
+
+/// What lines are written on: events are kept whatever is written.
+type Lines = Layered<Filtered<Events, Targets, Registry>, Registry>;
 
 /// Begins to write lines to standard error. `louder` is what the command line asked for.
 pub(crate) fn begin(plan: &LogPlan, louder: i8) -> Log {
@@ -25,14 +30,25 @@ pub(crate) fn begin(plan: &LogPlan, louder: i8) -> Log {
         LogFormat::Text => lines.with_ansi(colour).boxed(),
         LogFormat::Json => lines.json().flatten_event(true).boxed(),
     };
+    let events = Events::default();
+    let kept = Targets::new().with_target("ipreconnect", LevelFilter::INFO);
     tracing_subscriber::registry()
-        .with(filter)
-        .with(layer)
+        .with(events.clone().with_filter(kept))
+        .with(layer.with_filter(filter))
         .init();
-    Log { level, louder }
+    Log {
+        level,
+        louder,
+        events,
+    }
 }
 
 impl Log {
+    /// What happened lately, in the words of the log.
+    pub(crate) fn events(&self) -> Events {
+        self.events.clone()
+    }
+
     /// Takes another level. The format stays what it was at the start.
     pub(crate) fn change(&self, plan: &LogPlan) {
         if let Err(error) = self.level.reload(filter(plan.level, self.louder)) {

@@ -1,5 +1,6 @@
 //! Colours on standard output, where somebody sees them.
 
+use std::borrow::Cow;
 use std::io::IsTerminal;
 
 /// Paints, or does not.
@@ -11,6 +12,12 @@ impl Paint {
     pub(crate) fn of_stdout() -> Self {
         let plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
         Self(!plain && std::io::stdout().is_terminal())
+    }
+
+    /// No colours.
+    #[cfg(test)]
+    pub(crate) fn off() -> Self {
+        Self(false)
     }
 
     /// By a colour's code (ECMA-48, SGR).
@@ -48,4 +55,19 @@ impl Paint {
         };
         self.with(code, text)
     }
+}
+
+/// What others have said, shown so that it can do nothing to a terminal: control characters as their pictures
+/// (Unicode, U+2400).
+pub(crate) fn plain(text: &str) -> Cow<'_, str> {
+    if !text.chars().any(char::is_control) {
+        return Cow::Borrowed(text);
+    }
+    let shown = |character: char| match u32::from(character) {
+        code @ 0..=0x1f => char::from_u32(0x2400 + code).unwrap_or(char::REPLACEMENT_CHARACTER),
+        0x7f => '\u{2421}',
+        _ if character.is_control() => char::REPLACEMENT_CHARACTER,
+        _ => character,
+    };
+    Cow::Owned(text.chars().map(shown).collect())
 }

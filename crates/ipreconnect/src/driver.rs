@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ipreconnect_core::address::EndpointId;
-use ipreconnect_core::origin::{Action, Event, Order, ProbeKind, Supervisor};
+use ipreconnect_core::origin::{Action, Event, Notice, Order, ProbeKind, Supervisor};
 use tokio::sync::{broadcast, mpsc};
 
 use crate::clock;
@@ -19,6 +19,7 @@ use crate::shared::{Fact, Shared};
 use crate::snapshot::Snapshot;
 use crate::surroundings::{Resident, Signal};
 use crate::waiters::Word;
+use crate::witness::News;
 use orders::Orders;
 
 /// Facts taken in one turn before anything is published.
@@ -237,12 +238,39 @@ impl Driver {
                         meter.close_links(clock::now());
                     }
                 }
-                Action::Tell(notice) => {
-                    tell::tell(&self.shared.name, &self.settings, &self.resident, &notice);
-                }
+                Action::Tell(notice) => self.tell(&notice),
             }
         }
         self.actions = actions;
+    }
+
+    fn tell(&self, notice: &Notice) {
+        tell::tell(&self.shared.name, &self.settings, &self.resident, notice);
+        let Some(witness) = self.resident.witness() else {
+            return;
+        };
+        let name = match notice {
+            Notice::NameFailed { entry, .. } | Notice::NameMoved { entry, .. } => {
+                Some(tell::name_of(&self.settings, *entry))
+            }
+            _ => None,
+        };
+        let last_life = match notice {
+            Notice::EndpointDown { address, .. } => {
+                let mut endpoints = self.supervisor.view().endpoints.iter();
+                let endpoint = endpoints.find(|endpoint| endpoint.address == *address);
+                endpoint.and_then(|endpoint| self.meters.get(&endpoint.id)?.proven())
+            }
+            _ => None,
+        };
+        witness.hear(&News {
+            origin: &self.shared.name,
+            notice,
+            name: name.as_deref(),
+            blame: self.resident.blame(),
+            last_life,
+            stats: &self.shared.stats,
+        });
     }
 
     fn publish(&mut self) {

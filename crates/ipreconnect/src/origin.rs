@@ -23,6 +23,7 @@ use crate::settings::OriginSettings;
 use crate::shared::{Fact, Life, Shared, connector};
 use crate::snapshot::Snapshot;
 use crate::socket::Socket;
+use crate::stats::Stats;
 use crate::status::Status;
 use crate::task::Task;
 use crate::tls::{Connector, Session};
@@ -322,6 +323,12 @@ impl Origin {
             let _ = self.reconnect().await;
         }
         Ok(accepted)
+    }
+
+    /// What is counted of its clients, by whoever carries them.
+    #[must_use]
+    pub fn stats(&self) -> &Arc<Stats> {
+        &self.shared.stats
     }
 
     /// The settings in force.

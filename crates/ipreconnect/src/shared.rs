@@ -14,6 +14,7 @@ use crate::identity::Identities;
 use crate::settings::OriginSettings;
 use crate::snapshot::Snapshot;
 use crate::socket::Socket;
+use crate::stats::Stats;
 use crate::store::Store;
 use crate::tls::{Connector, Proof, Session};
 use crate::waiters::Waiters;
@@ -40,6 +41,7 @@ pub(crate) struct Shared {
     pub(crate) tls: ArcSwapOption<Connector>,
     pub(crate) identities: Arc<Identities>,
     pub(crate) warm: Arc<Warm>,
+    pub(crate) stats: Arc<Stats>,
 }
 
 /// What those who watch an origin wake up for.
@@ -64,6 +66,7 @@ impl Shared {
             tls: ArcSwapOption::new(connector(&settings)),
             identities: Identities::new(&name, store),
             warm: Arc::default(),
+            stats: Arc::new(Stats::new(workers())),
             name,
             waiters: Waiters::default(),
             snapshot: ArcSwap::from_pointee(snapshot),
@@ -120,6 +123,11 @@ impl Shared {
     pub(crate) fn tell(&self, event: Event) {
         let _ = self.facts.try_send(Fact::Event(event));
     }
+}
+
+/// As many as may work at once here.
+fn workers() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
 }
 
 /// What makes TLS connections by these settings.

@@ -16,6 +16,7 @@ use crate::resolve::{DnsSettings, Names};
 use crate::sense::network::NetworkWatch;
 use crate::sense::wake::SleepWatch;
 use crate::task::Task;
+use crate::witness::Witness;
 
 /// Between two looks at the clocks.
 const SLEEP_CHECK: Duration = Duration::from_secs(1);
@@ -43,6 +44,7 @@ struct Shared {
     locality: Mutex<Locality>,
     next: AtomicU32,
     names: Names,
+    witness: Option<Arc<dyn Witness>>,
     _tasks: Vec<Task>,
 }
 
@@ -51,12 +53,19 @@ impl Surroundings {
     /// of them between two runs.
     #[must_use]
     pub fn watch(runtime: &Handle) -> Self {
-        Self::with_names(runtime, Names::start(runtime, DnsSettings::default(), None))
+        let names = Names::start(runtime, DnsSettings::default(), None);
+        Self::with_names(runtime, names)
     }
 
     /// Begins to watch, with tasks on `runtime`. Names are looked up by `names`.
     #[must_use]
     pub fn with_names(runtime: &Handle, names: Names) -> Self {
+        Self::witnessed(runtime, names, None)
+    }
+
+    /// The same; `witness` hears what is told of every origin.
+    #[must_use]
+    pub fn witnessed(runtime: &Handle, names: Names, witness: Option<Arc<dyn Witness>>) -> Self {
         let (signals, heard) = broadcast::channel(16);
         let tasks = vec![
             Task::spawn(runtime, "network watch", watch_network(signals.clone())),
@@ -68,6 +77,7 @@ impl Surroundings {
             locality: Mutex::new(Locality::default()),
             next: AtomicU32::new(0),
             names,
+            witness,
             _tasks: tasks,
         }))
     }
@@ -137,6 +147,10 @@ impl Resident {
 
     pub(crate) fn blame(&self) -> Blame {
         self.surroundings.blame()
+    }
+
+    pub(crate) fn witness(&self) -> Option<&dyn Witness> {
+        self.surroundings.0.witness.as_deref()
     }
 }
 

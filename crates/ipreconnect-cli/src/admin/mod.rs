@@ -1,5 +1,6 @@
-//! The gateway's own door for operators: an HTTP API on a Unix socket, and a client for it.
+//! The gateway's own door for operators: where it is opened, and a client for it.
 
 pub(crate) mod client;
-pub(crate) mod server;
-pub(crate) mod view;
+pub(crate) mod door;
+
+pub(crate) use ipreconnect_admin::view;

@@ -13,7 +13,7 @@ use crate::admin::view::{
 use crate::args::{Arguments, Status};
 use crate::config::admin_socket;
 use crate::exit::{Exit, Refusal};
-use crate::paint::Paint;
+use crate::paint::{Paint, plain};
 
 /// Between two questions while waiting.
 const AGAIN: Duration = Duration::from_millis(100);
@@ -178,7 +178,9 @@ fn show_origin(paint: &Paint, origin: &OriginView) -> String {
     if let Some(failure) = &origin.failure {
         text.push_str(&format!(
             "  why: {}: {}; {}\n",
-            failure.layer, failure.cause, failure.advice
+            failure.layer,
+            plain(&failure.cause),
+            failure.advice
         ));
     }
     if origin.phase == "down" && !origin.given_up {
@@ -228,7 +230,11 @@ fn show_origin(paint: &Paint, origin: &OriginView) -> String {
             ));
         }
         if let Some(failure) = &endpoint.failure {
-            text.push_str(&format!("      {}: {}\n", failure.layer, failure.cause));
+            text.push_str(&format!(
+                "      {}: {}\n",
+                failure.layer,
+                plain(&failure.cause)
+            ));
         }
     }
     text
@@ -262,7 +268,11 @@ fn show_name(paint: &Paint, name: &NameView) -> String {
         text.push_str(&format!("      not dialled: {why}\n"));
     }
     if let Some(failure) = &name.failure {
-        text.push_str(&format!("      {}: {}\n", failure.layer, failure.cause));
+        text.push_str(&format!(
+            "      {}: {}\n",
+            failure.layer,
+            plain(&failure.cause)
+        ));
     }
     text
 }

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use hyper::Method;
 
+use super::encoded;
 use crate::admin::client::ask;
 use crate::admin::view::{Outcome, Why};
 use crate::args::{Arguments, WhyArguments};
@@ -85,17 +86,4 @@ fn text(why: &Why) -> String {
         text.push_str("=> no rule is for this client, and whom none is for is refused\n");
     }
     text
-}
-
-/// As a part of a query (RFC 3986, section 2.1).
-fn encoded(text: &str) -> String {
-    let mut out = String::new();
-    for byte in text.bytes() {
-        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
-            out.push(char::from(byte));
-        } else {
-            let _ = write!(out, "%{byte:02X}");
-        }
-    }
-    out
 }

@@ -1,5 +1,6 @@
 //! `[gateway]` and `[log]`.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -7,7 +8,7 @@ use ipreconnect_proxy::AccessFormat;
 
 use super::environment::Environment;
 use super::plan::{GatewayPlan, LogFormat, LogLevel, LogPlan};
-use super::section::Section;
+use super::section::{Field, Section};
 
 /// `[gateway]` as it is when nothing is written.
 pub(super) fn defaults(environment: &Environment) -> GatewayPlan {
@@ -15,6 +16,8 @@ pub(super) fn defaults(environment: &Environment) -> GatewayPlan {
     GatewayPlan {
         workers: environment.cores,
         admin: state_dir.join("admin.sock"),
+        admin_tcp: Vec::new(),
+        admin_hosts: Vec::new(),
         state_dir,
         shutdown: Duration::from_secs(30),
     }
@@ -56,9 +59,13 @@ pub(super) fn read(section: Section<'_>, base: &Path, mut plan: GatewayPlan) -> 
             };
             match text.strip_prefix("unix:") {
                 Some(path) => plan.admin = plan.state_dir.join(path),
-                None => field.unbuilt("the admin API is on a Unix socket: \"unix:admin.sock\""),
+                None => plan.admin_tcp.extend(admin_address(&field, &text)),
             }
         }
+    }
+    if let Some(field) = section.field("admin_hosts") {
+        let names = field.one_or_many().into_iter();
+        plan.admin_hosts = names.filter_map(|name| name.text()).collect();
     }
     if let Some(grace) = section.field("shutdown").and_then(|field| field.duration()) {
         plan.shutdown = grace;
@@ -66,6 +73,25 @@ pub(super) fn read(section: Section<'_>, base: &Path, mut plan: GatewayPlan) -> 
     let zone = section.text("zone");
     section.finish();
     ReadGateway { plan, zone }
+}
+
+/// The token would cross a network in the clear, so the API is on this machine alone.
+fn admin_address(field: &Field<'_>, text: &str) -> Option<SocketAddr> {
+    let Ok(address) = text.parse::<SocketAddr>() else {
+        field.wrong(
+            &format!("is no address: {text:?}"),
+            "write \"unix:admin.sock\", or an address with its port: \"127.0.0.1:9311\"",
+        );
+        return None;
+    };
+    if !address.ip().to_canonical().is_loopback() {
+        field.wrong(
+            "must be an address of this machine alone: the token would cross the network in the clear",
+            "listen on 127.0.0.1, and put a listener with TLS and access rules in front of it, or use ssh -L",
+        );
+        return None;
+    }
+    Some(address)
 }
 
 /// `[log]` as it is when nothing is written.

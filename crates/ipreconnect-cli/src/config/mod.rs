@@ -39,7 +39,8 @@ pub(crate) use load::{
 pub(crate) use material::Permissions;
 pub(crate) use mistake::{Colour, Mistakes};
 pub(crate) use plan::{
-    ListenPlan, LogFormat, LogLevel, LogPlan, OnConflict, OriginPlan, Plan, Protocol, RoutePlan,
+    GatewayPlan, ListenPlan, LogFormat, LogLevel, LogPlan, OnConflict, OriginPlan, Plan, Protocol,
+    RoutePlan,
 };
 pub(crate) use reference::reference;
 pub(crate) use refresh::{refreshed, stamps_of_keys};

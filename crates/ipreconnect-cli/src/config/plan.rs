@@ -1,6 +1,7 @@
 //! The plan: what a configuration means, complete and checked.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -37,6 +38,10 @@ pub(crate) struct GatewayPlan {
     pub(crate) state_dir: PathBuf,
     /// The admin API's Unix socket.
     pub(crate) admin: PathBuf,
+    /// Where else it is, behind a token.
+    pub(crate) admin_tcp: Vec<SocketAddr>,
+    /// Names that requests to those may be for.
+    pub(crate) admin_hosts: Vec<String>,
     /// Grace for drains.
     pub(crate) shutdown: Duration,
 }

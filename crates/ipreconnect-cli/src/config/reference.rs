@@ -27,7 +27,12 @@ pub(super) const PARTS: &[Part] = &[
             (
                 "admin",
                 "`\"unix:admin.sock\"`",
-                "the admin API's Unix socket, relative to `state_dir`",
+                "where the admin API is: a Unix socket, relative to `state_dir`, and addresses of this machine, such as `\"127.0.0.1:9311\"`, for the dashboard; those ask for the token in `state_dir/token`",
+            ),
+            (
+                "admin_hosts",
+                "`[]`",
+                "names that requests to the admin API over TCP may be for, beside addresses and `localhost`",
             ),
             (
                 "shutdown",

@@ -6,15 +6,17 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 use ipreconnect::core::balance::Standing;
 use ipreconnect::core::failure::Failure;
 use ipreconnect::core::identity::Sighting;
+use ipreconnect::core::origin::Phase;
 use ipreconnect::resolve::NameStatus;
 use ipreconnect::tls::Day;
 use ipreconnect::{EndpointStatus, Origin, Status, clock};
-use ipreconnect_proxy::{Access, BranchStatus, Gateway, ListenerStatus};
+use ipreconnect_admin::Pulse;
+use ipreconnect_proxy::{Access, BranchStatus, Gateway, ListenAddress, ListenerStatus};
 
 use super::caches::Caches;
 use crate::admin::view::{
-    BranchView, EjectedView, EndpointView, FailureView, Identities, IdentityView, ListenerView,
-    Listeners, NameView, OriginView, Origins, Readiness, RefusalView, SCHEMA, SightingView,
+    BranchView, EjectedView, EndpointView, FailureView, IdentityView, ListenerView, NameView,
+    OriginView, Readiness, RefusalView, SCHEMA, SightingView,
 };
 
 /// The running origins and the gateway in front of them.
@@ -83,11 +85,24 @@ impl Board {
     }
 
     /// All origins, as they are shown.
-    pub(crate) fn origins(&self) -> Origins {
-        Origins {
-            schema: SCHEMA,
-            origins: self.read().values().map(show_origin).collect(),
-        }
+    pub(crate) fn origins(&self) -> Vec<OriginView> {
+        self.read().values().map(show_origin).collect()
+    }
+
+    /// How all origins are, for those who keep it.
+    pub(crate) fn pulses(&self) -> Vec<Pulse> {
+        let pulse = |(name, resident): (&String, &Resident)| {
+            let status = resident.origin.status();
+            let endpoints = status.endpoints.iter();
+            Pulse {
+                origin: name.clone(),
+                is_down: status.phase == Phase::Down,
+                endpoints: endpoints.map(|one| one.address.to_string()).collect(),
+                waiting: status.waiting,
+                counts: resident.origin.stats().counts(),
+            }
+        };
+        self.read().iter().map(pulse).collect()
     }
 
     /// One origin, as it is shown.
@@ -117,20 +132,14 @@ impl Board {
     }
 
     /// All listeners, as they are shown.
-    pub(crate) fn listeners(&self) -> Listeners {
+    pub(crate) fn listeners(&self) -> Vec<ListenerView> {
         let listeners = self.with_gateway(|gateway| gateway.listeners());
-        Listeners {
-            schema: SCHEMA,
-            listeners: listeners
-                .unwrap_or_default()
-                .into_iter()
-                .map(show_listener)
-                .collect(),
-        }
+        let listeners = listeners.unwrap_or_default().into_iter();
+        listeners.map(show_listener).collect()
     }
 
     /// What was seen of the identity of each origin's servers.
-    pub(crate) async fn identities(&self) -> Identities {
+    pub(crate) async fn identities(&self) -> Vec<IdentityView> {
         let residents: Vec<(String, Origin)> = self
             .read()
             .iter()
@@ -148,10 +157,7 @@ impl Board {
                 sightings: sightings.iter().map(show_sighting).collect(),
             });
         }
-        Identities {
-            schema: SCHEMA,
-            origins,
-        }
+        origins
     }
 
     fn read(&self) -> RwLockReadGuard<'_, BTreeMap<String, Resident>> {
@@ -255,6 +261,7 @@ fn show_listener(listener: ListenerStatus) -> ListenerView {
     let totals = listener.totals;
     ListenerView {
         name: listener.name,
+        exposure: exposure(&listener.addresses),
         addresses: listener.addresses.iter().map(ToString::to_string).collect(),
         origin: listener.origin,
         carrying: totals.carrying,
@@ -269,6 +276,29 @@ fn show_listener(listener: ListenerStatus) -> ListenerView {
         refusals: listener.refusals.into_iter().map(show_refusal).collect(),
         branches: listener.branches.into_iter().map(show_branch).collect(),
     }
+}
+
+/// Who can reach a listener, before any rule decides.
+fn exposure(addresses: &[ListenAddress]) -> String {
+    let mut others: Vec<String> = Vec::new();
+    for ip in addresses
+        .iter()
+        .filter_map(|address| Some(address.ip()?.ip()))
+    {
+        if ip.to_canonical().is_loopback() {
+            continue;
+        }
+        others.push(match ip.is_unspecified() {
+            true => "every network of this machine".to_owned(),
+            false => format!("the network of {ip}"),
+        });
+    }
+    if others.is_empty() {
+        return "this machine only".to_owned();
+    }
+    others.sort();
+    others.dedup();
+    others.join(", ")
 }
 
 fn show_refusal((rule, count): (Option<(String, String)>, u64)) -> RefusalView {

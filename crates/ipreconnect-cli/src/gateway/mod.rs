@@ -3,6 +3,7 @@
 pub(crate) mod board;
 pub(crate) mod caches;
 mod control;
+pub(crate) mod desk;
 mod doors;
 mod leases;
 mod notify;
@@ -13,7 +14,7 @@ use std::sync::Arc;
 
 use ipreconnect::core::http::RouteRule;
 use ipreconnect::resolve::Names;
-use ipreconnect::{Origin, Store, Surroundings};
+use ipreconnect::{Origin, Store, Surroundings, Witness};
 use ipreconnect_proxy::{
     AccessLog, Cache, Gateway, GatewaySettings, HostPattern, HttpBranch, HttpPlan, HttpRoute,
     ListenAddress, ListenAt, OpenError, Passed, Plane, Unmatched,
@@ -44,6 +45,7 @@ impl Running {
         plan: Plan,
         files: usize,
         store: Option<Arc<dyn Store>>,
+        witness: Option<Arc<dyn Witness>>,
         passed: Vec<Passed>,
     ) -> Result<Self, Refusal> {
         let control = Control::start("control")
@@ -64,7 +66,7 @@ impl Running {
         let running = Self {
             board: Board::new(gateway),
             doors: Doors::new(plan.gateway.state_dir.clone()),
-            surroundings: Surroundings::with_names(control.handle(), names),
+            surroundings: Surroundings::witnessed(control.handle(), names, witness),
             resolver,
             control,
             plan,

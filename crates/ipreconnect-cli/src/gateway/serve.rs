@@ -4,16 +4,18 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ipreconnect::Witness;
+use ipreconnect_admin::{Api, Gateway, Ledger};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 
 use super::Running;
-use super::board::Board;
+use super::desk::{Desk, Reload};
 use super::notify;
-use crate::admin::server::{self, Reload};
+use crate::admin::door::Door;
 use crate::admin::view::{Outcome, SCHEMA};
-use crate::config::{Change, Loaded, Mistakes, Plan, Stamps, refreshed, stamps_of_keys};
+use crate::config::{Change, Loaded, Mistakes, Stamps, refreshed, stamps_of_keys};
 use crate::exit::{Exit, Refusal};
 use crate::log::Log;
 use crate::state::StateDirectory;
@@ -50,9 +52,20 @@ pub(crate) fn serve(order: Order) -> Result<Exit, Refusal> {
     let state = StateDirectory::open(&order.loaded.plan.gateway.state_dir)?;
     let plan = order.loaded.plan.clone();
     let passed = notify::passed()?;
-    let running = Running::start(plan.clone(), raise_files(), Some(state.store()), passed)?;
+    let door = Door::open(&plan.gateway)?;
+    let ledger = Ledger::begin(state.path());
+    let witness: Arc<dyn Witness> = Arc::new(ledger.ledger().clone());
+    let store = Some(state.store());
+    let running = Running::start(plan.clone(), raise_files(), store, Some(witness), passed)?;
     let (reloads, asked) = mpsc::channel(RELOADS);
-    serve_admin(&plan, Arc::clone(&running.board), reloads)?;
+    let desk = Desk {
+        board: Arc::clone(&running.board),
+        reloads,
+    };
+    let desk: Arc<dyn Gateway> = Arc::new(desk);
+    let ledger = begin(ledger.run(Arc::clone(&desk)))?;
+    let api = Api::new(desk, ledger.clone(), order.log.events());
+    begin(door.serve(api, state.path()))?;
     tracing::info!(
         state = %state.path().display(),
         admin = %plan.gateway.admin.display(),
@@ -61,6 +74,7 @@ pub(crate) fn serve(order: Order) -> Result<Exit, Refusal> {
     );
     let exit = runtime
         .block_on(async { Ok::<_, Refusal>(Loop::new(running, order, asked)?.run().await) })?;
+    ledger.end();
     // A socket that is gone already needs no removal.
     let _ = std::fs::remove_file(&plan.gateway.admin);
     Ok(exit)
@@ -82,31 +96,8 @@ fn raise_files() -> usize {
     })
 }
 
-fn serve_admin(
-    plan: &Plan,
-    board: Arc<Board>,
-    reloads: mpsc::Sender<Reload>,
-) -> Result<(), Refusal> {
-    let path = plan.gateway.admin.clone();
-    let refuse = move |error: std::io::Error| {
-        let message = format!("cannot open the admin socket {}", path.display());
-        Refusal::new(Exit::Wrong, message).because(&error)
-    };
-    let listener = server::bind(&plan.gateway.admin).map_err(&refuse)?;
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(&refuse)?;
-    // It serves for as long as the process lives, and holds nothing that must be ended.
-    std::thread::Builder::new()
-        .name("admin".to_owned())
-        .spawn(move || {
-            if let Err(error) = runtime.block_on(server::serve(listener, board, reloads)) {
-                tracing::error!(%error, "the admin API ended");
-            }
-        })
-        .map_err(&refuse)?;
-    Ok(())
+fn begin<T>(begun: std::io::Result<T>) -> Result<T, Refusal> {
+    begun.map_err(|error| Refusal::new(Exit::Wrong, "cannot start").because(&error))
 }
 
 struct Loop {

@@ -106,6 +106,8 @@ pub enum Notice {
         address: Address,
         /// Why.
         failure: Failure,
+        /// How long ago the first sign of it was.
+        doubted: Duration,
     },
     /// One endpoint is back.
     EndpointUp {

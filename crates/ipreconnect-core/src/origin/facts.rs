@@ -319,8 +319,11 @@ impl Supervisor {
                 endpoint.note_refusal(now, &failure);
                 endpoint.failure = Some(failure.clone());
                 if is_news {
-                    let (address, failure) = (endpoint.address.clone(), failure.clone());
-                    out.push(Action::Tell(Notice::EndpointDown { address, failure }));
+                    out.push(Action::Tell(Notice::EndpointDown {
+                        address: endpoint.address.clone(),
+                        failure: failure.clone(),
+                        doubted: Duration::ZERO,
+                    }));
                 }
                 self.failure = Some(failure);
             }
@@ -348,10 +351,15 @@ impl Supervisor {
         let Some(endpoint) = self.endpoints.get_mut(&id) else {
             return;
         };
+        let doubted = match endpoint.health {
+            Health::Suspect => now.saturating_duration_since(endpoint.since),
+            Health::Unknown | Health::Up | Health::Down => Duration::ZERO,
+        };
         endpoint.lose(now, failure.clone());
         out.push(Action::Tell(Notice::EndpointDown {
             address: endpoint.address.clone(),
             failure: failure.clone(),
+            doubted,
         }));
         if self.settings.on_down == OnDown::Close {
             out.push(Action::CloseLinks { endpoint: id });

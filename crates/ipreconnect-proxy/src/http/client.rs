@@ -25,6 +25,7 @@ use super::wire::{Half, Wire};
 use super::{HEAD, HttpLimits, Site, buffer, cache, h2};
 use crate::l4::{End, Session};
 use crate::notice;
+use crate::number;
 
 /// What a client begins with that speaks HTTP/2 (RFC 9113, section 3.4).
 pub(super) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -139,7 +140,7 @@ pub(super) async fn serve_one<S: Side>(
     };
     let (ended, origin) = match chosen {
         Ok((route, choice)) => {
-            let origin = choice.behind.origin().name();
+            let origin = choice.behind.origin();
             let tally = choice.tally;
             let mut exchange = Exchange::new(client, guest, (route, choice), head, &mut record);
             let ended = if guest.site().has_caches {
@@ -150,7 +151,9 @@ pub(super) async fn serve_one<S: Side>(
             if let Some(tally) = tally {
                 tally.count(&record);
             }
-            (ended, origin)
+            let desk = origin.stats().desk(number::get());
+            desk.count(&record.outcome());
+            (ended, origin.name())
         }
         // It has gone before it was known whether it may come in.
         Err(None) => {

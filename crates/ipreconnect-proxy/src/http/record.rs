@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use ipreconnect::clock;
 use ipreconnect::core::http::{Known, RequestHead, Version};
+use ipreconnect::stats::Outcome;
 
 /// A worker's lines go out when there are so many bytes of them.
 const BATCH: usize = 32 * 1024;
@@ -205,6 +206,20 @@ impl Record {
             endpoint: Shown::NONE,
             cache: "",
             end: End::FINE,
+        }
+    }
+
+    /// How it went, as its origin counts it.
+    pub(super) fn outcome(&self) -> Outcome {
+        let by_server = matches!(self.end.0.first(), Some(b'S' | b's'));
+        // What is answered here in an origin's place came to nothing for want of it.
+        let is_replaced = self.first_byte.is_none() && matches!(self.status, 502..=504);
+        Outcome {
+            status: self.status,
+            was_held: !self.held.is_zero(),
+            was_retried: self.sent > 1,
+            was_lost: by_server || is_replaced,
+            first_byte: self.first_byte,
         }
     }
 

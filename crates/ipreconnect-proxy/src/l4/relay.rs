@@ -16,6 +16,7 @@ use rustix::net::Shutdown;
 use super::End;
 use super::carrier::{Broken, Carrier, Progress};
 use super::stream::Stream;
+use crate::number;
 use crate::turn;
 use crate::watch::{self, Key, Said};
 
@@ -70,6 +71,12 @@ impl<C: Carrier> Relay<C> {
         self.carrier.poll_down(cx, stream, usize::MAX, |bytes| {
             let now = clock::now();
             let asked = stream.answers(now, bytes);
+            if let Some(asked) = asked {
+                let stats = stream.route.origin().stats();
+                stats
+                    .desk(number::get())
+                    .answered(now.saturating_duration_since(asked));
+            }
             stream.usage.meter().answer(now);
             watch::answered(&**stream, asked, now, Said::Bytes);
         })
@@ -120,8 +127,13 @@ impl<C: Carrier> Relay<C> {
         watch::leave(self.key);
         match end {
             // A torn stream must not look complete to the other side.
-            End::ResetByClient | End::Stalled | End::Closed => abort(&self.stream.origin),
+            End::Stalled | End::Closed => {
+                self.stream.counts_lost();
+                abort(&self.stream.origin);
+            }
+            End::ResetByClient => abort(&self.stream.origin),
             End::ResetByOrigin => {
+                self.stream.counts_lost();
                 if self.is_torn {
                     tokio::spawn(abort_at_last(Arc::clone(&self.stream)));
                 } else {

@@ -12,6 +12,7 @@ use ipreconnect::core::address::{Address, EndpointId};
 use ipreconnect::core::carried::{Announced, AnnouncedTls};
 use ipreconnect::sense::max_pacing_rate;
 use ipreconnect::socket::{Socket, register};
+use ipreconnect::stats::Outcome;
 use ipreconnect::tls::{Holder, Session as Tls};
 use ipreconnect::{Error, Link, Origin, Parts, Usage};
 use rustix::net::{Shutdown, getpeername, getsockname};
@@ -317,11 +318,22 @@ impl Session {
             return;
         }
         let header = self.header(&client, inside.tls.as_deref());
+        let is_away = |origin: &Origin| !origin.look(|snapshot| snapshot.view().is_usable());
+        let was_held = is_away(self.route.origin());
         let connected = tokio::select! {
             biased;
             connected = Box::pin(self.connect(header.as_deref())) => Some(connected),
             () = gone(&client, self.route.settings.half_close) => None,
         };
+        if was_held || matches!(connected, Some(Err(_))) {
+            let outcome = Outcome {
+                was_held,
+                was_lost: matches!(connected, Some(Err(_))),
+                ..Outcome::default()
+            };
+            let stats = self.route.origin().stats();
+            stats.desk(number::get()).count(&outcome);
+        }
         match connected {
             Some(Ok(link)) if inside.must_ask.is_some() => {
                 Box::pin(self.carry_asked(client, inside, link)).await;

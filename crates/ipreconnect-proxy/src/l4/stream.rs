@@ -7,11 +7,13 @@ use std::time::Instant;
 use ipreconnect::core::address::EndpointId;
 use ipreconnect::sense::tcp::TcpPath;
 use ipreconnect::socket::Socket;
+use ipreconnect::stats::Outcome;
 use ipreconnect::{Meter, Origin, Usage, clock};
 use rustix::net::Shutdown;
 
 use super::{End, Route, limits};
 use crate::counters::Counters;
+use crate::number;
 use crate::places::Seat;
 use crate::watch::Watched;
 
@@ -100,6 +102,16 @@ impl Stream {
     /// Whether what the origin says is read: it is not awaited meanwhile.
     pub(super) fn listens(&self, does: bool) {
         self.is_deaf.store(!does, Relaxed);
+    }
+
+    /// It came to nothing because of the origin.
+    pub(super) fn counts_lost(&self) {
+        let outcome = Outcome {
+            was_lost: true,
+            ..Outcome::default()
+        };
+        let stats = self.route.origin().stats();
+        stats.desk(number::get()).count(&outcome);
     }
 
     pub(super) fn seat(&self) -> &Seat {

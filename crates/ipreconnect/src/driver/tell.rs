@@ -21,7 +21,9 @@ pub(super) fn tell(origin: &str, settings: &OriginSettings, resident: &Resident,
         } => {
             phase(origin, *from, *to, *lasted, failure.as_ref(), resident);
         }
-        Notice::EndpointDown { address, failure } => {
+        Notice::EndpointDown {
+            address, failure, ..
+        } => {
             resident.failed(address, failure);
             if failure.cause.is_refusal() {
                 tracing::error!(
@@ -103,7 +105,7 @@ pub(super) fn tell(origin: &str, settings: &OriginSettings, resident: &Resident,
     }
 }
 
-fn name_of(settings: &OriginSettings, entry: EntryId) -> String {
+pub(super) fn name_of(settings: &OriginSettings, entry: EntryId) -> String {
     let place = settings.places.get(entry.0 as usize);
     place
         .map(|place| place.target.to_string())

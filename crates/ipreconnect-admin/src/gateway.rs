@@ -1,0 +1,75 @@
+//! What the operator's side wants of a running gateway. It knows no more of it than this.
+
+use async_trait::async_trait;
+use ipreconnect::stats::Counts;
+
+use crate::view::{
+    Acceptance, IdentityView, ListenerView, OriginView, Outcome, PurgeWish, Readiness, Why,
+    WhyQuestion,
+};
+
+/// A running gateway. What is shown is read without waiting; commands may wait.
+#[async_trait]
+pub trait Gateway: Send + Sync + 'static {
+    /// All origins, by name.
+    fn origins(&self) -> Vec<OriginView>;
+
+    /// One origin.
+    fn origin(&self, name: &str) -> Option<OriginView>;
+
+    /// All listeners, by name.
+    fn listeners(&self) -> Vec<ListenerView>;
+
+    /// Whether the required origins are up.
+    fn readiness(&self) -> Readiness;
+
+    /// How all origins are, for those who keep it.
+    fn pulses(&self) -> Vec<Pulse>;
+
+    /// What was seen of the identities of all origins' servers.
+    async fn identities(&self) -> Vec<IdentityView>;
+
+    /// Tries an origin again now.
+    async fn reconnect(&self, origin: &str) -> Result<Outcome, Denial>;
+
+    /// Gives an origin no new work.
+    async fn drain(&self, origin: &str) -> Result<Outcome, Denial>;
+
+    /// Accepts keys that were seen of an origin's servers.
+    async fn accept_identity(&self, origin: &str, wish: Acceptance) -> Result<Outcome, Denial>;
+
+    /// Which rule decides whether a client may come in.
+    async fn why(&self, question: WhyQuestion) -> Result<Why, Denial>;
+
+    /// Forgets answers that were kept.
+    async fn purge(&self, wish: PurgeWish) -> Result<Outcome, Denial>;
+
+    /// Reads the configuration again.
+    async fn reload(&self) -> Result<Outcome, Denial>;
+}
+
+/// How one origin is.
+#[derive(Clone, Debug)]
+pub struct Pulse {
+    /// Its name.
+    pub origin: String,
+    /// Whether it is up, in doubt or not yet asked: everything but down.
+    pub is_down: bool,
+    /// The addresses of its servers.
+    pub endpoints: Vec<String>,
+    /// Clients that wait for it.
+    pub waiting: u32,
+    /// What was counted of its clients.
+    pub counts: Counts,
+}
+
+/// Why something is not done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Denial {
+    /// There is no such thing.
+    Unknown(String),
+    /// It makes no sense.
+    Wrong(Vec<String>),
+    /// It cannot be done now.
+    Unable(String),
+}

@@ -1,0 +1,434 @@
+//! The outage ledger: what was lost, for how long, and what it did to clients.
+//!
+//! Facts come in through a bounded queue from the thread that detects losses; a thread of the ledger's own
+//! writes them. What the disk does not take waits, bounded, and is written later.
+
+mod chronicle;
+mod question;
+mod store;
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use ipreconnect::stats::Counts;
+use ipreconnect::{News, Witness, clock};
+
+use crate::gateway::{Gateway, Pulse};
+use crate::view::{History, HistoryQuestion};
+use chronicle::{Chronicle, Entry, Fact};
+use store::{GRAINS, Opening, Rollup, SHORT, Store, Write};
+
+/// Facts that wait to be written.
+const QUEUE: usize = 4096;
+/// Entries that wait for a disk that takes nothing.
+const PENDING: usize = 20_000;
+/// Between two looks at how all origins are.
+const TICK: Duration = Duration::from_secs(10);
+/// Between two looks for what is too old.
+const TRIM: Duration = Duration::from_secs(3600);
+/// After a failure the disk is tried again.
+const AGAIN: Duration = Duration::from_secs(5);
+
+/// The ledger of a running gateway. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Ledger(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    path: PathBuf,
+    facts: SyncSender<Message>,
+    dropped: AtomicU64,
+    problem: Mutex<Option<String>>,
+}
+
+#[derive(Debug)]
+enum Message {
+    Fact(Box<Fact>),
+    End(SyncSender<()>),
+}
+
+/// A ledger that does not run yet: it hears, and nothing is written.
+#[derive(Debug)]
+pub struct Begun {
+    ledger: Ledger,
+    facts: Receiver<Message>,
+}
+
+impl Begun {
+    /// What hears.
+    #[must_use]
+    pub fn ledger(&self) -> &Ledger {
+        &self.ledger
+    }
+
+    /// Begins to write, in a thread of its own.
+    ///
+    /// # Errors
+    /// If there can be no thread.
+    pub fn run(self, gateway: Arc<dyn Gateway>) -> io::Result<Ledger> {
+        let ledger = self.ledger.clone();
+        let writer = Writer::new(self.ledger, gateway);
+        std::thread::Builder::new()
+            .name("ledger".to_owned())
+            .spawn(move || writer.run(&self.facts))?;
+        Ok(ledger)
+    }
+}
+
+impl Ledger {
+    /// The ledger in that directory.
+    #[must_use]
+    pub fn begin(directory: &Path) -> Begun {
+        let (facts, heard) = sync_channel(QUEUE);
+        Begun {
+            ledger: Self(Arc::new(Shared {
+                path: directory.join("history.db"),
+                facts,
+                dropped: AtomicU64::new(0),
+                problem: Mutex::default(),
+            })),
+            facts: heard,
+        }
+    }
+
+    /// What is written, as it is shown. It reads from the disk: not for a thread that must not wait.
+    ///
+    /// # Errors
+    /// If it cannot be read.
+    pub fn history(&self, question: &HistoryQuestion) -> io::Result<History> {
+        let mut history = read_history(&self.0.path, question)?;
+        history.dropped = self.dropped();
+        history.problem = self.problem();
+        Ok(history)
+    }
+
+    /// Entries that were not kept.
+    #[must_use]
+    pub fn dropped(&self) -> u64 {
+        self.0.dropped.load(Relaxed)
+    }
+
+    /// Why nothing can be written just now, if nothing can.
+    #[must_use]
+    pub fn problem(&self) -> Option<String> {
+        let problem = self.0.problem.lock();
+        problem.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Has everything written that was heard, or gives up after some seconds.
+    pub fn end(&self) {
+        const PATIENCE: Duration = Duration::from_secs(5);
+        let (done, ended) = sync_channel(1);
+        if self.0.facts.try_send(Message::End(done)).is_ok() {
+            // What is not written by then is lost, as with a process that is killed.
+            let _ = ended.recv_timeout(PATIENCE);
+        }
+    }
+
+    fn set_problem(&self, problem: Option<String>) -> bool {
+        let place = self.0.problem.lock();
+        let mut place = place.unwrap_or_else(PoisonError::into_inner);
+        let is_news = place.is_some() != problem.is_some();
+        *place = problem;
+        is_news
+    }
+}
+
+/// What was written by a gateway that may run or not.
+///
+/// # Errors
+/// If it cannot be read.
+pub fn read_history(path: &Path, question: &HistoryQuestion) -> io::Result<History> {
+    let now = clock::since_unix().as_secs();
+    let connection = store::read(path).map_err(|error| store::told(path, &error))?;
+    question::answer(&connection, question, now).map_err(|error| store::told(path, &error))
+}
+
+impl Witness for Ledger {
+    fn hear(&self, news: &News<'_>) {
+        let fact = Fact {
+            at: clock::now(),
+            wall: millis(clock::since_unix()),
+            origin: Arc::clone(news.origin),
+            notice: news.notice.clone(),
+            blame: news.blame,
+            last_life: news.last_life,
+            counts: news.stats.counts(),
+        };
+        if self
+            .0
+            .facts
+            .try_send(Message::Fact(Box::new(fact)))
+            .is_err()
+        {
+            self.0.dropped.fetch_add(1, Relaxed);
+        }
+    }
+}
+
+/// Writes, for as long as anybody may have something to say.
+struct Writer {
+    ledger: Ledger,
+    gateway: Arc<dyn Gateway>,
+    store: Option<Store>,
+    /// The number of the last loss of earlier runs.
+    before: Option<u64>,
+    chronicle: Chronicle,
+    /// What is to be written.
+    pending: Vec<Write>,
+    /// What was counted of each origin at the last look.
+    counted: BTreeMap<String, Counts>,
+    looked: Instant,
+    trimmed: Option<Instant>,
+    retry: Option<Instant>,
+}
+
+impl Writer {
+    fn new(ledger: Ledger, gateway: Arc<dyn Gateway>) -> Self {
+        Self {
+            ledger,
+            gateway,
+            store: None,
+            before: None,
+            chronicle: Chronicle::new(),
+            pending: Vec::new(),
+            counted: BTreeMap::new(),
+            looked: clock::now(),
+            trimmed: None,
+            retry: None,
+        }
+    }
+
+    fn run(mut self, facts: &Receiver<Message>) {
+        self.open();
+        loop {
+            let due = self.looked + TICK;
+            let wait = due.saturating_duration_since(clock::now());
+            match facts.recv_timeout(wait) {
+                Ok(message) => {
+                    let mut ends = self.take(message);
+                    while let (None, Ok(message)) = (&ends, facts.try_recv()) {
+                        ends = self.take(message);
+                    }
+                    if let Some(done) = ends {
+                        self.look();
+                        self.retry = None;
+                        self.flush();
+                        // Whoever asked may have given up.
+                        let _ = done.send(());
+                        return;
+                    }
+                }
+                Err(RecvTimeoutError::Timeout) => self.look(),
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+            self.flush();
+        }
+    }
+
+    fn take(&mut self, message: Message) -> Option<SyncSender<()>> {
+        match message {
+            Message::Fact(fact) => {
+                let mut entries = Vec::new();
+                self.chronicle.hear(&fact, &mut entries);
+                self.write(entries);
+                None
+            }
+            Message::End(done) => Some(done),
+        }
+    }
+
+    fn write(&mut self, entries: Vec<Entry>) {
+        self.pending.extend(entries.into_iter().map(Write::Entry));
+    }
+
+    /// Looks how all origins are.
+    fn look(&mut self) {
+        let now = clock::now();
+        let wall = millis(clock::since_unix());
+        let observed = now.saturating_duration_since(self.looked);
+        let began = self.looked;
+        self.looked = now;
+        let pulses = self.gateway.pulses();
+        let mut entries = Vec::new();
+        self.chronicle.keep(
+            now,
+            |origin| {
+                let mut pulses = pulses.iter();
+                let pulse = pulses.find(|pulse| pulse.origin == origin)?;
+                Some(pulse.endpoints.as_slice())
+            },
+            &mut entries,
+        );
+        self.write(entries);
+        for pulse in &pulses {
+            self.roll_up(pulse, (began, observed), wall / 1000);
+        }
+        self.counted = pulses
+            .into_iter()
+            .map(|pulse| (pulse.origin, pulse.counts))
+            .collect();
+        self.pending.push(Write::Alive(wall));
+        if self
+            .trimmed
+            .is_none_or(|last| now.saturating_duration_since(last) >= TRIM)
+        {
+            self.trimmed = Some(now);
+            self.pending.push(Write::Trim(wall / 1000));
+        }
+    }
+
+    fn roll_up(&mut self, pulse: &Pulse, (began, observed): (Instant, Duration), now: u64) {
+        let none = Counts::default();
+        let before = self.counted.get(&pulse.origin).unwrap_or(&none);
+        let since = pulse.counts.since(before);
+        let down = self.chronicle.down_since(&pulse.origin).map(|since| {
+            let begin = since.max(began);
+            (began + observed).saturating_duration_since(begin)
+        });
+        let rollup = Rollup {
+            origin: pulse.origin.clone(),
+            observed_ms: millis(observed),
+            down_ms: millis(down.unwrap_or_default()),
+            requests: since.requests(),
+            failed: since.classes.last().copied().unwrap_or_default(),
+            held: since.held,
+            retried: since.retried,
+            lost: since.lost,
+            waiting: pulse.waiting,
+            times: since.times,
+            ..Rollup::default()
+        };
+        let is_quiet = rollup.down_ms == 0
+            && rollup.requests == 0
+            && rollup.times.count() == 0
+            && rollup.held + rollup.retried + rollup.lost == 0
+            && rollup.waiting == 0;
+        for (grain, _) in GRAINS {
+            if is_quiet && grain <= SHORT {
+                continue;
+            }
+            self.pending.push(Write::Rollup(Box::new(Rollup {
+                grain,
+                at: now / grain * grain,
+                ..rollup.clone()
+            })));
+        }
+    }
+
+    fn open(&mut self) {
+        let path = self.ledger.0.path.clone();
+        let when = match self.before {
+            None => Opening::First,
+            Some(_) => Opening::Again,
+        };
+        match Store::open(&path, when, millis(clock::since_unix())) {
+            Ok(opened) => {
+                if let Some(aside) = opened.moved {
+                    tracing::error!(
+                        path = %path.display(), moved = %aside.display(),
+                        "the outage ledger was damaged; it was moved aside, and begins anew"
+                    );
+                }
+                self.before.get_or_insert(opened.last);
+                self.store = Some(opened.store);
+            }
+            Err(error) => self.fail(&error.to_string()),
+        }
+    }
+
+    /// Writes what is pending, as far as the disk takes it.
+    fn flush(&mut self) {
+        if self.pending.is_empty() {
+            return;
+        }
+        let now = clock::now();
+        if self.retry.is_some_and(|retry| now < retry) {
+            self.bound();
+            return;
+        }
+        if self.store.is_none() {
+            self.open();
+        }
+        let Some(store) = &mut self.store else {
+            self.bound();
+            return;
+        };
+        match store.write(&self.pending, self.before.unwrap_or_default()) {
+            Ok(()) => {
+                self.pending.clear();
+                self.retry = None;
+                if self.ledger.set_problem(None) {
+                    tracing::info!("the outage ledger is written again");
+                }
+            }
+            Err(error) => {
+                self.store = None;
+                let path = &self.ledger.0.path;
+                if store::is_damage(&error) {
+                    self.set_aside();
+                }
+                let told = store::told(path, &error);
+                self.fail(&told.to_string());
+                self.bound();
+            }
+        }
+    }
+
+    fn set_aside(&self) {
+        let path = &self.ledger.0.path;
+        match store::set_aside(path, millis(clock::since_unix())) {
+            Ok(aside) => tracing::error!(
+                path = %path.display(), moved = %aside.display(),
+                "the outage ledger is damaged; it is moved aside, and begins anew"
+            ),
+            Err(error) => {
+                tracing::error!(path = %path.display(), %error, "the outage ledger is damaged");
+            }
+        }
+    }
+
+    fn fail(&mut self, why: &str) {
+        self.retry = Some(clock::now() + AGAIN);
+        if self.ledger.set_problem(Some(why.to_owned())) {
+            tracing::error!(
+                why,
+                advice = "make room on that disk; the gateway goes on meanwhile, and what it has to tell is kept in memory",
+                "the outage ledger cannot be written"
+            );
+        }
+    }
+
+    /// Keeps no more than may be kept: losses before rollups.
+    fn bound(&mut self) {
+        if self.pending.len() <= PENDING {
+            return;
+        }
+        let before = self.pending.len();
+        let mut surplus = before - PENDING / 2;
+        self.pending.retain(|write| {
+            let is_loss = matches!(write, Write::Entry(_));
+            if is_loss || surplus == 0 {
+                return true;
+            }
+            surplus -= 1;
+            false
+        });
+        let excess = self.pending.len().saturating_sub(PENDING);
+        self.pending.drain(..excess);
+        let gone = before - self.pending.len();
+        self.ledger.0.dropped.fetch_add(gone as u64, Relaxed);
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests;

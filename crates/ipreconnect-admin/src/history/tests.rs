@@ -1,0 +1,298 @@
+use std::sync::atomic::AtomicBool;
+
+use async_trait::async_trait;
+use ipreconnect::core::address::Address;
+use ipreconnect::core::failure::{Cause, Failure};
+use ipreconnect::core::locality::Blame;
+use ipreconnect::core::origin::{Notice, Phase};
+
+use super::chronicle::{Loss, Scope, Toll};
+use super::*;
+use crate::gateway::Denial;
+use crate::view::{
+    Acceptance, IdentityView, ListenerView, OriginView, Outcome, PurgeWish, Readiness, UNSEEN, Why,
+    WhyQuestion,
+};
+
+/// A gateway with one origin.
+#[derive(Default)]
+struct One {
+    is_gone: AtomicBool,
+}
+
+#[async_trait]
+impl Gateway for One {
+    fn origins(&self) -> Vec<OriginView> {
+        Vec::new()
+    }
+
+    fn origin(&self, _: &str) -> Option<OriginView> {
+        None
+    }
+
+    fn listeners(&self) -> Vec<ListenerView> {
+        Vec::new()
+    }
+
+    fn readiness(&self) -> Readiness {
+        unreachable!("nobody asks")
+    }
+
+    fn pulses(&self) -> Vec<Pulse> {
+        if self.is_gone.load(Relaxed) {
+            return Vec::new();
+        }
+        let mut counts = Counts {
+            classes: [0, 10, 0, 0, 2],
+            ..Counts::default()
+        };
+        counts.times.steps[5] = 12;
+        vec![Pulse {
+            origin: "shop".to_owned(),
+            is_down: false,
+            endpoints: vec!["10.0.0.1:80".to_owned()],
+            waiting: 0,
+            counts,
+        }]
+    }
+
+    async fn identities(&self) -> Vec<IdentityView> {
+        Vec::new()
+    }
+
+    async fn reconnect(&self, _: &str) -> Result<Outcome, Denial> {
+        unreachable!("nobody asks")
+    }
+
+    async fn drain(&self, _: &str) -> Result<Outcome, Denial> {
+        unreachable!("nobody asks")
+    }
+
+    async fn accept_identity(&self, _: &str, _: Acceptance) -> Result<Outcome, Denial> {
+        unreachable!("nobody asks")
+    }
+
+    async fn why(&self, _: WhyQuestion) -> Result<Why, Denial> {
+        unreachable!("nobody asks")
+    }
+
+    async fn purge(&self, _: PurgeWish) -> Result<Outcome, Denial> {
+        unreachable!("nobody asks")
+    }
+
+    async fn reload(&self) -> Result<Outcome, Denial> {
+        unreachable!("nobody asks")
+    }
+}
+
+fn fact(notice: Notice) -> Message {
+    Message::Fact(Box::new(Fact {
+        at: clock::now(),
+        wall: millis(clock::since_unix()),
+        origin: "shop".into(),
+        notice,
+        blame: Blame::Origin,
+        last_life: None,
+        counts: Counts::default(),
+    }))
+}
+
+fn down() -> Message {
+    fact(Notice::Phase {
+        from: Phase::Up,
+        to: Phase::Down,
+        lasted: Duration::ZERO,
+        failure: Some(Failure::new(Cause::Refused)),
+    })
+}
+
+fn up() -> Message {
+    fact(Notice::Phase {
+        from: Phase::Down,
+        to: Phase::Up,
+        lasted: Duration::ZERO,
+        failure: None,
+    })
+}
+
+fn tell(ledger: &Ledger, message: Message) {
+    ledger.0.facts.send(message).unwrap();
+}
+
+fn all(ledger: &Ledger) -> History {
+    ledger.history(&HistoryQuestion::default()).unwrap()
+}
+
+#[test]
+fn losses_and_times_are_written_and_read() {
+    let directory = tempfile::tempdir().unwrap();
+    let begun = Ledger::begin(directory.path());
+    let ledger = begun.run(Arc::new(One::default())).unwrap();
+    tell(&ledger, down());
+    tell(
+        &ledger,
+        fact(Notice::EndpointDown {
+            address: Address::Tcp("10.0.0.1:80".parse().unwrap()),
+            failure: Failure::new(Cause::Silent),
+            doubted: Duration::from_millis(5),
+        }),
+    );
+    tell(&ledger, up());
+    ledger.end();
+    let history = all(&ledger);
+    let [endpoint, origin] = history.losses.as_slice() else {
+        panic!("{history:?}");
+    };
+    assert_eq!(
+        (origin.scope.as_str(), origin.cause.as_str()),
+        ("origin", "connection refused")
+    );
+    assert!(origin.lasted_ms.is_some());
+    assert_eq!(endpoint.endpoint.as_deref(), Some("10.0.0.1:80"));
+    assert_eq!((endpoint.lasted_ms, endpoint.notice_ms), (None, 5));
+    let [shop] = history.origins.as_slice() else {
+        panic!("{history:?}");
+    };
+    assert_eq!(shop.name, "shop");
+    assert_eq!(shop.response.map(|response| response.count), Some(12));
+    assert_eq!(shop.days.len(), 1);
+    assert!(shop.recent.iter().flatten().count() == 1);
+    assert!(shop.day.percent.is_some_and(|percent| percent <= 100.0));
+    assert_eq!((history.dropped, history.problem), (0, None));
+    // The next run goes on after it, and closes what lasted.
+    let again = Ledger::begin(directory.path())
+        .run(Arc::new(One::default()))
+        .unwrap();
+    tell(&again, down());
+    again.end();
+    let history = all(&again);
+    let ids: Vec<u64> = history.losses.iter().map(|loss| loss.id).collect();
+    assert_eq!(ids, [3, 2, 1]);
+    assert_eq!(history.losses[1].healed_by.as_deref(), Some(UNSEEN));
+    let only = HistoryQuestion {
+        origin: Some("none".to_owned()),
+        limit: None,
+    };
+    let none = again.history(&only).unwrap();
+    assert!(none.losses.is_empty() && none.origins.is_empty());
+}
+
+#[test]
+fn a_damaged_file_is_moved_aside_and_begun_anew() {
+    let directory = tempfile::tempdir().unwrap();
+    for damage in [
+        &b"this is no database, but long enough to be looked at"[..],
+        &[0; 8192],
+    ] {
+        let path = directory.path().join("history.db");
+        std::fs::write(&path, damage).unwrap();
+        let ledger = Ledger::begin(directory.path())
+            .run(Arc::new(One::default()))
+            .unwrap();
+        tell(&ledger, down());
+        ledger.end();
+        assert_eq!(all(&ledger).losses.len(), 1, "{damage:?}");
+        std::fs::remove_file(&path).unwrap();
+        for end in ["-wal", "-shm"] {
+            let _ = std::fs::remove_file(directory.path().join(format!("history.db{end}")));
+        }
+    }
+    let files = std::fs::read_dir(directory.path()).unwrap().flatten();
+    let aside = files.filter(|file| file.file_name().to_string_lossy().contains(".damaged-"));
+    assert!(aside.count() >= 1);
+}
+
+#[test]
+fn a_disk_that_takes_nothing_is_waited_for_and_what_does_not_fit_is_counted() {
+    let directory = tempfile::tempdir().unwrap();
+    // Nothing can be made below a file.
+    let blocked = directory.path().join("state");
+    std::fs::write(&blocked, "").unwrap();
+    let begun = Ledger::begin(&blocked);
+    let mut writer = Writer::new(begun.ledger.clone(), Arc::new(One::default()));
+    writer.open();
+    assert!(writer.take(down()).is_none());
+    writer.flush();
+    assert!(begun.ledger.problem().is_some());
+    for _ in 0..PENDING {
+        writer.pending.push(Write::Alive(0));
+    }
+    writer.flush();
+    assert!(writer.pending.len() <= PENDING);
+    assert!(begun.ledger.dropped() > 0);
+    let kept = writer.pending.iter();
+    assert_eq!(
+        kept.filter(|write| matches!(write, Write::Entry(_)))
+            .count(),
+        1
+    );
+    // There is room again.
+    std::fs::remove_file(&blocked).unwrap();
+    std::fs::create_dir(&blocked).unwrap();
+    writer.retry = None;
+    writer.flush();
+    assert_eq!(begun.ledger.problem(), None);
+    assert!(writer.pending.is_empty());
+    assert_eq!(all(&begun.ledger).losses.len(), 1);
+    // What goes on after an error does not end what lasts.
+    writer.store = None;
+    assert!(writer.take(up()).is_none());
+    writer.flush();
+    let history = all(&begun.ledger);
+    assert_eq!(
+        history.losses[0].healed_by.as_deref(),
+        Some("the server came back")
+    );
+}
+
+#[test]
+fn a_year_of_many_origins_is_read_quickly_enough() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("history.db");
+    let now = millis(clock::since_unix());
+    let opened = Store::open(&path, Opening::First, now).unwrap();
+    let mut store = opened.store;
+    let day = 24 * 3600;
+    let today = now / 1000 / day * day;
+    // A hundredth of what the figure is measured with, which `cargo xtask bench` does.
+    let mut writes = Vec::new();
+    for origin in 0..10 {
+        for back in 0..365 {
+            writes.push(Write::Rollup(Box::new(Rollup {
+                origin: format!("origin-{origin}"),
+                grain: day,
+                at: today - back * day,
+                observed_ms: day * 1000,
+                down_ms: if back % 30 == 0 { 8_640_000 } else { 0 },
+                ..Rollup::default()
+            })));
+        }
+        writes.push(Write::Entry(Entry::Begun(Box::new(Loss {
+            id: origin + 1,
+            origin: format!("origin-{origin}").into(),
+            scope: Scope::Origin,
+            endpoint: None,
+            layer: "transport".to_owned(),
+            cause: "silent".to_owned(),
+            blame: "origin",
+            first_sign: now,
+            silent: None,
+            notice: Duration::ZERO,
+        }))));
+        writes.push(Write::Entry(Entry::Over {
+            id: origin + 1,
+            lasted: Duration::from_secs(1),
+            healed_by: "the server came back".to_owned(),
+            toll: Toll::default(),
+        }));
+    }
+    writes.push(Write::Trim(now / 1000));
+    store.write(&writes, 0).unwrap();
+    let history = read_history(&path, &HistoryQuestion::default()).unwrap();
+    assert_eq!(history.origins.len(), 10);
+    let one = &history.origins[0];
+    assert_eq!(one.days.len(), 90);
+    assert_eq!(one.year.observed_ms, 365 * day * 1000);
+    let percent = one.month.percent.unwrap();
+    assert!((99.6..99.7).contains(&percent), "{percent}");
+}

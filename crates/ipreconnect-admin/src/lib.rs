@@ -1,0 +1,18 @@
+//! The operator's view of a gateway: an API, metrics, a dashboard, and a ledger of what was lost.
+//!
+//! It declares what it shows ([`view`]) and what it wants of a gateway ([`Gateway`]), and knows no plane. All of it
+//! runs on threads of its own: detection never waits for a page or a disk.
+
+mod events;
+mod gateway;
+mod history;
+mod metrics;
+pub mod moment;
+mod page;
+mod server;
+pub mod view;
+
+pub use events::Events;
+pub use gateway::{Denial, Gateway, Pulse};
+pub use history::{Begun, Ledger, read_history};
+pub use server::{Api, Guard, description};

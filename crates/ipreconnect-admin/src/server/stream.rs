@@ -1,0 +1,89 @@
+//! What happens, as it happens: server-sent events (HTML Living Standard, section 9.2).
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::time::Duration;
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::sse::{Event, KeepAlive, Sse};
+use axum::response::{IntoResponse, Response};
+use tokio::sync::broadcast::Receiver;
+use tokio::sync::broadcast::error::RecvError;
+
+use super::Api;
+use super::answer::Refused;
+use crate::view::{EventView, Events, SCHEMA};
+
+/// Clients that may watch at once.
+const WATCHERS: usize = 256;
+/// A watcher hears something at least so often.
+const KEEP_ALIVE: Duration = Duration::from_secs(15);
+/// Events of the past that are told.
+const LATEST: usize = 200;
+
+/// What happened lately, or, for whoever accepts `text/event-stream`, what happens from now on: each message has an
+/// event as JSON; one named `missed` says how many were too many.
+#[utoipa::path(
+    get, path = "/v1/events",
+    responses((status = 200, body = Events), (status = 503, body = crate::view::Outcome))
+)]
+pub(super) async fn events(State(api): State<Api>, headers: HeaderMap) -> Response {
+    let accepted = headers.get(header::ACCEPT);
+    let accepted = accepted.and_then(|value| value.to_str().ok());
+    if !accepted.is_some_and(|accepted| accepted.contains("text/event-stream")) {
+        let latest = api.events.latest(LATEST);
+        return Json(Events {
+            schema: SCHEMA,
+            events: latest.iter().map(|event| EventView::clone(event)).collect(),
+        })
+        .into_response();
+    }
+    let Some(seat) = Seat::take(&api.watchers) else {
+        let why = format!("{WATCHERS} clients watch already");
+        return Refused::new(StatusCode::SERVICE_UNAVAILABLE, why).into_response();
+    };
+    let watching = (api.events.watch(), seat);
+    let stream = futures_util::stream::unfold(watching, |(mut events, seat)| async {
+        let event = next(&mut events).await?;
+        Some((Ok::<_, Infallible>(event), (events, seat)))
+    });
+    let keep_alive = KeepAlive::new().interval(KEEP_ALIVE);
+    Sse::new(stream).keep_alive(keep_alive).into_response()
+}
+
+async fn next(events: &mut Receiver<Arc<EventView>>) -> Option<Event> {
+    loop {
+        match events.recv().await {
+            Ok(event) => {
+                let message = Event::default().id(event.id.to_string());
+                // Plain data can be written as JSON.
+                if let Ok(message) = message.json_data(&*event) {
+                    return Some(message);
+                }
+            }
+            Err(RecvError::Lagged(count)) => {
+                return Some(Event::default().event("missed").data(count.to_string()));
+            }
+            Err(RecvError::Closed) => return None,
+        }
+    }
+}
+
+/// The place of one watcher, until this is dropped.
+struct Seat(Arc<AtomicUsize>);
+
+impl Seat {
+    fn take(watchers: &Arc<AtomicUsize>) -> Option<Self> {
+        let seat = Self(Arc::clone(watchers));
+        (watchers.fetch_add(1, Relaxed) < WATCHERS).then_some(seat)
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Relaxed);
+    }
+}

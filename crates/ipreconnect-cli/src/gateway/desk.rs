@@ -1,0 +1,199 @@
+//! What the operator's side asks of the running gateway.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use ipreconnect::Origin;
+use ipreconnect::core::access::{Mismatch, Source};
+use ipreconnect::core::identity::KeyId;
+use ipreconnect_admin::{Denial, Gateway, Pulse};
+use ipreconnect_proxy::{Asked, Purge};
+use tokio::sync::{mpsc, oneshot};
+
+use super::board::Board;
+use crate::admin::view::{
+    Acceptance, IdentityView, ListenerView, OriginView, Outcome, PurgeWish, Readiness, SCHEMA, Why,
+    WhyQuestion, WhyRule,
+};
+
+/// A change that only the main loop can make.
+pub(crate) type Reload = oneshot::Sender<Outcome>;
+
+/// The board, and the way to the main loop.
+pub(crate) struct Desk {
+    pub(crate) board: Arc<Board>,
+    pub(crate) reloads: mpsc::Sender<Reload>,
+}
+
+impl Desk {
+    fn known(&self, origin: &str) -> Result<Origin, Denial> {
+        let unknown = || Denial::Unknown(format!("there is no origin {origin:?}"));
+        self.board.origin(origin).ok_or_else(unknown)
+    }
+}
+
+#[async_trait]
+impl Gateway for Desk {
+    fn origins(&self) -> Vec<OriginView> {
+        self.board.origins()
+    }
+
+    fn origin(&self, name: &str) -> Option<OriginView> {
+        self.board.origin_view(name)
+    }
+
+    fn listeners(&self) -> Vec<ListenerView> {
+        self.board.listeners()
+    }
+
+    fn readiness(&self) -> Readiness {
+        self.board.readiness()
+    }
+
+    fn pulses(&self) -> Vec<Pulse> {
+        self.board.pulses()
+    }
+
+    async fn identities(&self) -> Vec<IdentityView> {
+        self.board.identities().await
+    }
+
+    async fn reconnect(&self, name: &str) -> Result<Outcome, Denial> {
+        match self.known(name)?.reconnect().await {
+            Ok(()) => Ok(done(format!("origin {name:?} is tried again now"))),
+            Err(_) => Err(gone(name)),
+        }
+    }
+
+    async fn drain(&self, name: &str) -> Result<Outcome, Denial> {
+        match self.known(name)?.drain().await {
+            Ok(()) => Ok(done(format!("origin {name:?} takes no new work"))),
+            Err(_) => Err(gone(name)),
+        }
+    }
+
+    async fn accept_identity(&self, name: &str, wish: Acceptance) -> Result<Outcome, Denial> {
+        let origin = self.known(name)?;
+        let key = wish.key.map(|key| key.parse::<KeyId>()).transpose();
+        let key = key.map_err(|error| Denial::Wrong(vec![format!("this is no key: {error}")]))?;
+        let accepted = origin.accept_identity(key).await.map_err(|error| {
+            Denial::Unable(format!("the identity ledger cannot be read: {error}"))
+        })?;
+        if accepted.is_empty() {
+            return Ok(done(format!(
+                "origin {name:?} has no such key that waits to be accepted"
+            )));
+        }
+        let lines = accepted.iter().map(|one| {
+            let (key, address, issuer) = (&one.key, &one.address, &one.issuer);
+            format!("accepted {key} at {address}, issued by {issuer}")
+        });
+        Ok(Outcome::done(lines.collect()))
+    }
+
+    async fn why(&self, question: WhyQuestion) -> Result<Why, Denial> {
+        let source = match question.from.as_str() {
+            "local" => Some(Source::Local),
+            address => address
+                .parse()
+                .ok()
+                .map(|address| ipreconnect_proxy::source(Some(address))),
+        };
+        let source = source.ok_or_else(|| {
+            Denial::Wrong(vec![format!(
+                "this is no address: {:?}; write one, or `local` for a Unix socket",
+                question.from
+            )])
+        })?;
+        let access = self.board.access(&question.listener).ok_or_else(|| {
+            Denial::Unknown(format!("there is no listener {:?}", question.listener))
+        })?;
+        let asked = Asked {
+            source,
+            user: question.user.as_deref(),
+            database: question.database.as_deref(),
+            is_tls: question.tls,
+        };
+        let explanation = access.explain(&asked).await;
+        let rules = explanation.steps.into_iter().map(|step| WhyRule {
+            place: step.place,
+            rule: step.text,
+            method: step.method.name().to_owned(),
+            decides: step.mismatch.is_none(),
+            mismatch: step.mismatch.map(|mismatch| words(mismatch).to_owned()),
+        });
+        Ok(Why {
+            schema: SCHEMA,
+            rules: rules.collect(),
+            listener: question.listener,
+            from: question.from,
+            user: question.user,
+            database: question.database,
+            tls: question.tls,
+            asks: explanation.asks,
+            host: explanation.host,
+            admitted: explanation.refusal.is_none(),
+            refusal: explanation.refusal,
+        })
+    }
+
+    async fn purge(&self, wish: PurgeWish) -> Result<Outcome, Denial> {
+        let is_url = |url: &str| url.starts_with('/') || url.contains("://");
+        let wrong = |why: String| Denial::Wrong(vec![why]);
+        let purge = match (wish.url, wish.prefix) {
+            (None, None) => Purge::All,
+            (Some(url), None) if is_url(&url) => Purge::Url(url.into()),
+            (None, Some(prefix)) if is_url(&prefix) => Purge::Prefix(prefix.into()),
+            (Some(_), Some(_)) => {
+                let why = "either a URL or a prefix can be purged, not both at once";
+                return Err(wrong(why.to_owned()));
+            }
+            (Some(url), None) | (None, Some(url)) => {
+                return Err(wrong(format!(
+                    "this is no URL: {url:?}; write https://host/path, or /path for every host"
+                )));
+            }
+        };
+        match self.board.caches().purge(wish.listener.as_deref(), &purge) {
+            Some(1) => Ok(done("1 answer forgotten".to_owned())),
+            Some(count) => Ok(done(format!("{count} answers forgotten"))),
+            None => Err(Denial::Unknown(match wish.listener {
+                Some(name) => format!("there is no listener {name:?} with a cache"),
+                None => "no route has a cache".to_owned(),
+            })),
+        }
+    }
+
+    async fn reload(&self) -> Result<Outcome, Denial> {
+        let (reply, answer) = oneshot::channel();
+        let asked = self.reloads.send(reply).await.is_ok();
+        match answer.await {
+            Ok(outcome) if outcome.done => Ok(outcome),
+            Ok(outcome) => Err(Denial::Wrong(outcome.messages)),
+            Err(_) if asked => Err(Denial::Unable("the gateway ends".to_owned())),
+            Err(_) => Err(Denial::Unable("the gateway has ended".to_owned())),
+        }
+    }
+}
+
+fn done(message: String) -> Outcome {
+    Outcome::done(vec![message])
+}
+
+fn gone(name: &str) -> Denial {
+    Denial::Unknown(format!("there is no origin {name:?} any more"))
+}
+
+fn words(mismatch: Mismatch) -> &'static str {
+    match mismatch {
+        Mismatch::Transport => {
+            "it is for Unix sockets, or for addresses, and the client comes by the other"
+        }
+        Mismatch::Tls => "it is for TLS, or for no TLS, and the client has the other",
+        Mismatch::Gss => "it is for GSSAPI encryption, which nobody has here",
+        Mismatch::Address => "the client comes from elsewhere",
+        Mismatch::Host => "the client's host has another name, or none that leads back to it",
+        Mismatch::Database => "it is for another database",
+        Mismatch::User => "it is for somebody else",
+    }
+}
