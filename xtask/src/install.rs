@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 pub(crate) type Need = (&'static str, &'static str);
 
 /// What the tests with real servers talk to.
-const FOR_TESTS: [Need; 18] = [
+const FOR_TESTS: [Need; 21] = [
     ("nginx", "nginx-light"),
     (
         "/usr/lib/nginx/modules/ngx_stream_module.so",
@@ -29,6 +29,9 @@ const FOR_TESTS: [Need; 18] = [
     ("apache2", "apache2-bin"),
     ("pebble", "pebble"),
     ("systemd-socket-activate", "systemd"),
+    ("promtool", "prometheus"),
+    ("chromium", "chromium"),
+    ("chromedriver", "chromium-driver"),
 ];
 
 /// Installs what the tests with real servers miss.

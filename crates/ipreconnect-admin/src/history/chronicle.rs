@@ -87,6 +87,8 @@ pub(crate) struct Toll {
 #[derive(Debug)]
 pub(crate) struct Chronicle {
     next: u64,
+    /// When it was last asked how long origins were down.
+    looked: Instant,
     cases: BTreeMap<Arc<str>, Case>,
 }
 
@@ -102,6 +104,10 @@ struct Case {
     came: Option<String>,
     has_moved: bool,
     was_rebuilt: bool,
+    /// From which server to which one new work went, and when, if that was told before the loss.
+    failed_over: Option<(String, String, Instant)>,
+    /// How long it was down since the last look, without what lasts.
+    down: Duration,
 }
 
 #[derive(Debug)]
@@ -124,9 +130,10 @@ impl Open {
 
 impl Chronicle {
     /// Losses are numbered from 1.
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(now: Instant) -> Self {
         Self {
             next: 1,
+            looked: now,
             cases: BTreeMap::new(),
         }
     }
@@ -137,7 +144,7 @@ impl Chronicle {
         let case = self.cases.entry(Arc::clone(&fact.origin)).or_default();
         match &fact.notice {
             Notice::Phase { to, failure, .. } => {
-                case.phase(fact, *to, failure.as_ref(), next, out);
+                case.phase(fact, (*to, failure.as_ref()), self.looked, next, out);
             }
             Notice::EndpointDown {
                 address,
@@ -146,12 +153,10 @@ impl Chronicle {
             } => case.endpoint_down(fact, (address, failure, *doubted), next, out),
             Notice::EndpointUp { address, .. } => case.endpoint_up(fact, address, out),
             Notice::FailedOver { from, to, .. } => {
-                if let Some(open) = case.endpoints.get(&from.to_string()) {
-                    out.push(Entry::TakenOver {
-                        id: open.id,
-                        by: to.to_string(),
-                        after: fact.at.saturating_duration_since(open.first_sign),
-                    });
+                let (from, to) = (from.to_string(), to.to_string());
+                match case.endpoints.get(&from) {
+                    Some(open) => out.push(taken_over(open, to, fact.at)),
+                    None => case.failed_over = Some((from, to, fact.at)),
                 }
             }
             Notice::NameMoved { .. } => case.has_moved = true,
@@ -204,9 +209,18 @@ impl Chronicle {
         });
     }
 
-    /// Since when an origin has been down, if it is.
-    pub(crate) fn down_since(&self, origin: &str) -> Option<Instant> {
-        Some(self.cases.get(origin)?.origin.as_ref()?.first_sign)
+    /// How long each origin was down since this was asked last.
+    pub(crate) fn take_down(&mut self, now: Instant) -> BTreeMap<Arc<str>, Duration> {
+        let looked = std::mem::replace(&mut self.looked, now);
+        let down = |(origin, case): (&Arc<str>, &mut Case)| {
+            let lasts = case.origin.as_ref().map(|open| {
+                let since = open.first_sign.max(looked);
+                now.saturating_duration_since(since)
+            });
+            let down = std::mem::take(&mut case.down) + lasts.unwrap_or_default();
+            (!down.is_zero()).then(|| (Arc::clone(origin), down))
+        };
+        self.cases.iter_mut().filter_map(down).collect()
     }
 }
 
@@ -214,8 +228,8 @@ impl Case {
     fn phase(
         &mut self,
         fact: &Fact,
-        to: Phase,
-        failure: Option<&Failure>,
+        (to, failure): (Phase, Option<&Failure>),
+        looked: Instant,
         next: &mut u64,
         out: &mut Vec<Entry>,
     ) {
@@ -251,6 +265,8 @@ impl Case {
                 } else {
                     self.healer()
                 };
+                let since = open.first_sign.max(looked);
+                self.down += fact.at.saturating_duration_since(since);
                 out.push(Entry::Over {
                     id: open.id,
                     lasted: fact.at.saturating_duration_since(open.first_sign),
@@ -292,8 +308,11 @@ impl Case {
         };
         let mut loss = loss(fact, &open, Scope::Endpoint, Some(failure));
         loss.endpoint = Some(address.clone());
-        self.endpoints.insert(address, open);
         out.push(Entry::Begun(Box::new(loss)));
+        if let Some((_, to, at)) = self.failed_over.take_if(|(from, ..)| *from == address) {
+            out.push(taken_over(&open, to, at));
+        }
+        self.endpoints.insert(address, open);
     }
 
     fn endpoint_up(&mut self, fact: &Fact, address: &Address, out: &mut Vec<Entry>) {
@@ -307,6 +326,14 @@ impl Case {
             });
         }
         self.came = Some(address);
+    }
+}
+
+fn taken_over(open: &Open, by: String, at: Instant) -> Entry {
+    Entry::TakenOver {
+        id: open.id,
+        by,
+        after: at.saturating_duration_since(open.first_sign),
     }
 }
 

@@ -29,6 +29,8 @@ const QUEUE: usize = 4096;
 const PENDING: usize = 20_000;
 /// Between two looks at how all origins are.
 const TICK: Duration = Duration::from_secs(10);
+/// Before the first one.
+const SOON: Duration = Duration::from_secs(1);
 /// Between two looks for what is too old.
 const TRIM: Duration = Duration::from_secs(3600);
 /// After a failure the disk is tried again.
@@ -184,6 +186,8 @@ struct Writer {
     /// What was counted of each origin at the last look.
     counted: BTreeMap<String, Counts>,
     looked: Instant,
+    /// When it is time to look.
+    due: Instant,
     trimmed: Option<Instant>,
     retry: Option<Instant>,
 }
@@ -195,10 +199,11 @@ impl Writer {
             gateway,
             store: None,
             before: None,
-            chronicle: Chronicle::new(),
+            chronicle: Chronicle::new(clock::now()),
             pending: Vec::new(),
             counted: BTreeMap::new(),
             looked: clock::now(),
+            due: clock::now() + SOON,
             trimmed: None,
             retry: None,
         }
@@ -207,8 +212,10 @@ impl Writer {
     fn run(mut self, facts: &Receiver<Message>) {
         self.open();
         loop {
-            let due = self.looked + TICK;
-            let wait = due.saturating_duration_since(clock::now());
+            if clock::now() >= self.due {
+                self.look();
+            }
+            let wait = self.due.saturating_duration_since(clock::now());
             match facts.recv_timeout(wait) {
                 Ok(message) => {
                     let mut ends = self.take(message);
@@ -224,7 +231,7 @@ impl Writer {
                         return;
                     }
                 }
-                Err(RecvTimeoutError::Timeout) => self.look(),
+                Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
             }
             self.flush();
@@ -252,8 +259,8 @@ impl Writer {
         let now = clock::now();
         let wall = millis(clock::since_unix());
         let observed = now.saturating_duration_since(self.looked);
-        let began = self.looked;
         self.looked = now;
+        self.due = now + TICK;
         let pulses = self.gateway.pulses();
         let mut entries = Vec::new();
         self.chronicle.keep(
@@ -266,8 +273,11 @@ impl Writer {
             &mut entries,
         );
         self.write(entries);
+        let down = self.chronicle.take_down(now);
         for pulse in &pulses {
-            self.roll_up(pulse, (began, observed), wall / 1000);
+            let down = down.get(pulse.origin.as_str()).copied();
+            let down = down.unwrap_or_default().min(observed);
+            self.roll_up(pulse, (observed, down), wall / 1000);
         }
         self.counted = pulses
             .into_iter()
@@ -283,18 +293,14 @@ impl Writer {
         }
     }
 
-    fn roll_up(&mut self, pulse: &Pulse, (began, observed): (Instant, Duration), now: u64) {
+    fn roll_up(&mut self, pulse: &Pulse, (observed, down): (Duration, Duration), now: u64) {
         let none = Counts::default();
         let before = self.counted.get(&pulse.origin).unwrap_or(&none);
         let since = pulse.counts.since(before);
-        let down = self.chronicle.down_since(&pulse.origin).map(|since| {
-            let begin = since.max(began);
-            (began + observed).saturating_duration_since(begin)
-        });
         let rollup = Rollup {
             origin: pulse.origin.clone(),
             observed_ms: millis(observed),
-            down_ms: millis(down.unwrap_or_default()),
+            down_ms: millis(down),
             requests: since.requests(),
             failed: since.classes.last().copied().unwrap_or_default(),
             held: since.held,

@@ -23,7 +23,8 @@ const DAYS: usize = 60;
 /// Asks the running gateway, or reads what the last one has written.
 pub(crate) fn history(arguments: &Arguments, history: &HistoryArguments) -> Result<Exit, Refusal> {
     let found = find(arguments, history)?;
-    if let (Some(name), true) = (&history.origin, found.origins.is_empty()) {
+    let is_empty = found.origins.is_empty() && found.losses.is_empty();
+    if let (Some(name), true) = (&history.origin, is_empty) {
         let message = format!("nothing is written of an origin {name:?}");
         return Err(Refusal::new(Exit::Wrong, message)
             .hint("`ipreconnect history` lists those that something is written of"));

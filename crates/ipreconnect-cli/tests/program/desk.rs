@@ -4,7 +4,9 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
-use std::sync::atomic::{AtomicU16, Ordering::Relaxed};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU16, Ordering::Relaxed};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -206,6 +208,62 @@ pub(crate) fn serve(listener: TcpListener, name: &'static str) {
             });
         }
     });
+}
+
+/// The same as a server that can be killed, and started again at the same address.
+pub(crate) struct Mortal {
+    address: SocketAddr,
+    name: &'static str,
+    is_dead: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Mortal {
+    pub(crate) fn born(name: &'static str) -> Self {
+        let mut mortal = Self {
+            address: free_address(),
+            name,
+            is_dead: Arc::default(),
+            thread: None,
+        };
+        mortal.revive();
+        mortal
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    pub(crate) fn revive(&mut self) {
+        let listener = TcpListener::bind(self.address).unwrap();
+        listener.set_nonblocking(true).unwrap();
+        self.is_dead = Arc::default();
+        let (is_dead, name) = (Arc::clone(&self.is_dead), self.name);
+        self.thread = Some(std::thread::spawn(move || {
+            let mut streams: Vec<TcpStream> = Vec::new();
+            while !is_dead.load(Relaxed) {
+                if let Ok((stream, _)) = listener.accept() {
+                    stream.set_nonblocking(true).unwrap();
+                    streams.push(stream);
+                }
+                let mut buffer = [0; 1024];
+                for stream in &mut streams {
+                    if let Ok(count @ 1..) = stream.read(&mut buffer) {
+                        let line = String::from_utf8_lossy(&buffer[..count]).into_owned();
+                        let _ = stream.write_all(format!("{name} {line}").as_bytes());
+                    }
+                }
+                std::thread::sleep(Duration::from_millis(2));
+            }
+        }));
+    }
+
+    pub(crate) fn kill(&mut self) {
+        self.is_dead.store(true, Relaxed);
+        if let Some(thread) = self.thread.take() {
+            thread.join().unwrap();
+        }
+    }
 }
 
 /// An address that nobody has, over TCP or UDP, and that stays free: its port is outside the range

@@ -12,9 +12,10 @@ struct Desk {
 
 impl Desk {
     fn new() -> Self {
+        let now = Instant::now();
         Self {
-            chronicle: Chronicle::new(),
-            now: Instant::now(),
+            chronicle: Chronicle::new(now),
+            now,
             wall: 1_000_000,
             counts: Counts::default(),
         }
@@ -107,7 +108,6 @@ fn a_loss_is_told_from_its_first_sign_to_its_end_with_what_it_cost() {
     let loss = begun(&entries).clone();
     assert_eq!((loss.first_sign, loss.notice.as_millis()), (1_005_000, 300));
     assert_eq!(loss.endpoint.as_deref(), Some("10.0.0.1:80"));
-    assert!(desk.chronicle.down_since("shop").is_some());
     desk.counts.held = 7;
     desk.counts.lost = 2;
     let entries = desk.after(1_700).find("10.0.0.1:80");
@@ -117,7 +117,47 @@ fn a_loss_is_told_from_its_first_sign_to_its_end_with_what_it_cost() {
     assert_eq!((id, lasted.as_millis()), (loss.id, 2_000));
     assert_eq!(healed_by, "the server came back");
     assert_eq!((toll.held, toll.retried, toll.lost), (7, 0, 2));
-    assert!(desk.chronicle.down_since("shop").is_none());
+    let down = desk.chronicle.take_down(desk.now);
+    assert_eq!(down.values().next().unwrap().as_millis(), 2_000);
+    assert!(desk.chronicle.take_down(desk.now).is_empty());
+}
+
+#[test]
+fn what_is_down_is_counted_between_looks_however_short() {
+    let mut desk = Desk::new();
+    desk.phase(Phase::Down);
+    desk.after(100).phase(Phase::Up);
+    desk.after(50).phase(Phase::Down);
+    desk.after(25);
+    let mut down = || {
+        let (now, chronicle) = (desk.now, &mut desk.chronicle);
+        let down = chronicle.take_down(now);
+        down.values().next().map(Duration::as_millis)
+    };
+    assert_eq!(down(), Some(125));
+    desk.after(1_000);
+    let down = desk.chronicle.take_down(desk.now);
+    assert_eq!(down["shop"].as_millis(), 1_000);
+    desk.after(10).phase(Phase::Up);
+    let down = desk.chronicle.take_down(desk.now);
+    assert_eq!(down["shop"].as_millis(), 10);
+}
+
+#[test]
+fn a_failover_that_is_told_before_the_loss_belongs_to_it() {
+    let mut desk = Desk::new();
+    desk.phase(Phase::Up);
+    let told = desk.hear(Notice::FailedOver {
+        from: at("10.0.0.1:80"),
+        to: at("10.0.0.2:80"),
+        failure: None,
+    });
+    assert_eq!(told, []);
+    let entries = desk.lose("10.0.0.1:80", 40);
+    let [Entry::Begun(_), Entry::TakenOver { after, .. }] = entries.as_slice() else {
+        panic!("{entries:?}");
+    };
+    assert_eq!(after.as_millis(), 40);
 }
 
 #[test]
@@ -186,7 +226,7 @@ fn what_is_not_there_any_more_does_not_last_for_ever() {
     out.clear();
     desk.chronicle.keep(now, |_| None, &mut out);
     assert_eq!(out.len(), 2);
-    assert!(desk.chronicle.down_since("shop").is_none());
+    assert!(desk.chronicle.take_down(desk.now).is_empty());
 }
 
 #[test]
