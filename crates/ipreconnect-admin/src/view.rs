@@ -524,6 +524,8 @@ pub struct LossView {
     pub blame: String,
     /// When the first sign of it was, as RFC 3339 has it.
     pub first_sign: String,
+    /// The same in milliseconds since the beginning of 1970.
+    pub first_sign_ms: u64,
     /// The server's last sign of life was so many milliseconds before the loss was certain.
     pub silent_ms: Option<u64>,
     /// From the first sign until the loss was certain.
@@ -544,16 +546,27 @@ pub struct LossView {
     pub lost: u64,
 }
 
+impl OriginView {
+    /// Whether it is up by a backup, since no preferred server is.
+    #[must_use]
+    pub fn is_on_backup(&self) -> bool {
+        let mut used = self.endpoints.iter().filter(|one| one.takes_work);
+        let best = self.endpoints.iter().map(|one| one.priority).min();
+        self.phase == "up" && used.next().map(|one| one.priority) > best
+    }
+}
+
 impl LossView {
     /// Whether the loss of a whole origin tells of it already: it was the last server, and was lost at that time.
     #[must_use]
     pub fn is_told_by(&self, losses: &[Self]) -> bool {
+        const AT_ONCE_MS: u64 = 1_000;
         self.scope == "endpoint"
             && losses.iter().any(|other| {
                 other.scope == "origin"
                     && other.origin == self.origin
                     && other.endpoint == self.endpoint
-                    && other.first_sign == self.first_sign
+                    && other.first_sign_ms.abs_diff(self.first_sign_ms) < AT_ONCE_MS
             })
     }
 

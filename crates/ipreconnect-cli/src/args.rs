@@ -61,6 +61,11 @@ pub(crate) enum Command {
         after_help = "Examples:\n  ipreconnect status\n  ipreconnect status search\n  ipreconnect status --wait && start-my-application"
     )]
     Status(Status),
+    /// Watch origins, losses and held clients live in the terminal
+    #[command(
+        after_help = "`?` shows the keys. It works over SSH, on 80 by 24, and without colours (NO_COLOR)."
+    )]
+    Top,
     /// Tell what was lost, for how long, and how much of the time each origin was up
     #[command(
         after_help = "Examples:\n  ipreconnect history\n  ipreconnect history search --limit 500\n  ipreconnect history --csv > losses.csv\n\nWhile no gateway runs, it is what the last one has written."

@@ -46,6 +46,7 @@ fn dispatch(arguments: &Arguments) -> Result<Exit, Refusal> {
         }
         Command::Check { path, .. } => Ok(commands::check::check(arguments, path.as_deref())),
         Command::Status(status) => commands::status::status(arguments, status),
+        Command::Top => commands::top::top(arguments),
         Command::History(history) => commands::history::history(arguments, history),
         Command::Probe(probe) => commands::probe::probe(arguments, probe),
         Command::Identity(identity) => commands::identity::identity(arguments, identity),

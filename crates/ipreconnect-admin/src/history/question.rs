@@ -195,6 +195,7 @@ fn losses(connection: &Connection, question: &HistoryQuestion) -> rusqlite::Resu
             cause: row.get(5)?,
             blame: row.get(6)?,
             first_sign: moment::rfc3339(count(row, 7)?),
+            first_sign_ms: count(row, 7)?,
             silent_ms: perhaps(row, 8)?,
             notice_ms: count(row, 9)?,
             lasted_ms: perhaps(row, 10)?,

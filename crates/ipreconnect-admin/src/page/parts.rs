@@ -59,6 +59,14 @@ fn summary(facts: &Facts, troubled: &[&OriginView]) -> Markup {
     let count = facts.origins.len();
     let (class, words) = match (down.len(), troubled.len()) {
         (0, 0) if count == 0 => ("fair", "No origins are configured".to_owned()),
+        (0, 0) if facts.origins.iter().any(OriginView::is_on_backup) => {
+            let words = if count == 1 {
+                "The origin is up"
+            } else {
+                "All origins are up"
+            };
+            ("fair", format!("{words}, some by a backup"))
+        }
         (0, 0) if count == 1 => ("good", "The origin is up".to_owned()),
         (0, 0) => ("good", format!("All {count} origins are up")),
         (0, 1) => ("fair", "1 origin is not proven to be up".to_owned()),
@@ -85,6 +93,10 @@ fn summary(facts: &Facts, troubled: &[&OriginView]) -> Markup {
                 }
                 @if waiting > 0 {
                     (waiting) @if waiting == 1 { " client waits" } @else { " clients wait" } " in the hold. "
+                }
+                @let on_backup = facts.origins.iter().filter(|one| one.is_on_backup()).count();
+                @if on_backup > 0 {
+                    (on_backup) @if on_backup == 1 { " origin is" } @else { " origins are" } " served by a backup. "
                 }
                 @let carried: u64 = facts.listeners.iter().map(|one| one.carrying).sum();
                 (carried) @if carried == 1 { " connection" } @else { " connections" } " carried now."
@@ -214,7 +226,10 @@ fn origin_row(
                 span class="name" { (origin.name) }
                 span class="used" {
                     @match used {
-                        Some(endpoint) => { (endpoint.address) },
+                        Some(endpoint) => {
+                            (endpoint.address)
+                            @if origin.is_on_backup() { " " span class="wrong" { "a backup" } }
+                        },
                         None => span class="faint" { "no server" },
                     }
                 }

@@ -12,6 +12,7 @@ pub(crate) mod probe;
 pub(crate) mod reload;
 pub(crate) mod run;
 pub(crate) mod status;
+pub(crate) mod top;
 pub(crate) mod why;
 
 use std::fmt::Write as _;
