@@ -53,10 +53,10 @@ pub trait Gateway: Send + Sync + 'static {
 pub struct Pulse {
     /// Its name.
     pub origin: String,
-    /// Whether it is up, in doubt or not yet asked: everything but down.
+    /// Whether nothing of it can be reached.
     pub is_down: bool,
-    /// The addresses of its servers.
-    pub endpoints: Vec<String>,
+    /// The addresses of its servers, and whether each is up.
+    pub endpoints: Vec<(String, bool)>,
     /// Clients that wait for it.
     pub waiting: u32,
     /// What was counted of its clients.

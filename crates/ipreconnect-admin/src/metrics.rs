@@ -102,15 +102,14 @@ fn write_origins(page: &mut Page, origins: &[OriginView]) {
 fn write_endpoints(page: &mut Page, origins: &[OriginView]) {
     let mut each = |name, kind, help, value: &dyn Fn(&EndpointView) -> Option<f64>| {
         page.family(name, kind, help);
-        for origin in origins {
-            for endpoint in &origin.endpoints {
-                if let Some(value) = value(endpoint) {
-                    let labels = [
-                        ("origin", origin.name.as_str()),
-                        ("endpoint", endpoint.address.as_str()),
-                    ];
-                    page.float(&labels, value);
-                }
+        let endpoints = origins.iter().flat_map(|origin| {
+            let endpoints = origin.endpoints.iter();
+            endpoints.map(|endpoint| (origin.name.as_str(), endpoint))
+        });
+        for (origin, endpoint) in endpoints.take(MOST) {
+            if let Some(value) = value(endpoint) {
+                let labels = [("origin", origin), ("endpoint", endpoint.address.as_str())];
+                page.float(&labels, value);
             }
         }
     };
@@ -208,7 +207,7 @@ fn write_pulses(page: &mut Page, pulses: &[Pulse]) {
     page.family(
         "ipreconnect_origin_response_seconds",
         "histogram",
-        "From the first byte of a request to the first one of its answer.",
+        "How long clients wait from their request to the first byte of the answer.",
     );
     for pulse in pulses {
         page.histogram(&pulse.origin, &pulse.counts.times);

@@ -238,7 +238,7 @@ pub(crate) struct HistoryArguments {
     pub(crate) origin: Option<String>,
 
     /// The latest losses, so many of them
-    #[arg(long, value_name = "N", default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    #[arg(long, value_name = "N", default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..=20_000))]
     pub(crate) limit: u32,
 
     /// The losses as a table for spreadsheets

@@ -111,6 +111,11 @@ impl TokenBucket {
         owed(full_at, now)
     }
 
+    /// Nothing is owed any more: the rate is another one.
+    pub fn clear(&self) {
+        self.full_at.store(0, Relaxed);
+    }
+
     /// How long whoever takes tokens now for the first time has to wait before.
     #[must_use]
     pub fn debt(&self, now: Duration) -> Duration {

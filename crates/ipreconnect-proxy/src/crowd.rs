@@ -5,7 +5,7 @@ use std::fmt;
 use std::hash::BuildHasher;
 use std::net::IpAddr;
 use std::num::NonZeroU64;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -128,6 +128,11 @@ pub(crate) struct Lanes {
 }
 
 impl Lanes {
+    fn clear(&self) {
+        self.to_origin.clear();
+        self.to_client.clear();
+    }
+
     fn is_owed(&self, now: Duration) -> bool {
         !(self.to_origin.debt(now).is_zero() && self.to_client.debt(now).is_zero())
     }
@@ -144,6 +149,8 @@ pub(crate) struct Crowd {
     lanes: Lanes,
     /// Bytes a second of all together and of each source, as the listener is now; 0 is no limit.
     rates: [AtomicU64; 2],
+    /// How often these have changed.
+    changes: AtomicU32,
     sources: [Mutex<Part>; PARTS],
 }
 
@@ -184,11 +191,27 @@ impl Crowd {
         Inside(Arc::clone(self))
     }
 
-    /// Sets the rates of those who are here, too.
+    /// Sets the rates, of those who are here, too. What is owed by other rates is forgotten.
     pub(crate) fn carries(&self, bandwidth: Bandwidth) {
+        let mut has_changed = false;
         for (rate, set) in self.rates.iter().zip([bandwidth.all, bandwidth.source]) {
-            rate.store(set.map_or(0, NonZeroU64::get), Relaxed);
+            let set = set.map_or(0, NonZeroU64::get);
+            has_changed |= rate.swap(set, Relaxed) != set;
         }
+        if !has_changed {
+            return;
+        }
+        self.lanes.clear();
+        for part in &self.sources {
+            let part = part.lock().unwrap_or_else(PoisonError::into_inner);
+            part.sources.values().for_each(|here| here.lanes.clear());
+        }
+        self.changes.fetch_add(1, Relaxed);
+    }
+
+    /// How often the rates have changed.
+    pub(crate) fn changes(&self) -> u32 {
+        self.changes.load(Relaxed)
     }
 
     /// Bytes a second of all together, and of each source.

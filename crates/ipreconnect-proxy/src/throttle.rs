@@ -3,8 +3,9 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ipreconnect::clock;
 use ipreconnect::core::rate::TokenBucket;
@@ -16,6 +17,8 @@ use crate::crowd::{Crowd, Lanes};
 const TURNS: u64 = 50;
 const LEAST: u64 = 1024;
 const MOST: u64 = 64 * 1024;
+/// Who waits longer looks again in between: the rates may be others by then.
+const LOOK: Duration = Duration::from_secs(1);
 /// Farther away than anybody waits.
 const FAR: Duration = Duration::from_secs(24 * 3600);
 
@@ -27,13 +30,26 @@ enum Way {
 
 /// One direction of one connection, which shares a rate with others.
 ///
-/// It carries first and pays afterwards: who has nothing to carry takes nothing from the others.
+/// It carries first and pays afterwards: who has nothing to carry takes nothing from the others. It waits when it
+/// has carried what a turn allows, so that all have the same part, whatever pieces they write.
 #[derive(Debug)]
 pub(crate) struct Throttle {
     crowd: Arc<Crowd>,
     source: Option<Arc<Lanes>>,
     way: Way,
-    sleep: Option<Pin<Box<Sleep>>>,
+    /// Carried since it waited last.
+    carried: usize,
+    /// What it waits for, and which change of the rates that was after.
+    wait: Option<Wait>,
+    /// Whether it waits, for those who carry something else over the same connection.
+    waits: Arc<AtomicBool>,
+}
+
+#[derive(Debug)]
+struct Wait {
+    until: Instant,
+    changes: u32,
+    sleep: Pin<Box<Sleep>>,
 }
 
 impl Throttle {
@@ -45,7 +61,9 @@ impl Throttle {
                 crowd: Arc::clone(crowd),
                 source: source.map(Arc::clone),
                 way,
-                sleep: None,
+                carried: 0,
+                wait: None,
+                waits: Arc::default(),
             };
             // Nobody evades what is owed by coming anew.
             one.wait(one.pay(0));
@@ -63,22 +81,42 @@ impl Throttle {
 
     /// Pays for what was carried.
     pub(crate) fn charge(&mut self, bytes: usize) {
-        if bytes > 0 {
-            let owed = self.pay(bytes as u64);
+        if bytes == 0 {
+            return;
+        }
+        let owed = self.pay(bytes as u64);
+        self.carried = self.carried.saturating_add(bytes);
+        if self.carried >= self.allowance() {
+            self.carried = 0;
             self.wait(owed);
         }
     }
 
     /// Whether it has to wait before it carries more; it need not any more once [`poll`](Self::poll) was ready.
     pub(crate) fn is_waiting(&self) -> bool {
-        self.sleep.is_some()
+        self.wait.is_some()
+    }
+
+    /// The same for those who carry something else over the same connection.
+    pub(crate) fn waits(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.waits)
     }
 
     /// Waits until more may be carried.
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        if let Some(sleep) = &mut self.sleep {
-            ready!(sleep.as_mut().poll(cx));
-            self.sleep = None;
+        while let Some(wait) = &mut self.wait {
+            if wait.changes != self.crowd.changes() {
+                break;
+            }
+            ready!(wait.sleep.as_mut().poll(cx));
+            let now = clock::now();
+            if now >= wait.until {
+                break;
+            }
+            wait.sleep.as_mut().reset(soon(now, wait.until).into());
+        }
+        if self.wait.take().is_some() {
+            self.waits.store(false, Relaxed);
         }
         Poll::Ready(())
     }
@@ -101,11 +139,14 @@ impl Throttle {
         if owed.is_zero() {
             return;
         }
-        let until = clock::now() + owed.min(FAR);
-        match &mut self.sleep {
-            Some(sleep) => sleep.as_mut().reset(until.into()),
-            None => self.sleep = Some(Box::pin(tokio::time::sleep_until(until.into()))),
-        }
+        let now = clock::now();
+        let until = now + owed.min(FAR);
+        self.wait = Some(Wait {
+            until,
+            changes: self.crowd.changes(),
+            sleep: Box::pin(tokio::time::sleep_until(soon(now, until).into())),
+        });
+        self.waits.store(true, Relaxed);
     }
 
     fn bucket<'l>(&self, lanes: &'l Lanes) -> &'l TokenBucket {
@@ -114,4 +155,9 @@ impl Throttle {
             Way::ToClient => &lanes.to_client,
         }
     }
+}
+
+/// When to look again.
+fn soon(now: Instant, until: Instant) -> Instant {
+    until.min(now + LOOK)
 }

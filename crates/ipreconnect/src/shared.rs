@@ -66,7 +66,7 @@ impl Shared {
             tls: ArcSwapOption::new(connector(&settings)),
             identities: Identities::new(&name, store),
             warm: Arc::default(),
-            stats: Arc::new(Stats::new(workers())),
+            stats: Arc::new(Stats::new()),
             name,
             waiters: Waiters::default(),
             snapshot: ArcSwap::from_pointee(snapshot),
@@ -123,11 +123,6 @@ impl Shared {
     pub(crate) fn tell(&self, event: Event) {
         let _ = self.facts.try_send(Fact::Event(event));
     }
-}
-
-/// As many as may work at once here.
-fn workers() -> usize {
-    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
 }
 
 /// What makes TLS connections by these settings.

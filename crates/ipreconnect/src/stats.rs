@@ -90,13 +90,9 @@ pub struct Times {
 }
 
 impl Stats {
-    /// For so many workers.
-    #[must_use]
-    pub(crate) fn new(workers: usize) -> Self {
+    pub(crate) fn new() -> Self {
         Self {
-            desks: (0..workers.clamp(1, DESKS))
-                .map(|_| Desk::default())
-                .collect(),
+            desks: (0..DESKS).map(|_| Desk::default()).collect(),
         }
     }
 
@@ -241,7 +237,7 @@ mod tests {
 
     #[test]
     fn what_workers_count_is_summed_up() {
-        let stats = Stats::new(2);
+        let stats = Stats::new();
         let outcome = Outcome {
             status: 200,
             was_retried: true,
@@ -269,7 +265,7 @@ mod tests {
 
     #[test]
     fn quantiles_are_within_their_step() {
-        let stats = Stats::new(1);
+        let stats = Stats::new();
         assert_eq!(stats.counts().times.quantile(0.5), None);
         for millis in 1..=100 {
             stats.desk(0).answered(Duration::from_millis(millis));

@@ -1,6 +1,6 @@
 //! Facts about origins made into losses: a pure value, told the time.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -9,6 +9,8 @@ use ipreconnect::core::failure::Failure;
 use ipreconnect::core::locality::Blame;
 use ipreconnect::core::origin::{Notice, Phase};
 use ipreconnect::stats::Counts;
+
+use crate::gateway::Pulse;
 
 /// One thing that happened to an origin.
 #[derive(Clone, Debug)]
@@ -39,8 +41,19 @@ pub(crate) enum Entry {
         id: u64,
         lasted: Duration,
         healed_by: String,
-        toll: Toll,
     },
+    /// What it has cost.
+    Cost { id: u64, toll: Toll },
+}
+
+impl Entry {
+    /// The number of the loss that it is about.
+    pub(crate) fn id(&self) -> u64 {
+        match self {
+            Self::Begun(loss) => loss.id,
+            Self::TakenOver { id, .. } | Self::Over { id, .. } | Self::Cost { id, .. } => *id,
+        }
+    }
 }
 
 /// A loss, as it begins.
@@ -83,6 +96,11 @@ pub(crate) struct Toll {
     pub(crate) lost: u64,
 }
 
+/// Clients that waited count when they are served, which is some moments after the end of a loss.
+const SETTLES: Duration = Duration::from_secs(3);
+/// What is told of a loss, and what a look at its origin shows, may be so far apart.
+const APART: Duration = Duration::from_secs(5);
+
 /// All that lasts.
 #[derive(Debug)]
 pub(crate) struct Chronicle {
@@ -90,6 +108,16 @@ pub(crate) struct Chronicle {
     /// When it was last asked how long origins were down.
     looked: Instant,
     cases: BTreeMap<Arc<str>, Case>,
+    /// Losses that are over, and whose toll is not known yet.
+    settling: VecDeque<Settling>,
+}
+
+#[derive(Debug)]
+struct Settling {
+    due: Instant,
+    id: u64,
+    origin: Arc<str>,
+    before: Counts,
 }
 
 #[derive(Debug, Default)]
@@ -114,19 +142,22 @@ struct Case {
 struct Open {
     id: u64,
     first_sign: Instant,
+    /// When it was certain.
+    since: Instant,
     before: Counts,
 }
 
 impl Open {
-    fn toll(&self, now: &Counts) -> Toll {
-        let since = now.since(&self.before);
-        Toll {
-            held: since.held,
-            retried: since.retried,
-            lost: since.lost,
+    fn over(&self, at: Instant, healed_by: String) -> Entry {
+        Entry::Over {
+            id: self.id,
+            lasted: at.saturating_duration_since(self.first_sign),
+            healed_by,
         }
     }
 }
+
+const BACK: &str = "the server came back";
 
 impl Chronicle {
     /// Losses are numbered from 1.
@@ -135,6 +166,7 @@ impl Chronicle {
             next: 1,
             looked: now,
             cases: BTreeMap::new(),
+            settling: VecDeque::new(),
         }
     }
 
@@ -142,16 +174,18 @@ impl Chronicle {
     pub(crate) fn hear(&mut self, fact: &Fact, out: &mut Vec<Entry>) {
         let next = &mut self.next;
         let case = self.cases.entry(Arc::clone(&fact.origin)).or_default();
+        let mut over = Vec::new();
         match &fact.notice {
             Notice::Phase { to, failure, .. } => {
-                case.phase(fact, (*to, failure.as_ref()), self.looked, next, out);
+                let phase = (*to, failure.as_ref());
+                case.phase(fact, phase, self.looked, next, (out, &mut over));
             }
             Notice::EndpointDown {
                 address,
                 failure,
                 doubted,
             } => case.endpoint_down(fact, (address, failure, *doubted), next, out),
-            Notice::EndpointUp { address, .. } => case.endpoint_up(fact, address, out),
+            Notice::EndpointUp { address, .. } => case.endpoint_up(fact, address, (out, &mut over)),
             Notice::FailedOver { from, to, .. } => {
                 let (from, to) = (from.to_string(), to.to_string());
                 match case.endpoints.get(&from) {
@@ -161,52 +195,105 @@ impl Chronicle {
             }
             Notice::NameMoved { .. } => case.has_moved = true,
             Notice::Rebuilt => case.was_rebuilt = true,
-            Notice::Returned { .. }
-            | Notice::NameFailed { .. }
+            Notice::Returned { .. } => case.failed_over = None,
+            Notice::NameFailed { .. }
             | Notice::NoRoom { .. }
             | Notice::Ejected { .. }
             | Notice::Readmitted { .. }
             | Notice::GivenUp { .. } => {}
         }
+        for open in over {
+            self.settle_later(fact.at, &fact.origin, open);
+        }
     }
 
-    /// Closes what lasts of origins, and of servers, that are not there any more. `servers` tells the servers of
-    /// an origin, if it is there.
-    pub(crate) fn keep<'s>(
+    fn settle_later(&mut self, now: Instant, origin: &Arc<str>, open: Open) {
+        self.settling.push_back(Settling {
+            due: now + SETTLES,
+            id: open.id,
+            origin: Arc::clone(origin),
+            before: open.before,
+        });
+    }
+
+    /// When the toll of a loss is known, if one waits to be.
+    pub(crate) fn settles(&self) -> Option<Instant> {
+        self.settling.front().map(|one| one.due)
+    }
+
+    /// Tells the toll of losses whose time has come, or of all.
+    pub(crate) fn settle<'c>(
         &mut self,
-        at: Instant,
-        servers: impl Fn(&str) -> Option<&'s [String]>,
+        now: Option<Instant>,
+        counts: impl Fn(&str) -> Option<&'c Counts>,
         out: &mut Vec<Entry>,
     ) {
-        let mut end = |open: Open, why: &str| {
-            out.push(Entry::Over {
-                id: open.id,
-                lasted: at.saturating_duration_since(open.first_sign),
-                healed_by: why.to_owned(),
-                toll: Toll::default(),
-            });
+        let is_due = |one: &Settling| now.is_none_or(|now| one.due <= now);
+        while self.settling.front().is_some_and(is_due) {
+            let Some(one) = self.settling.pop_front() else {
+                return;
+            };
+            if let Some(counts) = counts(&one.origin) {
+                let since = counts.since(&one.before);
+                let toll = Toll {
+                    held: since.held,
+                    retried: since.retried,
+                    lost: since.lost,
+                };
+                out.push(Entry::Cost { id: one.id, toll });
+            }
+        }
+    }
+
+    /// Closes what lasts of origins and servers that are not there any more, or that are up: what tells of them is
+    /// lost where it is too much at once.
+    pub(crate) fn keep<'p>(
+        &mut self,
+        now: Instant,
+        pulse: impl Fn(&str) -> Option<&'p Pulse>,
+        out: &mut Vec<Entry>,
+    ) {
+        let mut over = Vec::new();
+        let mut close = |origin: &Arc<str>, open: Open, why: &str| {
+            out.push(open.over(now, why.to_owned()));
+            over.push((Arc::clone(origin), open));
         };
+        let is_settled = |open: &mut Open| now.saturating_duration_since(open.since) > APART;
         self.cases.retain(|origin, case| {
-            let Some(servers) = servers(origin) else {
+            let Some(pulse) = pulse(origin) else {
                 let open = case.origin.take().into_iter();
                 for open in open.chain(std::mem::take(&mut case.endpoints).into_values()) {
-                    end(open, "the origin was taken out of the configuration");
+                    close(
+                        origin,
+                        open,
+                        "the origin was taken out of the configuration",
+                    );
                 }
                 return false;
             };
-            let gone: Vec<String> = case
-                .endpoints
-                .keys()
-                .filter(|address| !servers.contains(address))
-                .cloned()
-                .collect();
-            for address in gone {
-                if let Some(open) = case.endpoints.remove(&address) {
-                    end(open, "nothing leads there any more");
+            if !pulse.is_down
+                && let Some(open) = case.origin.take_if(is_settled)
+            {
+                close(origin, open, "it was up when it was looked at");
+            }
+            let addresses: Vec<String> = case.endpoints.keys().cloned().collect();
+            for address in addresses {
+                let mut endpoints = pulse.endpoints.iter();
+                let why = match endpoints.find(|(one, _)| *one == address) {
+                    None => "nothing leads there any more",
+                    Some((_, true)) => "it was up when it was looked at",
+                    Some((_, false)) => continue,
+                };
+                let is_settled = case.endpoints.get_mut(&address).is_some_and(is_settled);
+                if is_settled && let Some(open) = case.endpoints.remove(&address) {
+                    close(origin, open, why);
                 }
             }
             true
         });
+        for (origin, open) in over {
+            self.settle_later(now, &origin, open);
+        }
     }
 
     /// How long each origin was down since this was asked last.
@@ -231,9 +318,11 @@ impl Case {
         (to, failure): (Phase, Option<&Failure>),
         looked: Instant,
         next: &mut u64,
-        out: &mut Vec<Entry>,
+        (out, over): (&mut Vec<Entry>, &mut Vec<Open>),
     ) {
         match to {
+            // A server is up, though something else is in doubt.
+            Phase::Suspect if self.origin.is_some() => self.end(fact, to, looked, (out, over)),
             Phase::Suspect => {
                 self.suspected.get_or_insert(fact.at);
                 self.before = fact.counts.clone();
@@ -247,6 +336,7 @@ impl Case {
                 let open = Open {
                     id: take(next),
                     first_sign,
+                    since: fact.at,
                     before,
                 };
                 let mut loss = loss(fact, &open, Scope::Origin, failure);
@@ -255,27 +345,32 @@ impl Case {
                 (self.came, self.has_moved, self.was_rebuilt) = (None, false, false);
                 out.push(Entry::Begun(Box::new(loss)));
             }
-            Phase::Up | Phase::Draining => {
-                self.suspected = None;
-                let Some(open) = self.origin.take() else {
-                    return;
-                };
-                let healed_by = if to == Phase::Draining {
-                    "the origin was drained".to_owned()
-                } else {
-                    self.healer()
-                };
-                let since = open.first_sign.max(looked);
-                self.down += fact.at.saturating_duration_since(since);
-                out.push(Entry::Over {
-                    id: open.id,
-                    lasted: fact.at.saturating_duration_since(open.first_sign),
-                    healed_by,
-                    toll: open.toll(&fact.counts),
-                });
-            }
+            Phase::Up | Phase::Draining => self.end(fact, to, looked, (out, over)),
             Phase::Down | Phase::Unknown | Phase::Connecting => {}
         }
+    }
+
+    /// Nothing is down any more.
+    fn end(
+        &mut self,
+        fact: &Fact,
+        to: Phase,
+        looked: Instant,
+        (out, over): (&mut Vec<Entry>, &mut Vec<Open>),
+    ) {
+        self.suspected = None;
+        let Some(open) = self.origin.take() else {
+            return;
+        };
+        let healed_by = if to == Phase::Draining {
+            "the origin was drained".to_owned()
+        } else {
+            self.healer()
+        };
+        let since = open.first_sign.max(looked);
+        self.down += fact.at.saturating_duration_since(since);
+        out.push(open.over(fact.at, healed_by));
+        over.push(open);
     }
 
     /// What brought the origin back.
@@ -284,7 +379,7 @@ impl Case {
             _ if self.was_rebuilt => "all that was known of it was rebuilt".to_owned(),
             Some(came) if self.has_moved => format!("its name led to {came}"),
             Some(came) if self.lost.as_ref() != Some(came) => format!("{came} could be reached"),
-            _ => "the server came back".to_owned(),
+            _ => BACK.to_owned(),
         }
     }
 
@@ -304,27 +399,33 @@ impl Case {
         let open = Open {
             id: take(next),
             first_sign: fact.at.checked_sub(doubted).unwrap_or(fact.at),
+            since: fact.at,
             before: fact.counts.clone(),
         };
         let mut loss = loss(fact, &open, Scope::Endpoint, Some(failure));
         loss.endpoint = Some(address.clone());
         out.push(Entry::Begun(Box::new(loss)));
-        if let Some((_, to, at)) = self.failed_over.take_if(|(from, ..)| *from == address) {
+        // What was told long before belongs to a doubt that has passed.
+        if let Some((_, to, at)) = self.failed_over.take_if(|(from, ..)| *from == address)
+            && at + APART > open.first_sign
+        {
             out.push(taken_over(&open, to, at));
         }
         self.endpoints.insert(address, open);
     }
 
-    fn endpoint_up(&mut self, fact: &Fact, address: &Address, out: &mut Vec<Entry>) {
+    fn endpoint_up(
+        &mut self,
+        fact: &Fact,
+        address: &Address,
+        (out, over): (&mut Vec<Entry>, &mut Vec<Open>),
+    ) {
         let address = address.to_string();
         if let Some(open) = self.endpoints.remove(&address) {
-            out.push(Entry::Over {
-                id: open.id,
-                lasted: fact.at.saturating_duration_since(open.first_sign),
-                healed_by: "the server came back".to_owned(),
-                toll: open.toll(&fact.counts),
-            });
+            out.push(open.over(fact.at, BACK.to_owned()));
+            over.push(open);
         }
+        self.failed_over.take_if(|(from, ..)| *from == address);
         self.came = Some(address);
     }
 }

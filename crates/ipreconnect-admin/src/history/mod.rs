@@ -7,11 +7,11 @@ mod chronicle;
 mod question;
 mod store;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -29,6 +29,14 @@ const QUEUE: usize = 4096;
 const PENDING: usize = 20_000;
 /// Between two looks at how all origins are.
 const TICK: Duration = Duration::from_secs(10);
+/// Between two notes of it.
+const NOTE: Duration = Duration::from_secs(60);
+/// The same of hours and days, while nothing happens.
+const NOTE_OF_QUIET: Duration = Duration::from_secs(600);
+/// The clock is not set before: 2020.
+const PLAUSIBLE: u64 = 1_577_836_800_000;
+/// A clock that jumps farther is not believed when old entries are let go.
+const JUMP: u64 = 24 * 3600 * 1000;
 /// Before the first one.
 const SOON: Duration = Duration::from_secs(1);
 /// Between two looks for what is too old.
@@ -125,11 +133,19 @@ impl Ledger {
     /// Has everything written that was heard, or gives up after some seconds.
     pub fn end(&self) {
         const PATIENCE: Duration = Duration::from_secs(5);
+        const PAUSE: Duration = Duration::from_millis(10);
+        let until = clock::now() + PATIENCE;
         let (done, ended) = sync_channel(1);
-        if self.0.facts.try_send(Message::End(done)).is_ok() {
-            // What is not written by then is lost, as with a process that is killed.
-            let _ = ended.recv_timeout(PATIENCE);
+        let mut message = Message::End(done);
+        while let Err(TrySendError::Full(back)) = self.0.facts.try_send(message) {
+            if clock::now() >= until {
+                return;
+            }
+            message = back;
+            std::thread::sleep(PAUSE);
         }
+        // What is not written by then is lost, as with a process that is killed.
+        let _ = ended.recv_timeout(until.saturating_duration_since(clock::now()));
     }
 
     fn set_problem(&self, problem: Option<String>) -> bool {
@@ -183,56 +199,68 @@ struct Writer {
     chronicle: Chronicle,
     /// What is to be written.
     pending: Vec<Write>,
-    /// What was counted of each origin at the last look.
+    /// What was counted of each origin when it was noted last.
     counted: BTreeMap<String, Counts>,
-    looked: Instant,
-    /// When it is time to look.
+    /// Hours and days that are not written yet, by origin and length.
+    gathered: BTreeMap<(String, u64), Rollup>,
+    noted: Instant,
+    /// When it is time to look, and to note.
     due: Instant,
+    note: Instant,
+    gathered_since: Instant,
     trimmed: Option<Instant>,
     retry: Option<Instant>,
+    /// The clock of people when that of the process was this.
+    clocks: (u64, Instant),
 }
 
 impl Writer {
     fn new(ledger: Ledger, gateway: Arc<dyn Gateway>) -> Self {
+        let now = clock::now();
         Self {
             ledger,
             gateway,
             store: None,
             before: None,
-            chronicle: Chronicle::new(clock::now()),
+            chronicle: Chronicle::new(now),
             pending: Vec::new(),
             counted: BTreeMap::new(),
-            looked: clock::now(),
-            due: clock::now() + SOON,
+            gathered: BTreeMap::new(),
+            noted: now,
+            due: now + SOON,
+            note: now + SOON,
+            gathered_since: now,
             trimmed: None,
             retry: None,
+            clocks: (millis(clock::since_unix()), now),
         }
     }
 
     fn run(mut self, facts: &Receiver<Message>) {
         self.open();
         loop {
-            if clock::now() >= self.due {
-                self.look();
-            }
-            let wait = self.due.saturating_duration_since(clock::now());
-            match facts.recv_timeout(wait) {
-                Ok(message) => {
-                    let mut ends = self.take(message);
-                    while let (None, Ok(message)) = (&ends, facts.try_recv()) {
-                        ends = self.take(message);
-                    }
-                    if let Some(done) = ends {
-                        self.look();
-                        self.retry = None;
-                        self.flush();
-                        // Whoever asked may have given up.
-                        let _ = done.send(());
-                        return;
-                    }
-                }
-                Err(RecvTimeoutError::Timeout) => {}
+            let settles = self.chronicle.settles();
+            let wake = settles.map_or(self.due, |settles| settles.min(self.due));
+            let wait = wake.saturating_duration_since(clock::now());
+            let mut ends = match facts.recv_timeout(wait) {
+                Ok(message) => self.take(message),
+                Err(RecvTimeoutError::Timeout) => None,
                 Err(RecvTimeoutError::Disconnected) => return,
+            };
+            while let (None, Ok(message)) = (&ends, facts.try_recv()) {
+                ends = self.take(message);
+            }
+            if let Some(done) = ends {
+                self.look(End::Now);
+                self.retry = None;
+                self.flush();
+                // Whoever asked may have given up.
+                let _ = done.send(());
+                return;
+            }
+            let now = clock::now();
+            if now >= self.due || self.chronicle.settles().is_some_and(|due| now >= due) {
+                self.look(End::Later);
             }
             self.flush();
         }
@@ -255,41 +283,64 @@ impl Writer {
     }
 
     /// Looks how all origins are.
-    fn look(&mut self) {
+    fn look(&mut self, end: End) {
         let now = clock::now();
         let wall = millis(clock::since_unix());
-        let observed = now.saturating_duration_since(self.looked);
-        self.looked = now;
         self.due = now + TICK;
         let pulses = self.gateway.pulses();
-        let mut entries = Vec::new();
-        self.chronicle.keep(
-            now,
-            |origin| {
-                let mut pulses = pulses.iter();
-                let pulse = pulses.find(|pulse| pulse.origin == origin)?;
-                Some(pulse.endpoints.as_slice())
-            },
-            &mut entries,
-        );
-        self.write(entries);
-        let down = self.chronicle.take_down(now);
-        for pulse in &pulses {
-            let down = down.get(pulse.origin.as_str()).copied();
-            let down = down.unwrap_or_default().min(observed);
-            self.roll_up(pulse, (observed, down), wall / 1000);
-        }
-        self.counted = pulses
-            .into_iter()
-            .map(|pulse| (pulse.origin, pulse.counts))
+        let pulses: BTreeMap<&str, &Pulse> = pulses
+            .iter()
+            .map(|pulse| (pulse.origin.as_str(), pulse))
             .collect();
+        let mut entries = Vec::new();
+        self.chronicle
+            .keep(now, |origin| pulses.get(origin).copied(), &mut entries);
+        let settled_by = (end == End::Later).then_some(now);
+        let counts = |origin: &str| pulses.get(origin).map(|pulse| &pulse.counts);
+        self.chronicle.settle(settled_by, counts, &mut entries);
+        self.write(entries);
+        if wall < PLAUSIBLE {
+            return;
+        }
+        if end == End::Now || now >= self.note {
+            self.note = now + NOTE;
+            self.note_all(&pulses, now, wall / 1000, end);
+        }
         self.pending.push(Write::Alive(wall));
-        if self
-            .trimmed
-            .is_none_or(|last| now.saturating_duration_since(last) >= TRIM)
-        {
+        let is_due = |last| now.saturating_duration_since(last) >= TRIM;
+        if self.trimmed.is_none_or(is_due) && self.is_believed(now, wall) {
             self.trimmed = Some(now);
             self.pending.push(Write::Trim(wall / 1000));
+        }
+    }
+
+    /// Whether the clock of people goes like that of the process.
+    fn is_believed(&self, now: Instant, wall: u64) -> bool {
+        let (began, at) = self.clocks;
+        let expected = began + millis(now.saturating_duration_since(at));
+        expected.abs_diff(wall) < JUMP
+    }
+
+    fn note_all(&mut self, pulses: &BTreeMap<&str, &Pulse>, now: Instant, at: u64, end: End) {
+        let observed = now.saturating_duration_since(self.noted);
+        self.noted = now;
+        let down = self.chronicle.take_down(now);
+        for pulse in pulses.values() {
+            let down = down.get(pulse.origin.as_str()).copied();
+            let down = down.unwrap_or_default().min(observed);
+            self.roll_up(pulse, (observed, down), at);
+        }
+        let pulses = pulses.values();
+        self.counted = pulses
+            .map(|pulse| (pulse.origin.clone(), pulse.counts.clone()))
+            .collect();
+        let is_first = self.trimmed.is_none();
+        let rests = now.saturating_duration_since(self.gathered_since);
+        if end == End::Now || is_first || rests >= NOTE_OF_QUIET {
+            self.gathered_since = now;
+            let gathered = std::mem::take(&mut self.gathered).into_values();
+            self.pending
+                .extend(gathered.map(|rollup| Write::Rollup(Box::new(rollup))));
         }
     }
 
@@ -310,20 +361,37 @@ impl Writer {
             times: since.times,
             ..Rollup::default()
         };
-        let is_quiet = rollup.down_ms == 0
-            && rollup.requests == 0
-            && rollup.times.count() == 0
-            && rollup.held + rollup.retried + rollup.lost == 0
-            && rollup.waiting == 0;
+        let is_quiet = rollup.is_quiet();
         for (grain, _) in GRAINS {
-            if is_quiet && grain <= SHORT {
-                continue;
-            }
-            self.pending.push(Write::Rollup(Box::new(Rollup {
+            let rollup = Rollup {
                 grain,
                 at: now / grain * grain,
                 ..rollup.clone()
-            })));
+            };
+            if grain > SHORT {
+                self.gather(rollup, is_quiet);
+            } else if !is_quiet {
+                self.pending.push(Write::Rollup(Box::new(rollup)));
+            }
+        }
+    }
+
+    /// What is quiet is written together with what follows.
+    fn gather(&mut self, rollup: Rollup, is_quiet: bool) {
+        let key = (rollup.origin.clone(), rollup.grain);
+        match self.gathered.remove(&key) {
+            Some(mut before) if before.at == rollup.at => {
+                before.add(&rollup);
+                self.gathered.insert(key.clone(), before);
+            }
+            before => {
+                let before = before.map(|before| Write::Rollup(Box::new(before)));
+                self.pending.extend(before);
+                self.gathered.insert(key.clone(), rollup);
+            }
+        }
+        if !is_quiet && let Some(rollup) = self.gathered.remove(&key) {
+            self.pending.push(Write::Rollup(Box::new(rollup)));
         }
     }
 
@@ -358,6 +426,14 @@ impl Writer {
             self.bound();
             return;
         }
+        let path = &self.ledger.0.path;
+        if self.store.as_ref().is_some_and(|store| !store.is_at(path)) {
+            tracing::error!(
+                path = %path.display(),
+                "the outage ledger was taken away; it begins anew, or goes on in what is there now"
+            );
+            self.store = None;
+        }
         if self.store.is_none() {
             self.open();
         }
@@ -373,6 +449,7 @@ impl Writer {
                     tracing::info!("the outage ledger is written again");
                 }
             }
+            Err(error) if store::is_refusal(&error) => self.write_each(),
             Err(error) => {
                 self.store = None;
                 let path = &self.ledger.0.path;
@@ -384,6 +461,25 @@ impl Writer {
                 self.bound();
             }
         }
+    }
+
+    /// Writes what can be written, one by one: what can never be must not hold up the rest.
+    fn write_each(&mut self) {
+        let before = self.before.unwrap_or_default();
+        let mut refused = 0;
+        if let Some(store) = &mut self.store {
+            self.pending.retain(
+                |write| match store.write(std::slice::from_ref(write), before) {
+                    Ok(()) => false,
+                    Err(error) if store::is_refusal(&error) => {
+                        refused += 1;
+                        false
+                    }
+                    Err(_) => true,
+                },
+            );
+        }
+        self.ledger.0.dropped.fetch_add(refused, Relaxed);
     }
 
     fn set_aside(&self) {
@@ -410,7 +506,7 @@ impl Writer {
         }
     }
 
-    /// Keeps no more than may be kept: losses before rollups.
+    /// Keeps no more than may be kept: losses before rollups, and of losses the latest.
     fn bound(&mut self) {
         if self.pending.len() <= PENDING {
             return;
@@ -425,11 +521,28 @@ impl Writer {
             surplus -= 1;
             false
         });
-        let excess = self.pending.len().saturating_sub(PENDING);
-        self.pending.drain(..excess);
+        if self.pending.len() > PENDING {
+            // A loss goes with its end, and the end of one that is written already stays.
+            let begun = self.pending.iter().filter_map(|write| match write {
+                Write::Entry(Entry::Begun(loss)) => Some(loss.id),
+                _ => None,
+            });
+            let gone: BTreeSet<u64> = begun.take(PENDING / 2).collect();
+            self.pending.retain(|write| match write {
+                Write::Entry(entry) => !gone.contains(&entry.id()),
+                _ => true,
+            });
+        }
         let gone = before - self.pending.len();
         self.ledger.0.dropped.fetch_add(gone as u64, Relaxed);
     }
+}
+
+/// Whether the gateway ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    Now,
+    Later,
 }
 
 fn millis(duration: Duration) -> u64 {

@@ -1,7 +1,7 @@
 //! The ledger's file: one SQLite database, made to be read by others too (`sqlite3 history.db`).
 
 use std::io;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -65,14 +65,17 @@ const SCHEMA: &str = "
 ";
 
 /// The lengths of rollups in seconds, and for how many seconds they are kept.
-pub(crate) const GRAINS: [(u64, Option<u64>); 4] = [
-    (10, Some(24 * 3600)),
+pub(crate) const GRAINS: [(u64, Option<u64>); 3] = [
     (60, Some(31 * 24 * 3600)),
     (3600, Some(8 * 24 * 3600)),
     (86_400, None),
 ];
 /// Rollups that are only written when something happened.
 pub(crate) const SHORT: u64 = 60;
+/// Losses that are kept, the latest.
+const LOSSES: u64 = 500_000;
+/// Damaged files that are kept.
+const DAMAGED: usize = 3;
 
 /// What is known of one origin in one stretch of time.
 #[derive(Clone, Debug, Default)]
@@ -92,6 +95,30 @@ pub(crate) struct Rollup {
     pub(crate) times: Times,
 }
 
+impl Rollup {
+    /// Whether nothing happened but that time passed.
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.down_ms == 0
+            && self.requests == 0
+            && self.times.count() == 0
+            && self.held + self.retried + self.lost == 0
+            && self.waiting == 0
+    }
+
+    /// Adds another one of the same stretch.
+    pub(crate) fn add(&mut self, other: &Self) {
+        self.observed_ms += other.observed_ms;
+        self.down_ms += other.down_ms;
+        self.requests += other.requests;
+        self.failed += other.failed;
+        self.held += other.held;
+        self.retried += other.retried;
+        self.lost += other.lost;
+        self.waiting = self.waiting.max(other.waiting);
+        self.times.add(&other.times);
+    }
+}
+
 /// One thing to write.
 #[derive(Clone, Debug)]
 pub(crate) enum Write {
@@ -107,6 +134,7 @@ pub(crate) enum Write {
 #[derive(Debug)]
 pub(crate) struct Store {
     connection: Connection,
+    mark: Option<(u64, u64)>,
 }
 
 /// What was found when the file was opened.
@@ -184,7 +212,13 @@ impl Store {
         let last: Option<i64> =
             connection.query_row("SELECT max(id) FROM loss", [], |row| row.get(0))?;
         let last = u64::try_from(last.unwrap_or_default()).unwrap_or_default();
-        Ok((Self { connection }, last))
+        let mark = mark(path);
+        Ok((Self { connection, mark }, last))
+    }
+
+    /// Whether the file is still there, and no other one.
+    pub(crate) fn is_at(&self, path: &Path) -> bool {
+        self.mark.is_some() && self.mark == mark(path)
     }
 
     /// Writes all of it, or nothing. The losses of this run are numbered after `before`.
@@ -203,15 +237,15 @@ impl Store {
                     id,
                     lasted,
                     healed_by,
-                    toll,
                 }) => {
-                    let sql = "UPDATE loss SET lasted_ms = ?2, healed_by = ?3, held = ?4,
-                               retried = ?5, lost = ?6 WHERE id = ?1";
+                    let sql = "UPDATE loss SET lasted_ms = ?2, healed_by = ?3 WHERE id = ?1";
                     let mut update = transaction.prepare_cached(sql)?;
-                    update.execute(params![
+                    update.execute(params![number(before + *id), millis(*lasted), healed_by])?;
+                }
+                Write::Entry(Entry::Cost { id, toll }) => {
+                    let sql = "UPDATE loss SET held = ?2, retried = ?3, lost = ?4 WHERE id = ?1";
+                    transaction.prepare_cached(sql)?.execute(params![
                         number(before + *id),
-                        millis(*lasted),
-                        healed_by,
                         number(toll.held),
                         number(toll.retried),
                         number(toll.lost),
@@ -315,6 +349,8 @@ fn trim(connection: &Connection, now: u64) -> rusqlite::Result<()> {
                 .execute([number(grain), number(oldest)])?;
         }
     }
+    let sql = "DELETE FROM loss WHERE id <= (SELECT max(id) FROM loss) - ?1";
+    connection.prepare_cached(sql)?.execute([number(LOSSES)])?;
     Ok(())
 }
 
@@ -341,22 +377,63 @@ pub(crate) fn is_damage(error: &rusqlite::Error) -> bool {
         )
 }
 
-/// Moves a damaged file away, and what belongs to it.
+/// Moves a damaged file away, and what belongs to it; the last few of them are kept.
 pub(crate) fn set_aside(path: &Path, now: u64) -> io::Result<PathBuf> {
     let beside = |end: &str| {
         let mut name = path.as_os_str().to_owned();
         name.push(end);
         PathBuf::from(name)
     };
-    let aside = beside(&format!(".damaged-{}", now / 1000));
-    std::fs::rename(path, &aside)?;
+    let aside = beside(&format!(".damaged-{now:014}"));
+    // What is not in the file itself yet goes first: beside another file it would be taken for that one's.
     for end in ["-wal", "-shm"] {
-        match std::fs::remove_file(beside(end)) {
+        let to = beside(&format!(".damaged-{now:014}{end}"));
+        match std::fs::rename(beside(end), to) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             Ok(()) | Err(_) => {}
         }
     }
+    std::fs::rename(path, &aside)?;
+    let named = path
+        .file_name()
+        .map(|name| name.to_string_lossy().into_owned());
+    let prefix = format!("{}.damaged-", named.unwrap_or_default());
+    let files = path.parent().map(std::fs::read_dir).transpose()?;
+    let mut damaged: Vec<(String, PathBuf)> = files
+        .into_iter()
+        .flatten()
+        .flatten()
+        .map(|file| (file.file_name().to_string_lossy().into_owned(), file.path()))
+        .filter(|(name, _)| name.starts_with(&prefix))
+        .collect();
+    damaged.sort();
+    let mut times: Vec<String> = damaged
+        .iter()
+        .map(|(name, _)| {
+            name.trim_end_matches("-wal")
+                .trim_end_matches("-shm")
+                .to_owned()
+        })
+        .collect();
+    times.dedup();
+    let kept = times.split_off(times.len().saturating_sub(DAMAGED));
+    for (name, path) in damaged {
+        if !kept.iter().any(|time| name.starts_with(time)) {
+            std::fs::remove_file(path)?;
+        }
+    }
     Ok(aside)
+}
+
+/// What a file is, whatever it is called.
+pub(crate) fn mark(path: &Path) -> Option<(u64, u64)> {
+    let found = std::fs::metadata(path).ok()?;
+    Some((found.dev(), found.ino()))
+}
+
+/// Whether what was written can never be.
+pub(crate) fn is_refusal(error: &rusqlite::Error) -> bool {
+    error.sqlite_error_code() == Some(ErrorCode::ConstraintViolation)
 }
 
 pub(crate) fn told(path: &Path, error: &rusqlite::Error) -> io::Error {

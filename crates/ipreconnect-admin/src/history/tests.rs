@@ -6,7 +6,7 @@ use ipreconnect::core::failure::{Cause, Failure};
 use ipreconnect::core::locality::Blame;
 use ipreconnect::core::origin::{Notice, Phase};
 
-use super::chronicle::{Loss, Scope, Toll};
+use super::chronicle::{Loss, Scope};
 use super::*;
 use crate::gateway::Denial;
 use crate::view::{
@@ -50,7 +50,7 @@ impl Gateway for One {
         vec![Pulse {
             origin: "shop".to_owned(),
             is_down: false,
-            endpoints: vec!["10.0.0.1:80".to_owned()],
+            endpoints: vec![("10.0.0.1:80".to_owned(), false)],
             waiting: 0,
             counts,
         }]
@@ -246,6 +246,55 @@ fn a_disk_that_takes_nothing_is_waited_for_and_what_does_not_fit_is_counted() {
 }
 
 #[test]
+fn a_file_that_is_taken_away_is_made_again() {
+    let directory = tempfile::tempdir().unwrap();
+    let begun = Ledger::begin(directory.path());
+    let mut writer = Writer::new(begun.ledger.clone(), Arc::new(One::default()));
+    writer.open();
+    assert!(writer.take(down()).is_none());
+    writer.flush();
+    for file in std::fs::read_dir(directory.path()).unwrap().flatten() {
+        std::fs::remove_file(file.path()).unwrap();
+    }
+    assert!(writer.take(up()).is_none());
+    assert!(writer.take(down()).is_none());
+    writer.flush();
+    assert_eq!(
+        (begun.ledger.problem(), all(&begun.ledger).losses.len()),
+        (None, 1)
+    );
+}
+
+#[test]
+fn what_can_never_be_written_does_not_hold_up_the_rest() {
+    let directory = tempfile::tempdir().unwrap();
+    let begun = Ledger::begin(directory.path());
+    let mut writer = Writer::new(begun.ledger.clone(), Arc::new(One::default()));
+    writer.open();
+    assert!(writer.take(down()).is_none());
+    let twice = writer.pending.clone();
+    writer.flush();
+    writer.pending = twice;
+    assert!(writer.take(up()).is_none());
+    writer.flush();
+    assert!(writer.pending.is_empty());
+    assert_eq!(begun.ledger.dropped(), 1);
+    assert!(all(&begun.ledger).losses[0].lasted_ms.is_some());
+}
+
+#[test]
+fn a_clock_that_jumps_lets_nothing_go() {
+    let directory = tempfile::tempdir().unwrap();
+    let begun = Ledger::begin(directory.path());
+    let writer = Writer::new(begun.ledger.clone(), Arc::new(One::default()));
+    let (wall, now) = writer.clocks;
+    let hour = Duration::from_secs(3600);
+    assert!(writer.is_believed(now + hour, wall + 3_600_000));
+    assert!(!writer.is_believed(now + hour, wall + 40 * JUMP));
+    assert!(!writer.is_believed(now + hour, 0));
+}
+
+#[test]
 fn a_year_of_many_origins_is_read_quickly_enough() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("history.db");
@@ -283,7 +332,6 @@ fn a_year_of_many_origins_is_read_quickly_enough() {
             id: origin + 1,
             lasted: Duration::from_secs(1),
             healed_by: "the server came back".to_owned(),
-            toll: Toll::default(),
         }));
     }
     writes.push(Write::Trim(now / 1000));

@@ -6,23 +6,29 @@ use crate::view::{DayView, OriginHistory};
 
 /// Days that are drawn.
 const DAYS: u64 = 90;
-const MILLIS_OF_DAY: u64 = 24 * 3600 * 1000;
+const DAY: u64 = 24 * 3600;
 /// The size of one day's bar.
 const STEP: u64 = 3;
 const HEIGHT: u64 = 20;
 
-/// How the last days were: one bar for each, grey where nothing was observed.
-pub(super) fn uptime_bars(history: Option<&OriginHistory>, now: u64) -> Markup {
+/// The last days up to this second, the oldest first.
+pub(super) fn dates(now: u64) -> Vec<String> {
+    let today = now / DAY;
+    let days = (0..DAYS).rev().map(|back| today.saturating_sub(back) * DAY);
+    days.map(crate::moment::date).collect()
+}
+
+/// How these days were: one bar for each, grey where nothing was observed.
+pub(super) fn uptime_bars(history: Option<&OriginHistory>, dates: &[String]) -> Markup {
     let none = Vec::new();
     let days = history.map_or(&none, |history| &history.days);
-    let today = now / MILLIS_OF_DAY;
+    let mut days = days.iter().peekable();
     let mut paths = [String::new(), String::new(), String::new(), String::new()];
-    for back in 0..DAYS {
-        let at = today.saturating_sub(DAYS - 1 - back);
-        let date = crate::moment::date(at * MILLIS_OF_DAY / 1000);
-        let day = days.iter().find(|day| day.date == date);
+    for (at, date) in (0..).zip(dates) {
+        while days.next_if(|day| day.date < *date).is_some() {}
+        let day = days.next_if(|day| day.date == *date);
         if let Some(path) = paths.get_mut(grade(day)) {
-            let x = back * STEP;
+            let x = at * STEP;
             path.push_str(&format!("M{x} 0h2v{HEIGHT}h-2z"));
         }
     }

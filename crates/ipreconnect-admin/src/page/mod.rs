@@ -6,6 +6,8 @@
 mod draw;
 mod parts;
 
+use std::sync::Arc;
+
 use axum::extract::State;
 use axum::http::header;
 use axum::response::{Html, IntoResponse};
@@ -14,10 +16,9 @@ use maud::{DOCTYPE, Markup, html};
 
 use crate::moment;
 use crate::server::Api;
-use crate::view::{EventView, History, HistoryQuestion, IdentityView, ListenerView, OriginView};
+use crate::view::{EventView, History, IdentityView, ListenerView, OriginView};
 
-/// Losses and events that are shown.
-const LOSSES: u32 = 20;
+/// Events that are shown.
 const EVENTS: usize = 40;
 
 /// What the page shows.
@@ -25,67 +26,38 @@ struct Facts {
     origins: Vec<OriginView>,
     listeners: Vec<ListenerView>,
     identities: Vec<IdentityView>,
-    history: History,
-    events: Vec<std::sync::Arc<EventView>>,
-    now: u64,
+    history: Arc<History>,
+    events: Vec<Arc<EventView>>,
+    /// The days that are drawn, the oldest first.
+    dates: Vec<String>,
 }
 
-async fn facts(api: &Api) -> Facts {
-    let question = HistoryQuestion {
-        limit: Some(LOSSES),
-        ..HistoryQuestion::default()
-    };
-    let history = match api.read(question).await {
-        Ok(history) => history,
-        Err(why) => History {
-            problem: Some(why),
-            ..History::default()
-        },
-    };
-    Facts {
-        origins: api.gateway().origins(),
-        listeners: api.gateway().listeners(),
-        identities: api.gateway().identities().await,
-        history,
-        events: api.events().latest(EVENTS),
-        now: u64::try_from(clock::since_unix().as_millis()).unwrap_or_default(),
-    }
-}
-
-/// The whole page.
+/// The frame of the page. It says nothing of the gateway: that is for whoever shows the token.
 pub(crate) async fn dashboard(State(api): State<Api>) -> Html<String> {
-    let facts = facts(&api).await;
     let body = html! {
         (parts::top())
-        main id="main" { (parts::middle(&facts)) }
+        (parts::login())
+        main id="main" hidden data-guarded[api.is_guarded()] {}
         (parts::bottom())
+        noscript { p class="wrong" { "The dashboard needs JavaScript; `ipreconnect top` and `ipreconnect status` do not." } }
         script src="/assets/page.js" defer {}
     };
     Html(frame("ipreconnect", &body).into_string())
 }
 
-/// What changes of it.
+/// What is in it.
 pub(crate) async fn fragment(State(api): State<Api>) -> Html<String> {
-    Html(parts::middle(&facts(&api).await).into_string())
-}
-
-/// Asks for the token.
-pub(crate) fn login(is_again: bool) -> Html<String> {
-    let body = html! {
-        main class="login" {
-            h1 { "ipreconnect" }
-            p { "The token is in the file " code { "token" } " of the gateway's state directory." }
-            @if is_again {
-                p class="wrong" role="alert" { "That was not the token." }
-            }
-            form method="post" action="/login" {
-                label for="token" { "Token" }
-                input id="token" name="token" type="password" autocomplete="current-password" required autofocus;
-                button type="submit" { "Show the dashboard" }
-            }
-        }
+    let facts = Facts {
+        history: api.history().await,
+        origins: api.gateway().origins(),
+        listeners: api.gateway().listeners(),
+        identities: api.gateway().identities().await,
+        events: api.events().latest(EVENTS),
+        dates: draw::dates(clock::since_unix().as_secs()),
     };
-    Html(frame("ipreconnect: log in", &body).into_string())
+    // Much of it takes time, which others who ask need not wait for.
+    let drawn = tokio::task::spawn_blocking(move || parts::middle(&facts).into_string());
+    Html(drawn.await.unwrap_or_default())
 }
 
 fn frame(title: &str, body: &Markup) -> Markup {

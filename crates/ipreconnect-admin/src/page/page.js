@@ -1,32 +1,46 @@
 "use strict";
 
-// Has the middle of the page made anew when something happens, and from time to time.
+// Has the middle of the page made anew when something happens, and from time to time. The token is kept for this
+// tab alone, and shown in a header: a cookie would be sent to every other port of this host, too.
+const TOKEN = "ipreconnect token";
+const SETTLE = 120;
 const main = document.getElementById("main");
 const live = document.getElementById("live");
+const login = document.getElementById("login");
 const ask = document.getElementById("ask");
 const said = document.getElementById("said");
-const SETTLE = 120;
-const BEAT = main.querySelectorAll("details.origin").length > 200 ? 10000 : 2000;
 
 let busy = false;
 let again = false;
 let timer = 0;
+let watching = null;
+
+function shown() {
+  const token = sessionStorage.getItem(TOKEN);
+  return token ? { Authorization: "Bearer " + token } : {};
+}
 
 async function refresh() {
   if (busy) {
     again = true;
     return;
   }
+  if ("guarded" in main.dataset && !sessionStorage.getItem(TOKEN)) {
+    askForToken();
+    return;
+  }
   busy = true;
   try {
-    const answer = await fetch("/fragment", { cache: "no-store" });
+    const answer = await fetch("/fragment", { cache: "no-store", headers: shown() });
     if (answer.status === 401) {
-      location.reload();
-      return;
+      askForToken();
+    } else if (answer.ok) {
+      show(await answer.text());
+      tell(true);
+      watch();
+    } else {
+      tell(false);
     }
-    if (!answer.ok) throw new Error(answer.statusText);
-    show(await answer.text());
-    tell(true);
   } catch {
     tell(false);
   } finally {
@@ -38,21 +52,45 @@ async function refresh() {
   }
 }
 
+function askForToken() {
+  document.getElementById("wrong").hidden = !sessionStorage.getItem(TOKEN);
+  sessionStorage.removeItem(TOKEN);
+  main.hidden = true;
+  live.textContent = "";
+  if (login.hidden) {
+    login.hidden = false;
+    document.getElementById("token").focus();
+  }
+}
+
+login.addEventListener("submit", (event) => {
+  event.preventDefault();
+  const field = document.getElementById("token");
+  sessionStorage.setItem(TOKEN, field.value.trim());
+  field.value = "";
+  refresh();
+});
+
 // What is open stays open, and what has the focus keeps it.
 function show(text) {
+  login.hidden = true;
+  main.hidden = false;
   const open = new Set([...main.querySelectorAll("details[open]")].map((one) => one.id));
   const focused = main.contains(document.activeElement) ? document.activeElement : null;
-  const place = focused && (focused.id || focused.parentElement.id);
-  const isSummary = focused && focused.tagName === "SUMMARY";
+  const place = focused && placeOf(focused);
   const made = new DOMParser().parseFromString(text, "text/html");
   main.replaceChildren(...made.body.childNodes);
   for (const one of main.querySelectorAll("details")) one.open = open.has(one.id);
   for (const time of main.querySelectorAll("time")) localize(time);
   if (place) {
-    const found = document.getElementById(place);
-    const target = found && isSummary ? found.querySelector("summary") : found;
-    if (target) target.focus({ preventScroll: true });
+    const found = [...main.querySelectorAll("button, summary")].find((one) => placeOf(one) === place);
+    if (found) found.focus({ preventScroll: true });
   }
+}
+
+function placeOf(element) {
+  const around = element.closest("details, article");
+  return element.tagName + (around ? around.tagName : "") + (element.dataset.call || (around && around.id) || "");
 }
 
 function localize(time) {
@@ -78,17 +116,34 @@ function soon() {
   }
 }
 
-const events = new EventSource("/v1/events");
-events.onmessage = soon;
-events.addEventListener("missed", soon);
-events.onerror = soon;
-setInterval(() => {
-  if (!document.hidden) soon();
-}, BEAT);
+// The stream of events, read by fetch: an EventSource cannot show the token.
+async function watch() {
+  if (watching) return;
+  watching = new AbortController();
+  try {
+    const headers = { Accept: "text/event-stream", ...shown() };
+    const answer = await fetch("/v1/events", { headers, cache: "no-store", signal: watching.signal });
+    if (answer.ok) {
+      const reader = answer.body.getReader();
+      while (!(await reader.read()).done) soon();
+    }
+  } catch {
+    soon();
+  }
+  setTimeout(() => {
+    watching = null;
+  }, 1000);
+}
+
+function beat() {
+  const many = main.querySelectorAll("details.origin").length > 200;
+  if (!document.hidden && login.hidden) soon();
+  setTimeout(beat, many ? 10000 : 2000);
+}
+
 document.addEventListener("visibilitychange", () => {
-  if (!document.hidden) soon();
+  if (!document.hidden && login.hidden) soon();
 });
-for (const time of main.querySelectorAll("time")) localize(time);
 
 // Nothing is done before it was asked for twice.
 main.addEventListener("click", (event) => {
@@ -108,7 +163,7 @@ async function act(call) {
   try {
     const answer = await fetch(call, {
       method: "POST",
-      headers: { "Content-Type": "application/json" },
+      headers: { "Content-Type": "application/json", ...shown() },
       body: "{}",
     });
     const outcome = await answer.json();
@@ -122,3 +177,6 @@ async function act(call) {
   setTimeout(() => said.classList.remove("shown"), 6000);
   soon();
 }
+
+refresh();
+beat();

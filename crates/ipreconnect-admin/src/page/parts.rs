@@ -12,7 +12,19 @@ pub(super) fn top() -> Markup {
     html! {
         header {
             h1 { "ipreconnect" }
-            p id="live" class="live" role="status" { "live" }
+            p id="live" class="live" role="status" { "…" }
+        }
+    }
+}
+
+pub(super) fn login() -> Markup {
+    html! {
+        form id="login" class="login" hidden {
+            p { "The token is in the file " code { "token" } " of the gateway's state directory." }
+            p id="wrong" class="wrong" role="alert" hidden { "That was not the token." }
+            label for="token" { "Token" }
+            input id="token" type="password" autocomplete="off" required;
+            button type="submit" { "Show the dashboard" }
         }
     }
 }
@@ -158,7 +170,7 @@ fn actions(origin: &OriginView) -> Markup {
     let path = format!("/v1/origins/{}", encoded(&origin.name));
     let button = |call: &str, words: &str, question: String| {
         html! {
-            button type="button" id={ "do-" (call) "-" (origin.name) } data-call={ (path) "/" (call) }
+            button type="button" data-call={ (path) "/" (call) }
                 data-question=(question) { (words) }
         }
     };
@@ -206,7 +218,7 @@ fn origins(facts: &Facts) -> Markup {
             @for origin in &facts.origins {
                 @let history = facts.history.origins.iter().find(|one| one.name == origin.name);
                 @let identity = facts.identities.iter().find(|one| one.name == origin.name);
-                (origin_row(origin, history, identity, facts.now))
+                (origin_row(origin, history, identity, &facts.dates))
             }
         }
     }
@@ -216,7 +228,7 @@ fn origin_row(
     origin: &OriginView,
     history: Option<&OriginHistory>,
     identity: Option<&IdentityView>,
-    now: u64,
+    dates: &[String],
 ) -> Markup {
     let used = origin.endpoints.iter().find(|one| one.takes_work);
     html! {
@@ -234,7 +246,7 @@ fn origin_row(
                     }
                 }
                 span class="bars-and" {
-                    (uptime_bars(history, now))
+                    (uptime_bars(history, dates))
                     (percent(history.map(|one| &one.month)))
                 }
                 span class="spark-and" {
@@ -263,7 +275,7 @@ fn origin_row(
                         "."
                     }
                 }
-                @if is_fine(origin) { (actions(origin)) }
+                (actions(origin))
             }
         }
     }

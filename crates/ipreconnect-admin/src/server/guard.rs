@@ -3,33 +3,25 @@
 //! A browser on this machine can be made to send requests here by any page that it shows. So the name that a
 //! request is for must be one of ours (a page whose own name was made to lead here has another: DNS rebinding),
 //! a request must not come from another site (Origin, Sec-Fetch-Site), changes come as JSON, and whoever asks
-//! shows the token.
+//! shows the token: in a header, and never in a cookie, since browsers send those to every port of a host.
 
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use aws_lc_rs::{constant_time, hmac};
-use axum::body::Body;
+use aws_lc_rs::constant_time;
+use axum::Json;
 use axum::extract::{Request, State};
-use axum::http::header::{AUTHORIZATION, CONTENT_TYPE, COOKIE, HOST, ORIGIN, SET_COOKIE};
+use axum::http::header::{AUTHORIZATION, CONTENT_TYPE, HOST, ORIGIN};
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode};
 use axum::middleware::Next;
-use axum::response::{IntoResponse, Redirect, Response};
-use axum::{Form, Json};
-use serde::Deserialize;
+use axum::response::{IntoResponse, Response};
 
-use crate::page;
-use crate::view::Outcome;
-
-/// The name of the cookie that a browser shows.
-const SESSION: &str = "ipreconnect";
+use crate::view::{Outcome, Readiness, SCHEMA};
 
 /// What guards the API over TCP.
 #[derive(Debug)]
 pub struct Guard {
     token: Box<str>,
-    /// What a browser shows in its place.
-    session: Box<str>,
     /// Names that requests may be for, beside addresses and `localhost`.
     hosts: Vec<String>,
 }
@@ -38,11 +30,8 @@ impl Guard {
     /// `hosts` are names that requests may be for, beside addresses and `localhost`.
     #[must_use]
     pub fn new(token: &str, hosts: Vec<String>) -> Self {
-        let key = hmac::Key::new(hmac::HMAC_SHA256, token.as_bytes());
-        let session = hmac::sign(&key, b"ipreconnect dashboard session");
         Self {
             token: token.into(),
-            session: data_encoding::HEXLOWER.encode(session.as_ref()).into(),
             hosts,
         }
     }
@@ -97,14 +86,7 @@ impl Guard {
                 .eq_ignore_ascii_case("bearer")
                 .then_some(token.trim())
         });
-        let cookies = headers.get_all(COOKIE).iter();
-        let cookies = cookies.filter_map(|value| value.to_str().ok());
-        let mut sessions = cookies.flat_map(|cookies| {
-            let cookies = cookies.split(';');
-            cookies.filter_map(|cookie| cookie.trim().strip_prefix(SESSION)?.strip_prefix('='))
-        });
         bearer.is_some_and(|token| is_same(token, &self.token))
-            || sessions.any(|session| is_same(session, &self.session))
     }
 }
 
@@ -122,54 +104,34 @@ pub(super) async fn stand(
     request: Request,
     next: Next,
 ) -> Response {
-    let path = request.uri().path();
-    let is_login = path == "/login" && *request.method() == Method::POST;
-    // A form cannot be sent as JSON; it changes nothing but who the browser is.
-    let method = if is_login {
-        &Method::GET
-    } else {
-        request.method()
-    };
-    if let Some(why) = guard.refuses(method, request.headers()) {
+    if let Some(why) = guard.refuses(request.method(), request.headers()) {
         return (StatusCode::FORBIDDEN, Json(Outcome::not_done(why))).into_response();
     }
-    let is_open = matches!(path, "/healthz" | "/readyz" | "/login") || path.starts_with("/assets/");
-    if is_open || guard.is_shown(request.headers()) {
+    if guard.is_shown(request.headers()) {
         return next.run(request).await;
     }
-    if path == "/" {
-        return page::login(false).into_response();
+    match request.uri().path() {
+        // The frame of the page, which says nothing before the token is shown.
+        "/" | "/healthz" | "/assets/style.css" | "/assets/page.js" => next.run(request).await,
+        // Whether, and not what: that is for who may know.
+        "/readyz" => {
+            let status = next.run(request).await.status();
+            let readiness = Readiness {
+                schema: SCHEMA,
+                ready: status.is_success(),
+                missing: Vec::new(),
+            };
+            (status, Json(readiness)).into_response()
+        }
+        _ => {
+            let why = "show the token (Authorization: Bearer …); it is in the file `token` of the state directory";
+            let refused = Json(Outcome::not_done(why));
+            let mut refused = (StatusCode::UNAUTHORIZED, refused).into_response();
+            let challenge = HeaderValue::from_static("Bearer realm=\"ipreconnect\"");
+            refused.headers_mut().insert("www-authenticate", challenge);
+            refused
+        }
     }
-    let why = "show the token (Authorization: Bearer …); it is in the file `token` of the state directory";
-    let mut refused = (StatusCode::UNAUTHORIZED, Json(Outcome::not_done(why))).into_response();
-    let challenge = HeaderValue::from_static("Bearer realm=\"ipreconnect\"");
-    refused.headers_mut().insert("www-authenticate", challenge);
-    refused
-}
-
-/// What a browser is asked for.
-#[derive(Deserialize)]
-pub(super) struct Login {
-    token: String,
-}
-
-/// Makes a browser known.
-pub(super) async fn login(
-    State(guard): State<Arc<Guard>>,
-    Form(login): Form<Login>,
-) -> Response<Body> {
-    if !is_same(login.token.trim(), &guard.token) {
-        return (StatusCode::UNAUTHORIZED, page::login(true)).into_response();
-    }
-    let mut shown = Redirect::to("/").into_response();
-    let cookie = format!(
-        "{SESSION}={}; HttpOnly; SameSite=Strict; Path=/",
-        guard.session
-    );
-    if let Ok(cookie) = HeaderValue::from_str(&cookie) {
-        shown.headers_mut().insert(SET_COOKIE, cookie);
-    }
-    shown
 }
 
 #[cfg(test)]
@@ -242,7 +204,5 @@ mod tests {
         assert!(!shows("authorization", "Bearer secre"));
         assert!(!shows("authorization", "Basic secret"));
         assert!(!shows("cookie", "ipreconnect=secret"));
-        let session = format!("a=b; ipreconnect={}", guard.session);
-        assert!(shows("cookie", &session));
     }
 }

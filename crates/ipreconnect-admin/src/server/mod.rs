@@ -3,26 +3,47 @@
 mod answer;
 mod calls;
 mod guard;
+mod recent;
 mod stream;
 
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
+use std::time::Duration;
 
 use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::extract::Request;
 use axum::http::{HeaderValue, StatusCode, header};
-use axum::middleware::{from_fn_with_state, map_response};
-use axum::response::Response;
+use axum::middleware::{Next, from_fn, from_fn_with_state, map_response};
+use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
+use axum::serve::Listener;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, UnixListener};
+use tokio::sync::Semaphore;
 use utoipa::OpenApi;
 
 use crate::events::Events;
 use crate::gateway::Gateway;
 use crate::history::Ledger;
 use crate::page;
+use crate::view::History;
 use answer::Refused;
 pub use guard::Guard;
+use recent::Recent;
+
+/// Connections at once to each socket; who comes then waits.
+const CONNECTIONS: usize = 512;
+/// For the head of a request, and between two of them.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// Until an answer begins.
+const LONGEST: Duration = Duration::from_secs(60);
+/// The longest head, and the longest body.
+const HEAD: usize = 32 * 1024;
+const BODY: usize = 64 * 1024;
 
 /// What the API is about. Cheap to clone.
 #[derive(Clone)]
@@ -32,6 +53,10 @@ pub struct Api {
     events: Events,
     /// Clients of the stream of events.
     watchers: Arc<AtomicUsize>,
+    /// What the ledger said last to the page.
+    recent: Arc<Recent>,
+    /// Whether a guard asks for the token.
+    is_guarded: bool,
 }
 
 impl Api {
@@ -43,11 +68,22 @@ impl Api {
             ledger,
             events,
             watchers: Arc::default(),
+            recent: Arc::default(),
+            is_guarded: false,
         }
     }
 
     pub(crate) fn gateway(&self) -> &dyn Gateway {
         &*self.gateway
+    }
+
+    /// What the ledger says, as it was some moments ago.
+    pub(crate) async fn history(&self) -> Arc<History> {
+        self.recent.of(self).await
+    }
+
+    pub(crate) fn is_guarded(&self) -> bool {
+        self.is_guarded
     }
 
     pub(crate) fn events(&self) -> &Events {
@@ -59,7 +95,9 @@ impl Api {
     /// # Errors
     /// If the socket cannot be watched.
     pub async fn serve_unix(self, listener: std::os::unix::net::UnixListener) -> io::Result<()> {
-        axum::serve(UnixListener::from_std(listener)?, router(self)).await
+        let listener = UnixListener::from_std(listener)?;
+        serve(listener, router(self)).await;
+        Ok(())
     }
 
     /// Serves whom the guard lets in, until the runtime ends.
@@ -67,15 +105,39 @@ impl Api {
     /// # Errors
     /// If the socket cannot be watched.
     pub async fn serve_tcp(
-        self,
+        mut self,
         listener: std::net::TcpListener,
         guard: Arc<Guard>,
     ) -> io::Result<()> {
+        self.is_guarded = true;
         let router = router(self)
-            .route("/login", post(guard::login).with_state(Arc::clone(&guard)))
             .layer(from_fn_with_state(guard, guard::stand))
             .layer(map_response(harden));
-        axum::serve(TcpListener::from_std(listener)?, router).await
+        serve(TcpListener::from_std(listener)?, router).await;
+        Ok(())
+    }
+}
+
+/// Serves connections, bounded in number and in what each may take: strangers hold up nobody else.
+async fn serve<L: Listener>(mut listener: L, router: Router) {
+    let places = Arc::new(Semaphore::new(CONNECTIONS));
+    loop {
+        // It is never closed.
+        let Ok(place) = Arc::clone(&places).acquire_owned().await else {
+            return;
+        };
+        let (stream, _) = listener.accept().await;
+        let service = TowerToHyperService::new(router.clone());
+        let connection = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(PATIENCE)
+            .max_buf_size(HEAD)
+            .serve_connection(TokioIo::new(stream), service);
+        tokio::spawn(async move {
+            // What is wrong with a client is its own trouble.
+            let _ = connection.await;
+            drop(place);
+        });
     }
 }
 
@@ -120,7 +182,17 @@ fn router(api: Api) -> Router {
                 "this is asked for otherwise",
             )
         })
+        .layer(DefaultBodyLimit::max(BODY))
+        .layer(from_fn(in_time))
         .with_state(api)
+}
+
+/// What takes too long is not waited for: a body that does not come holds no place for ever.
+async fn in_time(request: Request, next: Next) -> Response {
+    match tokio::time::timeout(LONGEST, next.run(request)).await {
+        Ok(response) => response,
+        Err(_) => Refused::new(StatusCode::REQUEST_TIMEOUT, "this took too long").into_response(),
+    }
 }
 
 /// What browsers are told of every answer.
@@ -128,8 +200,7 @@ async fn harden(mut response: Response) -> Response {
     let headers = response.headers_mut();
     for (name, value) in [
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
-        // Without any, browsers would send forms of our own as if from nowhere.
-        (header::REFERRER_POLICY, "same-origin"),
+        (header::REFERRER_POLICY, "no-referrer"),
         (header::CACHE_CONTROL, "no-store"),
         (
             header::CONTENT_SECURITY_POLICY,

@@ -10,6 +10,7 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
+use futures_util::StreamExt;
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
 
@@ -46,21 +47,45 @@ pub(super) async fn events(State(api): State<Api>, headers: HeaderMap) -> Respon
         return Refused::new(StatusCode::SERVICE_UNAVAILABLE, why).into_response();
     };
     let watching = (api.events.watch(), seat);
-    let stream = futures_util::stream::unfold(watching, |(mut events, seat)| async {
+    let seen = headers.get("last-event-id");
+    let seen = seen.and_then(|value| value.to_str().ok()?.trim().parse().ok());
+    let before = seen.map_or_else(Vec::new, |seen| missed(&api, seen));
+    let live = futures_util::stream::unfold(watching, |(mut events, seat)| async {
         let event = next(&mut events).await?;
-        Some((Ok::<_, Infallible>(event), (events, seat)))
+        Some((event, (events, seat)))
     });
+    let stream = futures_util::stream::iter(before).chain(live);
+    let stream = stream.map(Ok::<_, Infallible>);
     let keep_alive = KeepAlive::new().interval(KEEP_ALIVE);
     Sse::new(stream).keep_alive(keep_alive).into_response()
+}
+
+/// What somebody has not seen who saw everything up to `seen`.
+fn missed(api: &Api, seen: u64) -> Vec<Event> {
+    let kept = api.events.latest(usize::MAX);
+    let mut told = Vec::new();
+    let first = kept.first().map_or(0, |event| event.id);
+    let gone = first.saturating_sub(seen.saturating_add(1));
+    // A number that we have not reached is of an earlier run.
+    if gone > 0 || kept.last().is_some_and(|last| last.id < seen) {
+        told.push(Event::default().event("missed").data(gone.to_string()));
+    }
+    let newer = kept.iter().filter(|event| event.id > seen);
+    told.extend(newer.filter_map(|event| message(event)));
+    told
+}
+
+fn message(event: &EventView) -> Option<Event> {
+    let message = Event::default().id(event.id.to_string());
+    // Plain data can be written as JSON.
+    message.json_data(event).ok()
 }
 
 async fn next(events: &mut Receiver<Arc<EventView>>) -> Option<Event> {
     loop {
         match events.recv().await {
             Ok(event) => {
-                let message = Event::default().id(event.id.to_string());
-                // Plain data can be written as JSON.
-                if let Ok(message) = message.json_data(&*event) {
+                if let Some(message) = message(&event) {
                     return Some(message);
                 }
             }

@@ -110,11 +110,17 @@ fn bind(path: &Path) -> io::Result<std::os::unix::net::UnixListener> {
     Ok(listener)
 }
 
-/// The token: the same for as long as its file is there.
+/// The token: the same for as long as its file is there, and nobody else could read it.
 fn token(state: &Path) -> io::Result<String> {
     let path = token_file(state);
     match std::fs::read_to_string(&path) {
-        Ok(token) if token.trim().len() >= 16 => return Ok(token.trim().to_owned()),
+        Ok(token) if token.trim().len() >= 16 => {
+            let mode = std::fs::metadata(&path)?.permissions().mode();
+            if mode & 0o077 == 0 {
+                return Ok(token.trim().to_owned());
+            }
+            tracing::warn!(path = %path.display(), "others could read the token; there is a new one");
+        }
         Ok(_) => {}
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         Err(error) => return Err(error),

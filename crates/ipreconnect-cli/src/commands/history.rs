@@ -1,6 +1,7 @@
 //! `history`: what was lost, for how long, and how much of the time each origin was up.
 
 use std::fmt::Write as _;
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 
 use hyper::Method;
@@ -57,7 +58,8 @@ fn find(arguments: &Arguments, history: &HistoryArguments) -> Result<History, Re
         Ok((_, Answer::Outcome(outcome))) => {
             Err(Refusal::new(Exit::NotFine, outcome.messages.join("; ")))
         }
-        Err(refusal) if refusal.exit() == Exit::Unreachable => read(arguments, history, refusal),
+        // One that runs and does not answer is told of; its file may lag behind it.
+        Err(refusal) if UnixStream::connect(&socket).is_err() => read(arguments, history, refusal),
         Err(refusal) => Err(refusal),
     }
 }

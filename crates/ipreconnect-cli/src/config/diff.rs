@@ -96,7 +96,15 @@ pub(crate) fn diff(old: &Plan, new: &Plan) -> Vec<Change> {
             "gateway.state_dir",
             old.gateway.state_dir != new.gateway.state_dir,
         ),
-        ("gateway.admin", old.gateway.admin != new.gateway.admin),
+        (
+            "gateway.admin",
+            old.gateway.admin != new.gateway.admin
+                || old.gateway.admin_tcp != new.gateway.admin_tcp,
+        ),
+        (
+            "gateway.admin_hosts",
+            old.gateway.admin_hosts != new.gateway.admin_hosts,
+        ),
     ] {
         if differs {
             changes.push(Change::NeedsRestart(key));

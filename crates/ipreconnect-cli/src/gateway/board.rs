@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 use ipreconnect::core::balance::Standing;
 use ipreconnect::core::failure::Failure;
 use ipreconnect::core::identity::Sighting;
-use ipreconnect::core::origin::Phase;
+use ipreconnect::core::origin::{Health, Phase};
 use ipreconnect::resolve::NameStatus;
 use ipreconnect::tls::Day;
 use ipreconnect::{EndpointStatus, Origin, Status, clock};
@@ -97,7 +97,9 @@ impl Board {
             Pulse {
                 origin: name.clone(),
                 is_down: status.phase == Phase::Down,
-                endpoints: endpoints.map(|one| one.address.to_string()).collect(),
+                endpoints: endpoints
+                    .map(|one| (one.address.to_string(), one.health == Health::Up))
+                    .collect(),
                 waiting: status.waiting,
                 counts: resident.origin.stats().counts(),
             }

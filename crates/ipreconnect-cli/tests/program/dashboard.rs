@@ -59,12 +59,17 @@ impl Browser {
     /// Shows the token, and sees the dashboard.
     async fn log_in(&self, desk: &Desk, api: std::net::SocketAddr) {
         self.client.goto(&format!("http://{api}/")).await.unwrap();
-        let field = self.client.find(Locator::Id("token")).await.unwrap();
+        let field = Locator::Css("#login:not([hidden]) #token");
+        let field = self.client.wait().for_element(field).await.unwrap();
         field.send_keys(&token(desk)).await.unwrap();
-        let button = self.client.find(Locator::Css("button")).await.unwrap();
+        let button = self
+            .client
+            .find(Locator::Css("#login button"))
+            .await
+            .unwrap();
         button.click().await.unwrap();
-        let main = self.client.wait().for_element(Locator::Id("main")).await;
-        main.unwrap();
+        let main = Locator::Css("#main .summary");
+        self.client.wait().for_element(main).await.unwrap();
     }
 
     async fn text(&self, selector: &str) -> String {

@@ -79,6 +79,7 @@ pub(crate) async fn serve(
         let mut head = buffer::request();
         let next = client.next(&mut head, guest.limits(), &place).await;
         let ended = match next {
+            Next::Request if !client.has_its_turn().await => None,
             Next::Request => {
                 guest.renew();
                 guest.counts_up(head.length);
@@ -267,6 +268,14 @@ impl Client {
         }
     }
 
+    /// Waits until it may be answered, by the rates that it shares with others; false if it has gone.
+    async fn has_its_turn(&mut self) -> bool {
+        if !self.wire.is_throttled() {
+            return true;
+        }
+        poll_fn(|cx| self.wire.poll_flush(cx)).await.is_ok()
+    }
+
     /// Waits for the head of a request.
     async fn next(&mut self, head: &mut RequestHead, limits: &HttpLimits, place: &Place) -> Next {
         if !self.input.is_empty() {
@@ -319,7 +328,8 @@ impl Client {
             return self.timer.poll(cx).map(|()| More::Ended);
         }
         let input = &mut self.input;
-        let taken = self.wire.poll_take(cx, |bytes| {
+        // A head is short, and what it asks for waits its turn.
+        let taken = self.wire.poll_take_at_once(cx, |bytes| {
             if input.capacity() == 0 && !bytes.is_empty() {
                 *input = buffer::bytes();
             }

@@ -3,7 +3,7 @@
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::Poll;
+use std::task::{Poll, ready};
 use std::time::{Duration, Instant};
 
 use ipreconnect::core::address::EndpointId;
@@ -639,20 +639,34 @@ pub(super) async fn deliver<S: Side>(
     onward: Onward,
 ) -> Ended {
     let sent = client.deliver(&out);
-    // What was waited for before is over.
-    client.timer().set(clock::now(), guest.limits().stall);
     buffer::give_bytes(out);
     if sent.is_err() {
         return Ended::Close;
     }
-    let flushed = poll_fn(|cx| match client.poll_flush(cx) {
-        Poll::Pending => client.timer().poll(cx).map(|()| false),
-        Poll::Ready(flushed) => Poll::Ready(flushed.is_ok()),
-    });
-    match (flushed.await, onward) {
+    match (flush(client, guest.limits().stall).await, onward) {
         (true, Onward::Kept | Onward::KeptAloud) => Ended::Onward,
         _ => Ended::Close,
     }
+}
+
+/// Has the client take what was written; false if it does not.
+pub(super) async fn flush<S: Side>(client: &mut S, patience: Duration) -> bool {
+    // What was waited for before is over.
+    client.timer().set(clock::now(), patience);
+    poll_fn(|cx| {
+        loop {
+            if let Poll::Ready(flushed) = client.poll_flush(cx) {
+                return Poll::Ready(flushed.is_ok());
+            }
+            ready!(client.timer().poll(cx));
+            if !client.is_throttled() {
+                return Poll::Ready(false);
+            }
+            // It is we who do not write.
+            client.timer().set(clock::now(), patience);
+        }
+    })
+    .await
 }
 
 /// Why there is no connection.

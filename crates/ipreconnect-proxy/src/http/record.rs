@@ -213,13 +213,15 @@ impl Record {
     pub(super) fn outcome(&self) -> Outcome {
         let by_server = matches!(self.end.0.first(), Some(b'S' | b's'));
         // What is answered here in an origin's place came to nothing for want of it.
-        let is_replaced = self.first_byte.is_none() && matches!(self.status, 502..=504);
+        let by_us = matches!(self.end.0.first(), Some(b'L'));
+        let is_replaced = self.first_byte.is_none() && matches!(self.status, 502..=504) && !by_us;
         Outcome {
             status: self.status,
             was_held: !self.held.is_zero(),
             was_retried: self.sent > 1,
             was_lost: by_server || is_replaced,
-            first_byte: self.first_byte,
+            // What a cache answers says nothing about the origin.
+            first_byte: self.first_byte.filter(|_| self.sent > 0),
         }
     }
 

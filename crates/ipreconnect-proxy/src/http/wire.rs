@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::io::{self, IoSlice};
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::task::{Context, Poll, Waker, ready};
 
 use ipreconnect::socket::Socket;
@@ -68,14 +69,24 @@ impl Wire {
         cx: &mut Context<'_>,
         with: impl FnOnce(&[u8]) -> T,
     ) -> Poll<io::Result<T>> {
-        if self.throttles.is_none() {
-            return self.poll_receive(cx, with);
-        }
         if let Some([comes, _]) = self.throttles.as_deref_mut() {
             ready!(comes.poll(cx));
         }
+        self.poll_take_at_once(cx, with)
+    }
+
+    /// The same, whatever is owed by the rates that it shares with others.
+    pub(super) fn poll_take_at_once<T>(
+        &mut self,
+        cx: &mut Context<'_>,
+        with: impl FnOnce(&[u8]) -> T,
+    ) -> Poll<io::Result<T>> {
+        let Some([comes, _]) = self.throttles.as_deref() else {
+            return self.poll_receive(cx, BUFFER, with);
+        };
+        let most = comes.allowance();
         let mut count = 0;
-        let taken = self.poll_receive(cx, |bytes| {
+        let taken = self.poll_receive(cx, most, |bytes| {
             count = bytes.len();
             with(bytes)
         });
@@ -88,6 +99,7 @@ impl Wire {
     fn poll_receive<T>(
         &mut self,
         cx: &mut Context<'_>,
+        most: usize,
         with: impl FnOnce(&[u8]) -> T,
     ) -> Poll<io::Result<T>> {
         if let Some(tls) = &mut self.tls {
@@ -97,9 +109,11 @@ impl Wire {
         loop {
             let mut guard = ready!(self.socket.poll_read_ready(cx))?;
             let taken = SHARED.with_borrow_mut(|shared| {
-                let (_, count) = recv(self.socket.get_ref(), &mut shared[..], RecvFlags::empty())?;
+                let room = most.min(shared.len());
+                let room = shared.get_mut(..room).unwrap_or_default();
+                let (_, count) = recv(self.socket.get_ref(), &mut *room, RecvFlags::empty())?;
                 // Less than was asked for is all there was: what comes later rings again.
-                if count < shared.len() {
+                if count < room.len() {
                     guard.clear_ready();
                 }
                 let bytes = shared.get(..count).unwrap_or_default();
@@ -159,10 +173,18 @@ impl Wire {
         comes.is_some_and(Throttle::is_waiting)
     }
 
-    /// Whether nothing is written for now because of a rate that it shares with others.
+    /// Whether nothing is written for now because of a rate that it shares with others, and for no other reason.
     pub(super) fn is_throttled(&self) -> bool {
         let goes = self.throttles.as_deref().map(|[_, goes]| goes);
         goes.is_some_and(Throttle::is_waiting)
+            && self.rest.is_empty()
+            && !self.tls.as_ref().is_some_and(|tls| tls.is_full())
+    }
+
+    /// Whether it waits for such rates: what comes, and what goes.
+    pub(super) fn waits(&self) -> Option<[Arc<AtomicBool>; 2]> {
+        let [comes, goes] = self.throttles.as_deref()?;
+        Some([comes.waits(), goes.waits()])
     }
 
     /// The bytes that wait.
@@ -173,11 +195,12 @@ impl Wire {
 
     /// Sends what waits, and waits until more may be written.
     pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let may = match self.throttles.as_deref_mut() {
+            Some([_, goes]) => goes.poll(cx),
+            None => Poll::Ready(()),
+        };
         ready!(self.poll_send(cx))?;
-        match self.throttles.as_deref_mut() {
-            Some([_, goes]) => goes.poll(cx).map(Ok),
-            None => Poll::Ready(Ok(())),
-        }
+        may.map(Ok)
     }
 
     fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -113,7 +113,10 @@ impl<C: Carrier> Carrier for Throttled<C> {
         allowance: usize,
         mut moved: impl FnMut(usize),
     ) -> Poll<Result<Progress, Broken>> {
-        ready!(self.up.poll(cx));
+        // Whoever was condemned waits for nothing.
+        if stream.verdict().is_none() {
+            ready!(self.up.poll(cx));
+        }
         let allowance = allowance.min(self.up.allowance());
         let mut carried = 0;
         let polled = self.inner.poll_up(cx, stream, allowance, |bytes| {
@@ -131,7 +134,7 @@ impl<C: Carrier> Carrier for Throttled<C> {
         allowance: usize,
         mut moved: impl FnMut(usize),
     ) -> Poll<Result<Progress, Broken>> {
-        if self.down.is_waiting() {
+        if self.down.is_waiting() && stream.verdict().is_none() {
             stream.listens(false);
             ready!(self.down.poll(cx));
             stream.excuse(clock::now());

@@ -18,7 +18,7 @@ use super::carrier::{Broken, Carrier, Progress};
 use super::stream::Stream;
 use crate::number;
 use crate::turn;
-use crate::watch::{self, Key, Said};
+use crate::watch::{self, Key, Said, Watched};
 
 /// What was read of a torn stream is delivered for so long before the other side is torn too.
 const LAST_BYTES: Duration = Duration::from_secs(5);
@@ -68,7 +68,8 @@ impl<C: Carrier> Relay<C> {
 
     fn poll_down(&mut self, cx: &mut Context<'_>) -> Poll<Result<Progress, Broken>> {
         let stream = &self.stream;
-        self.carrier.poll_down(cx, stream, usize::MAX, |bytes| {
+        let was_deaf = stream.is_deaf();
+        let polled = self.carrier.poll_down(cx, stream, usize::MAX, |bytes| {
             let now = clock::now();
             let asked = stream.answers(now, bytes);
             if let Some(asked) = asked {
@@ -79,7 +80,15 @@ impl<C: Carrier> Relay<C> {
             }
             stream.usage.meter().answer(now);
             watch::answered(&**stream, asked, now, Said::Bytes);
-        })
+        });
+        // What was asked meanwhile is awaited from now on.
+        if was_deaf
+            && !stream.is_deaf()
+            && let Some(asked) = stream.asked()
+        {
+            watch::asked(self.key, asked);
+        }
+        polled
     }
 
     fn turn(&mut self, cx: &mut Context<'_>) -> Result<Turn, End> {

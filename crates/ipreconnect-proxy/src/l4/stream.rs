@@ -114,6 +114,11 @@ impl Stream {
         stats.desk(number::get()).count(&outcome);
     }
 
+    /// Whether nothing is read from the origin for now.
+    pub(super) fn is_deaf(&self) -> bool {
+        self.is_deaf.load(Relaxed)
+    }
+
     pub(super) fn seat(&self) -> &Seat {
         &self.seat
     }

@@ -78,16 +78,15 @@ fn begun(entries: &[Entry]) -> &Loss {
     }
 }
 
-fn over(entries: &[Entry]) -> (u64, Duration, &str, Toll) {
+fn over(entries: &[Entry]) -> (u64, Duration, &str) {
     match entries {
         [
             Entry::Over {
                 id,
                 lasted,
                 healed_by,
-                toll,
             },
-        ] => (*id, *lasted, healed_by, *toll),
+        ] => (*id, *lasted, healed_by),
         other => panic!("{other:?}"),
     }
 }
@@ -113,10 +112,30 @@ fn a_loss_is_told_from_its_first_sign_to_its_end_with_what_it_cost() {
     let entries = desk.after(1_700).find("10.0.0.1:80");
     assert_eq!(over(&entries).0, server.id);
     let entries = desk.phase(Phase::Up);
-    let (id, lasted, healed_by, toll) = over(&entries);
+    let (id, lasted, healed_by) = over(&entries);
     assert_eq!((id, lasted.as_millis()), (loss.id, 2_000));
     assert_eq!(healed_by, "the server came back");
-    assert_eq!((toll.held, toll.retried, toll.lost), (7, 0, 2));
+    // Who waited counts when it is served.
+    desk.counts.held = 9;
+    let counts = desk.counts.clone();
+    let mut out = Vec::new();
+    let settle = |desk: &mut Desk, out: &mut Vec<Entry>| {
+        let now = Some(desk.now);
+        desk.chronicle.settle(now, |_| Some(&counts), out);
+    };
+    settle(&mut desk, &mut out);
+    assert_eq!(out, []);
+    assert!(desk.chronicle.settles().is_some());
+    desk.after(3_000);
+    settle(&mut desk, &mut out);
+    let toll = Toll {
+        held: 9,
+        retried: 0,
+        lost: 2,
+    };
+    let cost = |id| Entry::Cost { id, toll };
+    assert_eq!(out, [cost(server.id), cost(loss.id)]);
+    assert_eq!(desk.chronicle.settles(), None);
     let down = desk.chronicle.take_down(desk.now);
     assert_eq!(down.values().next().unwrap().as_millis(), 2_000);
     assert!(desk.chronicle.take_down(desk.now).is_empty());
@@ -212,6 +231,19 @@ fn what_healed_it_is_found_out() {
     assert_eq!(rebuilt, "all that was known of it was rebuilt");
 }
 
+fn pulse(is_down: bool, endpoints: &[(&str, bool)]) -> Pulse {
+    Pulse {
+        origin: "shop".to_owned(),
+        is_down,
+        endpoints: endpoints
+            .iter()
+            .map(|(address, is_up)| ((*address).to_owned(), *is_up))
+            .collect(),
+        waiting: 0,
+        counts: Counts::default(),
+    }
+}
+
 #[test]
 fn what_is_not_there_any_more_does_not_last_for_ever() {
     let mut desk = Desk::new();
@@ -219,14 +251,46 @@ fn what_is_not_there_any_more_does_not_last_for_ever() {
     desk.lose("10.0.0.2:80", 0);
     desk.phase(Phase::Down);
     let mut out = Vec::new();
-    let now = desk.now;
-    let left = ["10.0.0.2:80".to_owned()];
-    desk.chronicle.keep(now, |_| Some(&left), &mut out);
-    assert_eq!(over(&out).2, "nothing leads there any more");
-    out.clear();
-    desk.chronicle.keep(now, |_| None, &mut out);
-    assert_eq!(out.len(), 2);
+    let left = pulse(true, &[("10.0.0.2:80", false)]);
+    let mut keep = |desk: &mut Desk, pulse: Option<&Pulse>| {
+        let now = desk.now;
+        out.clear();
+        desk.chronicle.keep(now, |_| pulse, &mut out);
+        std::mem::take(&mut out)
+    };
+    // What was told just now may be ahead of what is seen.
+    assert_eq!(keep(&mut desk, Some(&left)), []);
+    desk.after(6_000);
+    let gone = keep(&mut desk, Some(&left));
+    assert_eq!(over(&gone).2, "nothing leads there any more");
+    assert_eq!(keep(&mut desk, None).len(), 2);
     assert!(desk.chronicle.take_down(desk.now).is_empty());
+}
+
+#[test]
+fn an_end_that_nobody_heard_of_is_found_by_looking() {
+    let mut desk = Desk::new();
+    desk.lose("10.0.0.1:80", 0);
+    desk.phase(Phase::Down);
+    desk.after(6_000);
+    let mut out = Vec::new();
+    let (now, up) = (desk.now, pulse(false, &[("10.0.0.1:80", true)]));
+    desk.chronicle.keep(now, |_| Some(&up), &mut out);
+    assert_eq!(out.len(), 2, "{out:?}");
+    // And the next loss is told again.
+    assert_eq!(desk.lose("10.0.0.1:80", 0).len(), 1);
+}
+
+#[test]
+fn a_failover_of_long_ago_is_not_told_of_another_loss() {
+    let mut desk = Desk::new();
+    desk.hear(Notice::FailedOver {
+        from: at("10.0.0.1:80"),
+        to: at("10.0.0.2:80"),
+        failure: None,
+    });
+    desk.after(60_000);
+    assert_eq!(desk.lose("10.0.0.1:80", 0).len(), 1);
 }
 
 #[test]

@@ -21,7 +21,7 @@ use super::keeping::{Keeping, Task, Voiding};
 use super::store::{Flight, Found, Lead as Leader, PATIENCE, Way};
 use super::{Cache, Entry, key};
 use crate::http::buffer;
-use crate::http::exchange::{Ended, Exchange};
+use crate::http::exchange::{self, Ended, Exchange};
 use crate::http::record::{End, When, Who};
 use crate::http::render::Onward;
 use crate::http::side::{Lead, Side};
@@ -432,11 +432,5 @@ fn written<'p>(
 /// Has the client take what was written; false if it does not.
 async fn flush<S: Side>(exchange: &mut Exchange<'_, S>) -> bool {
     let patience = exchange.guest.limits().stall;
-    let client = &mut *exchange.client;
-    client.timer().set(clock::now(), patience);
-    let flushed = poll_fn(|cx| match client.poll_flush(cx) {
-        Poll::Pending => client.timer().poll(cx).map(|()| false),
-        Poll::Ready(flushed) => Poll::Ready(flushed.is_ok()),
-    });
-    flushed.await
+    exchange::flush(&mut *exchange.client, patience).await
 }

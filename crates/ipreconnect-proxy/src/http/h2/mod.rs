@@ -10,7 +10,7 @@ mod stream;
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
 use std::task::Poll;
 use std::time::Duration;
 
@@ -47,6 +47,20 @@ pub(super) struct Tally {
     open: AtomicU32,
     answered: AtomicU32,
     taken_back: AtomicU32,
+    /// Whether the connection waits for rates that it shares with others: what comes, and what goes.
+    waits: Option<[Arc<AtomicBool>; 2]>,
+}
+
+impl Tally {
+    pub(super) fn is_unread(&self) -> bool {
+        let waits = self.waits.as_ref();
+        waits.is_some_and(|[comes, _]| comes.load(Relaxed))
+    }
+
+    pub(super) fn is_throttled(&self) -> bool {
+        let waits = self.waits.as_ref();
+        waits.is_some_and(|[_, goes]| goes.load(Relaxed))
+    }
 }
 
 /// Serves a client until it goes.
@@ -55,6 +69,10 @@ pub(super) async fn serve(mut client: Client, mut guest: Guest, place: Place) {
     let _counts = guest.take_counts();
     let limits = *guest.limits();
     let early = std::mem::take(&mut client.input);
+    let tally = Arc::new(Tally {
+        waits: client.wire.waits(),
+        ..Tally::default()
+    });
     let pipe = Pipe::new(client.wire, early);
     let mut guest = Arc::new(guest);
     let mut timer = Timer::new(clock::now(), limits.head);
@@ -65,7 +83,7 @@ pub(super) async fn serve(mut client: Client, mut guest: Guest, place: Place) {
     })
     .await;
     if let Some(mut connection) = opened {
-        carry(&mut connection, &mut guest, &place, &mut timer).await;
+        carry(&mut connection, &mut guest, (&place, &tally), &mut timer).await;
     }
     guest.ended(End::ByClient);
 }
@@ -91,10 +109,9 @@ fn builder(limits: &HttpLimits) -> Builder {
 async fn carry(
     connection: &mut Connection<Pipe, Bytes>,
     guest: &mut Arc<Guest>,
-    place: &Place,
+    (place, tally): (&Place, &Arc<Tally>),
     timer: &mut Timer,
 ) {
-    let tally = Arc::new(Tally::default());
     let mut counted_since = clock::now();
     let mut is_leaving = false;
     let idle = guest.limits().idle;
@@ -132,7 +149,7 @@ async fn carry(
                     tally.answered.store(0, Relaxed);
                     tally.taken_back.store(0, Relaxed);
                 }
-                if is_abusive(&tally) {
+                if is_abusive(tally) {
                     tracing::warn!(
                         listener = guest.name(),
                         client = guest.from(),
@@ -143,7 +160,7 @@ async fn carry(
                     let _ = poll_fn(|cx| connection.poll_closed(cx)).await;
                     return;
                 }
-                begin(request, respond, guest, &tally);
+                begin(request, respond, guest, tally);
             }
             Some(Some(Err(error))) => {
                 tracing::debug!(listener = guest.name(), %error, "client of HTTP/2 sent away");

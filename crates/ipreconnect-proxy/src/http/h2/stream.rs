@@ -219,6 +219,14 @@ impl Side for Stream<'_> {
         &mut self.timer
     }
 
+    fn is_unread(&self) -> bool {
+        self.tally.is_unread()
+    }
+
+    fn is_throttled(&self) -> bool {
+        self.tally.is_throttled()
+    }
+
     fn take_early(&mut self, _: &mut Reader, _: &mut Window) -> Result<(), ()> {
         Ok(())
     }
