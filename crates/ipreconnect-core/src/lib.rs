@@ -6,6 +6,7 @@
 
 pub mod access;
 pub mod address;
+pub mod alert;
 pub mod backoff;
 pub mod balance;
 pub mod budget;
