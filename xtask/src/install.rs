@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 pub(crate) type Need = (&'static str, &'static str);
 
 /// What the tests with real servers talk to.
-const FOR_TESTS: [Need; 21] = [
+const FOR_TESTS: [Need; 23] = [
     ("nginx", "nginx-light"),
     (
         "/usr/lib/nginx/modules/ngx_stream_module.so",
@@ -30,6 +30,8 @@ const FOR_TESTS: [Need; 21] = [
     ("pebble", "pebble"),
     ("systemd-socket-activate", "systemd"),
     ("promtool", "prometheus"),
+    ("prometheus-alertmanager", "prometheus-alertmanager"),
+    ("msmtpd", "msmtp-mta"),
     ("chromium", "chromium"),
     ("chromedriver", "chromium-driver"),
 ];

@@ -26,6 +26,12 @@ pub trait Gateway: Send + Sync + 'static {
     /// How all origins are, for those who keep it.
     fn pulses(&self) -> Vec<Pulse>;
 
+    /// Whether this machine itself is cut off: everything beyond it fails.
+    fn is_offline(&self) -> bool;
+
+    /// Why a changed configuration is not in force, if one is not.
+    fn stale(&self) -> Option<String>;
+
     /// What was seen of the identities of all origins' servers.
     async fn identities(&self) -> Vec<IdentityView>;
 
@@ -59,6 +65,12 @@ pub struct Pulse {
     pub endpoints: Vec<(String, bool)>,
     /// Clients that wait for it.
     pub waiting: u32,
+    /// So many may.
+    pub hold: u32,
+    /// Whether its servers show other keys than before, or cannot prove who they are.
+    pub is_doubtful: bool,
+    /// Dials that this machine had no port, descriptor or permission for.
+    pub failed_here: u64,
     /// What was counted of its clients.
     pub counts: Counts,
 }

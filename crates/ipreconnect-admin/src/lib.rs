@@ -3,6 +3,7 @@
 //! It declares what it shows ([`view`]) and what it wants of a gateway ([`Gateway`]), and knows no plane. All of it
 //! runs on threads of its own: detection never waits for a page or a disk.
 
+mod alerts;
 mod events;
 mod gateway;
 mod history;
@@ -12,6 +13,7 @@ mod page;
 mod server;
 pub mod view;
 
+pub use alerts::{AlertPlan, Alerts, Message, Sink, SinkError};
 pub use events::Events;
 pub use gateway::{Denial, Gateway, Pulse};
 pub use history::{Begun, Ledger, read_history};

@@ -82,6 +82,11 @@ pub(crate) enum Command {
         after_help = "Examples:\n  ipreconnect identity\n  ipreconnect identity payments\n  ipreconnect identity accept payments\n\nIt exits with 1 while a key waits to be accepted, or a server cannot prove who it is."
     )]
     Identity(IdentityArguments),
+    /// The alerts of the configuration
+    Alerts {
+        #[command(subcommand)]
+        action: AlertsAction,
+    },
     /// The local authority that `tls = "internal"` uses
     Ca {
         #[command(subcommand)]
@@ -156,6 +161,12 @@ pub(crate) struct Run {
     /// Reload when a file of the configuration changes
     #[arg(long)]
     pub(crate) watch: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum AlertsAction {
+    /// Tell everybody that this is a test, and say who took it; exits with 1 if somebody did not
+    Test,
 }
 
 #[derive(Debug, Subcommand)]

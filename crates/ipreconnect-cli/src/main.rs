@@ -50,6 +50,7 @@ fn dispatch(arguments: &Arguments) -> Result<Exit, Refusal> {
         Command::History(history) => commands::history::history(arguments, history),
         Command::Probe(probe) => commands::probe::probe(arguments, probe),
         Command::Identity(identity) => commands::identity::identity(arguments, identity),
+        Command::Alerts { action } => commands::alerts::alerts(arguments, action),
         Command::Ca {
             action: CaAction::Export,
         } => commands::ca::export(arguments),

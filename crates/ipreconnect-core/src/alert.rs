@@ -283,14 +283,13 @@ impl Pager {
                     case.told = Some(now);
                     begun.push(case.item(now, case.is_on()));
                 }
+                Some(_) if now.saturating_duration_since(case.since) < CALM => {}
+                // It stays: that is told like any other.
                 Some(_) if case.is_on() => {
-                    // It stays: that is told like any other.
-                    if now.saturating_duration_since(case.since) >= CALM {
-                        (case.flaps_since, case.state) = (None, State::Pending);
-                        case.came.clear();
-                    }
+                    (case.flaps_since, case.state) = (None, State::Pending);
+                    case.came.clear();
                 }
-                Some(_) if now.saturating_duration_since(case.since) >= CALM => {
+                Some(_) => {
                     settled.push(case.item(case.since, false));
                     (case.flaps_since, case.told, case.state) = (None, None, State::Quiet);
                     case.came.clear();
@@ -381,9 +380,10 @@ impl Pager {
     /// What is told and lasts: for those who want to hear it again and again.
     #[must_use]
     pub fn firing(&self, now: Instant) -> Vec<Item> {
-        let told = self.cases.values().filter(|case| {
-            matches!(case.state, State::Firing | State::Clearing)
-        });
+        let told = self
+            .cases
+            .values()
+            .filter(|case| matches!(case.state, State::Firing | State::Clearing));
         told.map(|case| case.item(now, true)).collect()
     }
 

@@ -24,8 +24,6 @@ const MOST: u32 = 100_000;
 
 /// The length of rollups in seconds, and the beginning of the first one.
 type Window = (u64, u64);
-/// Where an uptime is told.
-type Place = fn(&mut OriginHistory) -> &mut UptimeView;
 
 /// Answers a question; `now` is in seconds since the beginning of 1970.
 pub(super) fn answer(
@@ -41,17 +39,14 @@ pub(super) fn answer(
     let week = (HOUR, now.saturating_sub(7 * DAY) / HOUR * HOUR);
     let month = (DAY, today.saturating_sub(29 * DAY));
     let year = (DAY, today.saturating_sub(364 * DAY));
-    let windows: [(Window, Place); 4] = [
-        (day, |one| &mut one.day),
-        (week, |one| &mut one.week),
-        (month, |one| &mut one.month),
-        (year, |one| &mut one.year),
-    ];
-    for (window, place) in windows {
-        for (id, uptime) in uptimes(connection, window, only)? {
-            if let Some(origin) = origins.get_mut(&id) {
-                *place(origin) = uptime;
-            }
+    for (id, day, week) in uptimes(connection, day, week, only)? {
+        if let Some(origin) = origins.get_mut(&id) {
+            (origin.day, origin.week) = (day, week);
+        }
+    }
+    for (id, month, year) in uptimes(connection, month, year, only)? {
+        if let Some(origin) = origins.get_mut(&id) {
+            (origin.month, origin.year) = (month, year);
         }
     }
     for (id, at, uptime) in days(connection, today.saturating_sub((DAYS - 1) * DAY), only)? {
@@ -100,18 +95,24 @@ fn names(
 /// For the origins that are asked for, so that the index is of use.
 const WHOSE: &str = "origin IN (SELECT id FROM origin WHERE ?3 IS NULL OR name = ?3)";
 
+/// Of a time and of a longer one, of rollups of the same length.
 fn uptimes(
     connection: &Connection,
-    (grain, since): Window,
+    (_, short): Window,
+    (grain, long): Window,
     only: Option<&str>,
-) -> rusqlite::Result<Vec<(i64, UptimeView)>> {
+) -> rusqlite::Result<Vec<(i64, UptimeView, UptimeView)>> {
     let sql = format!(
-        "SELECT origin, sum(observed_ms), sum(down_ms) FROM rollup
-         WHERE grain = ?1 AND at >= ?2 AND {WHOSE} GROUP BY origin"
+        "SELECT origin, sum(observed_ms), sum(down_ms),
+                sum(iif(at >= ?4, observed_ms, 0)), sum(iif(at >= ?4, down_ms, 0))
+         FROM rollup WHERE grain = ?1 AND at >= ?2 AND {WHOSE} GROUP BY origin"
     );
     let mut statement = connection.prepare(&sql)?;
-    let rows = statement.query_map(params![number(grain), number(since), only], |row| {
-        Ok((row.get(0)?, uptime(count(row, 1)?, count(row, 2)?)))
+    let asked = params![number(grain), number(long), only, number(short)];
+    let rows = statement.query_map(asked, |row| {
+        let long = uptime(count(row, 1)?, count(row, 2)?);
+        let short = uptime(count(row, 3)?, count(row, 4)?);
+        Ok((row.get(0)?, short, long))
     })?;
     rows.collect()
 }

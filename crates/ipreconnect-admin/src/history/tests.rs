@@ -52,8 +52,19 @@ impl Gateway for One {
             is_down: false,
             endpoints: vec![("10.0.0.1:80".to_owned(), false)],
             waiting: 0,
+            hold: 10,
+            is_doubtful: false,
+            failed_here: 0,
             counts,
         }]
+    }
+
+    fn is_offline(&self) -> bool {
+        false
+    }
+
+    fn stale(&self) -> Option<String> {
+        None
     }
 
     async fn identities(&self) -> Vec<IdentityView> {

@@ -1,5 +1,6 @@
 //! What each command does.
 
+pub(crate) mod alerts;
 pub(crate) mod ca;
 pub(crate) mod cache;
 pub(crate) mod check;

@@ -21,6 +21,8 @@ pub(crate) enum Change {
     ListenerRemoved(String),
     DnsChanged,
     LogChanged,
+    /// Whom to tell, or when.
+    AlertsChanged,
     ShutdownChanged,
     /// It takes effect when the gateway is started again.
     NeedsRestart(&'static str),
@@ -38,6 +40,7 @@ impl fmt::Display for Change {
             Self::ListenerRemoved(name) => write!(f, "listener {name:?} removed"),
             Self::DnsChanged => f.write_str("dns changed"),
             Self::LogChanged => f.write_str("log changed"),
+            Self::AlertsChanged => f.write_str("alerts changed"),
             Self::ShutdownChanged => f.write_str("gateway.shutdown changed"),
             Self::NeedsRestart(key) => {
                 write!(f, "{key} changed: it takes effect at the next start")
@@ -83,6 +86,9 @@ pub(crate) fn diff(old: &Plan, new: &Plan) -> Vec<Change> {
     }
     if old.log != new.log {
         changes.push(Change::LogChanged);
+    }
+    if old.alerts != new.alerts {
+        changes.push(Change::AlertsChanged);
     }
     if old.gateway.shutdown != new.gateway.shutdown {
         changes.push(Change::ShutdownChanged);

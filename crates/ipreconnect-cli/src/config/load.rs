@@ -16,7 +16,7 @@ use super::files::{base_of, files_of, find, read};
 use super::mistake::{Colour, Mistake, Mistakes, Severity, Source};
 use super::plan::{ListenPlan, OriginPlan, Plan, Protocol, Required};
 use super::section::{Field, Reader, Section};
-use super::{access, dns, gateway, listen, origin};
+use super::{access, alerts, dns, gateway, listen, origin};
 
 /// A plan, and what there is to say about it.
 #[derive(Debug)]
@@ -199,6 +199,7 @@ fn assemble<'e>(
             gateway: gateway::defaults(environment),
             log: gateway::LOG,
             dns: DnsSettings::default(),
+            alerts: alerts::defaults(),
             origins: BTreeMap::new(),
             listeners: BTreeMap::new(),
             permissions: environment.permissions,
@@ -286,6 +287,10 @@ impl Assembly<'_> {
             self.only_once("log", &table);
             self.plan.log = gateway::read_log(table, base);
         }
+        if let Some(table) = section.table("alerts") {
+            self.only_once("alerts", &table);
+            self.plan.alerts = alerts::read(table, base);
+        }
         if let Some(table) = section.table("dns") {
             self.only_once("dns", &table);
             self.plan.dns = dns::read(table, base);
@@ -322,15 +327,10 @@ impl Assembly<'_> {
         if let Some(table) = section.table("access_map") {
             self.maps.append(access::maps(&table, base));
         }
-        for (key, why) in [
-            ("alerts", "alerts come with the operator's view"),
-            (
-                "guard",
-                "the guard comes with the management of local ports",
-            ),
-        ] {
-            section.unbuilt(key, why);
-        }
+        section.unbuilt(
+            "guard",
+            "the guard comes with the management of local ports",
+        );
         section.finish();
     }
 

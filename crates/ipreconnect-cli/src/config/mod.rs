@@ -5,6 +5,7 @@
 
 mod access;
 mod admissions;
+mod alerts;
 mod check;
 mod crosscheck;
 mod diff;

@@ -9,6 +9,7 @@ use std::time::Duration;
 use ipreconnect::core::http::{PathRule, Pattern};
 use ipreconnect::resolve::DnsSettings;
 use ipreconnect::{OriginSettings, Transport};
+use ipreconnect_admin::AlertPlan;
 use ipreconnect_proxy::{
     Access, AccessFormat, CacheSettings, ClientLimits, Fallback, FileAccess, Forwarding,
     HostPattern, HttpLimits, HttpSettings, ListenAddress, ListenerSettings, Proxied, Rewrite,
@@ -24,6 +25,7 @@ pub(crate) struct Plan {
     pub(crate) gateway: GatewayPlan,
     pub(crate) log: LogPlan,
     pub(crate) dns: DnsSettings,
+    pub(crate) alerts: AlertPlan,
     pub(crate) origins: BTreeMap<String, OriginPlan>,
     pub(crate) listeners: BTreeMap<String, ListenPlan>,
     /// Who may read the keys.

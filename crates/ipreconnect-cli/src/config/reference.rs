@@ -797,6 +797,38 @@ pub(super) const PARTS: &[Part] = &[
         later: &[],
     },
     Part {
+        title: "[alerts]",
+        about: "Whom to tell what is wrong: origins that are down, keys that changed, certificates that end, holds that fill, a machine without ports, a changed configuration with errors. What fails together is told together; what comes and goes is summed up; while this machine itself is cut off nothing is told, and one message afterwards. What cannot be delivered waits on disk.",
+        keys: &[
+            (
+                "to",
+                "none",
+                "a list of ways: `{ slack = URL }`, `{ webhook = URL }`, `{ ntfy = URL }`, `{ alertmanager = URL }`, `{ email = ADDRESS, smtp = URL, from = ADDRESS }`, `{ exec = PATH }`; a URL may be `{ file = PATH }`; redirects are not followed",
+            ),
+            (
+                "after",
+                "`\"5s\"`",
+                "an origin must be down for so long before it is told",
+            ),
+            (
+                "clear",
+                "`\"10s\"`",
+                "it must be up for so long before that is told",
+            ),
+            (
+                "repeat",
+                "`\"4h\"`",
+                "what is still wrong is told again after so long; `\"0s\"` is never",
+            ),
+            (
+                "instance",
+                "this machine's name",
+                "what this gateway is called in messages",
+            ),
+        ],
+        later: &[],
+    },
+    Part {
         title: "[access_map]",
         about: "Who may be whom: each key is a map, a list of pairs of a user of this machine, or an `/expression`, and the name that it has; `\\\\1` is what the expression found in its parentheses. The first pair that matches counts.",
         keys: &[],
@@ -827,6 +859,6 @@ pub(crate) fn reference() -> String {
             let _ = writeln!(text, "\nNot built yet, and refused: {}.", later.join(", "));
         }
     }
-    text.push_str("\nWhole sections that are not built yet, and refused: `[alerts]`, `[guard]`.\n");
+    text.push_str("\nWhole sections that are not built yet, and refused: `[guard]`.\n");
     text
 }

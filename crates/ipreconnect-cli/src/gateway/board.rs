@@ -9,7 +9,7 @@ use ipreconnect::core::identity::Sighting;
 use ipreconnect::core::origin::{Health, Phase};
 use ipreconnect::resolve::NameStatus;
 use ipreconnect::tls::Day;
-use ipreconnect::{EndpointStatus, Origin, Status, clock};
+use ipreconnect::{EndpointStatus, Identity, Origin, Status, clock};
 use ipreconnect_admin::Pulse;
 use ipreconnect_proxy::{Access, BranchStatus, Gateway, ListenAddress, ListenerStatus};
 
@@ -94,6 +94,7 @@ impl Board {
         let pulse = |(name, resident): (&String, &Resident)| {
             let status = resident.origin.status();
             let endpoints = status.endpoints.iter();
+            let failed_here = status.endpoints.iter().map(|one| one.failed_here);
             Pulse {
                 origin: name.clone(),
                 is_down: status.phase == Phase::Down,
@@ -101,6 +102,9 @@ impl Board {
                     .map(|one| (one.address.to_string(), one.health == Health::Up))
                     .collect(),
                 waiting: status.waiting,
+                hold: u32::try_from(resident.origin.settings().hold.clients).unwrap_or(u32::MAX),
+                is_doubtful: matches!(status.identity, Identity::Changed | Identity::Impersonated),
+                failed_here: failed_here.sum(),
                 counts: resident.origin.stats().counts(),
             }
         };

@@ -1,11 +1,12 @@
 //! What the operator's side asks of the running gateway.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
-use ipreconnect::Origin;
 use ipreconnect::core::access::{Mismatch, Source};
 use ipreconnect::core::identity::KeyId;
+use ipreconnect::core::locality::Blame;
+use ipreconnect::{Origin, Surroundings};
 use ipreconnect_admin::{Denial, Gateway, Pulse};
 use ipreconnect_proxy::{Asked, Purge};
 use tokio::sync::{mpsc, oneshot};
@@ -23,6 +24,9 @@ pub(crate) type Reload = oneshot::Sender<Outcome>;
 pub(crate) struct Desk {
     pub(crate) board: Arc<Board>,
     pub(crate) reloads: mpsc::Sender<Reload>,
+    pub(crate) surroundings: Surroundings,
+    /// Why a changed configuration is not in force.
+    pub(crate) stale: Arc<Mutex<Option<String>>>,
 }
 
 impl Desk {
@@ -52,6 +56,15 @@ impl Gateway for Desk {
 
     fn pulses(&self) -> Vec<Pulse> {
         self.board.pulses()
+    }
+
+    fn is_offline(&self) -> bool {
+        self.surroundings.blame() == Blame::OwnNetwork
+    }
+
+    fn stale(&self) -> Option<String> {
+        let stale = self.stale.lock();
+        stale.unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     async fn identities(&self) -> Vec<IdentityView> {

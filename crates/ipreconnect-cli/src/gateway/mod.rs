@@ -83,6 +83,11 @@ impl Running {
         Ok(running)
     }
 
+    /// What tells whether this machine itself is cut off.
+    pub(crate) fn surroundings(&self) -> &Surroundings {
+        &self.surroundings
+    }
+
     pub(crate) fn plan(&self) -> &Plan {
         &self.plan
     }
@@ -217,6 +222,7 @@ impl Running {
             Change::OriginAdded(_)
             | Change::ListenerAdded(_)
             | Change::LogChanged
+            | Change::AlertsChanged
             | Change::ShutdownChanged
             | Change::NeedsRestart(_) => {}
         }

@@ -1,11 +1,11 @@
 //! `run`: start, wait for signals and reloads, drain.
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use ipreconnect::Witness;
-use ipreconnect_admin::{Api, Gateway, Ledger};
+use ipreconnect_admin::{Alerts, Api, Gateway, Ledger};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
@@ -58,12 +58,18 @@ pub(crate) fn serve(order: Order) -> Result<Exit, Refusal> {
     let store = Some(state.store());
     let running = Running::start(plan.clone(), raise_files(), store, Some(witness), passed)?;
     let (reloads, asked) = mpsc::channel(RELOADS);
+    let stale = Arc::default();
     let desk = Desk {
         board: Arc::clone(&running.board),
         reloads,
+        surroundings: running.surroundings().clone(),
+        stale: Arc::clone(&stale),
     };
     let desk: Arc<dyn Gateway> = Arc::new(desk);
     let ledger = begin(ledger.run(Arc::clone(&desk)))?;
+    let alerts = plan.alerts.clone();
+    let alerts = Alerts::begin(state.path(), alerts, Arc::clone(&desk), ledger.clone());
+    let alerts = begin(alerts)?;
     let api = Api::new(desk, ledger.clone(), order.log.events());
     begin(door.serve(api, state.path()))?;
     tracing::info!(
@@ -72,8 +78,13 @@ pub(crate) fn serve(order: Order) -> Result<Exit, Refusal> {
         workers = plan.gateway.workers,
         "ipreconnect {} runs", env!("CARGO_PKG_VERSION")
     );
-    let exit = runtime
-        .block_on(async { Ok::<_, Refusal>(Loop::new(running, order, asked)?.run().await) })?;
+    let exit = runtime.block_on(async {
+        Ok::<_, Refusal>(
+            Loop::new(running, order, asked, (alerts, stale))?
+                .run()
+                .await,
+        )
+    })?;
     ledger.end();
     // A socket that is gone already needs no removal.
     let _ = std::fs::remove_file(&plan.gateway.admin);
@@ -104,6 +115,9 @@ struct Loop {
     running: Running,
     order: Order,
     asked: mpsc::Receiver<Reload>,
+    alerts: Alerts,
+    /// Why a changed configuration is not in force.
+    stale: Arc<Mutex<Option<String>>>,
     hangup: Signal,
     terminate: Signal,
     interrupt: Signal,
@@ -115,7 +129,12 @@ struct Loop {
 }
 
 impl Loop {
-    fn new(running: Running, order: Order, asked: mpsc::Receiver<Reload>) -> Result<Self, Refusal> {
+    fn new(
+        running: Running,
+        order: Order,
+        asked: mpsc::Receiver<Reload>,
+        (alerts, stale): (Alerts, Arc<Mutex<Option<String>>>),
+    ) -> Result<Self, Refusal> {
         let listen = |kind| {
             signal(kind).map_err(|error| {
                 Refusal::new(Exit::Wrong, "cannot listen to signals").because(&error)
@@ -131,6 +150,8 @@ impl Loop {
             running,
             order,
             asked,
+            alerts,
+            stale,
         })
     }
 
@@ -206,6 +227,8 @@ impl Loop {
     async fn reload(&mut self, why: &str) -> Outcome {
         notify::reloading();
         let outcome = self.load_again(why).await;
+        let stale = (!outcome.done).then(|| outcome.messages.join("; "));
+        *self.stale.lock().unwrap_or_else(PoisonError::into_inner) = stale;
         notify::ready();
         outcome
     }
@@ -227,6 +250,9 @@ impl Loop {
             Ok(changes) => {
                 if changes.contains(&Change::LogChanged) {
                     self.order.log.change(&log);
+                }
+                if changes.contains(&Change::AlertsChanged) {
+                    self.alerts.change(loaded.plan.alerts.clone());
                 }
                 // Whoever rotates it moves it away, and has it opened again.
                 self.running.open_access_log(&log);

@@ -1,6 +1,7 @@
 //! The program itself, as its users run it: its commands, its signals, and real servers behind it.
 
 mod access;
+mod alerts;
 mod bad_luck;
 mod bandwidth;
 mod brought;

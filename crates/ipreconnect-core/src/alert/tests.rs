@@ -48,7 +48,10 @@ fn trouble(origin: &str) -> Trouble {
 }
 
 fn names(page: &Page) -> Vec<&str> {
-    page.items.iter().map(|item| &*item.trouble.subject).collect()
+    page.items
+        .iter()
+        .map(|item| &*item.trouble.subject)
+        .collect()
 }
 
 #[test]
@@ -141,7 +144,10 @@ fn nothing_is_told_while_this_machine_is_cut_off_and_one_message_afterwards() {
     };
     assert_eq!(page.kind, PageKind::WasOffline);
     let on: Vec<_> = page.items.iter().map(|item| item.is_on).collect();
-    assert_eq!((names(page), on), (vec!["a", "b", "c"], vec![true, false, true]));
+    assert_eq!(
+        (names(page), on),
+        (vec!["a", "b", "c"], vec![true, false, true])
+    );
     // What is still wrong was told by that.
     desk.well("a");
     desk.well("c");

@@ -240,6 +240,9 @@ fn pulse(is_down: bool, endpoints: &[(&str, bool)]) -> Pulse {
             .map(|(address, is_up)| ((*address).to_owned(), *is_up))
             .collect(),
         waiting: 0,
+        hold: 10,
+        is_doubtful: false,
+        failed_here: 0,
         counts: Counts::default(),
     }
 }
