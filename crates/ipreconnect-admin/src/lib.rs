@@ -13,7 +13,7 @@ mod page;
 mod server;
 pub mod view;
 
-pub use alerts::{AlertPlan, Alerts, Message, Sink, SinkError};
+pub use alerts::{AlertPlan, Alerts, Hook, HookPlan, Hooks, Message, Sink, SinkError};
 pub use events::Events;
 pub use gateway::{Denial, Gateway, Pulse};
 pub use history::{Begun, Ledger, read_history};

@@ -31,3 +31,12 @@ pub struct News<'n> {
     /// What was counted of the origin's clients.
     pub stats: &'n Arc<Stats>,
 }
+
+/// Several who hear the same, in order.
+impl Witness for Vec<Arc<dyn Witness>> {
+    fn hear(&self, news: &News<'_>) {
+        for witness in self {
+            witness.hear(news);
+        }
+    }
+}

@@ -3,6 +3,7 @@
 //! It runs on a thread of its own. What is to be delivered is kept on disk until it was taken; a way out that is
 //! slow, broken or away holds up no other one.
 
+mod hooks;
 mod outbox;
 mod sink;
 mod words;
@@ -19,6 +20,7 @@ use tokio::sync::{Notify, mpsc};
 use crate::gateway::Gateway;
 use crate::history::Ledger;
 use crate::view::SightingView;
+pub use hooks::{Hook, HookPlan, Hooks};
 use outbox::Outbox;
 pub use sink::{Sink, SinkError};
 pub use words::Message;

@@ -1,7 +1,7 @@
 //! Ways to people: webhooks, ntfy, Alertmanager, e-mail, a command.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
@@ -185,7 +185,16 @@ impl Sink {
                     post(&url, alertmanager(message)).await
                 }
                 Self::Email { to, from, smtp } => mail((to, from), smtp, message).await,
-                Self::Exec { program } => execute(program, message).await,
+                Self::Exec { program } => {
+                    let text = serde_json::to_vec(message).map_err(SinkError::lasting)?;
+                    let variables = [
+                        ("IPRECONNECT_ALERT", message.kind.as_str()),
+                        ("IPRECONNECT_SEVERITY", message.severity.as_str()),
+                        ("IPRECONNECT_TITLE", message.title.as_str()),
+                        ("IPRECONNECT_INSTANCE", message.instance.as_str()),
+                    ];
+                    execute(program, &variables, &text).await
+                }
             }
         };
         match tokio::time::timeout(PATIENCE, delivered).await {
@@ -345,7 +354,8 @@ async fn ntfy(url: &str, message: &Message) -> Result<(), SinkError> {
     send(request).await
 }
 
-async fn post(url: &str, value: Value) -> Result<(), SinkError> {
+/// Posts JSON.
+pub(super) async fn post(url: &str, value: Value) -> Result<(), SinkError> {
     let request = Request::builder()
         .method(Method::POST)
         .uri(url)
@@ -433,13 +443,14 @@ async fn mail((to, from): (&str, &str), smtp: &str, message: &Message) -> Result
     })
 }
 
-async fn execute(program: &std::path::Path, message: &Message) -> Result<(), SinkError> {
-    let text = serde_json::to_vec(message).map_err(SinkError::lasting)?;
+/// Runs a command that gets `text` on its standard input.
+pub(super) async fn execute(
+    program: &Path,
+    variables: &[(&str, &str)],
+    text: &[u8],
+) -> Result<(), SinkError> {
     let mut child = Command::new(program)
-        .env("IPRECONNECT_ALERT", &message.kind)
-        .env("IPRECONNECT_SEVERITY", &message.severity)
-        .env("IPRECONNECT_TITLE", &message.title)
-        .env("IPRECONNECT_INSTANCE", &message.instance)
+        .envs(variables.iter().copied())
         .stdin(Stdio::piped())
         .stdout(Stdio::null())
         .stderr(Stdio::null())
@@ -448,7 +459,7 @@ async fn execute(program: &std::path::Path, message: &Message) -> Result<(), Sin
         .map_err(SinkError::passing)?;
     if let Some(mut input) = child.stdin.take() {
         // A command need not read it.
-        let _ = input.write_all(&text).await;
+        let _ = input.write_all(text).await;
     }
     let status = child.wait().await.map_err(SinkError::passing)?;
     if status.success() {

@@ -96,7 +96,7 @@ fn sink(one: &Field<'_>, table: &Section<'_>, base: &Path) -> Option<Sink> {
 }
 
 /// A text, or the file that has it.
-fn secret(field: &Field<'_>, base: &Path) -> Option<String> {
+pub(super) fn secret(field: &Field<'_>, base: &Path) -> Option<String> {
     if !field.is_table() {
         return field.text();
     }
@@ -119,7 +119,7 @@ fn secret(field: &Field<'_>, base: &Path) -> Option<String> {
     }
 }
 
-fn http(field: &Field<'_>, url: String) -> Option<String> {
+pub(super) fn http(field: &Field<'_>, url: String) -> Option<String> {
     let rest = url
         .strip_prefix("https://")
         .or_else(|| url.strip_prefix("http://"));

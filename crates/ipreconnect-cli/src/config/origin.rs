@@ -10,13 +10,14 @@ use ipreconnect::core::carried::Announce;
 use ipreconnect::core::origin::{Check, OnDown, OnReturn};
 use ipreconnect::core::outlier::Passive;
 use ipreconnect::{HoldSettings, OriginSettings, Place, Target, Transport};
+use ipreconnect_admin::{Hook, HookPlan};
 use ipreconnect_proxy::{AskedHost, HalfClose, HttpSettings, ListenerSettings, Timeouts};
 
 use super::material::Permissions;
 use super::plan::{OriginPlan, Protocol, Required};
 use super::section::{Field, Section};
 use super::tls::{self, OriginFiles};
-use super::{dns, http, question};
+use super::{alerts, dns, http, question};
 
 /// Entries of one address list.
 const ENTRIES: usize = 256;
@@ -93,7 +94,7 @@ pub(crate) fn read(
     if balance == Policy::Hash {
         requests.hash_on = http::hash_on(&section, protocol);
     }
-    section.unbuilt("on", "hooks come with the operator's view");
+    let hooks = section.table("on").map(|table| hooks(table, base));
     section.finish();
     settings.places = places(written?, balance, zone, transport);
     fits_tls(tls_field.as_ref(), &settings, transport);
@@ -103,6 +104,7 @@ pub(crate) fn read(
     Some(OriginPlan {
         required,
         feature,
+        hooks: hooks.unwrap_or_default(),
         protocol,
         settings,
         tls: files?,
@@ -112,6 +114,35 @@ pub(crate) fn read(
         },
         http: requests,
     })
+}
+
+/// What is done when it is lost, and when it is back.
+fn hooks(table: Section<'_>, base: &Path) -> HookPlan {
+    let hook = |key| {
+        let field = table.field(key)?;
+        let one = field.table()?;
+        let (exec, webhook) = (one.field("exec"), one.field("webhook"));
+        one.finish();
+        match (exec, webhook) {
+            (Some(exec), None) => Some(Hook::Exec {
+                program: base.join(exec.text()?),
+            }),
+            (None, Some(webhook)) => Some(Hook::Webhook {
+                url: alerts::http(&webhook, alerts::secret(&webhook, base)?)?,
+            }),
+            _ => {
+                let hint = "{ exec = \"/usr/local/bin/page-me\" } or { webhook = \"https://…\" }";
+                field.wrong("must say one thing to do: exec or webhook", hint);
+                None
+            }
+        }
+    };
+    let plan = HookPlan {
+        down: hook("down"),
+        up: hook("up"),
+    };
+    table.finish();
+    plan
 }
 
 /// The host that an origin is asked for by its own name: the name that its certificate is for, or the one

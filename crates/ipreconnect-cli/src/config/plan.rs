@@ -9,7 +9,7 @@ use std::time::Duration;
 use ipreconnect::core::http::{PathRule, Pattern};
 use ipreconnect::resolve::DnsSettings;
 use ipreconnect::{OriginSettings, Transport};
-use ipreconnect_admin::AlertPlan;
+use ipreconnect_admin::{AlertPlan, HookPlan};
 use ipreconnect_proxy::{
     Access, AccessFormat, CacheSettings, ClientLimits, Fallback, FileAccess, Forwarding,
     HostPattern, HttpLimits, HttpSettings, ListenAddress, ListenerSettings, Proxied, Rewrite,
@@ -30,6 +30,16 @@ pub(crate) struct Plan {
     pub(crate) listeners: BTreeMap<String, ListenPlan>,
     /// Who may read the keys.
     pub(crate) permissions: Permissions,
+}
+
+impl Plan {
+    /// The hooks of all origins.
+    pub(crate) fn hooks(&self) -> BTreeMap<String, HookPlan> {
+        let origins = self.origins.iter();
+        origins
+            .map(|(name, origin)| (name.clone(), origin.hooks.clone()))
+            .collect()
+    }
 }
 
 /// `[gateway]`.
@@ -111,6 +121,8 @@ pub(crate) struct OriginPlan {
     pub(crate) required: Required,
     /// What an application should switch off while it is down.
     pub(crate) feature: Option<String>,
+    /// What is done when it is lost, and when it is back.
+    pub(crate) hooks: HookPlan,
     pub(crate) protocol: Protocol,
     pub(crate) settings: OriginSettings,
     /// What its TLS was read from.

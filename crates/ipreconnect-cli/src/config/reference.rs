@@ -160,8 +160,18 @@ pub(super) const PARTS: &[Part] = &[
                 "none",
                 "see below; present means TLS, and an address written `tls://host:port` does too",
             ),
+            ("on", "none", "see below"),
         ],
-        later: &["on"],
+        later: &[],
+    },
+    Part {
+        title: "[origin.NAME.on]",
+        about: "What is done when it is lost, and when it is back: each a table with `exec` (a program, which gets the facts in `IPRECONNECT_EVENT`, `_ORIGIN`, `_LAYER`, `_CAUSE`, `_BLAME` and `_LASTED_MS`, and as JSON on its standard input) or `webhook` (a URL, or `{ file = PATH }`, that the facts are posted to). It has 30 seconds; those of one origin come one after the other.",
+        keys: &[
+            ("down", "none", "when it is down"),
+            ("up", "none", "when it is up again"),
+        ],
+        later: &[],
     },
     Part {
         title: "[origin.NAME.retry]",

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use ipreconnect::Witness;
-use ipreconnect_admin::{Alerts, Api, Gateway, Ledger};
+use ipreconnect_admin::{Alerts, Api, Gateway, Hooks, Ledger};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
@@ -54,7 +54,10 @@ pub(crate) fn serve(order: Order) -> Result<Exit, Refusal> {
     let passed = notify::passed()?;
     let door = Door::open(&plan.gateway)?;
     let ledger = Ledger::begin(state.path());
-    let witness: Arc<dyn Witness> = Arc::new(ledger.ledger().clone());
+    let hooks = begin(Hooks::begin(plan.hooks()))?;
+    let witnesses: Vec<Arc<dyn Witness>> =
+        vec![Arc::new(hooks.clone()), Arc::new(ledger.ledger().clone())];
+    let witness: Arc<dyn Witness> = Arc::new(witnesses);
     let store = Some(state.store());
     let running = Running::start(plan.clone(), raise_files(), store, Some(witness), passed)?;
     let (reloads, asked) = mpsc::channel(RELOADS);
@@ -80,7 +83,7 @@ pub(crate) fn serve(order: Order) -> Result<Exit, Refusal> {
     );
     let exit = runtime.block_on(async {
         Ok::<_, Refusal>(
-            Loop::new(running, order, asked, (alerts, stale))?
+            Loop::new(running, order, asked, (alerts, hooks, stale))?
                 .run()
                 .await,
         )
@@ -116,6 +119,7 @@ struct Loop {
     order: Order,
     asked: mpsc::Receiver<Reload>,
     alerts: Alerts,
+    hooks: Hooks,
     /// Why a changed configuration is not in force.
     stale: Arc<Mutex<Option<String>>>,
     hangup: Signal,
@@ -133,7 +137,7 @@ impl Loop {
         running: Running,
         order: Order,
         asked: mpsc::Receiver<Reload>,
-        (alerts, stale): (Alerts, Arc<Mutex<Option<String>>>),
+        (alerts, hooks, stale): (Alerts, Hooks, Arc<Mutex<Option<String>>>),
     ) -> Result<Self, Refusal> {
         let listen = |kind| {
             signal(kind).map_err(|error| {
@@ -151,6 +155,7 @@ impl Loop {
             order,
             asked,
             alerts,
+            hooks,
             stale,
         })
     }
@@ -254,6 +259,7 @@ impl Loop {
                 if changes.contains(&Change::AlertsChanged) {
                     self.alerts.change(loaded.plan.alerts.clone());
                 }
+                self.hooks.change(loaded.plan.hooks());
                 // Whoever rotates it moves it away, and has it opened again.
                 self.running.open_access_log(&log);
                 self.order.loaded = loaded;

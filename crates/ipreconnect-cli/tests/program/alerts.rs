@@ -232,6 +232,53 @@ fn a_changed_configuration_with_errors_is_told_of() {
 }
 
 #[test]
+fn hooks_are_called_with_the_facts_and_one_that_hangs_hinders_nobody() {
+    let webhook = Listener::here();
+    let (mut origin, mut other) = (Mortal::born("one"), Mortal::born("other"));
+    let hooks = format!(
+        "[origin.a.on]\ndown = {{ exec = \"hook.sh\" }}\nup = {{ exec = \"hook.sh\" }}\n\
+         [origin.b]\naddress = \"{}\"\n[origin.b.on]\ndown = {{ webhook = \"http://{}/\" }}\nup = {{ exec = \"/nowhere/at/all\" }}\n",
+        other.address(),
+        webhook.address
+    );
+    let text = one(origin.address()).replace("[[listen]]", &format!("{hooks}[[listen]]"));
+    let mut desk = Desk::with(&text);
+    let (script, at) = (desk.path("hook.sh"), desk.path("hooked"));
+    let text = format!(
+        "#!/bin/sh\ncat >> {0}\necho \" $IPRECONNECT_EVENT $IPRECONNECT_ORIGIN $IPRECONNECT_LAYER\" >> {0}\n[ $IPRECONNECT_EVENT = up ] && sleep 60\n",
+        at.display()
+    );
+    std::fs::write(&script, text).unwrap();
+    std::fs::set_permissions(&script, PermissionsExt::from_mode(0o755)).unwrap();
+    desk.start();
+    desk.wait_for_phase("a", "up");
+    desk.wait_for_phase("b", "up");
+    origin.kill();
+    let hooked = || std::fs::read_to_string(&at).unwrap_or_default();
+    until("the hook is called", || {
+        hooked().contains(" down a transport\n")
+    });
+    assert!(
+        hooked().contains("\"cause\":\"connection refused\""),
+        "{}",
+        hooked()
+    );
+    origin.revive();
+    until("it is called again", || hooked().contains(" up a \n"));
+    other.kill();
+    until("the other one is called meanwhile", || {
+        let heard = webhook.heard();
+        heard.iter().any(|(_, body)| {
+            body.contains("\"event\":\"down\"") && body.contains("\"origin\":\"b\"")
+        })
+    });
+    other.revive();
+    until("one that cannot be called is told of", || {
+        desk.log().contains("a hook has failed")
+    });
+}
+
+#[test]
 fn mistakes_are_told_where_they_are() {
     let check = |text: &str| {
         let desk = Desk::with(&format!("[alerts]\n{text}\n"));

@@ -246,8 +246,10 @@ fn what_is_not_built_yet_says_so() {
         ),
     );
     only(
-        &told("[alerts]\nto = []\n"),
-        &format!("1:2: `alerts` is not built yet: alerts come with the operator's view{later}"),
+        &told("[guard]\nmode = \"learn\"\n"),
+        &format!(
+            "1:2: `guard` is not built yet: the guard comes with the management of local ports{later}"
+        ),
     );
     only(
         &told(
