@@ -61,6 +61,8 @@ pub struct Pulse {
     pub origin: String,
     /// Whether nothing of it can be reached.
     pub is_down: bool,
+    /// Whether some of it can, or it is drained; while that is not known yet it is neither.
+    pub is_up: bool,
     /// The addresses of its servers, and whether each is up.
     pub endpoints: Vec<(String, bool)>,
     /// Clients that wait for it.

@@ -51,8 +51,10 @@ pub struct PurgeWish {
     /// Only at this listener.
     pub listener: Option<String>,
     /// Of this URL; of any host, if it begins with a slash.
+    #[schema(pattern = "^/|://")]
     pub url: Option<String>,
     /// Of every URL that begins so.
+    #[schema(pattern = "^/|://")]
     pub prefix: Option<String>,
 }
 

@@ -37,6 +37,9 @@ const FLAPS: usize = 4;
 const FLAP_WITHIN: Duration = Duration::from_secs(30 * 60);
 /// What came and went is well again when it has been quiet for so long, and is summed up that often.
 const CALM: Duration = Duration::from_secs(15 * 60);
+/// A machine that seems to be cut off for longer tells all the same: it may be the servers after all, and what
+/// cannot be told waits.
+const CUT_OFF: Duration = Duration::from_secs(5 * 60);
 /// Troubles that are watched; more are one.
 const MOST: usize = 10_000;
 
@@ -240,26 +243,28 @@ impl Pager {
     }
 
     fn tell_offline(&mut self, now: Instant, since: Instant, out: &mut Vec<Page>) {
+        let is_told = now.saturating_duration_since(since) >= self.settings.after;
         let mut items = Vec::new();
         for case in self.cases.values_mut() {
-            if !std::mem::take(&mut case.was_offline) {
+            // What is short, or is told already, is told like anything else.
+            if !std::mem::take(&mut case.was_offline) || !is_told || case.told.is_some() {
                 continue;
             }
             let is_on = case.state == State::Pending;
-            items.push(case.item(now.min(case.ended(now)), is_on));
+            items.push(case.item(case.ended(now), is_on));
             if is_on {
                 (case.state, case.told) = (State::Firing, Some(now));
             }
         }
-        let lasted = now.saturating_duration_since(since);
-        if !items.is_empty() && lasted >= self.settings.after {
+        if !items.is_empty() {
             out.push(page(PageKind::WasOffline, items));
         }
     }
 
     /// What is to be told now.
     pub fn tick(&mut self, now: Instant, out: &mut Vec<Page>) {
-        if self.offline.is_some() {
+        let is_cut_off = |since| now.saturating_duration_since(since) < CUT_OFF;
+        if self.offline.is_some_and(is_cut_off) {
             return;
         }
         self.tell_flapping(now, out);
@@ -278,7 +283,7 @@ impl Pager {
         let mut settled = Vec::new();
         for case in self.cases.values_mut() {
             match case.flaps_since {
-                None if case.came_lately(now) >= FLAPS && case.told.is_some() => {
+                None if case.came_lately(now) >= FLAPS && !case.trouble.at_once => {
                     case.flaps_since = Some(now);
                     case.told = Some(now);
                     begun.push(case.item(now, case.is_on()));
@@ -346,7 +351,7 @@ impl Pager {
             let due = Self::due(&settings, case).filter(|_| case.state == State::Clearing);
             if due.is_some_and(|due| due <= now) {
                 items.push(case.item(case.since, false));
-                (case.state, case.since) = (State::Quiet, now);
+                (case.state, case.since, case.told) = (State::Quiet, now, None);
             }
         }
         if !items.is_empty() {
@@ -359,7 +364,8 @@ impl Pager {
             return;
         }
         let is_due = |case: &Case| {
-            let told = case.told.filter(|_| case.state == State::Firing);
+            let lasts = case.state == State::Firing && case.flaps_since.is_none();
+            let told = case.told.filter(|_| lasts);
             told.is_some_and(|told| told + self.settings.repeat <= now)
         };
         if !self.cases.values().any(is_due) {
@@ -390,21 +396,28 @@ impl Pager {
     /// When to [`tick`](Self::tick) if nothing happens before.
     #[must_use]
     pub fn wakeup(&self) -> Option<Instant> {
-        if self.offline.is_some() {
+        if self.cases.is_empty() {
             return None;
         }
+        let earliest = self.offline.map(|since| since + CUT_OFF);
         let cases = self.cases.values().filter_map(|case| {
             let due = match case.state {
                 State::Pending => Self::due(&self.settings, case).map(|due| due + GATHER),
                 _ => Self::due(&self.settings, case),
             };
-            let reminder = case.told.filter(|_| case.state == State::Firing);
+            let lasts = case.state == State::Firing && case.flaps_since.is_none();
+            let reminder = case.told.filter(|_| lasts);
             let reminder = reminder.filter(|_| !self.settings.repeat.is_zero());
             let reminder = reminder.map(|told| told + self.settings.repeat);
+            let flaps =
+                case.flaps_since.is_none() && case.came.len() >= FLAPS && !case.trouble.at_once;
             let calm = case.flaps_since.map(|_| case.since + CALM);
+            let calm = calm.or_else(|| case.came.last().copied().filter(|_| flaps));
             due.into_iter().chain(reminder).chain(calm).min()
         });
-        cases.min()
+        cases
+            .min()
+            .map(|at| earliest.map_or(at, |earliest| at.max(earliest)))
     }
 }
 

@@ -1,6 +1,6 @@
 //! What is done when an origin is lost, and when it is back: a command or a URL of its own.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -58,6 +58,8 @@ pub struct HookPlan {
 #[derive(Clone, Debug)]
 pub struct Hooks {
     plans: Arc<Mutex<BTreeMap<String, HookPlan>>>,
+    /// Origins that were down, and were not up since.
+    lost: Arc<Mutex<BTreeSet<Arc<str>>>>,
     calls: mpsc::Sender<Call>,
 }
 
@@ -99,6 +101,7 @@ impl Hooks {
             .spawn(move || runtime.block_on(attend(called)))?;
         Ok(Self {
             plans: Arc::new(Mutex::new(plans)),
+            lost: Arc::default(),
             calls,
         })
     }
@@ -112,19 +115,22 @@ impl Hooks {
 impl Witness for Hooks {
     fn hear(&self, news: &News<'_>) {
         let Notice::Phase {
-            from,
             to,
             lasted,
             failure,
+            ..
         } = news.notice
         else {
             return;
         };
-        let event = match (from, to) {
-            (_, Phase::Down) => "down",
-            (Phase::Down, Phase::Up | Phase::Suspect) => "up",
+        let mut lost = self.lost.lock().unwrap_or_else(PoisonError::into_inner);
+        // Between both it may be looked for anew.
+        let event = match to {
+            Phase::Down if lost.insert(Arc::clone(news.origin)) => "down",
+            Phase::Up | Phase::Suspect | Phase::Draining if lost.remove(news.origin) => "up",
             _ => return,
         };
+        drop(lost);
         let plans = self.plans.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(plan) = plans.get(&**news.origin) else {
             return;

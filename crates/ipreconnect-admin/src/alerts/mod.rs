@@ -8,6 +8,7 @@ mod outbox;
 mod sink;
 mod words;
 
+use std::collections::BTreeSet;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
@@ -15,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use ipreconnect::clock;
 use ipreconnect::core::alert::{AlertSettings, Key, Page, PageKind, Pager, Severity, Trouble};
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, watch};
 
 use crate::gateway::Gateway;
 use crate::history::Ledger;
@@ -51,7 +52,7 @@ pub struct AlertPlan {
 /// The alerts of a running gateway. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Alerts {
-    plans: mpsc::Sender<AlertPlan>,
+    plans: watch::Sender<AlertPlan>,
 }
 
 impl Alerts {
@@ -65,7 +66,7 @@ impl Alerts {
         gateway: Arc<dyn Gateway>,
         ledger: Ledger,
     ) -> io::Result<Self> {
-        let (plans, planned) = mpsc::channel(4);
+        let (plans, planned) = watch::channel(plan.clone());
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .max_blocking_threads(4)
@@ -84,6 +85,7 @@ impl Alerts {
                     failed_here: None,
                     cramped: None,
                     seldom: None,
+                    down: BTreeSet::new(),
                 };
                 runtime.block_on(watch.run(planned));
             })?;
@@ -92,8 +94,7 @@ impl Alerts {
 
     /// Goes by another plan from now on. What is queued for those who are in both stays.
     pub fn change(&self, plan: AlertPlan) {
-        // A plan that finds others waiting is followed by a reload that comes later.
-        let _ = self.plans.try_send(plan);
+        self.plans.send_replace(plan);
     }
 }
 
@@ -110,17 +111,22 @@ struct Watch {
     /// When a dial last found no room.
     cramped: Option<Instant>,
     seldom: Option<Instant>,
+    /// Origins that were down, and were not up since.
+    down: BTreeSet<String>,
 }
 
 impl Watch {
-    async fn run(mut self, mut plans: mpsc::Receiver<AlertPlan>) {
+    async fn run(mut self, mut plans: watch::Receiver<AlertPlan>) {
         let mut posts = self.open_posts();
         let mut look = tokio::time::interval(LOOK);
         look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             tokio::select! {
-                plan = plans.recv() => {
-                    let Some(plan) = plan else { return };
+                changed = plans.changed() => {
+                    if changed.is_err() {
+                        return;
+                    }
+                    let plan = plans.borrow_and_update().clone();
                     self.pager.reconfigure(plan.settings);
                     self.plan = plan;
                     posts = self.open_posts();
@@ -174,7 +180,8 @@ impl Watch {
         let mut failed_here = 0;
         for pulse in &pulses {
             failed_here += pulse.failed_here;
-            if pulse.is_down {
+            // One that is looked for anew is not up before it is found.
+            if pulse.is_down || !pulse.is_up && self.down.contains(&pulse.origin) {
                 down.extend(self.down(&pulse.origin));
             }
             if pulse.is_doubtful {

@@ -16,6 +16,7 @@ use hyper_util::rt::TokioExecutor;
 use ipreconnect::clock;
 use lettre::message::header::ContentType;
 use lettre::{AsyncSmtpTransport, AsyncTransport, Tokio1Executor};
+use rustix::process::Pid;
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
@@ -30,13 +31,15 @@ const PATIENCE: Duration = Duration::from_secs(15);
 /// Between two tries, from the first to the last.
 const FIRST: Duration = Duration::from_secs(1);
 const LAST: Duration = Duration::from_secs(300);
-/// Tries of what the other side refuses for good.
-const REFUSED: u32 = 5;
+/// What the other side refuses is tried for so long, and what does not come through for so long.
+const REFUSED: Duration = Duration::from_secs(3600);
+const FAILED: Duration = Duration::from_secs(24 * 3600);
 /// Between two times that Alertmanager hears what still fires; it forgets it after [`FORGET`].
 const AGAIN: Duration = Duration::from_secs(60);
 const FORGET: Duration = Duration::from_secs(300);
-/// The longest answer that is looked at.
+/// The longest answer that is looked at, and what is told of it.
 const ANSWER: usize = 4096;
+const SAID: usize = 200;
 
 /// A way to people.
 #[derive(Clone, PartialEq, Eq)]
@@ -240,16 +243,19 @@ impl Delivery {
     /// Tries until it is taken, or refused for good.
     async fn insist(&self, message: &Message, is_failing: &mut bool) {
         let mut pause = FIRST;
-        let mut refused = 0;
+        let began = clock::now();
         loop {
             let delivered = self.sink.deliver(message).await;
             self.tell(&delivered, is_failing);
             match delivered {
                 Ok(()) => return,
                 Err(error) => {
-                    refused += u32::from(error.is_final);
-                    if refused >= REFUSED {
-                        tracing::error!(sink = %self.sink, %error, alert = message.title, "an alert is given up: it is refused for good");
+                    let most = if error.is_final { REFUSED } else { FAILED };
+                    if clock::now().saturating_duration_since(began) >= most {
+                        tracing::error!(
+                            sink = %self.sink, %error, alert = message.title,
+                            "an alert is given up: it was not taken for too long"
+                        );
                         return;
                     }
                 }
@@ -369,6 +375,11 @@ async fn send(request: Result<Request<Full<Bytes>>, hyper::http::Error>) -> Resu
     let user = concat!("ipreconnect/", env!("CARGO_PKG_VERSION"));
     let agent = header::HeaderValue::from_static(user);
     request.headers_mut().insert(header::USER_AGENT, agent);
+    let path = request.uri().path_and_query();
+    let path = path.map(|path| path.as_str().trim_matches('/').to_owned());
+    let path = path
+        .filter(|path| !path.is_empty())
+        .unwrap_or_else(|| "\u{0}".to_owned());
     let answer = client()?.request(request).await;
     let answer = answer.map_err(|error| SinkError::passing(told(&error)))?;
     let status = answer.status();
@@ -382,7 +393,7 @@ async fn send(request: Result<Request<Full<Bytes>>, hyper::http::Error>) -> Resu
             .and_then(|place| place.to_str().ok())
             .unwrap_or("elsewhere");
         return Err(SinkError::lasting(format!(
-            "it redirects to {place}, which is not followed: write that address, if it is right"
+            "it redirects to {place}, which is not followed: write the right address"
         )));
     }
     let said = Limited::new(answer.into_body(), ANSWER).collect().await;
@@ -390,7 +401,14 @@ async fn send(request: Result<Request<Full<Bytes>>, hyper::http::Error>) -> Resu
         .map(http_body_util::Collected::to_bytes)
         .unwrap_or_default();
     let said = String::from_utf8_lossy(&said);
-    let why = format!("{status}: {}", said.lines().next().unwrap_or_default());
+    // It may say again what was secret in the path.
+    let said = said.lines().next().unwrap_or_default().replace(&path, "…");
+    let said: String = said
+        .chars()
+        .filter(|one| !one.is_control())
+        .take(SAID)
+        .collect();
+    let why = format!("{status}: {said}");
     let is_final = status.is_client_error()
         && !matches!(
             status,
@@ -454,19 +472,41 @@ pub(super) async fn execute(
         .stdin(Stdio::piped())
         .stdout(Stdio::null())
         .stderr(Stdio::null())
+        .process_group(0)
         .kill_on_drop(true)
         .spawn()
-        .map_err(SinkError::passing)?;
+        .map_err(|error| match error.kind() {
+            std::io::ErrorKind::InvalidInput => SinkError::lasting(error),
+            _ => SinkError::passing(error),
+        })?;
+    // What it has started ends with it, if it is not waited for.
+    let group = child
+        .id()
+        .and_then(|id| Pid::from_raw(i32::try_from(id).ok()?));
+    let mut group = Group(group);
     if let Some(mut input) = child.stdin.take() {
         // A command need not read it.
         let _ = input.write_all(text).await;
     }
     let status = child.wait().await.map_err(SinkError::passing)?;
+    group.0 = None;
     if status.success() {
         Ok(())
     } else {
         Err(SinkError::passing(format!(
             "the command ended with {status}"
         )))
+    }
+}
+
+/// The processes of a command, which end when this is dropped.
+struct Group(Option<Pid>);
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        if let Some(group) = self.0 {
+            // They may have ended by themselves.
+            let _ = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);
+        }
     }
 }

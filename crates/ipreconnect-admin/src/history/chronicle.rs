@@ -271,7 +271,7 @@ impl Chronicle {
                 }
                 return false;
             };
-            if !pulse.is_down
+            if pulse.is_up
                 && let Some(open) = case.origin.take_if(is_settled)
             {
                 close(origin, open, "it was up when it was looked at");

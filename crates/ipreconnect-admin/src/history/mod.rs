@@ -463,23 +463,31 @@ impl Writer {
         }
     }
 
-    /// Writes what can be written, one by one: what can never be must not hold up the rest.
+    /// Writes one by one, in order: what can never be written must not hold up the rest.
     fn write_each(&mut self) {
         let before = self.before.unwrap_or_default();
-        let mut refused = 0;
-        if let Some(store) = &mut self.store {
-            self.pending.retain(
-                |write| match store.write(std::slice::from_ref(write), before) {
-                    Ok(()) => false,
-                    Err(error) if store::is_refusal(&error) => {
-                        refused += 1;
-                        false
-                    }
-                    Err(_) => true,
-                },
-            );
+        let pending = std::mem::take(&mut self.pending);
+        let mut failed = None;
+        for write in pending {
+            let Some(store) = self.store.as_mut().filter(|_| failed.is_none()) else {
+                self.pending.push(write);
+                continue;
+            };
+            match store.write(std::slice::from_ref(&write), before) {
+                Ok(()) => {}
+                Err(error) if store::is_refusal(&error) => {
+                    self.ledger.0.dropped.fetch_add(1, Relaxed);
+                }
+                Err(error) => {
+                    failed = Some(store::told(&self.ledger.0.path, &error).to_string());
+                    self.pending.push(write);
+                }
+            }
         }
-        self.ledger.0.dropped.fetch_add(refused, Relaxed);
+        if let Some(why) = failed {
+            self.store = None;
+            self.fail(&why);
+        }
     }
 
     fn set_aside(&self) {

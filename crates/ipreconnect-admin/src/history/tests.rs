@@ -50,6 +50,7 @@ impl Gateway for One {
         vec![Pulse {
             origin: "shop".to_owned(),
             is_down: false,
+            is_up: true,
             endpoints: vec![("10.0.0.1:80".to_owned(), false)],
             waiting: 0,
             hold: 10,

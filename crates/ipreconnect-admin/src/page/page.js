@@ -4,6 +4,7 @@
 // tab alone, and shown in a header: a cookie would be sent to every other port of this host, too.
 const TOKEN = "ipreconnect token";
 const SETTLE = 120;
+const PATIENCE = 10000;
 const main = document.getElementById("main");
 const live = document.getElementById("live");
 const login = document.getElementById("login");
@@ -31,7 +32,11 @@ async function refresh() {
   }
   busy = true;
   try {
-    const answer = await fetch("/fragment", { cache: "no-store", headers: shown() });
+    const answer = await fetch("/fragment", {
+      cache: "no-store",
+      headers: shown(),
+      signal: AbortSignal.timeout(PATIENCE),
+    });
     if (answer.status === 401) {
       askForToken();
     } else if (answer.ok) {
@@ -125,7 +130,9 @@ async function watch() {
     const answer = await fetch("/v1/events", { headers, cache: "no-store", signal: watching.signal });
     if (answer.ok) {
       const reader = answer.body.getReader();
-      while (!(await reader.read()).done) soon();
+      while (!(await reader.read()).done) {
+        if (!document.hidden && !hasMany()) soon();
+      }
     }
   } catch {
     soon();
@@ -135,10 +142,13 @@ async function watch() {
   }, 1000);
 }
 
+function hasMany() {
+  return main.querySelectorAll("details.origin").length > 200;
+}
+
 function beat() {
-  const many = main.querySelectorAll("details.origin").length > 200;
   if (!document.hidden && login.hidden) soon();
-  setTimeout(beat, many ? 10000 : 2000);
+  setTimeout(beat, hasMany() ? 10000 : 2000);
 }
 
 document.addEventListener("visibilitychange", () => {

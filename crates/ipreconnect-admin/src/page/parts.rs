@@ -396,7 +396,8 @@ fn loss_line(loss: &LossView) -> Markup {
         _ => "was down".to_owned(),
     };
     let class = match (loss.lasted_ms, loss.scope.as_str()) {
-        (None, _) => "bad",
+        (None, "origin") => "bad",
+        (None, _) => "minor lasts",
         (Some(_), "origin") => "past",
         _ => "minor",
     };

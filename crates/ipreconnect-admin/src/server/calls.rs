@@ -1,6 +1,7 @@
 //! The calls of the API, one by one.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use axum::Json;
@@ -16,6 +17,9 @@ use crate::view::{
     Acceptance, FeatureView, Features, History, HistoryQuestion, Identities, Listeners, OriginView,
     Origins, Outcome, PurgeWish, Readiness, SCHEMA, Why, WhyQuestion,
 };
+
+/// Losses that are told at once.
+const MOST: u32 = 100_000;
 
 type Told<T> = Result<Json<T>, Refused>;
 
@@ -201,6 +205,10 @@ pub(super) async fn history(
     State(api): State<Api>,
     Question(question): Question<HistoryQuestion>,
 ) -> Told<History> {
+    if question.limit.is_some_and(|limit| limit > MOST) {
+        let why = format!("no more than {MOST} losses are told at once");
+        return Err(Refused::new(StatusCode::UNPROCESSABLE_ENTITY, why));
+    }
     match api.read(question).await {
         Ok(history) => Ok(Json(history)),
         Err(why) => Err(Refused::new(StatusCode::SERVICE_UNAVAILABLE, why)),
@@ -244,7 +252,14 @@ impl Api {
     /// What the ledger says, read by a thread that may wait.
     pub(crate) async fn read(&self, question: HistoryQuestion) -> Result<History, String> {
         let ledger = self.ledger.clone();
-        let read = tokio::task::spawn_blocking(move || ledger.history(&question));
+        let Ok(place) = Arc::clone(&self.reads).acquire_owned().await else {
+            return Err("the gateway ends".to_owned());
+        };
+        let read = tokio::task::spawn_blocking(move || {
+            let read = ledger.history(&question);
+            drop(place);
+            read
+        });
         match read.await {
             Ok(Ok(history)) => Ok(history),
             Ok(Err(error)) => Err(format!("the outage ledger cannot be read: {error}")),

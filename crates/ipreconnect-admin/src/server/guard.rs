@@ -55,7 +55,8 @@ impl Guard {
         {
             return Some("this comes from a page of another site");
         }
-        let changes = !matches!(*method, Method::GET | Method::HEAD);
+        // No other method changes anything here.
+        let changes = *method == Method::POST;
         let kind = text(headers, CONTENT_TYPE.as_str()).unwrap_or_default();
         let kind = kind.split(';').next().unwrap_or_default().trim();
         if changes && !kind.eq_ignore_ascii_case("application/json") {

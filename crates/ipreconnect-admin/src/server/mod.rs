@@ -25,6 +25,7 @@ use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::Semaphore;
 use utoipa::OpenApi;
+use utoipa::openapi::RefOr;
 
 use crate::events::Events;
 use crate::gateway::Gateway;
@@ -39,6 +40,8 @@ use recent::Recent;
 const CONNECTIONS: usize = 512;
 /// For the head of a request, and between two of them.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// Reads of the ledger at once.
+const READS: usize = 2;
 /// Until an answer begins.
 const LONGEST: Duration = Duration::from_secs(60);
 /// The longest head, and the longest body.
@@ -55,6 +58,8 @@ pub struct Api {
     watchers: Arc<AtomicUsize>,
     /// What the ledger said last to the page.
     recent: Arc<Recent>,
+    /// Reads of the ledger at once: those of a disk that does not answer end never.
+    reads: Arc<Semaphore>,
     /// Whether a guard asks for the token.
     is_guarded: bool,
 }
@@ -69,6 +74,7 @@ impl Api {
             events,
             watchers: Arc::default(),
             recent: Arc::default(),
+            reads: Arc::new(Semaphore::new(READS)),
             is_guarded: false,
         }
     }
@@ -144,9 +150,24 @@ async fn serve<L: Listener>(mut listener: L, router: Router) {
 /// The description of the API, as OpenAPI has it.
 #[must_use]
 pub fn description() -> String {
-    let described = calls::Described::openapi().to_pretty_json();
+    let mut described = calls::Described::openapi();
+    let refusals = [
+        ("401", "over TCP, without the token"),
+        (
+            "403",
+            "over TCP, for a name that is not ours, or from a page of another site",
+        ),
+    ];
+    for item in described.paths.paths.values_mut() {
+        for call in [&mut item.get, &mut item.post].into_iter().flatten() {
+            for (status, when) in refusals {
+                let response = RefOr::T(utoipa::openapi::Response::new(when));
+                call.responses.responses.insert(status.to_owned(), response);
+            }
+        }
+    }
     // What is derived can be written.
-    described.unwrap_or_default()
+    described.to_pretty_json().unwrap_or_default()
 }
 
 fn router(api: Api) -> Router {

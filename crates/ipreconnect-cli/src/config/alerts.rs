@@ -26,6 +26,16 @@ pub(super) fn read(section: Section<'_>, base: &Path) -> AlertPlan {
         clear: time("clear").unwrap_or(defaults.clear),
         repeat: time("repeat").unwrap_or(defaults.repeat),
     };
+    if let Some(field) = section.field("repeat")
+        && (1..60).contains(
+            &settings
+                .repeat
+                .as_secs()
+                .max(u64::from(!settings.repeat.is_zero())),
+        )
+    {
+        field.wrong("must be at least \"1m\", or \"0s\" for never", "");
+    }
     let mut sinks = Vec::new();
     if let Some(field) = section.field("to") {
         for one in field.one_or_many() {

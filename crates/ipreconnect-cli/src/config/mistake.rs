@@ -184,9 +184,13 @@ impl Mistakes {
 
     /// One line for each, for those who cannot draw.
     pub(crate) fn lines(&self) -> Vec<String> {
-        let line = |mistake: &Mistake| match mistake.position() {
-            Some(at) => format!("{at}: {}", mistake.message),
-            None => mistake.message.clone(),
+        let line = |mistake: &Mistake| {
+            let hint = mistake.hint.as_ref().filter(|hint| !hint.is_empty());
+            let hint = hint.map_or_else(String::new, |hint| format!(" ({hint})"));
+            match mistake.position() {
+                Some(at) => format!("{at}: {}{hint}", mistake.message),
+                None => format!("{}{hint}", mistake.message),
+            }
         };
         self.0.iter().map(line).collect()
     }

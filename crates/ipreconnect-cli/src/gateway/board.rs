@@ -98,6 +98,7 @@ impl Board {
             Pulse {
                 origin: name.clone(),
                 is_down: status.phase == Phase::Down,
+                is_up: matches!(status.phase, Phase::Up | Phase::Suspect | Phase::Draining),
                 endpoints: endpoints
                     .map(|one| (one.address.to_string(), one.health == Health::Up))
                     .collect(),

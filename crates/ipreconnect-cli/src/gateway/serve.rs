@@ -244,8 +244,10 @@ impl Loop {
         let loaded = match (self.order.load)(self.order.loaded.place.as_deref()) {
             Ok(loaded) => loaded,
             Err(mistakes) => {
+                // Not as they are drawn: the lines around may have what is secret.
+                let lines = mistakes.lines().join("\n");
                 tracing::error!(
-                    "not reloaded after {why}: the configuration has errors, everything stays as it was\n{mistakes}"
+                    "not reloaded after {why}: the configuration has errors, everything stays as it was\n{lines}"
                 );
                 return outcome(false, mistakes.lines());
             }

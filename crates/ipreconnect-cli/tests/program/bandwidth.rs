@@ -2,10 +2,12 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::access::dial_from;
 use crate::desk::{Desk, dial, one, until};
+use crate::servers::needed;
 
 const MIB: usize = 1 << 20;
 
@@ -174,6 +176,60 @@ fn answers_and_requests_over_http_share_it_too() {
     let (took, time) = take(front, &[[127, 0, 0, 2]; 4], &post);
     assert!(took.iter().all(|length| *length > MIB), "{took:?}");
     assert!(time > Duration::from_millis(1_800), "{time:?}");
+    assert!(!desk.log().contains("suspect"), "{}", desk.log());
+}
+
+#[test]
+fn clients_of_http2_and_of_tls_share_it_too() {
+    let Some(curl) = needed("clients_of_http2_and_of_tls_share_it_too", "curl") else {
+        return;
+    };
+    let listen = |name: &str, mode: &str, more: &str| {
+        format!(
+            "[[listen]]\nname = \"{name}\"\naddress = \"127.0.0.1:auto\"\nmode = \"{mode}\"\norigin = \"a\"\n\
+             limits = {{ bandwidth_per_source = \"2MiB\" }}\n{more}"
+        )
+    };
+    let desk = Desk::run(&format!(
+        "[origin.a]\naddress = \"http://{}\"\n{}{}",
+        answers(MIB),
+        listen("h2", "http", ""),
+        listen("sealed", "tcp", "tls = \"internal\"\n")
+    ));
+    for (listener, arguments) in [
+        ("h2", ["--http2-prior-knowledge", "http"]),
+        ("sealed", ["--insecure", "https"]),
+    ] {
+        let [option, scheme] = arguments;
+        let url = format!("{scheme}://{}/", desk.address(listener));
+        let began = Instant::now();
+        let children: Vec<_> = (0..4)
+            .map(|_| {
+                Command::new(&curl)
+                    .args([
+                        "--silent",
+                        "--fail",
+                        "--max-time",
+                        "60",
+                        "--output",
+                        "/dev/null",
+                    ])
+                    .args(["--write-out", "%{size_download}", option, &url])
+                    .stdout(Stdio::piped())
+                    .spawn()
+                    .unwrap()
+            })
+            .collect();
+        let outputs = children
+            .into_iter()
+            .map(|child| child.wait_with_output().unwrap());
+        for output in outputs.collect::<Vec<_>>() {
+            assert!(output.status.success(), "{listener}: {output:?}");
+            assert_eq!(output.stdout, MIB.to_string().as_bytes(), "{listener}");
+        }
+        let time = began.elapsed();
+        assert!(time > Duration::from_millis(1_700), "{listener}: {time:?}");
+    }
     assert!(!desk.log().contains("suspect"), "{}", desk.log());
 }
 

@@ -135,7 +135,7 @@ fn nothing_is_told_while_this_machine_is_cut_off_and_one_message_afterwards() {
     desk.pager.set_offline(desk.now, true, &mut out);
     desk.wrong("b");
     desk.wrong("c");
-    assert_eq!(desk.after(600), []);
+    assert_eq!(desk.after(200), []);
     desk.well("b");
     desk.after(10);
     desk.pager.set_offline(desk.now, false, &mut out);
@@ -153,6 +153,64 @@ fn nothing_is_told_while_this_machine_is_cut_off_and_one_message_afterwards() {
     desk.well("c");
     let pages = desk.after(60);
     assert_eq!((pages.len(), pages[0].kind), (1, PageKind::Resolved));
+}
+
+#[test]
+fn a_machine_that_seems_to_be_cut_off_for_long_tells_all_the_same() {
+    let mut desk = Desk::new();
+    let mut out = Vec::new();
+    desk.pager.set_offline(desk.now, true, &mut out);
+    desk.wrong("a");
+    let pages = desk.after(600);
+    let kinds: Vec<_> = pages.iter().map(|page| page.kind).collect();
+    assert_eq!((out.len(), kinds), (0, vec![PageKind::Firing]));
+    // It was told: that the machine is back is no news.
+    desk.pager.set_offline(desk.now, false, &mut out);
+    assert_eq!(out, []);
+}
+
+#[test]
+fn what_began_in_a_short_cut_is_told_like_anything_else() {
+    let mut desk = Desk::new();
+    let mut out = Vec::new();
+    desk.pager.set_offline(desk.now, true, &mut out);
+    desk.wrong("a");
+    desk.after(2);
+    desk.pager.set_offline(desk.now, false, &mut out);
+    assert_eq!(out, []);
+    assert_eq!(desk.after(20)[0].kind, PageKind::Firing);
+}
+
+#[test]
+fn short_losses_that_come_again_and_again_are_told() {
+    let mut desk = Desk::new();
+    let mut told = Vec::new();
+    for _ in 0..10 {
+        desk.wrong("a");
+        told.extend(desk.after(3));
+        desk.well("a");
+        told.extend(desk.after(10));
+    }
+    let kinds: Vec<_> = told.iter().map(|page| page.kind).collect();
+    assert_eq!(kinds, [PageKind::Flapping]);
+}
+
+#[test]
+fn what_comes_and_goes_is_no_reason_to_tell_others_again_each_second() {
+    let mut desk = Desk::new();
+    desk.pager.reconfigure(AlertSettings {
+        repeat: Duration::from_secs(300),
+        ..AlertSettings::default()
+    });
+    desk.wrong("b");
+    let mut told = Vec::new();
+    for _ in 0..40 {
+        desk.wrong("a");
+        told.extend(desk.after(15));
+        desk.well("a");
+        told.extend(desk.after(15));
+    }
+    assert!(told.len() < 15, "{}", told.len());
 }
 
 #[test]

@@ -79,7 +79,7 @@ pub(crate) async fn serve(
         let mut head = buffer::request();
         let next = client.next(&mut head, guest.limits(), &place).await;
         let ended = match next {
-            Next::Request if !client.has_its_turn().await => None,
+            Next::Request if !client.has_its_turn(&place, guest.half()).await => None,
             Next::Request => {
                 guest.renew();
                 guest.counts_up(head.length);
@@ -269,11 +269,21 @@ impl Client {
     }
 
     /// Waits until it may be answered, by the rates that it shares with others; false if it has gone.
-    async fn has_its_turn(&mut self) -> bool {
-        if !self.wire.is_throttled() {
+    async fn has_its_turn(&mut self, place: &Place, half: Half) -> bool {
+        if !self.wire.is_throttled() && !self.wire.is_unread() {
             return true;
         }
-        poll_fn(|cx| self.wire.poll_flush(cx)).await.is_ok()
+        poll_fn(|cx| {
+            place.waker.register(cx.waker());
+            if is_draining() {
+                return Poll::Ready(true);
+            }
+            if self.wire.poll_gone(cx, half).is_ready() {
+                return Poll::Ready(false);
+            }
+            self.wire.poll_paid(cx).map(|()| true)
+        })
+        .await
     }
 
     /// Waits for the head of a request.

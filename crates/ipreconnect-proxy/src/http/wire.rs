@@ -181,6 +181,16 @@ impl Wire {
             && !self.tls.as_ref().is_some_and(|tls| tls.is_full())
     }
 
+    /// Waits until both what has come and what was sent are paid for.
+    pub(super) fn poll_paid(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if let Some([comes, goes]) = self.throttles.as_deref_mut() {
+            let (come, gone) = (comes.poll(cx), goes.poll(cx));
+            ready!(come);
+            ready!(gone);
+        }
+        Poll::Ready(())
+    }
+
     /// Whether it waits for such rates: what comes, and what goes.
     pub(super) fn waits(&self) -> Option<[Arc<AtomicBool>; 2]> {
         let [comes, goes] = self.throttles.as_deref()?;

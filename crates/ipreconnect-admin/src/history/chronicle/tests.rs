@@ -235,6 +235,7 @@ fn pulse(is_down: bool, endpoints: &[(&str, bool)]) -> Pulse {
     Pulse {
         origin: "shop".to_owned(),
         is_down,
+        is_up: !is_down,
         endpoints: endpoints
             .iter()
             .map(|(address, is_up)| ((*address).to_owned(), *is_up))
