@@ -5,6 +5,7 @@
 const TOKEN = "ipreconnect token";
 const SETTLE = 120;
 const PATIENCE = 10000;
+const PRESS = 2000;
 const main = document.getElementById("main");
 const live = document.getElementById("live");
 const login = document.getElementById("login");
@@ -12,6 +13,7 @@ const ask = document.getElementById("ask");
 const said = document.getElementById("said");
 
 let busy = false;
+let pressed = 0;
 let again = false;
 let timer = 0;
 let watching = null;
@@ -22,6 +24,11 @@ function shown() {
 }
 
 async function refresh() {
+  // What is being clicked is not taken away, for a while.
+  if (Date.now() - pressed < PRESS) {
+    soon();
+    return;
+  }
   if (busy) {
     again = true;
     return;
@@ -154,6 +161,15 @@ function beat() {
 document.addEventListener("visibilitychange", () => {
   if (!document.hidden && login.hidden) soon();
 });
+
+main.addEventListener("pointerdown", () => {
+  pressed = Date.now();
+});
+for (const end of ["pointerup", "pointercancel"]) {
+  document.addEventListener(end, () => {
+    pressed = 0;
+  });
+}
 
 // Nothing is done before it was asked for twice.
 main.addEventListener("click", (event) => {
