@@ -8,7 +8,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ipreconnect_core::address::EndpointId;
-use ipreconnect_core::origin::{Action, Event, Notice, Order, ProbeKind, Supervisor};
+use ipreconnect_core::origin::{
+    Action, Event, Health, Notice, Order, Phase, ProbeKind, Supervisor,
+};
 use tokio::sync::{broadcast, mpsc};
 
 use crate::clock;
@@ -17,7 +19,7 @@ use crate::resolve::{NameStatus, Places};
 use crate::settings::OriginSettings;
 use crate::shared::{Fact, Shared};
 use crate::snapshot::Snapshot;
-use crate::surroundings::{Resident, Signal};
+use crate::surroundings::{Resident, Signal, reach};
 use crate::waiters::Word;
 use crate::witness::News;
 use orders::Orders;
@@ -245,6 +247,7 @@ impl Driver {
     }
 
     fn tell(&self, notice: &Notice) {
+        self.testify(notice);
         tell::tell(&self.shared.name, &self.settings, &self.resident, notice);
         let Some(witness) = self.resident.witness() else {
             return;
@@ -271,6 +274,26 @@ impl Driver {
             last_life,
             stats: &self.shared.stats,
         });
+    }
+
+    /// Says what an origin's fortune tells about the network: that of single servers tells nothing.
+    fn testify(&self, notice: &Notice) {
+        let Notice::Phase { to, failure, .. } = notice else {
+            return;
+        };
+        let endpoints = self.supervisor.view().endpoints.iter();
+        match (to, failure) {
+            (Phase::Down, Some(failure)) => {
+                let reach = reach(endpoints.map(|endpoint| &endpoint.address));
+                self.resident.failed(reach, failure);
+            }
+            (Phase::Up, _) => {
+                let up = endpoints.filter(|endpoint| endpoint.health == Health::Up);
+                self.resident
+                    .worked(reach(up.map(|endpoint| &endpoint.address)));
+            }
+            _ => {}
+        }
     }
 
     fn publish(&mut self) {

@@ -136,13 +136,15 @@ impl Resident {
         self.surroundings.subscribe()
     }
 
-    pub(crate) fn failed(&self, address: &Address, failure: &Failure) {
+    /// Nothing of the origin can be reached.
+    pub(crate) fn failed(&self, reach: Reach, failure: &Failure) {
         let mut locality = self.surroundings.locality();
-        locality.failed(clock::now(), self.id, failure.layer(), reach(address));
+        locality.failed(clock::now(), self.id, failure.layer(), reach);
     }
 
-    pub(crate) fn worked(&self, address: &Address) {
-        self.surroundings.locality().worked(self.id, reach(address));
+    /// Some of it can.
+    pub(crate) fn worked(&self, reach: Reach) {
+        self.surroundings.locality().worked(self.id, reach);
     }
 
     pub(crate) fn blame(&self) -> Blame {
@@ -160,11 +162,12 @@ impl Drop for Resident {
     }
 }
 
-fn reach(address: &Address) -> Reach {
-    if address.is_local() {
-        Reach::Local
-    } else {
+/// How far some of these addresses are, at most; without any nothing can be said about the network.
+pub(crate) fn reach<'a>(mut addresses: impl Iterator<Item = &'a Address>) -> Reach {
+    if addresses.any(|address| !address.is_local()) {
         Reach::Remote
+    } else {
+        Reach::Local
     }
 }
 

@@ -24,7 +24,6 @@ pub(super) fn tell(origin: &str, settings: &OriginSettings, resident: &Resident,
         Notice::EndpointDown {
             address, failure, ..
         } => {
-            resident.failed(address, failure);
             if failure.cause.is_refusal() {
                 tracing::error!(
                     origin, %address, layer = %failure.layer(), cause = %failure,
@@ -39,7 +38,6 @@ pub(super) fn tell(origin: &str, settings: &OriginSettings, resident: &Resident,
             );
         }
         Notice::EndpointUp { address, away } => {
-            resident.worked(address);
             tracing::info!(origin, %address, away = %short(*away), "endpoint up");
         }
         Notice::FailedOver { from, to, failure } => {

@@ -1,5 +1,6 @@
 //! The library as its users meet it: against scripted origins on the loopback.
 
+mod blame;
 mod connect;
 mod hold;
 mod names;
