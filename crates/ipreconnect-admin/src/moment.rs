@@ -1,5 +1,7 @@
 //! Times as people read them.
 
+use std::time::Duration;
+
 use time::OffsetDateTime;
 
 /// Milliseconds since the beginning of 1970, as RFC 3339 has it, in UTC.
@@ -34,6 +36,12 @@ pub fn span(millis: u64) -> String {
         3600..86_400 => format!("{} h {} m", seconds / 3600, seconds % 3600 / 60),
         _ => format!("{} d {} h", seconds / 86_400, seconds % 86_400 / 3600),
     }
+}
+
+/// A time in milliseconds.
+#[must_use]
+pub fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// The number of a day since the beginning of 1970, of a text that begins with its date as RFC 3339 has it.

@@ -169,6 +169,23 @@ impl Pager {
         self.settings = settings;
     }
 
+    /// Something was wrong, and told, before this value was made.
+    pub fn restore(&mut self, now: Instant, trouble: Trouble, began: Instant) {
+        self.cases.insert(
+            trouble.key(),
+            Case {
+                trouble,
+                state: State::Firing,
+                since: now,
+                began,
+                told: Some(now),
+                came: Vec::new(),
+                flaps_since: None,
+                was_offline: false,
+            },
+        );
+    }
+
     /// Something is wrong, or still is: what is said of it is kept.
     pub fn wrong(&mut self, now: Instant, trouble: Trouble) {
         let key = trouble.key();

@@ -20,6 +20,7 @@ use tokio::sync::{Notify, watch};
 
 use crate::gateway::Gateway;
 use crate::history::Ledger;
+use crate::moment::millis;
 use crate::view::SightingView;
 pub use hooks::{Hook, HookPlan, Hooks};
 use outbox::Outbox;
@@ -117,6 +118,7 @@ struct Watch {
 
 impl Watch {
     async fn run(mut self, mut plans: watch::Receiver<AlertPlan>) {
+        self.remember();
         let mut posts = self.open_posts();
         let mut look = tokio::time::interval(LOOK);
         look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -135,6 +137,34 @@ impl Watch {
             }
             // Those that are dropped end with their last delivery.
             posts.retain(|post| !post.is_finished());
+        }
+    }
+
+    /// What an earlier process has told is told to be over by this one, and not told again.
+    fn remember(&mut self) {
+        let (now, wall) = (clock::now(), millis(clock::since_unix()));
+        for (item, began) in self.outbox.told_before() {
+            let Some(kind) = KINDS.iter().find(|kind| **kind == item.kind) else {
+                self.outbox.over(&item);
+                continue;
+            };
+            if *kind == DOWN {
+                self.down.insert(item.subject.clone());
+            }
+            let lasted = Duration::from_millis(wall.saturating_sub(began));
+            let trouble = Trouble {
+                subject: item.subject.into(),
+                kind,
+                severity: match item.severity.as_str() {
+                    "critical" => Severity::Critical,
+                    _ => Severity::Warning,
+                },
+                summary: item.summary,
+                advice: item.advice,
+                at_once: *kind != DOWN && *kind != LEDGER,
+            };
+            let began = now.checked_sub(lasted).unwrap_or(now);
+            self.pager.restore(now, trouble, began);
         }
     }
 
@@ -292,6 +322,14 @@ impl Watch {
             PageKind::Resolved => tracing::info!(alert = message.title, "people are told"),
             _ => tracing::warn!(alert = message.title, "people are told"),
         }
+        for item in &message.items {
+            if item.is_on {
+                let began = millis(clock::since_unix()).saturating_sub(item.lasted_ms);
+                self.outbox.told(item, began);
+            } else if page.kind == PageKind::Resolved {
+                self.outbox.over(item);
+            }
+        }
         self.outbox.put(&self.plan.sinks, &message);
         self.rung.notify_waiters();
     }
@@ -327,6 +365,7 @@ const PORTS: &str = "ports_exhausted";
 const STALE: &str = "configuration_stale";
 const LEDGER: &str = "ledger_failing";
 const CERTIFICATE: &str = "certificate_ends";
+const KINDS: [&str; 7] = [DOWN, IDENTITY, HOLD, PORTS, STALE, LEDGER, CERTIFICATE];
 /// What troubles of the gateway itself are about.
 const SELF: &str = "ipreconnect";
 

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use rusqlite::{Connection, params};
 
 use super::sink::Sink;
-use super::words::Message;
+use super::words::{Message, MessageItem};
 
 /// Messages that wait for one way out; the oldest gives way.
 const MOST: usize = 1000;
@@ -18,6 +18,13 @@ const SCHEMA: &str = "
         id   INTEGER PRIMARY KEY,
         sink TEXT NOT NULL,
         text TEXT NOT NULL
+    ) STRICT;
+    CREATE TABLE IF NOT EXISTS told (
+        subject TEXT NOT NULL,
+        kind    TEXT NOT NULL,
+        began   INTEGER NOT NULL,
+        text    TEXT NOT NULL,
+        PRIMARY KEY (subject, kind)
     ) STRICT;
 ";
 
@@ -78,6 +85,45 @@ impl Outbox {
     /// Nothing lasts any more.
     pub(super) fn forget_reminders(&self) {
         self.lock().reminders.clear();
+    }
+
+    /// What was told, and not that it is over: for whoever comes after this process.
+    pub(super) fn told(&self, item: &MessageItem, began: u64) {
+        let Ok(text) = serde_json::to_string(item) else {
+            return;
+        };
+        self.lock().keep(
+            "INSERT OR REPLACE INTO told VALUES (?1, ?2, ?3, ?4)",
+            params![item.subject, item.kind, number(began), text],
+        );
+    }
+
+    /// It was told to be over.
+    pub(super) fn over(&self, item: &MessageItem) {
+        self.lock().keep(
+            "DELETE FROM told WHERE subject = ?1 AND kind = ?2",
+            params![item.subject, item.kind],
+        );
+    }
+
+    /// What an earlier process has told, and when that began, in milliseconds since the beginning of 1970.
+    pub(super) fn told_before(&self) -> Vec<(MessageItem, u64)> {
+        let outbox = self.lock();
+        let Some(connection) = &outbox.connection else {
+            return Vec::new();
+        };
+        let read = || -> rusqlite::Result<Vec<(String, i64)>> {
+            let mut statement = connection.prepare("SELECT text, began FROM told")?;
+            let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
+            rows.collect()
+        };
+        // What cannot be read is told anew if it is still so.
+        let rows = read().unwrap_or_default().into_iter();
+        rows.filter_map(|(text, began)| {
+            let item = serde_json::from_str(&text).ok()?;
+            Some((item, u64::try_from(began).unwrap_or_default()))
+        })
+        .collect()
     }
 
     /// The oldest message for that way out.
@@ -151,6 +197,14 @@ impl Waiting {
         Ok(())
     }
 
+    fn keep(&self, sql: &str, values: impl rusqlite::Params) {
+        if let Some(connection) = &self.connection
+            && let Err(error) = connection.execute(sql, values)
+        {
+            tracing::warn!(%error, "what people were told cannot be kept on disk; a restart would forget it");
+        }
+    }
+
     fn put(&mut self, sink: &str, message: &Message) {
         let id = self.next;
         self.next += 1;
@@ -158,8 +212,7 @@ impl Waiting {
             && let Ok(text) = serde_json::to_string(message)
         {
             let sql = "INSERT INTO message VALUES (?1, ?2, ?3)";
-            let number = i64::try_from(id).unwrap_or(i64::MAX);
-            if let Err(error) = connection.execute(sql, params![number, sink, text]) {
+            if let Err(error) = connection.execute(sql, params![number(id), sink, text]) {
                 tracing::warn!(%error, "an alert that waits cannot be kept on disk; a restart would forget it");
             }
         }
@@ -178,9 +231,12 @@ impl Waiting {
 
     fn forget(&self, id: u64) {
         if let Some(connection) = &self.connection {
-            let number = i64::try_from(id).unwrap_or(i64::MAX);
             // What stays is delivered twice by the next process, which is better than never.
-            let _ = connection.execute("DELETE FROM message WHERE id = ?1", [number]);
+            let _ = connection.execute("DELETE FROM message WHERE id = ?1", [number(id)]);
         }
     }
+}
+
+fn number(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
 }

@@ -176,6 +176,30 @@ fn what_cannot_be_delivered_waits_over_a_restart_and_holds_up_nobody() {
 }
 
 #[test]
+fn what_was_told_before_a_restart_is_told_to_be_over_after_it() {
+    let webhook = Listener::here();
+    let mut origin = Mortal::born("one");
+    let ways = format!("{{ webhook = \"http://{}/\" }}", webhook.address);
+    let mut desk = Desk::run(&told(&ways, origin.address()));
+    desk.wait_for_phase("a", "up");
+    origin.kill();
+    until("it is told", || webhook.kinds() == ["firing"]);
+    desk.signal("KILL");
+    desk.ended();
+    desk.start();
+    desk.wait_for_phase("a", "down");
+    origin.revive();
+    until("its end is told, and it is not told again", || {
+        let kinds = webhook.kinds();
+        assert!(
+            kinds.iter().filter(|kind| *kind == "firing").count() == 1,
+            "{kinds:?}"
+        );
+        kinds == ["firing", "resolved"]
+    });
+}
+
+#[test]
 fn redirects_are_not_followed_and_a_test_says_who_would_hear() {
     let inside = Listener::here();
     let place = format!(

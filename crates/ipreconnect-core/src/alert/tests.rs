@@ -214,6 +214,25 @@ fn what_comes_and_goes_is_no_reason_to_tell_others_again_each_second() {
 }
 
 #[test]
+fn what_was_told_before_is_told_to_be_over_and_not_told_again() {
+    let mut desk = Desk::new();
+    desk.now += Duration::from_secs(3600);
+    let began = desk.now - Duration::from_secs(600);
+    for origin in ["a", "b"] {
+        desk.pager.restore(desk.now, trouble(origin), began);
+    }
+    desk.wrong("a");
+    desk.well("b");
+    let pages = desk.after(60);
+    assert_eq!(pages.len(), 1);
+    assert_eq!(
+        (pages[0].kind, names(&pages[0])),
+        (PageKind::Resolved, vec!["b"])
+    );
+    assert_eq!(pages[0].items[0].lasted.as_secs(), 600);
+}
+
+#[test]
 fn what_does_not_go_away_by_itself_is_told_at_once() {
     let mut desk = Desk::new();
     let mut identity = trouble("a");
