@@ -13,7 +13,7 @@ use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::Layer;
 use tracing_subscriber::layer::Context;
 
-use crate::moment::rfc3339;
+use crate::moment::{millis, rfc3339};
 use crate::view::{EventView, FieldView};
 
 /// Events that are kept.
@@ -86,7 +86,7 @@ impl<S: Subscriber> Layer<S> for Events {
         event.record(&mut said);
         self.keep(EventView {
             id: self.0.next.fetch_add(1, Relaxed),
-            time: rfc3339(u64::try_from(clock::since_unix().as_millis()).unwrap_or_default()),
+            time: rfc3339(millis(clock::since_unix())),
             level: level.as_str().to_lowercase(),
             message: said.message,
             fields: said.fields,

@@ -13,7 +13,7 @@ use serde::Serialize;
 use tokio::sync::mpsc;
 
 use super::sink::{execute, post};
-use crate::moment::rfc3339;
+use crate::moment::{millis, rfc3339};
 
 /// Calls that wait for one origin; a hook that hangs loses those beyond.
 const WAITING: usize = 16;
@@ -222,8 +222,4 @@ async fn serve(mut calls: mpsc::Receiver<Call>) {
             "a hook has failed"
         );
     }
-}
-
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

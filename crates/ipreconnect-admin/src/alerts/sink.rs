@@ -24,7 +24,7 @@ use tokio::sync::Notify;
 
 use super::outbox::Outbox;
 use super::words::{Message, MessageItem};
-use crate::moment::rfc3339;
+use crate::moment::{millis, rfc3339};
 
 /// For one delivery.
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -319,7 +319,7 @@ fn alertmanager(message: &Message) -> Value {
             },
             "annotations": { "summary": item.summary, "description": item.advice },
             "startsAt": item.since,
-            "endsAt": rfc3339(u64::try_from(ends.as_millis()).unwrap_or_default()),
+            "endsAt": rfc3339(millis(ends)),
         })
     };
     if message.items.is_empty() {
@@ -329,7 +329,7 @@ fn alertmanager(message: &Message) -> Value {
             "labels": { "alertname": "test", "severity": "none", "instance": message.instance, "job": "ipreconnect" },
             "annotations": { "summary": message.title },
             "startsAt": now,
-            "endsAt": rfc3339(u64::try_from((clock::since_unix() + AGAIN).as_millis()).unwrap_or_default()),
+            "endsAt": rfc3339(millis(clock::since_unix() + AGAIN)),
         }]);
     }
     Value::Array(message.items.iter().map(alert).collect())

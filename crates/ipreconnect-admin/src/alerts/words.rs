@@ -5,7 +5,7 @@ use std::time::Duration;
 use ipreconnect::core::alert::{Item, Page, PageKind, Severity};
 use serde::{Deserialize, Serialize};
 
-use crate::moment::{rfc3339, span};
+use crate::moment::{millis, rfc3339, span};
 
 /// Items that are told one by one.
 const ITEMS: usize = 20;
@@ -176,8 +176,4 @@ fn show(item: &Item, now: Duration) -> MessageItem {
         times: item.times,
         is_on: item.is_on,
     }
-}
-
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

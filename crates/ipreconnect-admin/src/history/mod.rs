@@ -19,6 +19,7 @@ use ipreconnect::stats::Counts;
 use ipreconnect::{News, Witness, clock};
 
 use crate::gateway::{Gateway, Pulse};
+use crate::moment::millis;
 use crate::view::{History, HistoryQuestion};
 use chronicle::{Chronicle, Entry, Fact};
 use store::{GRAINS, Opening, Rollup, SHORT, Store, Write};
@@ -551,10 +552,6 @@ impl Writer {
 enum End {
     Now,
     Later,
-}
-
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ use ipreconnect::resolve::NameStatus;
 use ipreconnect::tls::Day;
 use ipreconnect::{EndpointStatus, Identity, Origin, Status, clock};
 use ipreconnect_admin::Pulse;
+use ipreconnect_admin::moment::millis;
 use ipreconnect_proxy::{Access, BranchStatus, Gateway, ListenAddress, ListenerStatus};
 
 use super::caches::Caches;
@@ -324,8 +325,4 @@ fn show_branch(branch: BranchStatus) -> BranchView {
         cut_off: branch.cut_off,
         first_byte_ms: branch.first_byte.map(|time| time.as_secs_f64() * 1000.0),
     }
-}
-
-fn millis(duration: std::time::Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
