@@ -1,18 +1,12 @@
-//! What happened lately, in the words of the log: a layer of the log that keeps the last lines and passes them
-//! on to whoever watches.
+//! What happened lately, in the words of the log: the last lines are kept, and passed on to whoever watches.
 
 use std::collections::VecDeque;
-use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use ipreconnect::clock;
 use tokio::sync::broadcast;
-use tracing::field::{Field, Visit};
-use tracing::{Event, Level, Subscriber};
-use tracing_subscriber::Layer;
-use tracing_subscriber::layer::Context;
 
+use crate::log::{Line, shorten};
 use crate::moment::{millis, rfc3339};
 use crate::view::{EventView, FieldView};
 
@@ -59,9 +53,20 @@ impl Events {
         self.0.told.subscribe()
     }
 
-    fn keep(&self, event: EventView) {
-        let event = Arc::new(event);
+    /// Keeps what a line says.
+    pub(crate) fn keep(&self, line: &Line) {
+        let fields = line.fields.iter().map(|(name, value)| FieldView {
+            name: (*name).to_owned(),
+            value: shortened(value.text()),
+        });
         let mut kept = self.kept();
+        let event = Arc::new(EventView {
+            id: self.0.next.fetch_add(1, Relaxed),
+            time: rfc3339(millis(line.at)),
+            level: line.level.as_str().to_lowercase(),
+            message: shortened(line.words()),
+            fields: fields.collect(),
+        });
         if kept.len() >= KEPT {
             kept.pop_front();
         }
@@ -76,55 +81,10 @@ impl Events {
     }
 }
 
-impl<S: Subscriber> Layer<S> for Events {
-    fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
-        let level = *event.metadata().level();
-        if level > Level::INFO {
-            return;
-        }
-        let mut said = Said::default();
-        event.record(&mut said);
-        self.keep(EventView {
-            id: self.0.next.fetch_add(1, Relaxed),
-            time: rfc3339(millis(clock::since_unix())),
-            level: level.as_str().to_lowercase(),
-            message: said.message,
-            fields: said.fields,
-        });
+/// What is longer than anybody reads loses its end.
+fn shortened(mut value: String) -> String {
+    if shorten(&mut value, LONGEST) {
+        value.push('…');
     }
-}
-
-/// What an event says.
-#[derive(Default)]
-struct Said {
-    message: String,
-    fields: Vec<FieldView>,
-}
-
-impl Said {
-    fn take(&mut self, field: &Field, mut value: String) {
-        if value.len() > LONGEST {
-            let end = (0..=LONGEST).rev().find(|end| value.is_char_boundary(*end));
-            value.truncate(end.unwrap_or_default());
-            value.push('…');
-        }
-        if field.name() == "message" {
-            self.message = value;
-        } else {
-            self.fields.push(FieldView {
-                name: field.name().to_owned(),
-                value,
-            });
-        }
-    }
-}
-
-impl Visit for Said {
-    fn record_str(&mut self, field: &Field, value: &str) {
-        self.take(field, value.to_owned());
-    }
-
-    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
-        self.take(field, format!("{value:?}"));
-    }
+    value
 }

@@ -4,8 +4,8 @@ use async_trait::async_trait;
 use ipreconnect::stats::Counts;
 
 use crate::view::{
-    Acceptance, IdentityView, ListenerView, OriginView, Outcome, PurgeWish, Readiness, Why,
-    WhyQuestion,
+    Acceptance, IdentityView, ListenerView, OriginView, Outcome, Preference, PurgeWish, Readiness,
+    Why, WhyQuestion,
 };
 
 /// A running gateway. What is shown is read without waiting; commands may wait.
@@ -40,6 +40,9 @@ pub trait Gateway: Send + Sync + 'static {
 
     /// Gives an origin no new work.
     async fn drain(&self, origin: &str) -> Result<Outcome, Denial>;
+
+    /// Has an origin's new work go to one of its servers while that is up, or again as the configuration says.
+    async fn prefer(&self, origin: &str, wish: Preference) -> Result<Outcome, Denial>;
 
     /// Accepts keys that were seen of an origin's servers.
     async fn accept_identity(&self, origin: &str, wish: Acceptance) -> Result<Outcome, Denial>;

@@ -16,7 +16,7 @@ pub struct Origins {
 }
 
 /// One origin.
-#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]
 pub struct OriginView {
     /// Its name.
     pub name: String,
@@ -32,6 +32,9 @@ pub struct OriginView {
     pub waiting: u32,
     /// Whether the attempts to reconnect are used up.
     pub given_up: bool,
+    /// The server that new work goes to by the operator's wish.
+    #[serde(default)]
+    pub preferred: Option<String>,
     /// Why it is not up.
     pub failure: Option<FailureView>,
     /// Whether its servers prove who they are: `unproven` (they cannot, without TLS), `insecure`,
@@ -56,6 +59,14 @@ pub struct PurgeWish {
     /// Of every URL that begins so.
     #[schema(pattern = "^/|://")]
     pub prefix: Option<String>,
+}
+
+/// Which server new work is to go to. A word that is not known is refused.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Preference {
+    /// Its address, as it is shown; without one the configuration decides again.
+    pub address: Option<String>,
 }
 
 /// Which key is to be accepted.
@@ -483,6 +494,31 @@ pub struct UptimeView {
     pub down_ms: u64,
     /// The part of the time in which it was not down, in percent; none if it was not observed.
     pub percent: Option<f64>,
+}
+
+impl OriginHistory {
+    /// How much it was up over each time, and what that time is called.
+    #[must_use]
+    pub fn spans(&self) -> [(&'static str, &UptimeView); 4] {
+        [
+            ("24 h", &self.day),
+            ("7 days", &self.week),
+            ("30 days", &self.month),
+            ("365 days", &self.year),
+        ]
+    }
+}
+
+impl UptimeView {
+    /// In percent: never 100 where something is missing, and a dash where nothing was observed.
+    #[must_use]
+    pub fn shown(&self) -> String {
+        match self.percent {
+            None => "–".to_owned(),
+            Some(percent) if percent >= 100.0 => "100 %".to_owned(),
+            Some(percent) => format!("{:.3} %", (percent * 1000.0).floor() / 1000.0),
+        }
+    }
 }
 
 /// Response times.

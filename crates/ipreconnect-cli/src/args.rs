@@ -116,6 +116,26 @@ pub(crate) enum Command {
         /// The user
         name: String,
     },
+    /// Try an origin again now, whatever its schedule says; also ends a drain
+    Reconnect {
+        /// The origin
+        origin: String,
+    },
+    /// Give an origin no new work; what is open stays
+    Drain {
+        /// The origin
+        origin: String,
+    },
+    /// Send an origin's new work to one of its servers while that is up
+    #[command(
+        after_help = "Examples:\n  ipreconnect prefer orders 10.0.0.2:5432\n  ipreconnect prefer orders                  (as the configuration says again)\n\nWhat is open stays where it is. A restart of the gateway forgets it."
+    )]
+    Prefer {
+        /// The origin
+        origin: String,
+        /// The server, as `status` shows it; without one the configuration decides again
+        address: Option<String>,
+    },
     /// Make the running gateway take its changed configuration
     Reload,
     /// See it work: two built-in origins that are killed, frozen and revived

@@ -59,6 +59,11 @@ fn dispatch(arguments: &Arguments) -> Result<Exit, Refusal> {
         Command::Explain { code: None } => Ok(commands::explain::all(arguments.json)),
         Command::Why(why) => commands::why::why(arguments, why),
         Command::Password { name } => commands::password::password(name, arguments.json),
+        Command::Reconnect { origin } => commands::order::reconnect(arguments, origin),
+        Command::Drain { origin } => commands::order::drain(arguments, origin),
+        Command::Prefer { origin, address } => {
+            commands::order::prefer(arguments, origin, address.clone())
+        }
         Command::Reload => commands::reload::reload(arguments),
         Command::Demo { stay } => {
             let afterwards = if *stay {

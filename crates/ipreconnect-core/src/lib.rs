@@ -31,6 +31,7 @@ pub mod postgres;
 pub mod question;
 pub mod race;
 pub mod rate;
+pub mod storm;
 pub mod warm;
 pub mod watchdog;
 

@@ -13,7 +13,7 @@ use crate::access::Access;
 use crate::counters::{Counters, Totals};
 use crate::crowd::Crowd;
 use crate::door::Door;
-use crate::http::{AccessLog, BranchStatus};
+use crate::http::{AccessLog, BranchStatus, Tracing};
 use crate::l4::{ListenerSettings, Route};
 use crate::places::Places;
 use crate::socket::{FileAccess, Group, ListenAddress, OpenError, Passed};
@@ -340,6 +340,13 @@ impl Gateway {
     pub fn log(&self, log: Option<&AccessLog>) {
         for worker in &self.workers {
             worker.command(Command::Log(log.cloned()));
+        }
+    }
+
+    /// How requests are traced from now on; not at all, without anything.
+    pub fn trace(&self, tracing: Option<&Tracing>) {
+        for worker in &self.workers {
+            worker.command(Command::Trace(tracing.cloned()));
         }
     }
 

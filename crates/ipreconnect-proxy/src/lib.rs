@@ -34,7 +34,7 @@ pub use gateway::{Gateway, GatewaySettings, ListenAt, ListenerStatus};
 pub use http::{
     AccessFormat, AccessLog, AccessSink, AskedHost, BranchStatus, Cache, CacheSettings, Chain,
     Fallback, FieldRules, Forwarding, HashOn, Hedge, HttpBranch, HttpLimits, HttpPlan, HttpRoute,
-    HttpSettings, Purge, Rewrite,
+    HttpSettings, Page, Pages, Purge, Rewrite, Tracing,
 };
 pub use l4::{End, HalfClose, ListenerSettings, Timeouts};
 pub use socket::{FileAccess, ListenAddress, OpenError, OpenErrorKind, Passed};

@@ -46,6 +46,7 @@ pub(crate) enum Command {
     },
     /// Where the lines of requests go from now on.
     Log(Option<http::AccessLog>),
+    Trace(Option<http::Tracing>),
     /// Requests that are under way are the last ones.
     Drain,
     End,
@@ -154,6 +155,7 @@ async fn run(mut inbox: mpsc::UnboundedReceiver<Command>, places: Arc<Places>) {
             Command::Close { id } => drop(open.remove(&id)),
             Command::Serve { session, client } => drop(tokio::spawn(session.run(client))),
             Command::Log(log) => http::open_log(log),
+            Command::Trace(tracing) => http::open_traces(tracing),
             Command::Drain => http::drain(),
             Command::End => {
                 http::pool::clear();

@@ -95,6 +95,7 @@ fn a_request_allocates_nothing_that_could_be_used_again() {
         half_close: HalfClose::Leaves,
     };
     let plan = HttpPlan {
+        pages: None,
         routes: Vec::new(),
         settings: Some(HttpSettings::default()),
         limits: HttpLimits::default(),

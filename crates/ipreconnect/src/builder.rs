@@ -196,6 +196,33 @@ fn start(
     }
 }
 
+impl Origin {
+    /// An origin without servers, over which nobody watches: for what needs one and never uses it. Whoever wants a
+    /// connection is told that it is closed.
+    #[must_use]
+    pub fn nobody(name: &str, runtime: &Handle) -> Self {
+        let (sender, facts) = mpsc::channel(1);
+        drop(facts);
+        let empty = Snapshot::new(
+            View::empty(clock::now()),
+            &std::collections::BTreeMap::new(),
+            Arc::default(),
+        );
+        let settings = OriginSettings::new(Vec::new());
+        let shared = Arc::new(Shared::new(name.into(), settings, empty, sender, 0, None));
+        let tasks = Tasks {
+            driver: Task::spawn(runtime, "nobody", std::future::ready(())),
+            _keeper: Task::spawn(runtime, "nobody", std::future::ready(())),
+        };
+        let origin = Self {
+            shared,
+            tasks: Arc::new(tasks),
+        };
+        origin.close();
+        origin
+    }
+}
+
 /// The standard library's own source of randomness, as it seeds hash maps.
 pub(crate) fn random_seed() -> u64 {
     use std::hash::{BuildHasher, Hasher};

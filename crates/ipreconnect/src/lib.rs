@@ -45,6 +45,7 @@ mod settings;
 mod shared;
 mod snapshot;
 pub mod socket;
+pub mod span;
 pub mod stats;
 mod status;
 mod store;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-use ipreconnect_core::address::EndpointId;
+use ipreconnect_core::address::{Address, EndpointId};
 use ipreconnect_core::failure::{Cause, Failure};
 use ipreconnect_core::identity::{KeyId, Sighting};
 use ipreconnect_core::origin::{EndpointView, Event, Health, Phase};
@@ -263,6 +263,16 @@ impl Origin {
     /// [`Kind::Closed`] if the origin has ended.
     pub async fn drain(&self) -> Result<(), Error> {
         self.order(Fact::Event(Event::DrainAsked)).await
+    }
+
+    /// Has new work go to this address as long as it is up, whatever the settings say of its priority; without one
+    /// by the settings again. What is open stays where it is.
+    ///
+    /// # Errors
+    /// [`Kind::Closed`] if the origin has ended.
+    pub async fn prefer(&self, address: Option<Address>) -> Result<(), Error> {
+        self.order(Fact::Event(Event::PreferAsked { address }))
+            .await
     }
 
     /// Changes the settings. Links and waiting clients stay, and so does all that is known of

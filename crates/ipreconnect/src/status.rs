@@ -28,6 +28,8 @@ pub struct Status {
     pub failure: Option<Failure>,
     /// Whether the attempts to reconnect are used up.
     pub given_up: bool,
+    /// Where new work goes by the operator's wish.
+    pub preferred: Option<Address>,
     /// Clients that wait in the hold.
     pub waiting: u32,
     /// Whether its servers prove who they are.
@@ -143,6 +145,7 @@ impl Status {
             lasted: view.since.elapsed(),
             failure: view.failure.clone(),
             given_up: view.given_up,
+            preferred: view.preferred.clone(),
             waiting,
             identity: Identity::of(snapshot, tls, alarming),
             endpoints: snapshot

@@ -24,7 +24,7 @@ use crate::moment::millis;
 use crate::view::SightingView;
 pub use hooks::{Hook, HookPlan, Hooks};
 use outbox::Outbox;
-pub use sink::{Sink, SinkError};
+pub use sink::Sink;
 pub use words::Message;
 
 /// Between two looks.

@@ -6,13 +6,9 @@ use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http_body_util::{BodyExt, Full, Limited};
+use http_body_util::Full;
 use hyper::body::Bytes;
-use hyper::{Method, Request, StatusCode, header};
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
-use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::TokioExecutor;
+use hyper::{Method, Request, header};
 use ipreconnect::clock;
 use lettre::message::header::ContentType;
 use lettre::{AsyncSmtpTransport, AsyncTransport, Tokio1Executor};
@@ -25,6 +21,7 @@ use tokio::sync::Notify;
 use super::outbox::Outbox;
 use super::words::{Message, MessageItem};
 use crate::moment::{millis, rfc3339};
+use crate::post::{Undelivered, poster, send, told};
 
 /// For one delivery.
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -37,9 +34,6 @@ const FAILED: Duration = Duration::from_secs(24 * 3600);
 /// Between two times that Alertmanager hears what still fires; it forgets it after [`FORGET`].
 const AGAIN: Duration = Duration::from_secs(60);
 const FORGET: Duration = Duration::from_secs(300);
-/// The longest answer that is looked at, and what is told of it.
-const ANSWER: usize = 4096;
-const SAID: usize = 200;
 
 /// A way to people.
 #[derive(Clone, PartialEq, Eq)]
@@ -107,37 +101,6 @@ impl fmt::Display for Sink {
     }
 }
 
-/// Why a message was not delivered.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SinkError {
-    /// Why.
-    pub why: String,
-    /// Whether trying again is of no use.
-    pub is_final: bool,
-}
-
-impl SinkError {
-    fn passing(why: impl fmt::Display) -> Self {
-        Self {
-            why: why.to_string(),
-            is_final: false,
-        }
-    }
-
-    fn lasting(why: impl fmt::Display) -> Self {
-        Self {
-            why: why.to_string(),
-            is_final: true,
-        }
-    }
-}
-
-impl fmt::Display for SinkError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.why)
-    }
-}
-
 impl Sink {
     /// What messages that wait for it are kept under: the same for the same way out.
     pub(super) fn name(&self) -> String {
@@ -174,12 +137,12 @@ impl Sink {
     ///
     /// # Cancel safety
     /// The message may have been delivered.
-    pub async fn deliver(&self, message: &Message) -> Result<(), SinkError> {
+    pub async fn deliver(&self, message: &Message) -> Result<(), Undelivered> {
         let delivered = async {
             match self {
                 Self::Slack { url } => post(url, slack(message)).await,
                 Self::Webhook { url } => {
-                    let value = serde_json::to_value(message).map_err(SinkError::lasting)?;
+                    let value = serde_json::to_value(message).map_err(Undelivered::lasting)?;
                     post(url, value).await
                 }
                 Self::Ntfy { url } => ntfy(url, message).await,
@@ -189,7 +152,7 @@ impl Sink {
                 }
                 Self::Email { to, from, smtp } => mail((to, from), smtp, message).await,
                 Self::Exec { program } => {
-                    let text = serde_json::to_vec(message).map_err(SinkError::lasting)?;
+                    let text = serde_json::to_vec(message).map_err(Undelivered::lasting)?;
                     let variables = [
                         ("IPRECONNECT_ALERT", message.kind.as_str()),
                         ("IPRECONNECT_SEVERITY", message.severity.as_str()),
@@ -202,7 +165,9 @@ impl Sink {
         };
         match tokio::time::timeout(PATIENCE, delivered).await {
             Ok(delivered) => delivered,
-            Err(_) => Err(SinkError::passing(format!("no answer within {PATIENCE:?}"))),
+            Err(_) => Err(Undelivered::passing(format!(
+                "no answer within {PATIENCE:?}"
+            ))),
         }
     }
 }
@@ -265,7 +230,7 @@ impl Delivery {
         }
     }
 
-    fn tell(&self, delivered: &Result<(), SinkError>, is_failing: &mut bool) {
+    fn tell(&self, delivered: &Result<(), Undelivered>, is_failing: &mut bool) {
         match delivered {
             Ok(()) if std::mem::take(is_failing) => {
                 tracing::info!(sink = %self.sink, "alerts are delivered again");
@@ -335,7 +300,7 @@ fn alertmanager(message: &Message) -> Value {
     Value::Array(message.items.iter().map(alert).collect())
 }
 
-async fn ntfy(url: &str, message: &Message) -> Result<(), SinkError> {
+async fn ntfy(url: &str, message: &Message) -> Result<(), Undelivered> {
     let (priority, tags) = match message.severity.as_str() {
         _ if message.is_good() => ("default", "white_check_mark"),
         "critical" => ("urgent", "rotating_light"),
@@ -357,83 +322,20 @@ async fn ntfy(url: &str, message: &Message) -> Result<(), SinkError> {
         .header("priority", priority)
         .header("tags", tags)
         .body(Full::new(Bytes::from(message.text())));
-    send(request).await
+    send(&poster()?, request).await
 }
 
 /// Posts JSON.
-pub(super) async fn post(url: &str, value: Value) -> Result<(), SinkError> {
+pub(super) async fn post(url: &str, value: Value) -> Result<(), Undelivered> {
     let request = Request::builder()
         .method(Method::POST)
         .uri(url)
         .header(header::CONTENT_TYPE, "application/json")
         .body(Full::new(Bytes::from(value.to_string())));
-    send(request).await
+    send(&poster()?, request).await
 }
 
-async fn send(request: Result<Request<Full<Bytes>>, hyper::http::Error>) -> Result<(), SinkError> {
-    let mut request = request.map_err(SinkError::lasting)?;
-    let user = concat!("ipreconnect/", env!("CARGO_PKG_VERSION"));
-    let agent = header::HeaderValue::from_static(user);
-    request.headers_mut().insert(header::USER_AGENT, agent);
-    let path = request.uri().path_and_query();
-    let path = path.map(|path| path.as_str().trim_matches('/').to_owned());
-    let path = path
-        .filter(|path| !path.is_empty())
-        .unwrap_or_else(|| "\u{0}".to_owned());
-    let answer = client()?.request(request).await;
-    let answer = answer.map_err(|error| SinkError::passing(told(&error)))?;
-    let status = answer.status();
-    if status.is_success() {
-        return Ok(());
-    }
-    if status.is_redirection() {
-        // It might lead anywhere, into the network behind us, too.
-        let place = answer.headers().get(header::LOCATION);
-        let place = place
-            .and_then(|place| place.to_str().ok())
-            .unwrap_or("elsewhere");
-        return Err(SinkError::lasting(format!(
-            "it redirects to {place}, which is not followed: write the right address"
-        )));
-    }
-    let said = Limited::new(answer.into_body(), ANSWER).collect().await;
-    let said = said
-        .map(http_body_util::Collected::to_bytes)
-        .unwrap_or_default();
-    let said = String::from_utf8_lossy(&said);
-    // It may say again what was secret in the path.
-    let said = said.lines().next().unwrap_or_default().replace(&path, "…");
-    let said: String = said
-        .chars()
-        .filter(|one| !one.is_control())
-        .take(SAID)
-        .collect();
-    let why = format!("{status}: {said}");
-    let is_final = status.is_client_error()
-        && !matches!(
-            status,
-            StatusCode::TOO_MANY_REQUESTS | StatusCode::REQUEST_TIMEOUT
-        );
-    Err(SinkError { why, is_final })
-}
-
-/// The innermost reason says most.
-fn told(error: &dyn std::error::Error) -> String {
-    let mut innermost = error;
-    while let Some(source) = innermost.source() {
-        innermost = source;
-    }
-    innermost.to_string()
-}
-
-fn client() -> Result<Client<HttpsConnector<HttpConnector>, Full<Bytes>>, SinkError> {
-    let builder = HttpsConnectorBuilder::new().with_native_roots();
-    let builder = builder.map_err(|error| SinkError::passing(format!("no roots: {error}")))?;
-    let connector = builder.https_or_http().enable_http1().build();
-    Ok(Client::builder(TokioExecutor::new()).build(connector))
-}
-
-async fn mail((to, from): (&str, &str), smtp: &str, message: &Message) -> Result<(), SinkError> {
+async fn mail((to, from): (&str, &str), smtp: &str, message: &Message) -> Result<(), Undelivered> {
     let subject: String = message
         .title
         .chars()
@@ -442,20 +344,20 @@ async fn mail((to, from): (&str, &str), smtp: &str, message: &Message) -> Result
     let letter = lettre::Message::builder()
         .to(to
             .parse()
-            .map_err(|error| SinkError::lasting(format!("{to:?}: {error}")))?)
+            .map_err(|error| Undelivered::lasting(format!("{to:?}: {error}")))?)
         .from(
             from.parse()
-                .map_err(|error| SinkError::lasting(format!("{from:?}: {error}")))?,
+                .map_err(|error| Undelivered::lasting(format!("{from:?}: {error}")))?,
         )
         .subject(format!("[{}] {subject}", message.instance))
         .header(ContentType::TEXT_PLAIN)
         .body(message.text())
-        .map_err(SinkError::lasting)?;
+        .map_err(Undelivered::lasting)?;
     let transport = AsyncSmtpTransport::<Tokio1Executor>::from_url(smtp);
-    let transport = transport.map_err(SinkError::lasting)?;
+    let transport = transport.map_err(Undelivered::lasting)?;
     let transport = transport.timeout(Some(PATIENCE)).build();
     let sent = transport.send(letter).await;
-    sent.map(drop).map_err(|error| SinkError {
+    sent.map(drop).map_err(|error| Undelivered {
         is_final: error.is_permanent(),
         why: told(&error),
     })
@@ -466,7 +368,7 @@ pub(super) async fn execute(
     program: &Path,
     variables: &[(&str, &str)],
     text: &[u8],
-) -> Result<(), SinkError> {
+) -> Result<(), Undelivered> {
     let mut child = Command::new(program)
         .envs(variables.iter().copied())
         .stdin(Stdio::piped())
@@ -476,8 +378,8 @@ pub(super) async fn execute(
         .kill_on_drop(true)
         .spawn()
         .map_err(|error| match error.kind() {
-            std::io::ErrorKind::InvalidInput => SinkError::lasting(error),
-            _ => SinkError::passing(error),
+            std::io::ErrorKind::InvalidInput => Undelivered::lasting(error),
+            _ => Undelivered::passing(error),
         })?;
     // What it has started ends with it, if it is not waited for.
     let group = child
@@ -488,12 +390,12 @@ pub(super) async fn execute(
         // A command need not read it.
         let _ = input.write_all(text).await;
     }
-    let status = child.wait().await.map_err(SinkError::passing)?;
+    let status = child.wait().await.map_err(Undelivered::passing)?;
     group.0 = None;
     if status.success() {
         Ok(())
     } else {
-        Err(SinkError::passing(format!(
+        Err(Undelivered::passing(format!(
             "the command ended with {status}"
         )))
     }

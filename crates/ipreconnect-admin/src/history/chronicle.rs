@@ -197,6 +197,7 @@ impl Chronicle {
             Notice::Rebuilt => case.was_rebuilt = true,
             Notice::Returned { .. } => case.failed_over = None,
             Notice::NameFailed { .. }
+            | Notice::Preferred { .. }
             | Notice::NoRoom { .. }
             | Notice::Ejected { .. }
             | Notice::Readmitted { .. }

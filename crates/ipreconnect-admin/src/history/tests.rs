@@ -10,8 +10,8 @@ use super::chronicle::{Loss, Scope};
 use super::*;
 use crate::gateway::Denial;
 use crate::view::{
-    Acceptance, IdentityView, ListenerView, OriginView, Outcome, PurgeWish, Readiness, UNSEEN, Why,
-    WhyQuestion,
+    Acceptance, IdentityView, ListenerView, OriginView, Outcome, Preference, PurgeWish, Readiness,
+    UNSEEN, Why, WhyQuestion,
 };
 
 /// A gateway with one origin.
@@ -78,6 +78,10 @@ impl Gateway for One {
 
     async fn drain(&self, _: &str) -> Result<Outcome, Denial> {
         unreachable!("nobody asks")
+    }
+
+    async fn prefer(&self, _: &str, _: Preference) -> Result<Outcome, Denial> {
+        unreachable!()
     }
 
     async fn accept_identity(&self, _: &str, _: Acceptance) -> Result<Outcome, Denial> {

@@ -5,6 +5,7 @@
 
 mod draw;
 mod parts;
+mod status;
 
 use std::sync::Arc;
 
@@ -17,6 +18,8 @@ use maud::{DOCTYPE, Markup, html};
 use crate::moment;
 use crate::server::Api;
 use crate::view::{EventView, History, IdentityView, ListenerView, OriginView};
+
+pub use status::{Drawn, StatusPage, StatusPages};
 
 /// Events that are shown.
 const EVENTS: usize = 40;

@@ -177,20 +177,20 @@ main.addEventListener("click", (event) => {
   if (!button) return;
   document.getElementById("ask-question").textContent = button.dataset.question;
   document.getElementById("ask-yes").textContent = button.textContent;
-  const call = button.dataset.call;
+  const { call, body } = button.dataset;
   ask.returnValue = "no";
   ask.onclose = () => {
-    if (ask.returnValue === "yes") act(call);
+    if (ask.returnValue === "yes") act(call, body);
   };
   ask.showModal();
 });
 
-async function act(call) {
+async function act(call, body) {
   try {
     const answer = await fetch(call, {
       method: "POST",
       headers: { "Content-Type": "application/json", ...shown() },
-      body: "{}",
+      body: body ?? "{}",
     });
     const outcome = await answer.json();
     said.textContent = outcome.messages.join("; ");

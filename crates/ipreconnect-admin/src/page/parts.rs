@@ -4,6 +4,7 @@ use maud::{Markup, html};
 
 use super::draw::{sparkline, uptime_bars};
 use super::{Facts, span};
+use crate::encode::encoded;
 use crate::view::{
     EndpointView, IdentityView, ListenerView, LossView, OriginHistory, OriginView, UptimeView,
 };
@@ -187,18 +188,25 @@ fn actions(origin: &OriginView) -> Markup {
     }
 }
 
-/// What may not stand in a path is written in hexadecimal (RFC 3986).
-fn encoded(name: &str) -> String {
-    let mut encoded = String::with_capacity(name.len());
-    for byte in name.bytes() {
-        match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => {
-                encoded.push(char::from(byte));
-            }
-            other => encoded.push_str(&format!("%{other:02X}")),
-        }
+/// Sends new work to one of several servers, or back.
+fn prefer(origin: &OriginView, endpoint: &EndpointView) -> Markup {
+    let (name, address) = (&origin.name, &endpoint.address);
+    let call = format!("/v1/origins/{}/prefer", encoded(name));
+    if origin.preferred.as_ref() == Some(address) {
+        let question = format!("Let the configuration of {name} decide again where new work goes?");
+        return html! {
+            button type="button" data-call=(call) data-question=(question) { "As configured" }
+        };
     }
-    encoded
+    if origin.endpoints.len() < 2 || endpoint.health != "up" || endpoint.takes_work {
+        return html! {};
+    }
+    let body = serde_json::json!({ "address": address }).to_string();
+    let question =
+        format!("Send new work of {name} to {address} while it is up? What is open stays.");
+    html! {
+        button type="button" data-call=(call) data-body=(body) data-question=(question) { "Prefer" }
+    }
 }
 
 fn grade(state: &str) -> &'static str {
@@ -266,7 +274,7 @@ fn origin_row(
                         (format!("{:.1} ms", response.p99_ms)) "."
                     }
                 }
-                (endpoints(&origin.endpoints))
+                (endpoints(origin))
                 (identity_of(origin, identity))
                 @for name in &origin.names {
                     p {
@@ -282,23 +290,10 @@ fn origin_row(
 }
 
 fn percent(uptime: Option<&UptimeView>) -> Markup {
-    let percent = uptime.and_then(|uptime| uptime.percent);
     html! {
         span class="number" title="up in the last 30 days" {
-            @match percent {
-                Some(percent) => { (shown_percent(percent)) },
-                None => "–",
-            }
+            (uptime.copied().unwrap_or_default().shown())
         }
-    }
-}
-
-/// Never 100 where something is missing.
-fn shown_percent(percent: f64) -> String {
-    if percent >= 100.0 {
-        "100 %".to_owned()
-    } else {
-        format!("{:.3} %", (percent * 1000.0).floor() / 1000.0)
     }
 }
 
@@ -309,29 +304,30 @@ fn uptimes(history: Option<&OriginHistory>) -> Markup {
     html! {
         p {
             "Up: "
-            @for (words, uptime) in [
-                ("24 hours", &history.day), ("7 days", &history.week),
-                ("30 days", &history.month), ("365 days", &history.year),
-            ] {
+            @for (words, uptime) in history.spans() {
                 span class="pair" { (words) " " (percent(Some(uptime))) } " "
             }
         }
     }
 }
 
-fn endpoints(endpoints: &[EndpointView]) -> Markup {
+fn endpoints(origin: &OriginView) -> Markup {
     html! {
         div class="scroll" {
             table {
                 thead { tr {
                     th { "server" } th { "role" } th { "state" } th { "for" } th { "open" } th { "served" }
-                    th { "ready" } th { "connects in" } th { "why" }
+                    th { "ready" } th { "connects in" } th { "why" } th {}
                 } }
                 tbody {
-                    @for endpoint in endpoints {
+                    @for endpoint in &origin.endpoints {
                         tr {
                             td { (endpoint.address) @if endpoint.takes_work { " ◂ in use" } }
-                            td { @if endpoint.priority == 0 { "preferred" } @else { "backup " (endpoint.priority) } }
+                            td {
+                                @if origin.preferred.as_ref() == Some(&endpoint.address) { "preferred by order" }
+                                @else if endpoint.priority == 0 { "preferred" }
+                                @else { "backup " (endpoint.priority) }
+                            }
                             td { span class={ "state " (grade(&endpoint.health)) } { (endpoint.health) } }
                             td { (span(endpoint.for_ms)) }
                             td { (endpoint.open) }
@@ -346,6 +342,7 @@ fn endpoints(endpoints: &[EndpointView]) -> Markup {
                                 @if let Some(ejected) = &endpoint.ejected { "set aside: " (ejected.why) " " }
                                 @if let Some(failure) = &endpoint.failure { (failure.cause) }
                             }
+                            td { (prefer(origin, endpoint)) }
                         }
                     }
                 }

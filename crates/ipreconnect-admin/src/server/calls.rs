@@ -15,7 +15,7 @@ use super::{Api, stream};
 use crate::metrics::{self, Own};
 use crate::view::{
     Acceptance, FeatureView, Features, History, HistoryQuestion, Identities, Listeners, OriginView,
-    Origins, Outcome, PurgeWish, Readiness, SCHEMA, Why, WhyQuestion,
+    Origins, Outcome, Preference, PurgeWish, Readiness, SCHEMA, Why, WhyQuestion,
 };
 
 /// Losses that are told at once.
@@ -38,6 +38,7 @@ type Told<T> = Result<Json<T>, Refused>;
         origin,
         reconnect,
         drain,
+        prefer,
         accept_identity,
         identities,
         listeners,
@@ -134,6 +135,23 @@ pub(super) async fn reconnect(State(api): State<Api>, Of(name): Of<String>) -> T
 )]
 pub(super) async fn drain(State(api): State<Api>, Of(name): Of<String>) -> Told<Outcome> {
     Ok(Json(api.gateway.drain(&name).await?))
+}
+
+/// Has an origin's new work go to one of its servers while that is up, or again as the configuration says. It is
+/// forgotten by a restart.
+#[utoipa::path(
+    post, path = "/v1/origins/{name}/prefer", params(("name" = String, Path)), request_body = Preference,
+    responses(
+        (status = 200, body = Outcome), (status = 400, body = Outcome), (status = 404, body = Outcome),
+        (status = 415, body = Outcome), (status = 422, body = Outcome)
+    )
+)]
+pub(super) async fn prefer(
+    State(api): State<Api>,
+    Of(name): Of<String>,
+    Wish(wish): Wish<Preference>,
+) -> Told<Outcome> {
+    Ok(Json(api.gateway.prefer(&name, wish).await?))
 }
 
 /// Accepts a key that was seen of an origin's servers, or all of them.

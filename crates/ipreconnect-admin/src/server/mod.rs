@@ -184,6 +184,7 @@ fn router(api: Api) -> Router {
         .route("/v1/origins/{name}", get(calls::origin))
         .route("/v1/origins/{name}/reconnect", post(calls::reconnect))
         .route("/v1/origins/{name}/drain", post(calls::drain))
+        .route("/v1/origins/{name}/prefer", post(calls::prefer))
         .route(
             "/v1/origins/{name}/accept-identity",
             post(calls::accept_identity),

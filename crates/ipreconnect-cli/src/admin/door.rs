@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use aws_lc_rs::rand;
-use ipreconnect_admin::{Api, Guard};
+use ipreconnect_admin::{Api, Guard, StatusPages};
 
 use crate::config::GatewayPlan;
 use crate::exit::{Exit, Refusal};
@@ -64,7 +64,7 @@ impl Door {
     }
 
     /// Serves it, for as long as the process lives.
-    pub(crate) fn serve(self, api: Api, state: &Path) -> io::Result<()> {
+    pub(crate) fn serve(self, api: Api, pages: StatusPages, state: &Path) -> io::Result<()> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .max_blocking_threads(4)
@@ -80,6 +80,7 @@ impl Door {
             .name("admin".to_owned())
             .spawn(move || {
                 runtime.block_on(async {
+                    tokio::spawn(pages.run(api.clone()));
                     for listener in self.tcp {
                         let serving = api.clone().serve_tcp(listener, Arc::clone(&self.guard));
                         tokio::spawn(async {

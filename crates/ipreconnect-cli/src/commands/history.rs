@@ -5,14 +5,12 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 
 use hyper::Method;
+use ipreconnect_admin::encoded;
 use ipreconnect_admin::moment::span;
 use ipreconnect_admin::read_history;
 
-use super::encoded;
 use crate::admin::client::ask;
-use crate::admin::view::{
-    DayView, History, HistoryQuestion, LossView, OriginHistory, Outcome, UptimeView,
-};
+use crate::admin::view::{DayView, History, HistoryQuestion, LossView, OriginHistory, Outcome};
 use crate::args::{Arguments, HistoryArguments};
 use crate::config::state_directory;
 use crate::exit::{Exit, Refusal};
@@ -117,13 +115,8 @@ fn text(paint: Paint, history: &History) -> String {
 
 fn origin_lines(paint: Paint, origin: &OriginHistory) -> String {
     let mut text = format!("{}\n  up", paint.bold(&plain(&origin.name)));
-    for (words, uptime) in [
-        ("24 h", &origin.day),
-        ("7 days", &origin.week),
-        ("30 days", &origin.month),
-        ("365 days", &origin.year),
-    ] {
-        let _ = write!(text, "  {words} {}", percent(uptime));
+    for (words, uptime) in origin.spans() {
+        let _ = write!(text, "  {words} {}", uptime.shown());
     }
     text.push('\n');
     let skipped = origin.days.len().saturating_sub(DAYS);
@@ -151,15 +144,6 @@ fn day(day: &DayView) -> char {
         Some(percent) if percent >= 100.0 => '█',
         Some(percent) if percent >= 99.0 => '▓',
         Some(_) => '░',
-    }
-}
-
-/// Never 100 where something is missing.
-fn percent(uptime: &UptimeView) -> String {
-    match uptime.percent {
-        None => "–".to_owned(),
-        Some(percent) if percent >= 100.0 => "100 %".to_owned(),
-        Some(percent) => format!("{:.3} %", (percent * 1000.0).floor() / 1000.0),
     }
 }
 

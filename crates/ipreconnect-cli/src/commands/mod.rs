@@ -8,6 +8,7 @@ pub(crate) mod explain;
 pub(crate) mod history;
 pub(crate) mod identity;
 pub(crate) mod man;
+pub(crate) mod order;
 pub(crate) mod password;
 pub(crate) mod probe;
 pub(crate) mod reload;
@@ -15,8 +16,6 @@ pub(crate) mod run;
 pub(crate) mod status;
 pub(crate) mod top;
 pub(crate) mod why;
-
-use std::fmt::Write as _;
 
 use crate::exit::{Exit, Refusal};
 
@@ -35,17 +34,4 @@ fn print_json(value: &impl serde::Serialize) {
         Ok(text) => println!("{text}"),
         Err(error) => eprintln!("error: {error}"),
     }
-}
-
-/// As a part of a query (RFC 3986, section 2.1).
-fn encoded(text: &str) -> String {
-    let mut out = String::new();
-    for byte in text.bytes() {
-        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
-            out.push(char::from(byte));
-        } else {
-            let _ = write!(out, "%{byte:02X}");
-        }
-    }
-    out
 }

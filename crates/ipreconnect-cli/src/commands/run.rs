@@ -39,7 +39,7 @@ pub(crate) fn run(arguments: &Arguments, run: &Run) -> Result<Exit, Refusal> {
         i8::try_from(arguments.verbose).unwrap_or(i8::MAX)
     };
     keep_small();
-    let log = log::begin(&loaded.plan.log, louder);
+    let log = log::begin(&loaded.plan.log, loaded.plan.otlp.as_ref(), louder)?;
     let watch = if run.watch { Watch::Files } else { Watch::No };
     serve(Order {
         loaded,

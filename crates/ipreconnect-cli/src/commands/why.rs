@@ -3,8 +3,8 @@
 use std::fmt::Write as _;
 
 use hyper::Method;
+use ipreconnect_admin::encoded;
 
-use super::encoded;
 use crate::admin::client::ask;
 use crate::admin::view::{Outcome, Why};
 use crate::args::{Arguments, WhyArguments};

@@ -164,7 +164,7 @@ fn address(field: &Field<'_>) -> Option<String> {
     None
 }
 
-fn host_name() -> String {
+pub(super) fn host_name() -> String {
     let name = rustix::system::uname();
     name.nodename().to_string_lossy().into_owned()
 }

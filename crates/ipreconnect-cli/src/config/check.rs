@@ -428,6 +428,7 @@ impl ShownListener {
             text.push_str(&format!("  {} -> {}\n", route.subject(), route.target()));
         }
         match self.routes.as_slice() {
+            [] if self.origin.is_empty() => text.push_str("  serves the status page\n"),
             [] => text.push_str(&format!("  leads to origin {}\n", self.origin)),
             _ if self.refuses_others => {
                 text.push_str("  refuses everything that no route matches\n");

@@ -6,7 +6,7 @@ use ipreconnect_proxy::{ListenAddress, Unmatched};
 
 use super::load::{Assembly, Definition, Use};
 use super::mistake::Mistake;
-use super::plan::{ListenPlan, Protocol};
+use super::plan::{ListenPlan, LogTo, Protocol};
 use super::section::nearest;
 
 impl Assembly<'_> {
@@ -20,6 +20,16 @@ impl Assembly<'_> {
             self.only_once_listened(one, &mut seen);
         }
         self.admit(&uses);
+        if let (true, None, Some(place)) = (
+            self.plan.log.to.contains(&LogTo::Otlp),
+            &self.plan.otlp,
+            self.tables.get("log"),
+        ) && self.mistakes.borrow().is_empty()
+        {
+            let message = "the log goes to `otlp`, and nothing says where that is".to_owned();
+            let hint = "add [otlp] with url = \"http://127.0.0.1:4318\"";
+            self.wrong(message, place, "here", hint);
+        }
         for (name, place) in &self.origins {
             let listeners = &self.plan.listeners;
             let leads = |listener: &ListenPlan| {
@@ -53,7 +63,7 @@ impl Assembly<'_> {
         if listener.unmatched == Unmatched::Served {
             self.is_there(&listener.origin, &one.origin);
         }
-        for (origin, place) in &one.routes {
+        for (origin, place) in one.routes.iter().chain(&one.shown) {
             self.is_there(origin, place);
         }
     }
@@ -76,10 +86,15 @@ impl Assembly<'_> {
         let Some(listener) = self.plan.listeners.get_mut(&one.listener) else {
             return;
         };
+        if listener.status.is_some() {
+            listener.mode = Protocol::Http;
+            speak(listener);
+            return;
+        }
         let Some(origin) = self.plan.origins.get(&listener.origin) else {
             return;
         };
-        let name = &listener.origin;
+        let name = listener.origin.clone();
         let mut mistake = None;
         listener.mode = origin.protocol.at_the_door();
         if let Some((mode, place)) = &one.mode {
@@ -91,16 +106,7 @@ impl Assembly<'_> {
                 mistake = Some((message, place));
             }
         }
-        let spoken: &[&[u8]] = match listener.mode {
-            Protocol::Http => &[b"h2", b"http/1.1"],
-            Protocol::Postgres => &[b"postgresql"],
-            Protocol::Tcp | Protocol::Udp | Protocol::H2 => &[],
-        };
-        if let Some(tls) = &mut listener.tls
-            && tls.alpn.is_empty()
-        {
-            tls.alpn = spoken.iter().map(|name| name.to_vec()).collect();
-        }
+        speak(listener);
         if origin.protocol == Protocol::Udp {
             for address in &mut listener.addresses {
                 match address {
@@ -217,5 +223,19 @@ impl Assembly<'_> {
             mistake = mistake.hint(hint.to_owned());
         }
         self.mistakes.borrow_mut().push(mistake);
+    }
+}
+
+/// Says to clients of TLS what is spoken.
+fn speak(listener: &mut ListenPlan) {
+    let spoken: &[&[u8]] = match listener.mode {
+        Protocol::Http => &[b"h2", b"http/1.1"],
+        Protocol::Postgres => &[b"postgresql"],
+        Protocol::Tcp | Protocol::Udp | Protocol::H2 => &[],
+    };
+    if let Some(tls) = &mut listener.tls
+        && tls.alpn.is_empty()
+    {
+        tls.alpn = spoken.iter().map(|name| name.to_vec()).collect();
     }
 }

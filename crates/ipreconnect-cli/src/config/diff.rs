@@ -5,7 +5,7 @@ use std::fmt;
 use ipreconnect::core::balance::Policy;
 use ipreconnect_proxy::{HttpSettings, ListenerSettings};
 
-use super::plan::{ListenPlan, Plan};
+use super::plan::{ListenPlan, LogTo, Plan};
 
 /// One change. What is not named here is not touched.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,6 +21,8 @@ pub(crate) enum Change {
     ListenerRemoved(String),
     DnsChanged,
     LogChanged,
+    /// Which requests are traced, or who is told.
+    TracesChanged,
     /// Whom to tell, or when.
     AlertsChanged,
     ShutdownChanged,
@@ -40,6 +42,7 @@ impl fmt::Display for Change {
             Self::ListenerRemoved(name) => write!(f, "listener {name:?} removed"),
             Self::DnsChanged => f.write_str("dns changed"),
             Self::LogChanged => f.write_str("log changed"),
+            Self::TracesChanged => f.write_str("otlp changed"),
             Self::AlertsChanged => f.write_str("alerts changed"),
             Self::ShutdownChanged => f.write_str("gateway.shutdown changed"),
             Self::NeedsRestart(key) => {
@@ -84,8 +87,12 @@ pub(crate) fn diff(old: &Plan, new: &Plan) -> Vec<Change> {
             changes.push(Change::OriginRemoved(name.clone()));
         }
     }
-    if old.log != new.log {
+    let is_told = |plan: &Plan| plan.log.to.contains(&LogTo::Otlp);
+    if old.log != new.log || (old.otlp != new.otlp && (is_told(old) || is_told(new))) {
         changes.push(Change::LogChanged);
+    }
+    if old.otlp != new.otlp {
+        changes.push(Change::TracesChanged);
     }
     if old.alerts != new.alerts {
         changes.push(Change::AlertsChanged);

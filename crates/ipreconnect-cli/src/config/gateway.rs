@@ -1,13 +1,11 @@
-//! `[gateway]` and `[log]`.
+//! `[gateway]`.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use ipreconnect_proxy::AccessFormat;
-
 use super::environment::Environment;
-use super::plan::{GatewayPlan, LogFormat, LogLevel, LogPlan};
+use super::plan::GatewayPlan;
 use super::section::{Field, Section};
 
 /// `[gateway]` as it is when nothing is written.
@@ -92,50 +90,4 @@ fn admin_address(field: &Field<'_>, text: &str) -> Option<SocketAddr> {
         return None;
     }
     Some(address)
-}
-
-/// `[log]` as it is when nothing is written.
-pub(super) const LOG: LogPlan = LogPlan {
-    level: LogLevel::Info,
-    format: LogFormat::Text,
-    access: None,
-    access_format: AccessFormat::Json,
-};
-
-pub(super) fn read_log(section: Section<'_>, base: &Path) -> LogPlan {
-    let levels = [
-        ("error", LogLevel::Error),
-        ("warn", LogLevel::Warn),
-        ("info", LogLevel::Info),
-        ("debug", LogLevel::Debug),
-        ("trace", LogLevel::Trace),
-    ];
-    let formats = [("text", LogFormat::Text), ("json", LogFormat::Json)];
-    let access_formats = [
-        ("json", AccessFormat::Json),
-        ("combined", AccessFormat::Combined),
-    ];
-    let plan = LogPlan {
-        level: section.choice("level", &levels).unwrap_or(LOG.level),
-        format: section.choice("format", &formats).unwrap_or(LOG.format),
-        access: section.text("access").map(|path| base.join(path)),
-        access_format: section
-            .choice("access_format", &access_formats)
-            .unwrap_or(LOG.access_format),
-    };
-    if let Some(field) = section.field("to") {
-        for field in field.one_or_many() {
-            match field.text().as_deref() {
-                Some("stderr") | None => {}
-                Some("file" | "syslog" | "otlp") => {
-                    field.unbuilt("lines go to standard error");
-                }
-                Some(other) => {
-                    field.pick(other, &[("stderr", ())]);
-                }
-            }
-        }
-    }
-    section.finish();
-    plan
 }

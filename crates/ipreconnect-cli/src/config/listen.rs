@@ -8,7 +8,7 @@ use super::check::reach_of;
 use super::material::Permissions;
 use super::mistake::Mistake;
 use super::origin::protocol;
-use super::plan::{ListenPlan, OnConflict, Protocol};
+use super::plan::{ListenPlan, OnConflict, Protocol, StatusPlan};
 use super::route::{self, ReadRoute};
 use super::rules::{self, ReadRules};
 use super::section::{Field, Section};
@@ -35,6 +35,8 @@ pub(super) struct Read<'a> {
     pub(super) tls: Option<Field<'a>>,
     /// What it carries, where that is said; else what its origin speaks.
     pub(super) mode: Option<(Protocol, Field<'a>)>,
+    /// The origins that its status page names.
+    pub(super) shown: Vec<(String, Field<'a>)>,
     /// Addresses that others than this machine can reach.
     pub(super) public: Vec<ListenAddress>,
     /// What the files say that its access goes by.
@@ -54,7 +56,10 @@ pub(super) fn read<'a>(
     let origin = section.field("origin");
     let allowed = section.field("public");
     let public = allowed.as_ref().and_then(Field::boolean).unwrap_or(false);
-    let mode = section.field("mode").and_then(|field| {
+    let said = section.field("mode");
+    let is_status = said.as_ref().is_some_and(is_status);
+    let status = is_status.then(|| status(&section));
+    let mode = said.clone().filter(|_| !is_status).and_then(|field| {
         let known = [
             Protocol::Tcp,
             Protocol::Udp,
@@ -69,7 +74,8 @@ pub(super) fn read<'a>(
     let tls = tls_field
         .as_ref()
         .map(|field| tls::of_listener(field, base, permissions));
-    let routes = section.field("route").map(|field| route::routes(&field));
+    let route_field = section.field("route");
+    let routes = route_field.as_ref().map(route::routes);
     let proxied = proxied(&section);
     let (file, section_unix) = (file_access(&section), section.field("unix"));
     let conflict = section.field("on_conflict");
@@ -91,7 +97,11 @@ pub(super) fn read<'a>(
     if address.is_none() {
         missing(&section, "address", "address = \"127.0.0.1:8080\"");
     }
-    if origin.is_none() && routes.is_none() {
+    if let (true, Some(field)) = (is_status, origin.as_ref().or(route_field.as_ref())) {
+        let hint = "leave it out; [listen.status] says which origins are told of";
+        field.wrong("leads nowhere: the listener serves the status page", hint);
+    }
+    if origin.is_none() && routes.is_none() && !is_status {
         missing(
             &section,
             "origin",
@@ -105,7 +115,8 @@ pub(super) fn read<'a>(
         None => Unmatched::Refused,
     };
     let first = routes.first().map(|route| route.origin.clone());
-    let (address, origin) = (address?, origin.or(first)?);
+    let stands_in = said.filter(|_| is_status);
+    let (address, origin) = (address?, stands_in.or(origin).or(first)?);
     let addresses = addresses(&address, base)?;
     suits(&addresses, section_unix.as_ref(), conflict.as_ref());
     let exposed = exposed(&address, &addresses, public);
@@ -113,8 +124,17 @@ pub(super) fn read<'a>(
         name,
         plan: ListenPlan {
             addresses,
-            origin: origin.text()?,
-            unmatched,
+            origin: if is_status {
+                String::new()
+            } else {
+                origin.text()?
+            },
+            unmatched: if is_status {
+                Unmatched::Refused
+            } else {
+                unmatched
+            },
+            status: status.as_ref().map(|(status, _)| status.clone()),
             routes: routes.iter().map(|route| route.plan.clone()).collect(),
             mode: Protocol::default(),
             limits,
@@ -140,12 +160,50 @@ pub(super) fn read<'a>(
         address,
         origin,
         mode,
+        shown: status.map(|(_, shown)| shown).unwrap_or_default(),
         public: exposed,
     })
 }
 
+fn is_status(mode: &Field<'_>) -> bool {
+    let text = mode.value.get_ref();
+    matches!(text, toml::de::DeValue::String(text) if text == "status")
+}
+
+/// What a status page tells, and where the file names the origins.
+fn status<'a>(section: &Section<'a>) -> (StatusPlan, Vec<(String, Field<'a>)>) {
+    let mut plan = StatusPlan {
+        title: "Status".to_owned(),
+        origins: Vec::new(),
+    };
+    let mut shown = Vec::new();
+    if let Some(table) = section.table("status") {
+        if let Some(title) = table.text("title") {
+            plan.title = title;
+        }
+        if let Some(field) = table.field("origins") {
+            for one in field.one_or_many() {
+                if let Some(name) = one.text() {
+                    plan.origins.push(name.clone());
+                    shown.push((name, one));
+                }
+            }
+        }
+        table.finish();
+    }
+    (plan, shown)
+}
+
 /// What later versions have.
 fn later(section: &Section<'_>) {
+    if !section.field("mode").as_ref().is_some_and(is_status)
+        && let Some(field) = section.field("status")
+    {
+        field.wrong(
+            "is for `mode = \"status\"`",
+            "add mode = \"status\", or leave it out",
+        );
+    }
     for (key, why) in [
         ("netns", "it comes with the management of local ports"),
         ("forward", "the forward proxy comes later"),

@@ -16,7 +16,7 @@ use super::files::{base_of, files_of, find, read};
 use super::mistake::{Colour, Mistake, Mistakes, Severity, Source};
 use super::plan::{ListenPlan, OriginPlan, Plan, Protocol, Required};
 use super::section::{Field, Reader, Section};
-use super::{access, alerts, dns, gateway, listen, origin};
+use super::{access, alerts, dns, gateway, listen, log, origin};
 
 /// A plan, and what there is to say about it.
 #[derive(Debug)]
@@ -139,6 +139,8 @@ pub(super) struct Use {
     pub(super) mode: Option<(Protocol, Definition)>,
     /// Origins of its routes, and those that they require.
     pub(super) routes: Vec<(String, Definition)>,
+    /// Origins that its status page names.
+    pub(super) shown: Vec<(String, Definition)>,
     /// Routes that say nothing of hosts.
     pub(super) hostless: Vec<Definition>,
     /// What only HTTP has.
@@ -183,7 +185,7 @@ pub(super) struct Assembly<'e> {
     /// A rule is wrong: what the others come to says nothing.
     pub(super) has_broken_access: bool,
     pub(super) maps: Maps,
-    tables: BTreeMap<&'static str, Definition>,
+    pub(super) tables: BTreeMap<&'static str, Definition>,
 }
 
 fn assemble<'e>(
@@ -197,8 +199,9 @@ fn assemble<'e>(
         warnings: Vec::new(),
         plan: Plan {
             gateway: gateway::defaults(environment),
-            log: gateway::LOG,
+            log: log::defaults(),
             dns: DnsSettings::default(),
+            otlp: None,
             alerts: alerts::defaults(),
             origins: BTreeMap::new(),
             listeners: BTreeMap::new(),
@@ -285,7 +288,11 @@ impl Assembly<'_> {
         }
         if let Some(table) = section.table("log") {
             self.only_once("log", &table);
-            self.plan.log = gateway::read_log(table, base);
+            self.plan.log = log::read(table, base);
+        }
+        if let Some(table) = section.table("otlp") {
+            self.only_once("otlp", &table);
+            self.plan.otlp = log::read_otlp(table, base);
         }
         if let Some(table) = section.table("alerts") {
             self.only_once("alerts", &table);
@@ -427,6 +434,11 @@ impl Assembly<'_> {
                     std::iter::once(own).chain(required)
                 })
                 .collect(),
+            shown: read
+                .shown
+                .into_iter()
+                .map(|(name, field)| (name, at(field.span())))
+                .collect(),
             hostless: read
                 .routes
                 .iter()
@@ -472,6 +484,7 @@ impl Assembly<'_> {
     fn name_of(&self, own: Option<&str>, plan: &ListenPlan) -> String {
         match own {
             Some(own) => own.to_owned(),
+            None if plan.status.is_some() => "status".to_owned(),
             None if self.listeners.contains_key(&plan.origin) => {
                 let address = plan.addresses.first().map(ToString::to_string);
                 address.unwrap_or_else(|| plan.origin.clone())

@@ -17,6 +17,7 @@ mod gateway;
 mod http;
 mod listen;
 mod load;
+mod log;
 mod material;
 mod mistake;
 mod origin;
@@ -40,8 +41,8 @@ pub(crate) use load::{
 pub(crate) use material::Permissions;
 pub(crate) use mistake::{Colour, Mistakes};
 pub(crate) use plan::{
-    GatewayPlan, ListenPlan, LogFormat, LogLevel, LogPlan, OnConflict, OriginPlan, Plan, Protocol,
-    RoutePlan,
+    GatewayPlan, ListenPlan, LogLevel, LogPlan, LogTo, OnConflict, OriginPlan, OtlpPlan, Plan,
+    Protocol, RoutePlan,
 };
 pub(crate) use reference::reference;
 pub(crate) use refresh::{refreshed, stamps_of_keys};

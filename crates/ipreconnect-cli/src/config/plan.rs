@@ -9,7 +9,7 @@ use std::time::Duration;
 use ipreconnect::core::http::{PathRule, Pattern};
 use ipreconnect::resolve::DnsSettings;
 use ipreconnect::{OriginSettings, Transport};
-use ipreconnect_admin::{AlertPlan, HookPlan};
+use ipreconnect_admin::{AlertPlan, Collector, HookPlan, LineFormat, SyslogPlace};
 use ipreconnect_proxy::{
     Access, AccessFormat, CacheSettings, ClientLimits, Fallback, FileAccess, Forwarding,
     HostPattern, HttpLimits, HttpSettings, ListenAddress, ListenerSettings, Proxied, Rewrite,
@@ -24,6 +24,8 @@ use super::tls::{ListenTls, OriginFiles};
 pub(crate) struct Plan {
     pub(crate) gateway: GatewayPlan,
     pub(crate) log: LogPlan,
+    /// The collector of OpenTelemetry, if there is one.
+    pub(crate) otlp: Option<OtlpPlan>,
     pub(crate) dns: DnsSettings,
     pub(crate) alerts: AlertPlan,
     pub(crate) origins: BTreeMap<String, OriginPlan>,
@@ -153,6 +155,8 @@ pub(crate) struct ListenPlan {
     pub(crate) unmatched: Unmatched,
     /// Origins by what the client asks for: in its request, or by name in TLS.
     pub(crate) routes: Vec<RoutePlan>,
+    /// The page that it serves itself, in place of any origin.
+    pub(crate) status: Option<StatusPlan>,
     /// What its clients speak.
     pub(crate) mode: Protocol,
     /// What its clients may ask for.
@@ -177,6 +181,14 @@ pub(crate) struct ListenPlan {
     pub(crate) file: FileAccess,
     /// What becomes of it when somebody else has the port that it had before.
     pub(crate) on_conflict: OnConflict,
+}
+
+/// `[listen.status]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct StatusPlan {
+    pub(crate) title: String,
+    /// Those that are told of; none is all.
+    pub(crate) origins: Vec<String>,
 }
 
 /// `[[listen.route]]`.
@@ -206,7 +218,9 @@ pub(crate) struct RoutePlan {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct LogPlan {
     pub(crate) level: LogLevel,
-    pub(crate) format: LogFormat,
+    pub(crate) format: LineFormat,
+    /// Where lines go.
+    pub(crate) to: Vec<LogTo>,
     /// The file of the access log.
     pub(crate) access: Option<PathBuf>,
     pub(crate) access_format: AccessFormat,
@@ -222,9 +236,22 @@ pub(crate) enum LogLevel {
     Trace,
 }
 
-/// How lines are written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum LogFormat {
-    Text,
-    Json,
+/// Where lines of the log go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum LogTo {
+    Stderr,
+    File(PathBuf),
+    Syslog(SyslogPlace),
+    /// The collector of `[otlp]`.
+    Otlp,
+}
+
+/// `[otlp]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct OtlpPlan {
+    pub(crate) collector: Collector,
+    /// Whether requests are traced.
+    pub(crate) traces: bool,
+    /// Of a million requests that nobody has begun to trace, so many are.
+    pub(crate) sampled: u32,
 }

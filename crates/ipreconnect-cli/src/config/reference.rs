@@ -45,7 +45,7 @@ pub(super) const PARTS: &[Part] = &[
     },
     Part {
         title: "[log]",
-        about: "Lines on standard error.",
+        about: "One line for each event. Nothing waits for lines to be written: threads of their own do that. What is said more than five times in ten seconds is told as one line with a count.",
         keys: &[
             (
                 "level",
@@ -53,7 +53,21 @@ pub(super) const PARTS: &[Part] = &[
                 "`error`, `warn`, `info`, `debug` or `trace`",
             ),
             ("format", "`\"text\"`", "`text` or `json`"),
-            ("to", "`[\"stderr\"]`", "where lines go"),
+            (
+                "to",
+                "`[\"stderr\"]`",
+                "where lines go: any of `stderr`, `file`, `syslog` and `otlp` (the collector of `[otlp]`)",
+            ),
+            (
+                "file",
+                "none",
+                "the file of `file`; it may be moved away at any time, and a new one is begun",
+            ),
+            (
+                "syslog",
+                "`\"unix:/dev/log\"`",
+                "the daemon of `syslog`: a Unix socket, `udp://ADDRESS:PORT` or `tcp://ADDRESS:PORT` (RFC 5424)",
+            ),
             (
                 "access",
                 "none",
@@ -63,6 +77,34 @@ pub(super) const PARTS: &[Part] = &[
                 "access_format",
                 "`\"json\"`",
                 "`json`, or `combined` as web servers write it",
+            ),
+        ],
+        later: &[],
+    },
+    Part {
+        title: "[otlp]",
+        about: "A collector of OpenTelemetry, which is told by OTLP over HTTP, in JSON.",
+        keys: &[
+            (
+                "url",
+                "required",
+                "where it is; `/v1/logs` and `/v1/traces` are added",
+            ),
+            (
+                "headers",
+                "none",
+                "what every delivery has with it, as in `{ x-api-key = { file = \"key\" } }`",
+            ),
+            ("service", "`\"ipreconnect\"`", "`service.name`"),
+            (
+                "traces",
+                "`false`",
+                "whether requests over HTTP are traced: one span each, with what happened to it (held, retried, endpoint changed); the origin is told by `traceparent`",
+            ),
+            (
+                "sample",
+                "`1.0`",
+                "the share of requests that are traced if they have no `traceparent`; others go by what that says",
             ),
         ],
         later: &[],
@@ -450,10 +492,11 @@ pub(super) const PARTS: &[Part] = &[
             ),
             ("tls", "none", "see below; a list chooses by SNI"),
             ("route", "none", "see below; the first match decides"),
+            ("status", "none", "see below; of `mode = \"status\"`"),
             (
                 "mode",
                 "the origin's protocol",
-                "`tcp` or `udp`, as its origin speaks; `http` where the origin is one, or speaks it over `tcp`; `postgres` before a PostgreSQL server: who comes is judged by the user and the database that it asks for, before the server is asked",
+                "`tcp` or `udp`, as its origin speaks; `http` where the origin is one, or speaks it over `tcp`; `postgres` before a PostgreSQL server: who comes is judged by the user and the database that it asks for, before the server is asked; `status` for a public page of what is up, without an origin",
             ),
             (
                 "unix",
@@ -701,6 +744,15 @@ pub(super) const PARTS: &[Part] = &[
                 "`false`",
                 "whether it is told as `Forwarded` (RFC 7239), too",
             ),
+        ],
+        later: &[],
+    },
+    Part {
+        title: "[listen.status]",
+        about: "The page of `mode = \"status\"`: what is up, since when, and what was; nothing of where or why. `/status.json` has the same.",
+        keys: &[
+            ("title", "`\"Status\"`", "what it is called"),
+            ("origins", "all", "the origins that it tells of"),
         ],
         later: &[],
     },

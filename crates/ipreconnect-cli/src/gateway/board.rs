@@ -187,6 +187,7 @@ fn show_origin(resident: &Resident) -> OriginView {
         feature: resident.feature.clone(),
         waiting: status.waiting,
         given_up: status.given_up,
+        preferred: status.preferred.as_ref().map(ToString::to_string),
         failure: status.failure.as_ref().map(show_failure),
         identity: status.identity.to_string(),
         endpoints: show_endpoints(&status.endpoints),

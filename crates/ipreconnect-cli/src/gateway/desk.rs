@@ -13,8 +13,8 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::board::Board;
 use crate::admin::view::{
-    Acceptance, IdentityView, ListenerView, OriginView, Outcome, PurgeWish, Readiness, SCHEMA, Why,
-    WhyQuestion, WhyRule,
+    Acceptance, IdentityView, ListenerView, OriginView, Outcome, Preference, PurgeWish, Readiness,
+    SCHEMA, Why, WhyQuestion, WhyRule,
 };
 
 /// A change that only the main loop can make.
@@ -83,6 +83,34 @@ impl Gateway for Desk {
             Ok(()) => Ok(done(format!("origin {name:?} takes no new work"))),
             Err(_) => Err(gone(name)),
         }
+    }
+
+    async fn prefer(&self, name: &str, wish: Preference) -> Result<Outcome, Denial> {
+        let origin = self.known(name)?;
+        let Some(wanted) = wish.address else {
+            let preferred = origin.prefer(None).await;
+            preferred.map_err(|_| gone(name))?;
+            return Ok(done(format!(
+                "the servers of origin {name:?} are preferred as the configuration says"
+            )));
+        };
+        let status = origin.status();
+        let addresses = status.endpoints.iter().map(|endpoint| &endpoint.address);
+        let found = addresses
+            .clone()
+            .find(|address| address.to_string() == wanted);
+        let Some(address) = found.cloned() else {
+            let known: Vec<String> = addresses.map(ToString::to_string).collect();
+            return Err(Denial::Wrong(vec![format!(
+                "origin {name:?} has no server {wanted:?}; it has {}",
+                known.join(", ")
+            )]));
+        };
+        let preferred = origin.prefer(Some(address)).await;
+        preferred.map_err(|_| gone(name))?;
+        Ok(done(format!(
+            "new work of origin {name:?} goes to {wanted} while it is up; what is open stays"
+        )))
     }
 
     async fn accept_identity(&self, name: &str, wish: Acceptance) -> Result<Outcome, Denial> {

@@ -15,13 +15,17 @@ use std::sync::Arc;
 use ipreconnect::core::http::RouteRule;
 use ipreconnect::resolve::Names;
 use ipreconnect::{Origin, Store, Surroundings, Witness};
+use ipreconnect_admin::{StatusPage, StatusPages, Traces};
 use ipreconnect_proxy::{
-    AccessLog, Cache, Gateway, GatewaySettings, HostPattern, HttpBranch, HttpPlan, HttpRoute,
-    ListenAddress, ListenAt, OpenError, Passed, Plane, Unmatched,
+    AccessLog, Cache, Gateway, GatewaySettings, HalfClose, HostPattern, HttpBranch, HttpPlan,
+    HttpRoute, ListenAddress, ListenAt, ListenerSettings, OpenError, Page, Pages, Passed, Plane,
+    Timeouts, Tracing, Unmatched,
 };
 
 use crate::access::AccessFile;
-use crate::config::{Change, ListenPlan, LogPlan, OriginPlan, Plan, Protocol, RoutePlan, diff};
+use crate::config::{
+    Change, ListenPlan, LogPlan, OriginPlan, OtlpPlan, Plan, Protocol, RoutePlan, diff,
+};
 use crate::exit::{Exit, Refusal};
 use board::{Board, Resident};
 use control::Control;
@@ -37,6 +41,9 @@ pub(crate) struct Running {
     control: Control,
     resolver: Control,
     leases: Leases,
+    /// Takes the spans of requests, where they are traced.
+    traces: Option<Arc<Traces>>,
+    pages: StatusPages,
 }
 
 impl Running {
@@ -63,7 +70,9 @@ impl Running {
         gateway.adopt(passed);
         let state = &plan.gateway.state_dir;
         let state = std::path::absolute(state).unwrap_or_else(|_| state.clone());
-        let running = Self {
+        let mut running = Self {
+            traces: None,
+            pages: StatusPages::default(),
             board: Board::new(gateway),
             doors: Doors::new(plan.gateway.state_dir.clone()),
             surroundings: Surroundings::witnessed(control.handle(), names, witness),
@@ -75,6 +84,8 @@ impl Running {
         for (name, plan) in &running.plan.origins {
             running.start_origin(name, plan);
         }
+        let otlp = running.plan.otlp.clone();
+        running.trace(otlp.as_ref());
         running.open_access_log(&running.plan.log);
         for (name, listener) in &running.plan.listeners {
             running.open(&running.plan, name, listener)?;
@@ -86,6 +97,11 @@ impl Running {
     /// What tells whether this machine itself is cut off.
     pub(crate) fn surroundings(&self) -> &Surroundings {
         &self.surroundings
+    }
+
+    /// The status pages, for whoever draws them.
+    pub(crate) fn pages(&self) -> StatusPages {
+        self.pages.clone()
     }
 
     pub(crate) fn plan(&self) -> &Plan {
@@ -222,6 +238,7 @@ impl Running {
             Change::OriginAdded(_)
             | Change::ListenerAdded(_)
             | Change::LogChanged
+            | Change::TracesChanged
             | Change::AlertsChanged
             | Change::ShutdownChanged
             | Change::NeedsRestart(_) => {}
@@ -246,8 +263,7 @@ impl Running {
         let Some(listener) = new.listeners.get(name) else {
             return;
         };
-        let origin = self.board.origin(&listener.origin);
-        if let (Some(origin), Some(plan)) = (origin, new.origins.get(&listener.origin)) {
+        if let Some((origin, streams)) = self.behind(new, listener) {
             match self
                 .doors
                 .door(new, name, listener, &self.board, self.resolver.handle())
@@ -255,7 +271,7 @@ impl Running {
                 Ok(door) => {
                     let plane = self.plane(new, name, listener);
                     let permitted = self.board.with_gateway(|gateway| {
-                        gateway.reroute(name, origin, plan.streams, door, plane);
+                        gateway.reroute(name, origin, streams, door, plane);
                         gateway.permit(name, listener.file)
                     });
                     if let Some(Err(error)) = permitted {
@@ -277,11 +293,11 @@ impl Running {
     }
 
     fn open(&self, plan: &Plan, name: &str, listener: &ListenPlan) -> Result<(), Refusal> {
-        let origin = self.board.origin(&listener.origin);
-        let (Some(origin), Some(behind)) = (origin, plan.origins.get(&listener.origin)) else {
+        let Some((origin, streams)) = self.behind(plan, listener) else {
             // A plan never names an origin that it does not have.
             return Ok(());
         };
+        let shown = origin.name().to_owned();
         let runtime = self.resolver.handle();
         let door = self
             .doors
@@ -296,16 +312,33 @@ impl Running {
         };
         let opened = self
             .board
-            .with_gateway(|gateway| gateway.listen(name, at, origin, behind.streams, door, plane));
+            .with_gateway(|gateway| gateway.listen(name, at, origin, streams, door, plane));
         let opened = opened
             .unwrap_or(Ok(Vec::new()))
             .map_err(|error| refuse_open(&error))?;
         for address in &opened {
-            tracing::info!(listener = name, %address, origin = listener.origin, "listening");
+            tracing::info!(listener = name, %address, origin = shown, "listening");
         }
         self.leases.took(name, &ports, &listener.addresses, &opened);
         leases::tell_twins(name, &opened);
         Ok(())
+    }
+
+    /// What stands behind a listener: the status page has no origin.
+    fn behind(&self, plan: &Plan, listener: &ListenPlan) -> Option<(Origin, ListenerSettings)> {
+        if listener.status.is_some() {
+            let nobody = Origin::nobody("status page", self.control.handle());
+            let settings = ListenerSettings {
+                timeouts: Timeouts {
+                    idle: listener.limits.idle,
+                    stall: listener.limits.stall,
+                },
+                half_close: HalfClose::Leaves,
+            };
+            return Some((nobody, settings));
+        }
+        let origin = self.board.origin(&listener.origin)?;
+        Some((origin, plan.origins.get(&listener.origin)?.streams))
     }
 
     /// Tells of sockets that were opened for us and that no listener has.
@@ -363,7 +396,10 @@ impl Running {
                 cache,
             })
         };
+        let status = listener.status.as_ref();
+        let page = status.map(|status| self.pages.page(&status.title, &status.origins));
         Plane::Http(Box::new(HttpPlan {
+            pages: page.map(|page| Arc::new(PublicPage(page)) as Arc<dyn Pages>),
             // A plan never names an origin that it does not have.
             routes: listener
                 .routes
@@ -380,6 +416,25 @@ impl Running {
             forwarding: listener.forwarding.clone(),
             error_page: listener.error_page.clone(),
         }))
+    }
+
+    /// Traces requests as it is written, or not at all.
+    pub(crate) fn trace(&mut self, plan: Option<&OtlpPlan>) {
+        let plan = plan.filter(|plan| plan.traces);
+        let begun = plan.and_then(|plan| match Traces::begin(plan.collector.clone()) {
+            Ok(traces) => Some((Arc::new(traces), plan.sampled)),
+            Err(error) => {
+                tracing::error!(%error, "requests are not traced");
+                None
+            }
+        });
+        let tracing = begun.as_ref().map(|(traces, sampled)| Tracing {
+            sink: Arc::<Traces>::clone(traces),
+            sampled: *sampled,
+        });
+        self.board
+            .with_gateway(|gateway| gateway.trace(tracing.as_ref()));
+        self.traces = begun.map(|(traces, _)| traces);
     }
 
     /// Opens the access log, or closes it.
@@ -405,7 +460,32 @@ impl Running {
         let cut = gateway.drain(self.plan.gateway.shutdown).await;
         self.control.end();
         self.resolver.end();
+        if let Some(traces) = self.traces {
+            traces.end();
+        }
         cut
+    }
+}
+
+/// A status page, as a listener serves it.
+#[derive(Debug)]
+struct PublicPage(Arc<StatusPage>);
+
+impl Pages for PublicPage {
+    fn page(&self, path: &[u8]) -> Option<Page> {
+        let (content_type, body): (_, Arc<str>) = match path {
+            b"/" => ("text/html; charset=utf-8", self.0.drawn().html),
+            b"/status.json" => ("application/json", self.0.drawn().json),
+            b"/status.css" => ("text/css; charset=utf-8", StatusPage::style().into()),
+            _ => return None,
+        };
+        Some(Page {
+            content_type,
+            body,
+            fields: "Cache-Control: no-cache\r\nX-Content-Type-Options: nosniff\r\nReferrer-Policy: no-referrer\r\n\
+                     Content-Security-Policy: default-src 'none'; style-src 'self'; img-src data:; base-uri 'none'; \
+                     form-action 'none'; frame-ancestors 'none'\r\n",
+        })
     }
 }
 

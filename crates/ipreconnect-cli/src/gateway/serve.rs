@@ -74,7 +74,7 @@ pub(crate) fn serve(order: Order) -> Result<Exit, Refusal> {
     let alerts = Alerts::begin(state.path(), alerts, Arc::clone(&desk), ledger.clone());
     let alerts = begin(alerts)?;
     let api = Api::new(desk, ledger.clone(), order.log.events());
-    begin(door.serve(api, state.path()))?;
+    begin(door.serve(api, running.pages(), state.path()))?;
     tracing::info!(
         state = %state.path().display(),
         admin = %plan.gateway.admin.display(),
@@ -255,8 +255,12 @@ impl Loop {
         let log = loaded.plan.log.clone();
         match self.running.apply(loaded.plan.clone()).await {
             Ok(changes) => {
+                let otlp = loaded.plan.otlp.as_ref();
                 if changes.contains(&Change::LogChanged) {
-                    self.order.log.change(&log);
+                    self.order.log.change(&log, otlp);
+                }
+                if changes.contains(&Change::TracesChanged) {
+                    self.running.trace(otlp);
                 }
                 if changes.contains(&Change::AlertsChanged) {
                     self.alerts.change(loaded.plan.alerts.clone());

@@ -14,19 +14,19 @@ use crate::servers::{Server, needed};
 
 /// Somebody who is told by HTTP.
 #[derive(Clone)]
-struct Listener {
-    address: SocketAddr,
+pub(crate) struct Listener {
+    pub(crate) address: SocketAddr,
     heard: Arc<Mutex<Vec<(String, String)>>>,
     is_ill: Arc<AtomicBool>,
 }
 
 impl Listener {
     /// Answers 200, or 500 while it is ill.
-    fn here() -> Self {
+    pub(crate) fn here() -> Self {
         Self::at(TcpListener::bind("127.0.0.1:0").unwrap(), "200 OK\r\n")
     }
 
-    fn at(listener: TcpListener, answer: &'static str) -> Self {
+    pub(crate) fn at(listener: TcpListener, answer: &'static str) -> Self {
         let one = Self {
             address: listener.local_addr().unwrap(),
             heard: Arc::default(),
@@ -65,7 +65,7 @@ impl Listener {
         one
     }
 
-    fn heard(&self) -> Vec<(String, String)> {
+    pub(crate) fn heard(&self) -> Vec<(String, String)> {
         self.heard.lock().unwrap().clone()
     }
 

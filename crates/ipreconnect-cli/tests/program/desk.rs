@@ -2,6 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::Arc;
@@ -73,8 +74,35 @@ impl Desk {
         self.directory.path().join(name)
     }
 
+    /// What is written by now: all that has happened before, though lines are written a moment later.
     pub(crate) fn log(&self) -> String {
-        std::fs::read_to_string(self.path("log")).unwrap()
+        let read = || std::fs::read_to_string(self.path("log")).unwrap();
+        let last = self.child.as_ref().and_then(|_| self.last_event());
+        if let Some(last) = last {
+            let deadline = Instant::now() + Duration::from_secs(10);
+            while !read().contains(&last) && Instant::now() < deadline {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+        }
+        read()
+    }
+
+    /// What happened last, if the gateway can be asked.
+    fn last_event(&self) -> Option<String> {
+        let mut socket = UnixStream::connect(self.path("state/admin.sock")).ok()?;
+        socket.set_read_timeout(Some(Duration::from_secs(5))).ok()?;
+        let request = "GET /v1/events HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+        socket.write_all(request.as_bytes()).ok()?;
+        let mut answer = String::new();
+        socket.read_to_string(&mut answer).ok()?;
+        let body: Value = serde_json::from_str(answer.split_once("\r\n\r\n")?.1).ok()?;
+        let last = body["events"].as_array()?.last()?;
+        let message = last["message"].as_str()?;
+        // Of what is longer, and of what is written otherwise in a line, the beginning is enough.
+        let plain = message
+            .split(|one: char| one.is_control() || one == '…')
+            .next();
+        plain.map(str::to_owned)
     }
 
     /// Runs another command of the program here.

@@ -13,6 +13,7 @@ mod doors;
 mod health;
 mod http;
 mod lan;
+mod log;
 mod operator;
 mod postgres;
 mod reload;

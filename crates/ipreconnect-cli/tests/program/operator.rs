@@ -432,3 +432,137 @@ fn idle_connections_to_the_api_do_not_hinder_others() {
     assert_eq!(desk.command(&["status"]).status.code(), Some(0));
     drop(idle);
 }
+
+#[test]
+fn new_work_goes_where_the_operator_wants_it() {
+    let (one, other) = (line_server("one"), line_server("other"));
+    let (desk, api) = with_api(&of(&[one, other]));
+    desk.wait_for_phase("a", "up");
+    let front = desk.address("a");
+    let mut before = dial(front);
+    assert_eq!(ask(&mut before, "x\n"), "one x\n");
+    let run = |arguments: &[&str]| {
+        let output = desk.command(arguments);
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        (output.status.code(), said)
+    };
+    let (code, said) = run(&["prefer", "a", &other.to_string()]);
+    assert!(code == Some(0) && said.contains("goes to"), "{said}");
+    until("it goes there", || {
+        ask(&mut dial(front), "x\n") == "other x\n"
+    });
+    assert_eq!(ask(&mut before, "x\n"), "one x\n", "what is open stays");
+    assert_eq!(desk.origin("a")["preferred"], other.to_string());
+    let (code, said) = run(&["prefer", "a", "127.0.0.1:1"]);
+    assert!(code == Some(1) && said.contains(&one.to_string()), "{said}");
+    let (code, said) = run(&["prefer", "b"]);
+    assert!(
+        code == Some(1) && said.contains("there is no origin"),
+        "{said}"
+    );
+    assert_eq!(run(&["prefer", "a"]).0, Some(0));
+    until("it goes where it went", || {
+        ask(&mut dial(front), "x\n") == "one x\n"
+    });
+    let token = format!("Authorization: Bearer {}", token(&desk));
+    let lines = [
+        "POST /v1/origins/a/prefer HTTP/1.1",
+        "Host: localhost",
+        &token,
+        "Content-Type: application/json",
+    ];
+    assert_eq!(
+        says(api, &lines, "{\"adress\": \"x\"}").0,
+        422,
+        "a slip is told"
+    );
+    assert_eq!(run(&["drain", "a"]).0, Some(0));
+    desk.wait_for_phase("a", "draining");
+    assert_eq!(run(&["reconnect", "a"]).0, Some(0));
+    desk.wait_for_phase("a", "up");
+}
+
+#[test]
+fn anybody_may_see_what_is_up_and_nothing_of_where_or_why() {
+    let mut origin = Mortal::born("one");
+    let desk = Desk::run(&format!(
+        "{}[origin.hidden]\naddress = \"127.0.0.1:1\"\n\
+         [[listen]]\naddress = \"127.0.0.1:auto\"\nmode = \"status\"\n\
+         [listen.status]\ntitle = \"The <shop>\"\norigins = [\"a\"]\n",
+        one(origin.address())
+    ));
+    desk.wait_for_phase("a", "up");
+    let page = desk.address("status");
+    let get = |path: &str| says(page, &[&format!("GET {path} HTTP/1.1"), "Host: status"], "");
+    until("the page is drawn", || {
+        get("/").1.contains("Everything is up.")
+    });
+    let (status, html) = get("/");
+    assert_eq!(status, 200);
+    assert!(
+        html.contains("The &lt;shop&gt;") && html.contains("default-src 'none'"),
+        "{html}"
+    );
+    origin.kill();
+    desk.wait_for_phase("a", "down");
+    until("it tells of the loss", || {
+        get("/").1.contains("1 of 1 down.")
+    });
+    until("and since when", || get("/").1.contains("is down"));
+    let (_, json) = get("/status.json");
+    let json: Value = serde_json::from_str(json.split_once("\r\n\r\n").unwrap().1).unwrap();
+    assert_eq!(
+        (&json["origins"][0]["state"], &json["losses"][0]["origin"]),
+        (&"down".into(), &"a".into())
+    );
+    let all = get("/").1 + &get("/status.json").1;
+    for secret in ["hidden", "127.0.0.1", "refused"] {
+        assert!(!all.contains(secret), "{secret}: {all}");
+    }
+    assert_eq!(get("/status.css").0, 200);
+    assert_eq!(get("/v1/origins").0, 404);
+    let (status, said) = says(page, &["POST / HTTP/1.1", "Host: status"], "x");
+    assert!(
+        status == 405 && said.contains("Allow: GET, HEAD\r\n"),
+        "{said}"
+    );
+    let (_, head) = says(page, &["HEAD / HTTP/1.1", "Host: status"], "");
+    assert!(
+        head.ends_with("\r\n\r\n") && head.contains("Content-Length: "),
+        "{head}"
+    );
+    // It changes like every other listener, and its clients stay.
+    desk.write(&format!(
+        "{}[[listen]]\naddress = \"127.0.0.1:auto\"\nmode = \"status\"\n",
+        one(origin.address())
+    ));
+    assert!(desk.command(&["reload"]).status.success());
+    until("it has another title", || {
+        get("/").1.contains("<h1>Status</h1>")
+    });
+    let shown = desk.status()["listeners"]["listeners"].to_string();
+    assert!(shown.contains("status page"), "{shown}");
+    for (text, wanted) in [
+        ("mode = \"status\"\norigin = \"a\"\n", "leads nowhere"),
+        (
+            "mode = \"status\"\n[listen.status]\norigins = [\"b\"]\n",
+            "there is no origin `b`",
+        ),
+        (
+            "origin = \"a\"\n[listen.status]\ntitle = \"x\"\n",
+            "add mode = \"status\"",
+        ),
+    ] {
+        let listener = format!("[[listen]]\naddress = \"127.0.0.1:auto\"\n{text}");
+        desk.write(&format!(
+            "{}{listener}",
+            one("127.0.0.1:1").replace("[[listen]]", "[[listen]]\nname = \"x\"")
+        ));
+        let output = desk.command(&["check"]);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(
+            output.status.code() == Some(2) && said.contains(wanted),
+            "{text}: {said}"
+        );
+    }
+}

@@ -17,6 +17,7 @@ mod request;
 mod response;
 mod route;
 mod text;
+mod trace;
 
 pub use chunked::{ChunkError, Chunked, TRAILERS};
 pub use compress::{ContentCoding, compress};
@@ -32,3 +33,4 @@ pub use route::{
     Asked, HostRule, PathRule, PathRuleError, Pattern, PatternError, RouteRule, host_of, is_method,
 };
 pub use text::{cookie, is_token, list};
+pub use trace::{TRACEPARENT, TraceContext};

@@ -89,6 +89,11 @@ pub enum Action {
 /// Something people want to know.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Notice {
+    /// New work goes there by the operator's wish, or again as the settings say.
+    Preferred {
+        /// Where to.
+        address: Option<Address>,
+    },
     /// The origin's phase changed.
     Phase {
         /// The phase before.

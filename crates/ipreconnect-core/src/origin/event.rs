@@ -143,6 +143,11 @@ pub enum Event {
     ReconnectAsked,
     /// The operator asks for no new work.
     DrainAsked,
+    /// The operator wants new work to go to this address as long as it is up, or, without one, as the settings say.
+    PreferAsked {
+        /// Where to.
+        address: Option<Address>,
+    },
     /// Time passed: see [`Supervisor::wakeup`](super::Supervisor::wakeup).
     Elapsed,
 }

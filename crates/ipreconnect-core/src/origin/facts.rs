@@ -48,6 +48,7 @@ impl Supervisor {
                 self.begin_again(now);
             }
             Event::DrainAsked => self.draining = true,
+            Event::PreferAsked { address } => self.prefer(address, out),
             Event::Elapsed => {}
         }
     }

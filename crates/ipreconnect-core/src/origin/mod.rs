@@ -91,6 +91,8 @@ pub struct Supervisor {
     next_order: u64,
     started: bool,
     draining: bool,
+    /// Where the operator wants new work to go.
+    preferred: Option<Address>,
     phase: Phase,
     since: Instant,
     failure: Option<Failure>,
@@ -123,6 +125,7 @@ impl Supervisor {
             next_order: 0,
             started: false,
             draining: false,
+            preferred: None,
             phase: Phase::Unknown,
             since: now,
             failure: None,
@@ -230,6 +233,16 @@ impl Supervisor {
         } else {
             Notice::Returned { from, to }
         }));
+    }
+
+    /// New work goes elsewhere; what is carried stays where it is.
+    fn prefer(&mut self, address: Option<Address>, out: &mut Vec<Action>) {
+        if self.preferred != address {
+            out.push(Action::Tell(Notice::Preferred {
+                address: address.clone(),
+            }));
+            self.preferred = address;
+        }
     }
 
     fn endpoint_at(&self, address: &Address) -> Option<EndpointId> {

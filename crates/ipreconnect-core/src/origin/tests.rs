@@ -364,3 +364,36 @@ fn a_returning_endpoint_is_quiet_first() {
 
 mod identity;
 mod names;
+
+#[test]
+fn the_operators_wish_goes_before_the_settings_and_never_before_health() {
+    let mut desk = Desk::new(&["192.0.2.1:1", "192.0.2.2:1", "192.0.2.3:1"]);
+    (0..3).for_each(|endpoint| drop(desk.dialled(endpoint)));
+    let leader = |desk: &Desk| desk.supervisor.view().leader().map(|leader| leader.id.0);
+    let wish = |desk: &mut Desk, text: Option<&str>| {
+        let address = text.map(|text| Address::Tcp(text.parse().unwrap()));
+        desk.hear(Event::PreferAsked { address })
+    };
+    assert_eq!(leader(&desk), Some(0));
+    let actions = wish(&mut desk, Some("192.0.2.3:1"));
+    assert!(actions.contains(&Action::Publish));
+    let told = actions.iter().filter(|one| matches!(one, Action::Tell(_)));
+    assert_eq!(told.count(), 1, "it is no failover: {actions:?}");
+    assert_eq!(leader(&desk), Some(2));
+    // While it is down the others serve in their own order, and it is preferred again when it is back.
+    desk.refuse(2);
+    desk.refuse(2);
+    assert_eq!(leader(&desk), Some(0));
+    desk.dialled(2);
+    desk.dialled(2);
+    desk.now += 120_000 * MS;
+    desk.hear(Event::Elapsed);
+    (0..3).for_each(|endpoint| drop(desk.dialled(endpoint)));
+    assert_eq!(leader(&desk), Some(2));
+    wish(&mut desk, None);
+    assert_eq!(leader(&desk), Some(0));
+    assert_eq!(desk.supervisor.view().preferred, None);
+    // An address that nothing leads to changes nothing.
+    wish(&mut desk, Some("192.0.2.9:1"));
+    assert_eq!(leader(&desk), Some(0));
+}

@@ -170,16 +170,17 @@ impl Supervisor {
         let mut ended = Vec::new();
         for endpoint in self.endpoints.values_mut() {
             if endpoint.health == Health::Up && endpoint.quiet.ends(now) {
-                ended.push((endpoint.entry, endpoint.tier));
+                ended.push(endpoint.id);
             }
         }
-        let priorities = ended.into_iter().map(|place| self.priority_of(place));
+        let ended = ended.iter().filter_map(|id| self.endpoints.get(id));
+        let priorities = ended.map(|endpoint| self.priority_at(endpoint));
         let Some(best) = priorities.min() else {
             return;
         };
         if self.settings.on_return == OnReturn::Close {
             for endpoint in self.endpoints.values() {
-                if self.priority_of((endpoint.entry, endpoint.tier)) > best {
+                if self.priority_at(endpoint) > best {
                     out.push(Action::CloseLinks {
                         endpoint: endpoint.id,
                     });

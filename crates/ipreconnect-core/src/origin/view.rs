@@ -3,6 +3,7 @@
 use std::fmt;
 use std::time::{Duration, Instant};
 
+use super::endpoint::Endpoint;
 use super::names::Name;
 use super::{Health, Supervisor};
 use crate::address::{Address, EndpointId, EntryId, interleave};
@@ -84,6 +85,8 @@ pub struct View {
     pub failure: Option<Failure>,
     /// Whether the attempts are used up.
     pub given_up: bool,
+    /// Where new work goes by the operator's wish.
+    pub preferred: Option<Address>,
     /// Its endpoints: by priority, inside one priority in the order of a race.
     pub endpoints: Vec<EndpointView>,
 }
@@ -97,6 +100,7 @@ impl View {
             since: now,
             failure: None,
             given_up: false,
+            preferred: None,
             endpoints: Vec::new(),
         }
     }
@@ -126,6 +130,7 @@ impl View {
     pub(super) fn differs(&self, other: &Self) -> bool {
         self.phase != other.phase
             || self.given_up != other.given_up
+            || self.preferred != other.preferred
             || self.failure != other.failure
             || self.endpoints.len() != other.endpoints.len()
             || self
@@ -202,6 +207,7 @@ impl Supervisor {
             since: self.since,
             failure: self.failure.clone().filter(|_| self.phase != Phase::Up),
             given_up: self.round.is_given_up(),
+            preferred: self.preferred.clone(),
             endpoints,
         }
     }
@@ -210,7 +216,7 @@ impl Supervisor {
         let mut priorities: Vec<u32> = self
             .endpoints
             .values()
-            .map(|endpoint| self.priority_of((endpoint.entry, endpoint.tier)))
+            .map(|endpoint| self.priority_at(endpoint))
             .collect();
         priorities.sort_unstable();
         priorities.dedup();
@@ -223,7 +229,7 @@ impl Supervisor {
         let mut members: Vec<_> = self
             .endpoints
             .values()
-            .filter(|endpoint| self.priority_of((endpoint.entry, endpoint.tier)) == priority)
+            .filter(|endpoint| self.priority_at(endpoint) == priority)
             .collect();
         members.sort_by_key(|endpoint| (endpoint.entry, endpoint.rank, endpoint.id));
         if let Some(winner) = members
@@ -242,9 +248,20 @@ impl Supervisor {
             .collect()
     }
 
+    /// The priority of one endpoint: the operator's wish goes before the settings.
+    pub(super) fn priority_at(&self, endpoint: &Endpoint) -> u32 {
+        match &self.preferred {
+            Some(preferred) if *preferred == endpoint.address => 0,
+            Some(_) => self
+                .priority_of((endpoint.entry, endpoint.tier))
+                .saturating_add(1),
+            None => self.priority_of((endpoint.entry, endpoint.tier)),
+        }
+    }
+
     /// The priority of an entry's places of one tier. The tiers of an entry come one after the other,
     /// and what is less preferred than the entry comes after them all.
-    pub(super) fn priority_of(&self, (entry, tier): (EntryId, u32)) -> u32 {
+    fn priority_of(&self, (entry, tier): (EntryId, u32)) -> u32 {
         let own = self.entry(entry).map_or(u32::MAX, |entry| entry.priority);
         let before = self.tiers.partition_point(|other| *other <= (own, tier));
         own.saturating_add(u32::try_from(before).unwrap_or(u32::MAX))

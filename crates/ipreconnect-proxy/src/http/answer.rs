@@ -9,7 +9,7 @@ use ipreconnect::{Error, Kind};
 
 use super::record::{End, When, Who};
 use super::render::Onward;
-use super::{Fallback, date};
+use super::{Fallback, Page, date};
 
 /// Why a request is not answered by its origin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,6 +26,8 @@ pub(super) enum Trouble {
     Unnamed,
     /// No route is for it.
     NoRoute,
+    /// Nothing here is asked for by its method.
+    NotAsked,
     /// Something that it needs is down.
     Missing,
     /// Its head did not come in time.
@@ -136,6 +138,7 @@ impl Trouble {
             | Self::TooOften(_)
             | Self::Unnamed
             | Self::NoRoute
+            | Self::NotAsked
             | Self::Missing
             | Self::Slow
             | Self::Body => false,
@@ -150,6 +153,7 @@ impl Trouble {
             Self::TooOften(_) => 429,
             Self::Unnamed => 401,
             Self::NoRoute => 404,
+            Self::NotAsked => 405,
             Self::Missing => 503,
             Self::Slow => 408,
             Self::Body => 400,
@@ -167,7 +171,7 @@ impl Trouble {
             Self::Lost(Fate::Unknown) => 2,
             Self::Slow | Self::Late => 4,
             Self::TooLong | Self::TooMuch | Self::TooOften(_) => 8,
-            Self::NoRoute => 12,
+            Self::NoRoute | Self::NotAsked => 12,
             Self::Unnamed => 16,
             Self::Request(_) | Self::Body | Self::Nonsense => 13,
         }
@@ -179,7 +183,9 @@ impl Trouble {
             Self::Request(_) | Self::TooLong | Self::TooMuch | Self::Body => {
                 ("http_request_error", "")
             }
-            Self::Slow | Self::NoRoute | Self::TooOften(_) | Self::Unnamed => return None,
+            Self::Slow | Self::NoRoute | Self::NotAsked | Self::TooOften(_) | Self::Unnamed => {
+                return None;
+            }
             Self::Missing => ("destination_unavailable", "something required is down"),
             Self::Nobody(Away::Down) => ("destination_unavailable", ""),
             Self::Nobody(Away::Full) => ("connection_limit_reached", "too many requests wait"),
@@ -208,6 +214,7 @@ impl Trouble {
             }
             Self::Unnamed => "Who comes in here has to show who he is.",
             Self::NoRoute => "There is nothing at this address.",
+            Self::NotAsked => "This is only read: by GET or HEAD.",
             Self::Missing => {
                 "Something that this needs is down at the moment. The request was not processed; please try again."
             }
@@ -261,7 +268,7 @@ impl Trouble {
             | Self::TooOften(_)
             | Self::Unnamed
             | Self::Body => End::by(Who::Proxy, When::Request),
-            Self::NoRoute | Self::Missing => End::by(Who::Local, When::Request),
+            Self::NoRoute | Self::NotAsked | Self::Missing => End::by(Who::Local, When::Request),
             Self::Slow => End::by(Who::ClientLate, When::Request),
             Self::Nobody(Away::Full) => End::by(Who::Proxy, When::Queue),
             Self::Nobody(Away::Draining) => End::by(Who::Server, When::Queue),
@@ -314,7 +321,9 @@ impl Trouble {
         if own == 401 {
             head.push_str("WWW-Authenticate: Basic realm=\"ipreconnect\", charset=\"UTF-8\"\r\n");
         }
-        if status == 405 {
+        if own == 405 && self == Self::NotAsked {
+            head.push_str("Allow: GET, HEAD\r\n");
+        } else if status == 405 {
             head.push_str("Allow: GET, HEAD, POST, PUT, DELETE, OPTIONS, PATCH\r\n");
         }
         if let Some(seconds) = self.retry_after() {
@@ -346,6 +355,22 @@ pub(super) fn fallback(out: &mut Vec<u8>, fallback: &Fallback, onward: Onward, i
     out.extend_from_slice(head.as_bytes());
     if !is_head {
         out.extend_from_slice(body.as_bytes());
+    }
+}
+
+/// Writes a page of our own.
+pub(super) fn page(out: &mut Vec<u8>, page: &Page, onward: Onward, is_head: bool) {
+    let head = format!(
+        "HTTP/1.1 200 OK\r\nDate: {}\r\nContent-Type: {}\r\nContent-Length: {}\r\n{}{}\r\n",
+        date::now(),
+        page.content_type,
+        page.body.len(),
+        page.fields,
+        told(onward)
+    );
+    out.extend_from_slice(head.as_bytes());
+    if !is_head {
+        out.extend_from_slice(page.body.as_bytes());
     }
 }
 

@@ -7,19 +7,22 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use ipreconnect::clock;
-use ipreconnect::core::http::{Body, Method, Parsed, RequestHead, ResponseBody, ResponseHead};
+use ipreconnect::core::http::{
+    Body, Method, Parsed, RequestHead, ResponseBody, ResponseHead, path_of,
+};
 use ipreconnect::socket::Socket;
 use ipreconnect::tls::Session as Tls;
 
-use super::answer::{Form, Trouble};
+use super::answer::{self, Form, Trouble};
 use super::body::{LAST_CHUNK, Reader};
 use super::exchange::{self, Ended, Exchange};
 use super::guest::{Credentials, Guest, Place, is_draining};
 use super::record::{self, Record, Subject};
 use super::render::{self, Coding, Onward};
 use super::side::{Lead, Side};
-use super::site::{Choice, Route};
+use super::site::{Choice, Page, Route};
 use super::timer::Timer;
+use super::trail;
 use super::window::Window;
 use super::wire::{Half, Wire};
 use super::{HEAD, HttpLimits, Site, buffer, cache, h2};
@@ -128,6 +131,7 @@ pub(super) async fn serve_one<S: Side>(
     let began = clock::now();
     let mut record = Record::new(began, protocol);
     record.bytes_in = head.length as u64;
+    record.trail = trail::begin(head, client.text());
     guest.asks();
     let chosen = match limited(client, guest, head) {
         // What that takes is given back, and not kept by a connection that rests.
@@ -140,7 +144,16 @@ pub(super) async fn serve_one<S: Side>(
         Err(trouble) => Err(Some(trouble)),
     };
     let (ended, origin) = match chosen {
-        Ok((route, choice)) => {
+        Ok(Chosen::Page(page)) => {
+            record.status = 200;
+            record.end = record::End::by(record::Who::Local, record::When::Request);
+            record.bytes_out = page.body.len() as u64;
+            let onward = exchange::onward(guest, head, head.body == Body::None);
+            let mut out = buffer::bytes();
+            answer::page(&mut out, &page, onward, head.method == Method::Head);
+            (exchange::deliver(client, guest, out, onward).await, "")
+        }
+        Ok(Chosen::Behind(route, choice)) => {
             let origin = choice.behind.origin();
             let tally = choice.tally;
             let mut exchange = Exchange::new(client, guest, (route, choice), head, &mut record);
@@ -175,13 +188,16 @@ pub(super) async fn serve_one<S: Side>(
     let client_address = guest.told().client(head, client.text());
     let client_address = client_address.map(|address| address.to_string());
     let subject = Subject {
+        scheme: guest.scheme(),
         listener: guest.name(),
         origin,
         from: client_address.as_deref().unwrap_or(guest.from()),
         head,
         text: client.text(),
     };
-    record::write(clock::now(), &record, &subject);
+    let now = clock::now();
+    record::write(now, &record, &subject);
+    record.leaves_trail(now, &subject);
     ended
 }
 
@@ -207,16 +223,31 @@ async fn shows_who<S: Side>(client: &mut S, guest: &Guest, head: &RequestHead) -
     }
 }
 
+/// What answers a request.
+enum Chosen<'g> {
+    /// An origin.
+    Behind(&'g Route, Choice<'g>),
+    /// We do.
+    Page(Page),
+}
+
 /// Where a request goes, if it may go anywhere.
 fn choose<'g, S: Side>(
     client: &S,
     guest: &'g Guest,
     head: &RequestHead,
-) -> Result<(&'g Route, Choice<'g>), Trouble> {
+) -> Result<Chosen<'g>, Trouble> {
     let (site, text) = (guest.site(), client.text());
+    if let Some(pages) = &site.pages {
+        if !matches!(head.method, Method::Get | Method::Head) {
+            return Err(Trouble::NotAsked);
+        }
+        let page = pages.page(path_of(head.target.of(text)));
+        return page.map(Chosen::Page).ok_or(Trouble::NoRoute);
+    }
     let route = site.route(head, text).ok_or(Trouble::NoRoute)?;
     let choice = route.choose(head, text).ok_or(Trouble::NoRoute)?;
-    Ok((route, choice))
+    Ok(Chosen::Behind(route, choice))
 }
 
 /// Writes the line of a request that could not be read.
@@ -226,6 +257,7 @@ pub(super) fn record_refusal(guest: &Guest, trouble: Trouble, protocol: &'static
     record.status = trouble.status();
     record.end = trouble.end();
     let subject = Subject {
+        scheme: guest.scheme(),
         listener: guest.name(),
         origin: "",
         from: guest.from(),

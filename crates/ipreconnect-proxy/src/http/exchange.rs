@@ -265,6 +265,7 @@ impl<'e, S: Side> Exchange<'e, S> {
                     if let Err(trouble) = self.may_repeat(&first, loss) {
                         return self.refuse(trouble).await;
                     }
+                    self.record.repeats(loss.word());
                     drop(first);
                     first = match self.begin().await {
                         Ok(trial) => trial,
@@ -281,7 +282,7 @@ impl<'e, S: Side> Exchange<'e, S> {
                 Event::Dialled(dialled) => {
                     dialling = None;
                     if let Ok(upstream) = dialled {
-                        self.record.sent += 1;
+                        self.record.is_tried_elsewhere();
                         if let Sending::Sent(trial) = self.send(upstream) {
                             second = Some(trial);
                         }
@@ -339,6 +340,7 @@ impl<'e, S: Side> Exchange<'e, S> {
                     if let Err(trouble) = self.may_repeat(&trial, loss) {
                         return Err(self.refuse(trouble).await);
                     }
+                    self.record.repeats(loss.word());
                 }
             }
         }
@@ -360,7 +362,7 @@ impl<'e, S: Side> Exchange<'e, S> {
                     return dialled;
                 }
                 Room::Left(upstream) => {
-                    self.record.held += began.elapsed();
+                    self.record.waited(began.elapsed());
                     return Ok(upstream);
                 }
                 Room::Crowded => return Err(self.refuse(Trouble::Nobody(Away::Full)).await),
@@ -429,7 +431,7 @@ impl<'e, S: Side> Exchange<'e, S> {
         drop((dial, held));
         let took = began.elapsed();
         if is_away {
-            self.record.held += took;
+            self.record.waited(took);
         }
         self.record.connected = Some(self.record.connected.unwrap_or_default() + took);
         match dialled {
@@ -465,7 +467,8 @@ impl<'e, S: Side> Exchange<'e, S> {
             return Sending::Stale;
         };
         let settings = self.behind.settings();
-        let told = self.guest.told();
+        let trail = self.record.trail.as_ref();
+        let told = self.guest.told().tracing(trail.map(|trail| trail.told()));
         let mut out = buffer::bytes();
         render::request(
             &mut out,
@@ -478,7 +481,7 @@ impl<'e, S: Side> Exchange<'e, S> {
                 .as_ref()
                 .and_then(|keeping| keeping.conditions()),
         );
-        self.record.endpoint = trial.shown();
+        self.record.goes_to(trial.shown());
         self.is_mute = false;
         if let Some(upstream) = trial.upstream()
             && let Way::Call(call) = &mut upstream.way

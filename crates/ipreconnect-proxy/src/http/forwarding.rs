@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use ipnet::IpNet;
-use ipreconnect::core::http::{Known, RequestHead, client_of, is_trusted};
+use ipreconnect::core::http::{Known, RequestHead, TRACEPARENT, client_of, is_trusted};
 
 use super::render;
 
@@ -42,6 +42,8 @@ pub(super) struct Told<'t> {
     is_believed: bool,
     /// What the client has shown was for us.
     hides_credentials: bool,
+    /// Where the request belongs in a trace.
+    trace: Option<[u8; TRACEPARENT]>,
 }
 
 impl<'t> Told<'t> {
@@ -58,6 +60,7 @@ impl<'t> Told<'t> {
             peer_text,
             scheme,
             hides_credentials: false,
+            trace: None,
             is_believed: !trust.is_empty() && peer.is_some_and(|peer| is_trusted(trust, peer)),
         }
     }
@@ -68,9 +71,17 @@ impl<'t> Told<'t> {
         self
     }
 
+    /// The same, for a request that is traced: the origin belongs under us.
+    pub(super) fn tracing(mut self, trace: Option<[u8; TRACEPARENT]>) -> Self {
+        self.trace = trace;
+        self
+    }
+
     /// Whether a field passes that is none of those that are known.
     pub(super) fn passes_name(&self, name: &[u8]) -> bool {
-        !self.hides_credentials || !name.eq_ignore_ascii_case(b"authorization")
+        let is = |other: &[u8]| name.eq_ignore_ascii_case(other);
+        !(self.hides_credentials && is(b"authorization")
+            || self.trace.is_some() && is(b"traceparent"))
     }
 
     /// Who it is, if that is not the other end of the connection.
@@ -142,6 +153,9 @@ impl<'t> Told<'t> {
         text: &[u8],
         asked: Option<&[u8]>,
     ) {
+        if let Some(trace) = &self.trace {
+            render::line(out, b"traceparent", trace);
+        }
         if matches!(self.forwarding.chain, Chain::Untouched | Chain::Deleted) {
             return;
         }

@@ -24,6 +24,7 @@ mod side;
 mod site;
 mod tally;
 mod timer;
+mod trail;
 mod trial;
 mod tunnel;
 mod waiting;
@@ -46,13 +47,15 @@ use crate::number;
 pub use cache::{Cache, CacheSettings, Purge};
 pub use forwarding::{Chain, Forwarding};
 pub use record::{AccessFormat, AccessLog, AccessSink};
-pub use site::{Fallback, FieldRules, HttpBranch, HttpPlan, HttpRoute, Rewrite};
+pub use site::{Fallback, FieldRules, HttpBranch, HttpPlan, HttpRoute, Page, Pages, Rewrite};
 pub use tally::BranchStatus;
 
 pub(crate) use client::serve;
 pub(crate) use guest::drain;
 pub(crate) use record::{flush, open as open_log};
 pub(crate) use site::Site;
+pub use trail::Tracing;
+pub(crate) use trail::open as open_traces;
 
 /// The longest head of a request that is read.
 const HEAD: usize = 64 * 1024;

@@ -9,6 +9,8 @@ use ipreconnect::clock;
 use ipreconnect::core::http::{Known, RequestHead, Version};
 use ipreconnect::stats::Outcome;
 
+use super::trail::Trail;
+
 /// A worker's lines go out when there are so many bytes of them.
 const BATCH: usize = 32 * 1024;
 /// Or after so long.
@@ -189,6 +191,8 @@ pub(super) struct Record {
     /// What the cache has to do with the answer; empty without one.
     pub(super) cache: &'static str,
     pub(super) end: End,
+    /// What is told to whoever follows it, if anybody does.
+    pub(super) trail: Option<Box<Trail>>,
 }
 
 impl Record {
@@ -206,6 +210,7 @@ impl Record {
             endpoint: Shown::NONE,
             cache: "",
             end: End::FINE,
+            trail: None,
         }
     }
 
@@ -233,6 +238,7 @@ impl Record {
 
 /// What a line tells beside the record.
 pub(super) struct Subject<'s> {
+    pub(super) scheme: &'s str,
     pub(super) listener: &'s str,
     pub(super) origin: &'s str,
     pub(super) from: &'s str,

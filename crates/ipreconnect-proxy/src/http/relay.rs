@@ -190,7 +190,7 @@ impl<'e, S: Side> Exchange<'e, S> {
     /// Carries the answer to the client.
     pub(super) async fn relay(&mut self, mut trial: Trial<'e>, begun: Begun) -> Ended {
         let now = clock::now();
-        self.record.endpoint = trial.shown();
+        self.record.goes_to(trial.shown());
         self.record.first_byte = Some(now.saturating_duration_since(self.record.began));
         if let Some(upstream) = trial.upstream() {
             let is_bad = matches!(begun, Begun::Nonsense) || is_failing(self.record.status);

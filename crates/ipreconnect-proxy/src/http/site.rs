@@ -1,6 +1,7 @@
 //! Where the requests of a listener go, and what is changed about them.
 
 use std::cell::RefCell;
+use std::fmt;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 
@@ -122,9 +123,28 @@ pub struct HttpRoute {
     pub cache: Option<Cache>,
 }
 
+/// A page that is answered here.
+#[derive(Clone, Debug)]
+pub struct Page {
+    /// What it is.
+    pub content_type: &'static str,
+    /// The page.
+    pub body: Arc<str>,
+    /// What else browsers are told, in lines of HTTP that end.
+    pub fields: &'static str,
+}
+
+/// Pages that are answered here, in place of any origin's. They must not wait: whoever asks carries requests.
+pub trait Pages: Send + Sync + fmt::Debug {
+    /// The page at a path, if there is one.
+    fn page(&self, path: &[u8]) -> Option<Page>;
+}
+
 /// How a listener speaks HTTP.
 #[derive(Clone, Debug)]
 pub struct HttpPlan {
+    /// What is answered here: then nothing goes to any origin.
+    pub pages: Option<Arc<dyn Pages>>,
     /// The first one that matches decides.
     pub routes: Vec<HttpRoute>,
     /// What requests that no route is for go by, at the listener's own origin; without it they are not
@@ -143,6 +163,7 @@ pub struct HttpPlan {
 /// HTTP as its listener uses it.
 #[derive(Debug)]
 pub(crate) struct Site {
+    pub(super) pages: Option<Arc<dyn Pages>>,
     routes: Vec<Route>,
     otherwise: Option<Route>,
     /// Whether any route keeps answers.
@@ -207,6 +228,7 @@ impl Site {
             cache: route.cache,
         });
         Self {
+            pages: plan.pages,
             routes: routes.collect(),
             has_caches,
             otherwise: plan.settings.map(|settings| Route {

@@ -40,6 +40,20 @@ pub(super) enum Loss {
     Unsayable,
 }
 
+impl Loss {
+    /// As traces tell it.
+    pub(super) fn word(self) -> &'static str {
+        match self {
+            Self::Reset => "reset",
+            Self::Closed => "closed",
+            Self::Condemned => "ended by order",
+            Self::Mute => "silent",
+            Self::Nonsense(_) | Self::TooLong => "no answer of HTTP",
+            Self::Unsayable => "cannot be said",
+        }
+    }
+}
+
 /// Whether what was sent before the request can be told from it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Evidence {

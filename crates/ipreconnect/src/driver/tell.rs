@@ -87,6 +87,15 @@ pub(super) fn tell(origin: &str, settings: &OriginSettings, resident: &Resident,
         Notice::Readmitted { address } => {
             tracing::info!(origin, %address, "endpoint takes work again, little by little");
         }
+        Notice::Preferred { address } => match address {
+            Some(address) => {
+                tracing::info!(origin, %address, "endpoint preferred by order; new work goes there while it is up");
+            }
+            None => tracing::info!(
+                origin,
+                "endpoints are preferred as the configuration says again"
+            ),
+        },
         Notice::GivenUp { attempts } => {
             tracing::error!(
                 origin,

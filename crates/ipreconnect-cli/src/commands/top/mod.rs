@@ -9,9 +9,9 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
 
 use hyper::Method;
+use ipreconnect_admin::encoded;
 use ratatui::crossterm::event::{self, Event, KeyEventKind};
 
-use super::encoded;
 use crate::admin::client::ask;
 use crate::admin::view::{History, Listeners, Origins, Outcome};
 use crate::args::Arguments;

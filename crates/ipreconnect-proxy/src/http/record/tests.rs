@@ -14,6 +14,7 @@ fn line(request: &[u8], format: AccessFormat) -> String {
     record.endpoint = Shown::new("192.0.2.7:80");
     record.end = End::by(Who::Client, When::Data);
     let subject = Subject {
+        scheme: "http",
         listener: "shop",
         origin: "web",
         from: "198.51.100.3",

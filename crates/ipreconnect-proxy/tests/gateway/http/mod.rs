@@ -31,6 +31,7 @@ pub(super) use origin::{Act, Origin};
 
 pub(super) fn plan() -> HttpPlan {
     HttpPlan {
+        pages: None,
         routes: Vec::new(),
         settings: Some(HttpSettings::default()),
         limits: HttpLimits::default(),

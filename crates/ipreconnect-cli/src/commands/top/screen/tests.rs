@@ -14,6 +14,7 @@ fn origin(name: &str, phase: &str) -> OriginView {
         feature: None,
         waiting: 3,
         given_up: false,
+        preferred: None,
         failure: (phase == "down").then(|| FailureView {
             layer: "transport".to_owned(),
             cause: "connection refused\u{1b}[2J".to_owned(),
