@@ -69,7 +69,7 @@ async fn carry(behind: &Behind, method: Method, head: &[u8], body: &Window) -> O
                 if let Poll::Ready(Err(loss)) = trial.poll_send(cx, body, clock::now) {
                     return Poll::Ready(Err(loss));
                 }
-                trial.poll_hear(cx, |head, text| {
+                trial.poll_hear(cx, method, |head, text| {
                     if head.is_informational() {
                         return None;
                     }

@@ -1,14 +1,17 @@
 //! One sending of a request, to one endpoint.
 
+use std::future::Future;
 use std::io::ErrorKind;
+use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use ipreconnect::core::address::EndpointId;
 use ipreconnect::core::failure::{Cause, Failure};
-use ipreconnect::core::http::{Outcome, Parsed, ResponseError, ResponseHead};
+use ipreconnect::core::http::{Method, Outcome, Parsed, ResponseBody, ResponseError, ResponseHead};
 use ipreconnect::core::origin::Event;
 use ipreconnect::sense::tcp::counts_bytes_sent;
+use tokio::time::Sleep;
 
 use super::buffer;
 use super::h2::Word;
@@ -18,6 +21,10 @@ use super::record::Shown;
 use super::window::Window;
 use super::{Behind, HEAD};
 
+/// An answer with a body no longer than this is told when that has begun to come, or after so long: until then it can
+/// be asked for again. Servers send the two apart, and may be killed in between.
+const SHORT: u64 = 16 * 1024;
+const AWAITED: Duration = Duration::from_millis(20);
 /// A connection that was not used for so long may be closed by an origin in good health.
 const YOUNG: Duration = Duration::from_secs(1);
 
@@ -77,6 +84,19 @@ pub(super) struct Trial<'b> {
     rested: Option<Duration>,
     heard: bool,
     head: Option<Box<ResponseHead>>,
+    body: Awaited,
+}
+
+/// Whether the body of a short answer is awaited before the answer is told.
+enum Awaited {
+    /// It will be.
+    Perhaps,
+    /// Its head is here.
+    Begun,
+    /// That was so long ago that it is told at this time.
+    Until(Pin<Box<Sleep>>),
+    /// It was, or it need not be.
+    No,
 }
 
 impl<'b> Trial<'b> {
@@ -115,6 +135,7 @@ impl<'b> Trial<'b> {
             began: now,
             heard: false,
             head: Some(buffer::response()),
+            body: Awaited::Perhaps,
         })
     }
 
@@ -193,11 +214,12 @@ impl<'b> Trial<'b> {
         self.position
     }
 
-    /// Waits for the answer, and hands every head to `hear`, with all that has come behind it; the first
-    /// that it makes something of is the answer.
+    /// Waits for the answer to a request of this method, and hands every head to `hear`, with all that has come behind
+    /// it; the first that it makes something of is the answer.
     pub(super) fn poll_hear<T>(
         &mut self,
         cx: &mut Context<'_>,
+        method: Method,
         mut hear: impl FnMut(&ResponseHead, &[u8]) -> Option<T>,
     ) -> Poll<Result<T, Loss>> {
         let (Some(upstream), Some(head)) = (&mut self.upstream, &mut self.head) else {
@@ -206,27 +228,54 @@ impl<'b> Trial<'b> {
         loop {
             let (way, input) = (&mut upstream.way, &mut upstream.input);
             let heard = &mut self.heard;
-            let taken = ready!(way.poll_take(cx, |bytes| {
+            let (mut held, may_wait) = (false, !matches!(self.body, Awaited::No));
+            let may_wait = may_wait.then_some(method);
+            let taken = way.poll_take(cx, |bytes| {
                 if bytes.is_empty() {
                     return Err(Loss::Closed);
                 }
                 *heard = true;
                 if input.is_empty() {
-                    let (used, made) = scan(head, bytes, &mut hear).map_err(Loss::Nonsense)?;
+                    let (used, made) = scan(head, bytes, (may_wait, &mut held), &mut hear)
+                        .map_err(Loss::Nonsense)?;
                     if made.is_none() {
                         input.extend_from_slice(bytes.get(used..).unwrap_or_default());
                     }
                     return Ok(made);
                 }
                 input.extend_from_slice(bytes);
-                let (used, made) = scan(head, input, &mut hear).map_err(Loss::Nonsense)?;
+                let (used, made) =
+                    scan(head, input, (may_wait, &mut held), &mut hear).map_err(Loss::Nonsense)?;
                 if made.is_some() {
                     input.clear();
                 } else {
                     input.drain(..used);
                 }
                 Ok(made)
-            }));
+            });
+            let Poll::Ready(taken) = taken else {
+                if matches!(self.body, Awaited::Begun) {
+                    self.body = Awaited::Until(Box::pin(tokio::time::sleep(AWAITED)));
+                }
+                let Awaited::Until(until) = &mut self.body else {
+                    return Poll::Pending;
+                };
+                ready!(until.as_mut().poll(cx));
+                self.body = Awaited::No;
+                let told = scan(head, input, (None, &mut held), &mut hear).map_err(Loss::Nonsense);
+                let (used, made) = match told {
+                    Ok(told) => told,
+                    Err(loss) => return Poll::Ready(Err(loss)),
+                };
+                input.drain(..used);
+                match made {
+                    Some(made) => return Poll::Ready(Ok(made)),
+                    None => continue,
+                }
+            };
+            if held {
+                self.body = Awaited::Begun;
+            }
             match taken {
                 Ok(Ok(Some(made))) => return Poll::Ready(Ok(made)),
                 Ok(Ok(None)) if input.len() > HEAD => return Poll::Ready(Err(Loss::TooLong)),
@@ -304,10 +353,12 @@ impl Drop for Trial<'_> {
     }
 }
 
-/// Looks for heads at the beginning of `bytes`. Says how much of it is done with.
+/// Looks for heads at the beginning of `bytes`. Says how much of it is done with. The head of a short answer to a
+/// request of the method that `may_wait` is left where it is while nothing of its body is there.
 fn scan<T>(
     head: &mut ResponseHead,
     bytes: &[u8],
+    (may_wait, held): (Option<Method>, &mut bool),
     hear: &mut impl FnMut(&ResponseHead, &[u8]) -> Option<T>,
 ) -> Result<(usize, Option<T>), ResponseError> {
     let mut at = 0;
@@ -316,6 +367,11 @@ fn scan<T>(
         match head.parse(rest)? {
             Parsed::Partial => return Ok((at, None)),
             Parsed::Whole => {
+                let is_alone = rest.len() == head.length;
+                if is_alone && may_wait.is_some_and(|method| is_short(head, method)) {
+                    *held = true;
+                    return Ok((at, None));
+                }
                 at += head.length;
                 if let Some(made) = hear(head, rest) {
                     return Ok((at, Some(made)));
@@ -323,4 +379,8 @@ fn scan<T>(
             }
         }
     }
+}
+
+fn is_short(head: &ResponseHead, method: Method) -> bool {
+    !head.is_informational() && matches!(head.body(method), ResponseBody::Length(1..=SHORT))
 }

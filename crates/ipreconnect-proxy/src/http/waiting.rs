@@ -35,7 +35,9 @@ impl<'e, S: Side> Exchange<'e, S> {
                     (Which::Second, Some(second)) => second,
                     _ => first,
                 };
-                return match trial.poll_hear(cx, |head, text| self.hear(head, text)) {
+                return match trial
+                    .poll_hear(cx, self.head.method, |head, text| self.hear(head, text))
+                {
                     Poll::Ready(Ok(begun)) => Poll::Ready(Event::Answered(which, begun)),
                     _ => Poll::Ready(Event::Lost(which, loss)),
                 };
@@ -51,7 +53,7 @@ impl<'e, S: Side> Exchange<'e, S> {
             let Some(trial) = trial else {
                 continue;
             };
-            match trial.poll_hear(cx, |head, text| self.hear(head, text)) {
+            match trial.poll_hear(cx, self.head.method, |head, text| self.hear(head, text)) {
                 Poll::Ready(Ok(begun)) => return Poll::Ready(Event::Answered(which, begun)),
                 Poll::Ready(Err(loss)) => return Poll::Ready(Event::Lost(which, loss)),
                 Poll::Pending => {}

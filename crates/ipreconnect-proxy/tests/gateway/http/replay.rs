@@ -108,6 +108,47 @@ async fn nothing_is_sent_again_once_the_answer_began() {
 }
 
 #[tokio::test]
+async fn a_short_answer_of_which_only_the_head_came_is_asked_for_again() {
+    let origin = Origin::start(|request| match request.connection {
+        0 => vec![
+            Act::say("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n"),
+            Act::Reset,
+        ],
+        1 => vec![
+            Act::say("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n"),
+            Act::Close,
+        ],
+        _ => vec![Act::ok("whole")],
+    })
+    .await;
+    let scene = scene(&[origin.address]).await;
+    let mut client = Client::new(&scene).await;
+    assert_eq!(client.get("/").await.text(), "whole");
+    assert_eq!(origin.seen().len(), 3);
+}
+
+#[tokio::test]
+async fn a_head_whose_body_takes_its_time_is_told_before_it() {
+    let go = Arc::new(tokio::sync::Notify::new());
+    let wait = Arc::clone(&go);
+    let origin = Origin::start(move |_| {
+        vec![
+            Act::say("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n"),
+            Act::Wait(Arc::clone(&wait)),
+            Act::say("later"),
+        ]
+    })
+    .await;
+    let scene = scene(&[origin.address]).await;
+    let mut client = Client::new(&scene).await;
+    client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    let (status, _) = client.head().await;
+    assert_eq!(status, 200);
+    go.notify_one();
+    assert_eq!(client.more().await, b"later");
+}
+
+#[tokio::test]
 async fn retries_have_a_budget() {
     let origin = Origin::start(|_| vec![Act::Close]).await;
     let mut plan = plan();
