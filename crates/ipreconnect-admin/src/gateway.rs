@@ -2,10 +2,11 @@
 
 use async_trait::async_trait;
 use ipreconnect::stats::Counts;
+use tokio::sync::mpsc;
 
 use crate::view::{
     Acceptance, IdentityView, ListenerView, OriginView, Outcome, Preference, PurgeWish, Readiness,
-    Why, WhyQuestion,
+    TapQuestion, TapView, Why, WhyQuestion,
 };
 
 /// A running gateway. What is shown is read without waiting; commands may wait.
@@ -50,12 +51,18 @@ pub trait Gateway: Send + Sync + 'static {
     /// Which rule decides whether a client may come in.
     async fn why(&self, question: WhyQuestion) -> Result<Why, Denial>;
 
+    /// Shows what passes through a listener, for as long as it is taken.
+    fn tap(&self, listener: &str, question: TapQuestion) -> Result<Tapped, Denial>;
+
     /// Forgets answers that were kept.
     async fn purge(&self, wish: PurgeWish) -> Result<Outcome, Denial>;
 
     /// Reads the configuration again.
     async fn reload(&self) -> Result<Outcome, Denial>;
 }
+
+/// What passes through a listener.
+pub type Tapped = mpsc::Receiver<TapView>;
 
 /// How one origin is.
 #[derive(Clone, Debug)]

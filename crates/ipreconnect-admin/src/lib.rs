@@ -20,7 +20,7 @@ pub mod view;
 pub use alerts::{AlertPlan, Alerts, Hook, HookPlan, Hooks, Message, Sink};
 pub use encode::encoded;
 pub use events::Events;
-pub use gateway::{Denial, Gateway, Pulse};
+pub use gateway::{Denial, Gateway, Pulse, Tapped};
 pub use history::{Begun, Ledger, read_history};
 pub use log::{Journal, LineFormat, LogWay, SyslogPlace};
 pub use otlp::{Collector, Traces};

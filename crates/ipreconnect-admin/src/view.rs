@@ -404,6 +404,34 @@ pub struct FeatureView {
     pub missing: Vec<String>,
 }
 
+/// What of a listener is to be shown.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema, utoipa::IntoParams)]
+#[serde(default)]
+pub struct TapQuestion {
+    /// Only this client; by the address of its connection.
+    pub client: Option<String>,
+    /// Whether bytes of unknown protocols are shown, too: nothing in them is masked.
+    pub hex: bool,
+    /// For how long, up to an hour; five minutes if nothing is said.
+    #[param(minimum = 1, maximum = 3600)]
+    pub seconds: Option<u64>,
+}
+
+/// Something that passed.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct TapView {
+    /// When, as RFC 3339 has it.
+    pub time: String,
+    /// The client; none over a Unix socket.
+    pub client: Option<String>,
+    /// `opened`, `closed`, `head`, `answered`, `messages`, `bytes`, or `lost`: there was too much.
+    pub kind: String,
+    /// `origin` or `client`.
+    pub towards: Option<String>,
+    /// What.
+    pub lines: Vec<String>,
+}
+
 /// Something that happened, in the words of the log.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct EventView {

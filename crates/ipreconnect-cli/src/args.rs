@@ -116,6 +116,11 @@ pub(crate) enum Command {
         /// The user
         name: String,
     },
+    /// Show what passes through a listener: connections, heads of requests, PostgreSQL's messages, bytes
+    #[command(
+        after_help = "Examples:\n  ipreconnect tap orders\n  ipreconnect tap orders --client 10.1.2.3 --for 60\n  ipreconnect tap raw --hex\n\nSecrets of HTTP and PostgreSQL are masked; bytes of other protocols are shown with --hex alone, as they are.\nThe log tells everybody that a tap is open. It closes by itself after five minutes."
+    )]
+    Tap(TapArguments),
     /// Try an origin again now, whatever its schedule says; also ends a drain
     Reconnect {
         /// The origin
@@ -275,6 +280,25 @@ pub(crate) struct HistoryArguments {
     /// The losses as a table for spreadsheets
     #[arg(long, conflicts_with = "json")]
     pub(crate) csv: bool,
+}
+
+/// `tap`.
+#[derive(Debug, Args)]
+pub(crate) struct TapArguments {
+    /// The listener
+    pub(crate) listener: String,
+
+    /// Only this client
+    #[arg(long, value_name = "IP")]
+    pub(crate) client: Option<String>,
+
+    /// Show bytes of unknown protocols, too: nothing in them is masked
+    #[arg(long)]
+    pub(crate) hex: bool,
+
+    /// For how long
+    #[arg(long = "for", value_name = "SECONDS")]
+    pub(crate) seconds: Option<u64>,
 }
 
 /// `why`.

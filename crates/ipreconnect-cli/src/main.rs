@@ -59,6 +59,7 @@ fn dispatch(arguments: &Arguments) -> Result<Exit, Refusal> {
         Command::Explain { code: None } => Ok(commands::explain::all(arguments.json)),
         Command::Why(why) => commands::why::why(arguments, why),
         Command::Password { name } => commands::password::password(name, arguments.json),
+        Command::Tap(tap) => commands::tap::tap(arguments, tap),
         Command::Reconnect { origin } => commands::order::reconnect(arguments, origin),
         Command::Drain { origin } => commands::order::drain(arguments, origin),
         Command::Prefer { origin, address } => {

@@ -32,6 +32,7 @@ pub mod question;
 pub mod race;
 pub mod rate;
 pub mod storm;
+pub mod tap;
 pub mod warm;
 pub mod watchdog;
 

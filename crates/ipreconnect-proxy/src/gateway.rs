@@ -17,6 +17,7 @@ use crate::http::{AccessLog, BranchStatus, Tracing};
 use crate::l4::{ListenerSettings, Route};
 use crate::places::Places;
 use crate::socket::{FileAccess, Group, ListenAddress, OpenError, Passed};
+use crate::tap::Tap;
 use crate::worker::{Command, Crew, Worker};
 
 /// Settings of a gateway.
@@ -347,6 +348,13 @@ impl Gateway {
     pub fn trace(&self, tracing: Option<&Tracing>) {
         for worker in &self.workers {
             worker.command(Command::Trace(tracing.cloned()));
+        }
+    }
+
+    /// Who looks at what passes, from now on.
+    pub fn tap(&self, taps: &[Tap]) {
+        for worker in &self.workers {
+            worker.command(Command::Tap(taps.to_vec()));
         }
     }
 

@@ -16,6 +16,7 @@ mod notice;
 mod number;
 mod places;
 mod socket;
+mod tap;
 mod throttle;
 mod turn;
 mod watch;
@@ -38,6 +39,7 @@ pub use http::{
 };
 pub use l4::{End, HalfClose, ListenerSettings, Timeouts};
 pub use socket::{FileAccess, ListenAddress, OpenError, OpenErrorKind, Passed};
+pub use tap::{Seen, Tap, TapSink, Towards, What};
 
 /// What carries the clients of a listener.
 #[derive(Clone, Debug, Default)]

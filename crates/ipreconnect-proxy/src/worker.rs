@@ -20,6 +20,7 @@ use crate::l4::udp::Datagrams;
 use crate::l4::{Route, Session};
 use crate::number;
 use crate::places::Places;
+use crate::tap::{self, Tap};
 use crate::watch;
 
 /// What streams get to end in order, once they are told to.
@@ -47,6 +48,7 @@ pub(crate) enum Command {
     /// Where the lines of requests go from now on.
     Log(Option<http::AccessLog>),
     Trace(Option<http::Tracing>),
+    Tap(Vec<Tap>),
     /// Requests that are under way are the last ones.
     Drain,
     End,
@@ -156,6 +158,7 @@ async fn run(mut inbox: mpsc::UnboundedReceiver<Command>, places: Arc<Places>) {
             Command::Serve { session, client } => drop(tokio::spawn(session.run(client))),
             Command::Log(log) => http::open_log(log),
             Command::Trace(tracing) => http::open_traces(tracing),
+            Command::Tap(taps) => tap::open(taps),
             Command::Drain => http::drain(),
             Command::End => {
                 http::pool::clear();

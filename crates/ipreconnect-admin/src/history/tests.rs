@@ -8,10 +8,10 @@ use ipreconnect::core::origin::{Notice, Phase};
 
 use super::chronicle::{Loss, Scope};
 use super::*;
-use crate::gateway::Denial;
+use crate::gateway::{Denial, Tapped};
 use crate::view::{
     Acceptance, IdentityView, ListenerView, OriginView, Outcome, Preference, PurgeWish, Readiness,
-    UNSEEN, Why, WhyQuestion,
+    TapQuestion, UNSEEN, Why, WhyQuestion,
 };
 
 /// A gateway with one origin.
@@ -78,6 +78,10 @@ impl Gateway for One {
 
     async fn drain(&self, _: &str) -> Result<Outcome, Denial> {
         unreachable!("nobody asks")
+    }
+
+    fn tap(&self, _: &str, _: TapQuestion) -> Result<Tapped, Denial> {
+        unreachable!()
     }
 
     async fn prefer(&self, _: &str, _: Preference) -> Result<Outcome, Denial> {

@@ -45,6 +45,7 @@ type Told<T> = Result<Json<T>, Refused>;
         features,
         history,
         stream::events,
+        stream::tap,
         why,
         purge,
         reload

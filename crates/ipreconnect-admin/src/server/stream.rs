@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
 use axum::Json;
+use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::sse::{Event, KeepAlive, Sse};
@@ -15,8 +16,8 @@ use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
 
 use super::Api;
-use super::answer::Refused;
-use crate::view::{EventView, Events, SCHEMA};
+use super::answer::{Of, Question, Refused};
+use crate::view::{EventView, Events, SCHEMA, TapQuestion, TapView};
 
 /// Clients that may watch at once.
 const WATCHERS: usize = 256;
@@ -58,6 +59,36 @@ pub(super) async fn events(State(api): State<Api>, headers: HeaderMap) -> Respon
     let stream = stream.map(Ok::<_, Infallible>);
     let keep_alive = KeepAlive::new().interval(KEEP_ALIVE);
     Sse::new(stream).keep_alive(keep_alive).into_response()
+}
+
+/// What passes through a listener, a line of JSON each, for as long as it is read. It is shown over the Unix socket
+/// alone.
+#[utoipa::path(
+    get, path = "/v1/listeners/{name}/tap", params(("name" = String, Path), TapQuestion),
+    responses(
+        (status = 200, body = TapView, content_type = "application/x-ndjson"), (status = 404, body = crate::view::Outcome),
+        (status = 422, body = crate::view::Outcome), (status = 503, body = crate::view::Outcome)
+    )
+)]
+pub(super) async fn tap(
+    State(api): State<Api>,
+    Of(name): Of<String>,
+    Question(question): Question<TapQuestion>,
+) -> Result<Response, Refused> {
+    if api.is_guarded() {
+        let why = "what passes is shown over the Unix socket alone: `ipreconnect tap`";
+        return Err(Refused::new(StatusCode::FORBIDDEN, why));
+    }
+    let tapped = api.gateway().tap(&name, question)?;
+    let lines = futures_util::stream::unfold(tapped, |mut tapped| async {
+        let view = tapped.recv().await?;
+        // Plain data can be written as JSON.
+        let mut line = serde_json::to_vec(&view).unwrap_or_default();
+        line.push(b'\n');
+        Some((Ok::<_, Infallible>(line), tapped))
+    });
+    let kind = [(header::CONTENT_TYPE, "application/x-ndjson")];
+    Ok((kind, Body::from_stream(lines)).into_response())
 }
 
 /// What somebody has not seen who saw everything up to `seen`.

@@ -14,6 +14,7 @@ pub(crate) mod probe;
 pub(crate) mod reload;
 pub(crate) mod run;
 pub(crate) mod status;
+pub(crate) mod tap;
 pub(crate) mod top;
 pub(crate) mod why;
 

@@ -139,6 +139,14 @@ impl Board {
             .flatten()
     }
 
+    /// Where a listener listens.
+    pub(crate) fn addresses(&self, listener: &str) -> Vec<ListenAddress> {
+        let listeners = self.with_gateway(|gateway| gateway.listeners());
+        let mut listeners = listeners.unwrap_or_default().into_iter();
+        let found = listeners.find(|one| one.name == listener);
+        found.map(|one| one.addresses).unwrap_or_default()
+    }
+
     /// All listeners, as they are shown.
     pub(crate) fn listeners(&self) -> Vec<ListenerView> {
         let listeners = self.with_gateway(|gateway| gateway.listeners());

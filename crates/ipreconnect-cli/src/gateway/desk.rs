@@ -7,14 +7,15 @@ use ipreconnect::core::access::{Mismatch, Source};
 use ipreconnect::core::identity::KeyId;
 use ipreconnect::core::locality::Blame;
 use ipreconnect::{Origin, Surroundings};
-use ipreconnect_admin::{Denial, Gateway, Pulse};
+use ipreconnect_admin::{Denial, Gateway, Pulse, Tapped};
 use ipreconnect_proxy::{Asked, Purge};
 use tokio::sync::{mpsc, oneshot};
 
 use super::board::Board;
+use super::tap::{self, Taps};
 use crate::admin::view::{
     Acceptance, IdentityView, ListenerView, OriginView, Outcome, Preference, PurgeWish, Readiness,
-    SCHEMA, Why, WhyQuestion, WhyRule,
+    SCHEMA, TapQuestion, Why, WhyQuestion, WhyRule,
 };
 
 /// A change that only the main loop can make.
@@ -27,6 +28,7 @@ pub(crate) struct Desk {
     pub(crate) surroundings: Surroundings,
     /// Why a changed configuration is not in force.
     pub(crate) stale: Arc<Mutex<Option<String>>>,
+    pub(crate) taps: Taps,
 }
 
 impl Desk {
@@ -176,6 +178,10 @@ impl Gateway for Desk {
             admitted: explanation.refusal.is_none(),
             refusal: explanation.refusal,
         })
+    }
+
+    fn tap(&self, listener: &str, question: TapQuestion) -> Result<Tapped, Denial> {
+        tap::open(&self.board, &self.taps, listener, &question)
     }
 
     async fn purge(&self, wish: PurgeWish) -> Result<Outcome, Denial> {

@@ -8,6 +8,7 @@ mod doors;
 mod leases;
 mod notify;
 pub(crate) mod serve;
+pub(crate) mod tap;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

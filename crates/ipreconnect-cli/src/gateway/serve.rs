@@ -13,6 +13,7 @@ use tokio::sync::mpsc;
 use super::Running;
 use super::desk::{Desk, Reload};
 use super::notify;
+use super::tap::Taps;
 use crate::admin::door::Door;
 use crate::admin::view::{Outcome, SCHEMA};
 use crate::config::{Change, Loaded, Mistakes, Stamps, refreshed, stamps_of_keys};
@@ -67,6 +68,7 @@ pub(crate) fn serve(order: Order) -> Result<Exit, Refusal> {
         reloads,
         surroundings: running.surroundings().clone(),
         stale: Arc::clone(&stale),
+        taps: Taps::default(),
     };
     let desk: Arc<dyn Gateway> = Arc::new(desk);
     let ledger = begin(ledger.run(Arc::clone(&desk)))?;

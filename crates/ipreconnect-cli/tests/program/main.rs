@@ -20,4 +20,5 @@ mod reload;
 mod resolvers;
 mod rules;
 mod servers;
+mod tap;
 mod tls;

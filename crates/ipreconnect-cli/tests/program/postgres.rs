@@ -13,13 +13,13 @@ use crate::servers::{Postgres, needed};
 use crate::tls::Papers;
 
 /// A server that trusts whoever comes from this machine, with a few users; and psql.
-struct Stage {
+pub(crate) struct Stage {
     cluster: Postgres,
     psql: PathBuf,
 }
 
 impl Stage {
-    fn new(test: &str) -> Option<Self> {
+    pub(crate) fn new(test: &str) -> Option<Self> {
         let (control, psql) = (needed(test, "pg_ctl")?, needed(test, "psql")?);
         let cluster = Postgres::new(control);
         cluster.start();
@@ -38,7 +38,7 @@ impl Stage {
     }
 
     /// The gateway's configuration: the server behind, and a listener in the words of PostgreSQL.
-    fn gateway(&self, listener: &str, rest: &str) -> String {
+    pub(crate) fn gateway(&self, listener: &str, rest: &str) -> String {
         format!(
             "[origin.db]\naddress = \"127.0.0.1:{}\"\n[[listen]]\naddress = \"127.0.0.1:auto\"\n\
              origin = \"db\"\nmode = \"postgres\"\n{listener}\n{rest}",
@@ -68,7 +68,7 @@ impl Stage {
         command
     }
 
-    fn ask(&self, to: SocketAddr, how: &str, query: &str) -> Output {
+    pub(crate) fn ask(&self, to: SocketAddr, how: &str, query: &str) -> Output {
         self.command(to, how, query).output().unwrap()
     }
 

@@ -29,6 +29,7 @@ use super::{HEAD, HttpLimits, Site, buffer, cache, h2};
 use crate::l4::{End, Session};
 use crate::notice;
 use crate::number;
+use crate::tap::{self, Towards, What};
 
 /// What a client begins with that speaks HTTP/2 (RFC 9113, section 3.4).
 pub(super) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -130,6 +131,14 @@ pub(super) async fn serve_one<S: Side>(
 ) -> Ended {
     let began = clock::now();
     let mut record = Record::new(began, protocol);
+    if tap::is_on() {
+        let text = client.text().get(..head.length).unwrap_or_default();
+        tap::tell(
+            guest.name(),
+            guest.peer(),
+            What::Head(Towards::Origin, text),
+        );
+    }
     record.bytes_in = head.length as u64;
     record.trail = trail::begin(head, client.text());
     guest.asks();
@@ -198,6 +207,18 @@ pub(super) async fn serve_one<S: Side>(
     let now = clock::now();
     record::write(now, &record, &subject);
     record.leaves_trail(now, &subject);
+    if tap::is_on() {
+        let request = client.text().get(..head.length).unwrap_or_default();
+        let what = What::Answered {
+            request,
+            status: record.status,
+            bytes: record.bytes_out,
+            after: now.saturating_duration_since(began),
+            sent: record.sent,
+            end: std::str::from_utf8(&record.end.0).unwrap_or_default(),
+        };
+        tap::tell(guest.name(), guest.peer(), what);
+    }
     ended
 }
 

@@ -1,7 +1,7 @@
 //! Who a client is, how it came in, and that it is told when its worker drains.
 
 use std::cell::{Cell, RefCell};
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
@@ -208,6 +208,11 @@ impl Guest {
     }
 
     /// The other end of the connection; empty if that has no address.
+    /// The client, as whoever looks at what passes is told.
+    pub(super) fn peer(&self) -> Option<SocketAddr> {
+        self.session.from.map(|ip| SocketAddr::new(ip, 0))
+    }
+
     pub(super) fn from(&self) -> &str {
         &self.from
     }

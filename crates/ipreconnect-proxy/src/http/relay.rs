@@ -21,6 +21,7 @@ use super::tunnel::Tunnel;
 use super::way::Way;
 use super::writing::Writing;
 use super::{Behind, buffer, pool};
+use crate::tap::{self, Towards, What};
 use crate::watch::Said;
 
 /// Answers to one request that only inform; an origin that says more has lost its way.
@@ -32,6 +33,14 @@ impl<'e, S: Side> Exchange<'e, S> {
     /// Takes a head of the origin, with all that has come behind it.
     pub(super) fn hear(&mut self, head: &ResponseHead, text: &[u8]) -> Option<Begun> {
         let rest = text.get(head.length..).unwrap_or_default();
+        if tap::is_on() {
+            let text = text.get(..head.length).unwrap_or_default();
+            tap::tell(
+                self.guest.name(),
+                self.guest.peer(),
+                What::Head(Towards::Client, text),
+            );
+        }
         if head.is_informational() {
             self.informed += 1;
             if self.informed > INFORMED {

@@ -15,6 +15,7 @@ use rustix::pipe::{SpliceFlags, splice};
 use super::carrier::{Broken, Progress};
 use super::pace;
 use super::pipes::{PIPE, Pipe};
+use crate::tap;
 
 /// The worker's shared buffer.
 const BUFFER: usize = 16 * 1024;
@@ -159,6 +160,9 @@ impl Flow {
     }
 
     fn take_in(&mut self, source: &Socket, sink: &Socket, most: usize) -> Result<usize, Errno> {
+        if tap::is_watching() {
+            return self.copy(source, sink, most);
+        }
         if self.sticky {
             self.take_pipe(sink);
         }
@@ -200,6 +204,7 @@ impl Flow {
             }
             self.burst = self.burst.saturating_add(narrow(count));
             let bytes = buffer.get(..count).unwrap_or_default();
+            tap::carried(bytes);
             // What is wrong with the sink is found when the rest is delivered.
             let sent = send(sink.get_ref(), bytes, SendFlags::NOSIGNAL).unwrap_or_default();
             if let Some(left) = bytes.get(sent..).filter(|left| !left.is_empty()) {

@@ -79,6 +79,23 @@ pub enum End {
     Evicted,
 }
 
+impl End {
+    /// In a word or two.
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Self::ByClient => "by the client",
+            Self::ByOrigin => "by the origin",
+            Self::ResetByClient => "reset by the client",
+            Self::ResetByOrigin => "reset by the origin",
+            Self::Idle => "idle for too long",
+            Self::Stalled => "stalled",
+            Self::Closed => "by order",
+            Self::Drained => "the gateway ends",
+            Self::Evicted => "made room for another one",
+        }
+    }
+}
+
 /// Where the clients of one listener go.
 #[derive(Debug)]
 pub(crate) struct Route {

@@ -17,6 +17,7 @@ use super::End;
 use super::carrier::{Broken, Carrier, Progress};
 use super::stream::Stream;
 use crate::number;
+use crate::tap::{self, Towards, Watching};
 use crate::turn;
 use crate::watch::{self, Key, Said, Watched};
 
@@ -58,6 +59,7 @@ impl<C: Carrier> Relay<C> {
 
     fn poll_up(&mut self, cx: &mut Context<'_>) -> Poll<Result<Progress, Broken>> {
         let (stream, key) = (&self.stream, self.key);
+        let _watching = watched(stream, Towards::Origin);
         self.carrier.poll_up(cx, stream, usize::MAX, |bytes| {
             let now = clock::now();
             if stream.asks(now, bytes) {
@@ -69,6 +71,7 @@ impl<C: Carrier> Relay<C> {
     fn poll_down(&mut self, cx: &mut Context<'_>) -> Poll<Result<Progress, Broken>> {
         let stream = &self.stream;
         let was_deaf = stream.is_deaf();
+        let _watching = watched(stream, Towards::Client);
         let polled = self.carrier.poll_down(cx, stream, usize::MAX, |bytes| {
             let now = clock::now();
             let asked = stream.answers(now, bytes);
@@ -164,6 +167,9 @@ impl<C: Carrier> Relay<C> {
         } else if !(self.up.finished && self.down.finished) {
             self.stream.shut();
         }
+        if tap::is_on() {
+            tap::closed(self.stream.route.name(), &self.stream.client, end.word());
+        }
         self.stream.counters.ended(end);
         tracing::debug!(
             listener = self.stream.route.name(),
@@ -172,6 +178,14 @@ impl<C: Carrier> Relay<C> {
             "stream ended"
         );
     }
+}
+
+/// For as long as it lives, somebody looks at what this stream carries.
+fn watched(stream: &Stream, towards: Towards) -> Option<Watching> {
+    if !tap::is_on() {
+        return None;
+    }
+    tap::watch(stream.route.name(), &stream.client, towards)
 }
 
 enum Turn {

@@ -12,6 +12,7 @@ use rustix::net::{RecvFlags, SendFlags, Shutdown, recv, send, shutdown};
 use super::carrier::{Broken, Carrier, Progress};
 use super::pace;
 use super::stream::Stream;
+use crate::tap;
 
 /// The worker's shared buffer: four records of TLS.
 const BUFFER: usize = 64 * 1024;
@@ -195,6 +196,7 @@ fn poll_direction(
         let (mut count, mut failed) = (0, false);
         let taken = source.poll_take(cx, source_socket, &mut |bytes| {
             count += bytes.len();
+            tap::carried(bytes);
             failed |= sink.put(sink_socket, bytes).is_err();
         });
         if count > 0 {

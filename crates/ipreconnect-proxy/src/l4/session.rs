@@ -32,6 +32,7 @@ use crate::http;
 use crate::notice;
 use crate::number;
 use crate::places::Seat;
+use crate::tap;
 use crate::watch;
 
 /// For the last words to a client that wants no more.
@@ -518,6 +519,9 @@ pub(crate) fn carry(carried: Carried, session: Session) {
         session.counters,
         session.seat,
     ));
+    if tap::is_on() {
+        tap::opened(stream.route.name(), &stream.client);
+    }
     let watched = Arc::clone(&stream);
     let key = watch::enter(watched);
     if client_tls.is_none() && origin_tls.is_none() {
