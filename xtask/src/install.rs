@@ -3,11 +3,15 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use crate::reference::root;
+
 /// A program, or the path of a file, and the Debian package that has it.
 pub(crate) type Need = (&'static str, &'static str);
 
+/// What asks the API whatever its description allows, and what it does not.
+const SCHEMATHESIS: &str = "schemathesis==4.32.5";
 /// What the tests with real servers talk to.
-const FOR_TESTS: [Need; 23] = [
+const FOR_TESTS: [Need; 25] = [
     ("nginx", "nginx-light"),
     (
         "/usr/lib/nginx/modules/ngx_stream_module.so",
@@ -30,6 +34,8 @@ const FOR_TESTS: [Need; 23] = [
     ("pebble", "pebble"),
     ("systemd-socket-activate", "systemd"),
     ("promtool", "prometheus"),
+    ("python3", "python3"),
+    ("/usr/share/doc/python3-venv/copyright", "python3-venv"),
     ("prometheus-alertmanager", "prometheus-alertmanager"),
     ("msmtpd", "msmtp-mta"),
     ("chromium", "chromium"),
@@ -39,6 +45,44 @@ const FOR_TESTS: [Need; 23] = [
 /// Installs what the tests with real servers miss.
 pub(crate) fn install_missing() {
     install(&FOR_TESTS, "the tests with real servers");
+    install_python();
+}
+
+/// What comes as Python packages, into a private environment; without it its tests are skipped.
+fn install_python() {
+    let place = target().join("python");
+    if place.join("bin/schemathesis").is_file() || !is_there("python3") {
+        return;
+    }
+    println!("installing {SCHEMATHESIS} into {}", place.display());
+    let quiet = |command: &mut Command| {
+        let status = command.stdout(Stdio::null()).stderr(Stdio::null()).status();
+        status.is_ok_and(|status| status.success())
+    };
+    let pip = [
+        "install",
+        "--quiet",
+        "--disable-pip-version-check",
+        "--timeout",
+        "20",
+        "--retries",
+        "1",
+    ];
+    let is_well = quiet(Command::new("python3").args(["-m", "venv"]).arg(&place))
+        && quiet(
+            Command::new(place.join("bin/pip"))
+                .args(pip)
+                .arg(SCHEMATHESIS),
+        );
+    if !is_well {
+        println!("it cannot be installed; the tests go without it");
+    }
+}
+
+/// Where cargo builds.
+pub(crate) fn target() -> PathBuf {
+    let told = std::env::var_os("CARGO_TARGET_DIR");
+    told.map_or_else(|| root().join("target"), PathBuf::from)
 }
 
 /// Installs what is missing if this user may; says what it does, and what stays missing.

@@ -475,6 +475,9 @@ pub struct HistoryQuestion {
     /// No more losses than so many, the latest; 100 unless told otherwise.
     #[param(maximum = 100_000)]
     pub limit: Option<u32>,
+    /// With what was counted every ten seconds of the last so many seconds; of one origin, and of a day at most.
+    #[param(minimum = 1, maximum = 86_400)]
+    pub samples: Option<u32>,
 }
 
 /// The outage ledger.
@@ -511,6 +514,10 @@ pub struct OriginHistory {
     pub recent: Vec<Option<f64>>,
     /// The last 90 days, the oldest first; days on which nothing was observed are missing.
     pub days: Vec<DayView>,
+    /// What was counted every ten seconds, the oldest first, where that was asked for; those in which nothing happened
+    /// are missing.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub samples: Vec<SampleView>,
 }
 
 /// How much of a time an origin was up.
@@ -560,6 +567,29 @@ pub struct ResponseView {
     pub p95_ms: f64,
     /// 99 of 100 did.
     pub p99_ms: f64,
+}
+
+/// Ten seconds of an origin.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]
+pub struct SampleView {
+    /// When they began, as RFC 3339 has it.
+    pub time: String,
+    /// For how many milliseconds it was down.
+    pub down_ms: u64,
+    /// Answers.
+    pub requests: u64,
+    /// Of those, with a status of 500 or more.
+    pub failed: u64,
+    /// Clients that waited.
+    pub held: u64,
+    /// Requests that were sent again.
+    pub retried: u64,
+    /// Requests and streams that came to nothing.
+    pub lost: u64,
+    /// Clients that waited at the end.
+    pub waiting: u64,
+    /// Response times.
+    pub response: Option<ResponseView>,
 }
 
 /// One day of an origin.

@@ -277,6 +277,10 @@ pub(crate) struct HistoryArguments {
     #[arg(long, value_name = "N", default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..=20_000))]
     pub(crate) limit: u32,
 
+    /// What was counted every ten seconds of the last so many seconds, too
+    #[arg(long, value_name = "SECONDS", requires = "origin", value_parser = clap::value_parser!(u32).range(1..=86_400))]
+    pub(crate) samples: Option<u32>,
+
     /// The losses as a table for spreadsheets
     #[arg(long, conflicts_with = "json")]
     pub(crate) csv: bool,

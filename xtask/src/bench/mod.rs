@@ -9,6 +9,7 @@ pub(crate) mod http;
 pub(crate) mod l4;
 mod machine;
 mod namespace;
+pub(crate) mod operating;
 pub(crate) mod origin;
 mod papers;
 mod peers;

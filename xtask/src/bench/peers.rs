@@ -6,8 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use super::proxy::{Program, Proxy};
-use crate::install;
-use crate::reference::root;
+use crate::install::{self, target};
 
 /// What Debian has of the peers.
 const PACKAGES: [install::Need; 5] = [
@@ -117,12 +116,6 @@ fn wheels() -> io::Result<PathBuf> {
         .map(|python| python.join("site-packages"))
         .find(|packages| packages.is_dir())
         .ok_or_else(missing)
-}
-
-/// Where cargo builds.
-fn target() -> PathBuf {
-    let told = std::env::var_os("CARGO_TARGET_DIR");
-    told.map_or_else(|| root().join("target"), PathBuf::from)
 }
 
 fn in_wheels(proxy: Proxy, packages: &Path) -> Option<PathBuf> {

@@ -22,7 +22,7 @@ use crate::gateway::{Gateway, Pulse};
 use crate::moment::millis;
 use crate::view::{History, HistoryQuestion};
 use chronicle::{Chronicle, Entry, Fact};
-use store::{GRAINS, Opening, Rollup, SHORT, Store, Write};
+use store::{GRAINS, Opening, Rollup, SAMPLE, SHORT, Store, Write};
 
 /// Facts that wait to be written.
 const QUEUE: usize = 4096;
@@ -202,6 +202,8 @@ struct Writer {
     pending: Vec<Write>,
     /// What was counted of each origin when it was noted last.
     counted: BTreeMap<String, Counts>,
+    /// The same at the last look, and when that was.
+    sampled: (BTreeMap<String, Counts>, Instant),
     /// Hours and days that are not written yet, by origin and length.
     gathered: BTreeMap<(String, u64), Rollup>,
     noted: Instant,
@@ -226,6 +228,7 @@ impl Writer {
             chronicle: Chronicle::new(now),
             pending: Vec::new(),
             counted: BTreeMap::new(),
+            sampled: (BTreeMap::new(), clock::now()),
             gathered: BTreeMap::new(),
             noted: now,
             due: now + SOON,
@@ -303,6 +306,7 @@ impl Writer {
         if wall < PLAUSIBLE {
             return;
         }
+        self.sample(&pulses, now, wall / 1000);
         if end == End::Now || now >= self.note {
             self.note = now + NOTE;
             self.note_all(&pulses, now, wall / 1000, end);
@@ -345,23 +349,33 @@ impl Writer {
         }
     }
 
+    /// Writes what has happened to each origin since the last look, if anything has.
+    fn sample(&mut self, pulses: &BTreeMap<&str, &Pulse>, now: Instant, wall: u64) {
+        let none = Counts::default();
+        let (before, at) = &self.sampled;
+        let observed = millis(now.saturating_duration_since(*at));
+        let samples = pulses.values().map(|pulse| {
+            let before = before.get(&pulse.origin).unwrap_or(&none);
+            let down = if pulse.is_down { observed } else { 0 };
+            Rollup {
+                grain: SAMPLE,
+                at: wall / SAMPLE * SAMPLE,
+                ..rollup(pulse, &pulse.counts.since(before), (observed, down))
+            }
+        });
+        let loud = samples.filter(|sample| !sample.is_quiet());
+        let writes = loud.map(|sample| Write::Rollup(Box::new(sample)));
+        self.pending.extend(writes);
+        let counts = pulses.values();
+        let counts = counts.map(|pulse| (pulse.origin.clone(), pulse.counts.clone()));
+        self.sampled = (counts.collect(), now);
+    }
+
     fn roll_up(&mut self, pulse: &Pulse, (observed, down): (Duration, Duration), now: u64) {
         let none = Counts::default();
         let before = self.counted.get(&pulse.origin).unwrap_or(&none);
         let since = pulse.counts.since(before);
-        let rollup = Rollup {
-            origin: pulse.origin.clone(),
-            observed_ms: millis(observed),
-            down_ms: millis(down),
-            requests: since.requests(),
-            failed: since.classes.last().copied().unwrap_or_default(),
-            held: since.held,
-            retried: since.retried,
-            lost: since.lost,
-            waiting: pulse.waiting,
-            times: since.times,
-            ..Rollup::default()
-        };
+        let rollup = rollup(pulse, &since, (millis(observed), millis(down)));
         let is_quiet = rollup.is_quiet();
         for (grain, _) in GRAINS {
             let rollup = Rollup {
@@ -552,6 +566,23 @@ impl Writer {
 enum End {
     Now,
     Later,
+}
+
+/// What was counted of an origin in some stretch of time.
+fn rollup(pulse: &Pulse, since: &Counts, (observed_ms, down_ms): (u64, u64)) -> Rollup {
+    Rollup {
+        origin: pulse.origin.clone(),
+        observed_ms,
+        down_ms,
+        requests: since.requests(),
+        failed: since.classes.last().copied().unwrap_or_default(),
+        held: since.held,
+        retried: since.retried,
+        lost: since.lost,
+        waiting: pulse.waiting,
+        times: since.times.clone(),
+        ..Rollup::default()
+    }
 }
 
 #[cfg(test)]

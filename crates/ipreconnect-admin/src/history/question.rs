@@ -5,10 +5,11 @@ use std::collections::BTreeMap;
 use ipreconnect::stats::Times;
 use rusqlite::{Connection, Row, params};
 
-use super::store::unpack;
+use super::store::{SAMPLE, unpack};
 use crate::moment::{self, date};
 use crate::view::{
-    DayView, History, HistoryQuestion, LossView, OriginHistory, ResponseView, SCHEMA, UptimeView,
+    DayView, History, HistoryQuestion, LossView, OriginHistory, ResponseView, SCHEMA, SampleView,
+    UptimeView,
 };
 
 const MINUTE: u64 = 60;
@@ -63,6 +64,13 @@ pub(super) fn answer(
     for (id, recent) in minutes(connection, now / MINUTE, only)? {
         if let Some(origin) = origins.get_mut(&id) {
             origin.recent = recent;
+        }
+    }
+    if let Some(seconds) = question.samples {
+        for (id, sample) in samples(connection, now.saturating_sub(seconds.into()), only)? {
+            if let Some(origin) = origins.get_mut(&id) {
+                origin.samples.push(sample);
+            }
         }
     }
     let mut origins: Vec<OriginHistory> = origins.into_values().collect();
@@ -178,6 +186,35 @@ fn minutes(
         }
     }
     Ok(all)
+}
+
+/// What was counted every ten seconds, where there was anything.
+fn samples(
+    connection: &Connection,
+    since: u64,
+    only: Option<&str>,
+) -> rusqlite::Result<Vec<(i64, SampleView)>> {
+    let sql = format!(
+        "SELECT origin, at, down_ms, requests, failed, held, retried, lost, waiting, times FROM rollup
+         WHERE grain = ?1 AND at >= ?2 AND {WHOSE} ORDER BY origin, at"
+    );
+    let mut statement = connection.prepare(&sql)?;
+    let rows = statement.query_map(params![number(SAMPLE), number(since), only], |row| {
+        let times = unpack(row.get_ref(9)?.as_blob()?);
+        let sample = SampleView {
+            time: moment::rfc3339(count(row, 1)?.saturating_mul(1000)),
+            down_ms: count(row, 2)?,
+            requests: count(row, 3)?,
+            failed: count(row, 4)?,
+            held: count(row, 5)?,
+            retried: count(row, 6)?,
+            lost: count(row, 7)?,
+            waiting: count(row, 8)?,
+            response: response(&times),
+        };
+        Ok((row.get(0)?, sample))
+    })?;
+    rows.collect()
 }
 
 fn losses(connection: &Connection, question: &HistoryQuestion) -> rusqlite::Result<Vec<LossView>> {

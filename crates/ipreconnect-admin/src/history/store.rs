@@ -70,6 +70,10 @@ pub(crate) const GRAINS: [(u64, Option<u64>); 3] = [
     (3600, Some(8 * 24 * 3600)),
     (86_400, None),
 ];
+/// The length of raw samples in seconds, for how long they are kept, and how many there are at most.
+pub(crate) const SAMPLE: u64 = 10;
+const SAMPLES_KEPT: u64 = 24 * 3600;
+const SAMPLES: u64 = 2_000_000;
 /// Rollups that are only written when something happened.
 pub(crate) const SHORT: u64 = 60;
 /// Losses that are kept, the latest.
@@ -338,7 +342,10 @@ fn roll_up(connection: &Connection, rollup: &Rollup) -> rusqlite::Result<()> {
 }
 
 fn trim(connection: &Connection, now: u64) -> rusqlite::Result<()> {
-    for (grain, kept) in GRAINS {
+    let origins: i64 = connection.query_row("SELECT count(*) FROM origin", [], |row| row.get(0))?;
+    let origins = u64::try_from(origins).unwrap_or_default().max(1);
+    let samples = (SAMPLE, Some(SAMPLES_KEPT.min(SAMPLE * SAMPLES / origins)));
+    for (grain, kept) in GRAINS.into_iter().chain([samples]) {
         if let Some(kept) = kept {
             // By origin, so that the index is of use.
             let sql = "DELETE FROM rollup WHERE grain = ?1 AND at < ?2

@@ -191,6 +191,7 @@ fn losses_and_times_are_written_and_read() {
     assert_eq!(history.losses[1].healed_by.as_deref(), Some(UNSEEN));
     let only = HistoryQuestion {
         origin: Some("none".to_owned()),
+        samples: None,
         limit: None,
     };
     let none = again.history(&only).unwrap();
@@ -363,4 +364,78 @@ fn a_year_of_many_origins_is_read() {
     assert_eq!(one.year.observed_ms, 365 * day * 1000);
     let percent = one.month.percent.unwrap();
     assert!((99.6..99.7).contains(&percent), "{percent}");
+}
+
+#[test]
+fn every_ten_seconds_are_kept_for_a_day_while_something_happens() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("history.db");
+    let now = millis(clock::since_unix()) / 1000;
+    let mut store = Store::open(&path, Opening::First, now * 1000)
+        .unwrap()
+        .store;
+    let sample = |back: u64, requests: u64| {
+        Write::Rollup(Box::new(Rollup {
+            origin: "a".to_owned(),
+            grain: SAMPLE,
+            at: (now - back) / SAMPLE * SAMPLE,
+            requests,
+            ..Rollup::default()
+        }))
+    };
+    let writes = [
+        sample(20, 1),
+        sample(20, 2),
+        sample(3_000, 4),
+        sample(2 * 86_400, 8),
+        Write::Trim(now),
+    ];
+    store.write(&writes, 0).unwrap();
+    let asked = |samples: u32| {
+        let question = HistoryQuestion {
+            origin: Some("a".to_owned()),
+            samples: Some(samples),
+            ..HistoryQuestion::default()
+        };
+        let history = read_history(&path, &question).unwrap();
+        let samples = history.origins[0].samples.iter();
+        samples.map(|sample| sample.requests).collect::<Vec<_>>()
+    };
+    assert_eq!(asked(60), [3], "those of the same ten seconds are one");
+    assert_eq!(asked(86_400), [4, 3]);
+    let nobody = read_history(&path, &HistoryQuestion::default()).unwrap();
+    assert!(nobody.origins[0].samples.is_empty());
+}
+
+#[test]
+fn a_look_writes_what_has_happened_since_the_one_before() {
+    let directory = tempfile::tempdir().unwrap();
+    let begun = Ledger::begin(directory.path());
+    let mut writer = Writer::new(begun.ledger.clone(), Arc::new(One::default()));
+    writer.open();
+    let mut pulse = One::default().pulses().remove(0);
+    pulse.is_down = false;
+    pulse.waiting = 0;
+    let look = |writer: &mut Writer, pulse: &Pulse, wall: u64| {
+        let pulses = BTreeMap::from([(pulse.origin.as_str(), pulse)]);
+        writer.pending.clear();
+        writer.sample(&pulses, clock::now(), wall);
+        let samples = writer.pending.iter().map(|write| match write {
+            Write::Rollup(rollup) => (rollup.at, rollup.requests, rollup.held),
+            _ => unreachable!(),
+        });
+        samples.collect::<Vec<_>>()
+    };
+    let before = pulse.counts.requests();
+    assert_eq!(look(&mut writer, &pulse, 1_000), [(1_000, before, 0)]);
+    pulse.counts.classes[1] += 5;
+    pulse.counts.held = 2;
+    assert_eq!(look(&mut writer, &pulse, 1_013), [(1_010, 5, 2)]);
+    assert_eq!(
+        look(&mut writer, &pulse, 1_023),
+        [],
+        "nothing has happened since"
+    );
+    pulse.counts.classes[1] += 1;
+    assert_eq!(look(&mut writer, &pulse, 1_033), [(1_030, 1, 0)]);
 }

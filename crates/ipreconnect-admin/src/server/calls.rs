@@ -20,6 +20,8 @@ use crate::view::{
 
 /// Losses that are told at once.
 const MOST: u32 = 100_000;
+/// Seconds of which samples are told at most.
+const DAY: u32 = 86_400;
 
 type Told<T> = Result<Json<T>, Refused>;
 
@@ -226,6 +228,14 @@ pub(super) async fn history(
 ) -> Told<History> {
     if question.limit.is_some_and(|limit| limit > MOST) {
         let why = format!("no more than {MOST} losses are told at once");
+        return Err(Refused::new(StatusCode::UNPROCESSABLE_ENTITY, why));
+    }
+    let is_day = |seconds| (1..=DAY).contains(&seconds);
+    if question
+        .samples
+        .is_some_and(|seconds| !is_day(seconds) || question.origin.is_none())
+    {
+        let why = "samples are of one origin, and of 1 to 86400 seconds: name it by `origin`";
         return Err(Refused::new(StatusCode::UNPROCESSABLE_ENTITY, why));
     }
     match api.read(question).await {

@@ -3,6 +3,7 @@
 mod answer;
 mod calls;
 mod guard;
+mod patient;
 mod recent;
 mod stream;
 
@@ -34,8 +35,11 @@ use crate::page;
 use crate::view::History;
 use answer::Refused;
 pub use guard::Guard;
+use patient::Patient;
 use recent::Recent;
 
+/// Whoever takes nothing of an answer for so long is given up.
+const TAKEN: Duration = Duration::from_secs(60);
 /// Connections at once to each socket; who comes then waits.
 const CONNECTIONS: usize = 512;
 /// For the head of a request, and between two of them.
@@ -138,7 +142,7 @@ async fn serve<L: Listener>(mut listener: L, router: Router) {
             .timer(TokioTimer::new())
             .header_read_timeout(PATIENCE)
             .max_buf_size(HEAD)
-            .serve_connection(TokioIo::new(stream), service);
+            .serve_connection(TokioIo::new(Patient::new(stream, TAKEN)), service);
         tokio::spawn(async move {
             // What is wrong with a client is its own trouble.
             let _ = connection.await;

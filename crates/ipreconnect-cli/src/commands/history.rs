@@ -10,7 +10,9 @@ use ipreconnect_admin::moment::span;
 use ipreconnect_admin::read_history;
 
 use crate::admin::client::ask;
-use crate::admin::view::{DayView, History, HistoryQuestion, LossView, OriginHistory, Outcome};
+use crate::admin::view::{
+    DayView, History, HistoryQuestion, LossView, OriginHistory, Outcome, SampleView,
+};
 use crate::args::{Arguments, HistoryArguments};
 use crate::config::state_directory;
 use crate::exit::{Exit, Refusal};
@@ -47,6 +49,9 @@ enum Answer {
 
 fn find(arguments: &Arguments, history: &HistoryArguments) -> Result<History, Refusal> {
     let mut path = format!("/v1/history?limit={}", history.limit);
+    if let Some(seconds) = history.samples {
+        let _ = write!(path, "&samples={seconds}");
+    }
     if let Some(origin) = &history.origin {
         let _ = write!(path, "&origin={}", encoded(origin));
     }
@@ -77,6 +82,7 @@ fn read(
     let question = HistoryQuestion {
         origin: history.origin.clone(),
         limit: Some(history.limit),
+        samples: history.samples,
     };
     let found = read_history(&file, &question).map_err(|error| {
         Refusal::new(Exit::NotFine, "the outage ledger cannot be read").because(&error)
@@ -135,6 +141,36 @@ fn origin_lines(paint: Paint, origin: &OriginHistory) -> String {
             response.count, response.p50_ms, response.p95_ms, response.p99_ms
         );
     }
+    for sample in &origin.samples {
+        text.push_str(&sample_line(sample));
+    }
+    text
+}
+
+/// Ten seconds.
+fn sample_line(sample: &SampleView) -> String {
+    let mut text = format!("  {}  {:6} answers", sample.time, sample.requests);
+    if let Some(response) = &sample.response {
+        let _ = write!(
+            text,
+            ", half within {:.1} ms, 99 % within {:.1} ms",
+            response.p50_ms, response.p99_ms
+        );
+    }
+    for (count, words) in [
+        (sample.failed, "failed"),
+        (sample.held, "held"),
+        (sample.retried, "sent again"),
+        (sample.lost, "lost"),
+    ] {
+        if count > 0 {
+            let _ = write!(text, ", {count} {words}");
+        }
+    }
+    if sample.down_ms > 0 {
+        text.push_str(", down");
+    }
+    text.push('\n');
     text
 }
 

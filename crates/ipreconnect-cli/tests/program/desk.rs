@@ -353,6 +353,9 @@ pub(crate) fn find(program: &str) -> Option<PathBuf> {
     if let Ok(versions) = std::fs::read_dir("/usr/lib/postgresql") {
         places.extend(versions.flatten().map(|version| version.path().join("bin")));
     }
+    // Where the test command puts what comes as Python packages.
+    let built = std::path::Path::new(PROGRAM).ancestors().nth(2);
+    places.extend(built.map(|target| target.join("python/bin")));
     places
         .into_iter()
         .map(|place| place.join(program))

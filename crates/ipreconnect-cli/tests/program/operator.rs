@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use crate::desk::{Desk, Mortal, ask, dial, free_address, line_server, of, one, until};
-use crate::servers::needed;
+use crate::servers::{Server, needed};
 
 /// A gateway with its API on TCP; the configuration goes on behind that.
 pub(crate) fn with_api(configuration: &str) -> (Desk, SocketAddr) {
@@ -357,6 +357,79 @@ fn over_socket(desk: &Desk, path: &str) -> String {
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();
     answer.split_once("\r\n\r\n").unwrap().1.to_owned()
+}
+
+#[test]
+fn prometheus_scrapes_it_with_the_token() {
+    let Some(prometheus) = needed("prometheus_scrapes_it_with_the_token", "prometheus") else {
+        return;
+    };
+    let (desk, api) = with_api(&one(line_server("one")));
+    desk.wait_for_phase("a", "up");
+    let text = format!(
+        "global:\n  scrape_interval: 1s\nscrape_configs:\n- job_name: gateway\n  authorization: {{ credentials_file: {} }}\n  \
+         static_configs: [ {{ targets: [\"{api}\"] }} ]\n",
+        desk.path("state/token").display()
+    );
+    std::fs::write(desk.path("prometheus.yml"), text).unwrap();
+    let address = free_address();
+    let _server = Server::start(Command::new(prometheus).args([
+        format!("--config.file={}", desk.path("prometheus.yml").display()),
+        format!("--storage.tsdb.path={}", desk.path("tsdb").display()),
+        format!("--web.listen-address={address}"),
+    ]));
+    let asked = |query: &str| -> Option<Value> {
+        let mut stream = TcpStream::connect(address).ok()?;
+        let request =
+            format!("GET /api/v1/query?query={query} HTTP/1.0\r\nHost: {address}\r\n\r\n");
+        stream.write_all(request.as_bytes()).ok()?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).ok()?;
+        let body: Value = serde_json::from_str(answer.split_once("\r\n\r\n")?.1).ok()?;
+        body["data"]["result"][0]["value"].get(1).cloned()
+    };
+    until("it is scraped", || asked("up") == Some("1".into()));
+    assert_eq!(asked("ipreconnect_origin_up"), Some("1".into()));
+}
+
+#[test]
+fn whatever_is_asked_is_answered_as_the_description_says() {
+    let test = "whatever_is_asked_is_answered_as_the_description_says";
+    let Some(schemathesis) = needed(test, "schemathesis") else {
+        return;
+    };
+    let (desk, api) = with_api(&one(line_server("one")));
+    desk.wait_for_phase("a", "up");
+    // Whether a name or an address is good JSON Schema cannot say; and who sends no JSON is refused before the method
+    // is looked at.
+    let unsaid = "positive_data_acceptance,unsupported_method";
+    let output = Command::new(schemathesis)
+        .current_dir(desk.directory.path())
+        .arg("run")
+        .arg(format!("http://{api}/v1/openapi.json"))
+        .arg("-H")
+        .arg(format!("Authorization: Bearer {}", token(&desk)))
+        .args([
+            "-H",
+            "Content-Type: application/json",
+            "--exclude-checks",
+            unsaid,
+        ])
+        .args([
+            "--phases",
+            "examples,coverage,fuzzing",
+            "--max-examples",
+            "20",
+            "--seed",
+            "7",
+            "--no-color",
+        ])
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{said}");
+    assert!(said.contains("Tested: 18"), "{said}");
+    assert!(!desk.log().contains("panicked"), "{}", desk.log());
 }
 
 #[test]
