@@ -438,6 +438,9 @@ fn the_reference_names_exactly_the_keys_that_are_read() {
         let section = match name.as_str() {
             "listen" => "[origin.x]\naddress = \"h:1\"\n[[listen]]\naddress = \"127.0.0.1:1\"\norigin = \"x\"\n".to_owned(),
             "origin.x" => "[origin.x]\naddress = \"http://h:1\"\n".to_owned(),
+            "listen.status" => {
+                "[[listen]]\naddress = \"127.0.0.1:1\"\nmode = \"status\"\n[listen.status]\n".to_owned()
+            }
             name if name.starts_with("listen.") => format!(
                 "[origin.x]\naddress = \"http://h:1\"\n[[listen]]\naddress = \"127.0.0.1:1\"\norigin = \"x\"\n{}\n",
                 part.title
