@@ -71,7 +71,6 @@ impl Events {
             kept.pop_front();
         }
         kept.push_back(Arc::clone(&event));
-        drop(kept);
         // Without anybody who watches there is nobody to tell.
         let _ = self.0.told.send(event);
     }

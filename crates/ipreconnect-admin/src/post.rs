@@ -4,7 +4,7 @@ use std::fmt;
 
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Bytes;
-use hyper::{Request, StatusCode, header};
+use hyper::{Request, StatusCode, Uri, header};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
@@ -24,6 +24,8 @@ pub struct Undelivered {
     pub why: String,
     /// Whether trying again is of no use.
     pub is_final: bool,
+    /// What was answered, if anything was.
+    pub status: Option<u16>,
 }
 
 impl Undelivered {
@@ -31,6 +33,7 @@ impl Undelivered {
         Self {
             why: why.to_string(),
             is_final: false,
+            status: None,
         }
     }
 
@@ -38,6 +41,7 @@ impl Undelivered {
         Self {
             why: why.to_string(),
             is_final: true,
+            status: None,
         }
     }
 }
@@ -59,6 +63,14 @@ pub(crate) async fn send(
     request.headers_mut().insert(header::USER_AGENT, agent);
     let path = request.uri().path_and_query();
     let path = path.map(|path| path.as_str().trim_matches('/').to_owned());
+    // What was told to the other side may come back in its answer.
+    let told_there: Vec<String> = request
+        .headers()
+        .iter()
+        .filter(|(name, _)| !matches!(**name, header::CONTENT_TYPE | header::USER_AGENT))
+        .filter_map(|(_, value)| Some(value.to_str().ok()?.to_owned()))
+        .filter(|value| value.len() > 3)
+        .collect();
     let path = path
         .filter(|path| !path.is_empty())
         .unwrap_or_else(|| "\u{0}".to_owned());
@@ -73,12 +85,16 @@ pub(crate) async fn send(
     if status.is_redirection() {
         // It might lead anywhere, into the network behind us, too.
         let place = answer.headers().get(header::LOCATION);
-        let place = place
-            .and_then(|place| place.to_str().ok())
-            .unwrap_or("elsewhere");
-        return Err(Undelivered::lasting(format!(
-            "it redirects to {place}, which is not followed: write the right address"
-        )));
+        let place = place.and_then(|place| place.to_str().ok()?.parse::<Uri>().ok());
+        let place =
+            place.and_then(|place| Some(format!("{}://{}", place.scheme()?, place.host()?)));
+        let place = place.unwrap_or_else(|| "elsewhere".to_owned());
+        return Err(Undelivered {
+            status: Some(status.as_u16()),
+            ..Undelivered::lasting(format!(
+                "it redirects to {place}, which is not followed: write the right address"
+            ))
+        });
     }
     let said = Limited::new(answer.into_body(), ANSWER).collect().await;
     let said = said
@@ -86,7 +102,10 @@ pub(crate) async fn send(
         .unwrap_or_default();
     let said = String::from_utf8_lossy(&said);
     // It may say again what was secret in the path.
-    let said = said.lines().next().unwrap_or_default().replace(&path, "…");
+    let mut said = said.lines().next().unwrap_or_default().replace(&path, "…");
+    for secret in &told_there {
+        said = said.replace(secret, "…");
+    }
     let said: String = said
         .chars()
         .filter(|one| !one.is_control())
@@ -98,7 +117,11 @@ pub(crate) async fn send(
             status,
             StatusCode::TOO_MANY_REQUESTS | StatusCode::REQUEST_TIMEOUT
         );
-    Err(Undelivered { why, is_final })
+    Err(Undelivered {
+        why,
+        is_final,
+        status: Some(status.as_u16()),
+    })
 }
 
 /// The innermost reason says most.

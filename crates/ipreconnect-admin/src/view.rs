@@ -475,6 +475,8 @@ pub struct HistoryQuestion {
     /// No more losses than so many, the latest; 100 unless told otherwise.
     #[param(maximum = 100_000)]
     pub limit: Option<u32>,
+    /// Only losses of this scope: `origin` or `endpoint`.
+    pub scope: Option<String>,
     /// With what was counted every ten seconds of the last so many seconds; of one origin, and of a day at most.
     #[param(minimum = 1, maximum = 86_400)]
     pub samples: Option<u32>,

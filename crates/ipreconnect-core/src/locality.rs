@@ -57,17 +57,11 @@ impl Locality {
 
     /// An origin lost its last endpoint, at that layer; its addresses reach that far.
     pub fn failed(&mut self, now: Instant, origin: u32, layer: Layer, reach: Reach) {
-        let fortune = match (layer, reach) {
-            (Layer::LocalNetwork | Layer::Dns | Layer::Transport, Reach::Remote) => {
-                Fortune::Failed(now)
-            }
-            // It fails for reasons of its own, and cannot testify about the network.
-            _ => Fortune::Unknown,
-        };
-        self.origins.insert(origin, fortune);
+        self.origins.insert(origin, fortune(now, layer, reach));
     }
 
-    /// An origin was reached; only one beyond this machine says anything about the network.
+    /// An origin was reached, and is looked at again and again; only one beyond this machine says anything about the
+    /// network.
     pub fn worked(&mut self, origin: u32, reach: Reach) {
         let fortune = match reach {
             Reach::Remote => Fortune::Works,
@@ -76,26 +70,54 @@ impl Locality {
         self.origins.insert(origin, fortune);
     }
 
+    /// An origin says nothing about the network.
+    pub fn silent(&mut self, origin: u32) {
+        self.origins.insert(origin, Fortune::Unknown);
+    }
+
     /// Whose fault it seems to be that origins fail.
     #[must_use]
     pub fn blame(&self) -> Blame {
-        let mut failures: Vec<Instant> = Vec::new();
-        for fortune in self.origins.values() {
-            match fortune {
-                Fortune::Unknown => {}
-                Fortune::Works => return Blame::Origin,
-                Fortune::Failed(at) => failures.push(*at),
-            }
+        judge(self.origins.values().copied())
+    }
+
+    /// Whose fault it seems to be that one server of an origin fails, at that layer, which reaches that far: what
+    /// others of its servers have to say comes later.
+    #[must_use]
+    pub fn blame_for(&self, now: Instant, origin: u32, layer: Layer, reach: Reach) -> Blame {
+        let others = self.origins.iter().filter(|(other, _)| **other != origin);
+        let others = others.map(|(_, fortune)| *fortune);
+        judge(others.chain([fortune(now, layer, reach)]))
+    }
+}
+
+fn fortune(now: Instant, layer: Layer, reach: Reach) -> Fortune {
+    match (layer, reach) {
+        (Layer::LocalNetwork | Layer::Dns | Layer::Transport, Reach::Remote) => {
+            Fortune::Failed(now)
         }
-        let (Some(first), Some(last)) = (failures.iter().min(), failures.iter().max()) else {
-            return Blame::Origin;
-        };
-        let together = last.saturating_duration_since(*first) <= WINDOW;
-        if together && failures.len() >= WITNESSES {
-            Blame::OwnNetwork
-        } else {
-            Blame::Origin
+        // It fails for reasons of its own, and cannot testify about the network.
+        _ => Fortune::Unknown,
+    }
+}
+
+fn judge(fortunes: impl Iterator<Item = Fortune>) -> Blame {
+    let mut failures: Vec<Instant> = Vec::new();
+    for fortune in fortunes {
+        match fortune {
+            Fortune::Unknown => {}
+            Fortune::Works => return Blame::Origin,
+            Fortune::Failed(at) => failures.push(at),
         }
+    }
+    let (Some(first), Some(last)) = (failures.iter().min(), failures.iter().max()) else {
+        return Blame::Origin;
+    };
+    let together = last.saturating_duration_since(*first) <= WINDOW;
+    if together && failures.len() >= WITNESSES {
+        Blame::OwnNetwork
+    } else {
+        Blame::Origin
     }
 }
 

@@ -5,7 +5,6 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
-use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -34,6 +33,8 @@ pub trait TapSink: Send + Sync + fmt::Debug {
 pub struct Seen<'s> {
     /// Since the beginning of 1970.
     pub at: Duration,
+    /// The same for all of a stream, while it lives; 0 of requests.
+    pub connection: usize,
     /// The client, with the port of its connection where that is known; none of a Unix socket.
     pub client: Option<SocketAddr>,
     /// What.
@@ -77,9 +78,22 @@ pub enum Towards {
     Client,
 }
 
+impl What<'_> {
+    /// The bytes of it.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        match self {
+            Self::Opened | Self::Answered { .. } => 0,
+            Self::Closed(why) => why.len(),
+            Self::Bytes(_, bytes) | Self::Head(_, bytes) => bytes.len(),
+        }
+    }
+}
+
 /// Whose bytes pass now.
 struct Subject {
     listener: Arc<str>,
+    connection: usize,
     client: Option<SocketAddr>,
     towards: Towards,
 }
@@ -88,8 +102,8 @@ thread_local! {
     static IS_ON: Cell<bool> = const { Cell::new(false) };
     static TAPS: RefCell<Vec<Tap>> = const { RefCell::new(Vec::new()) };
     static SUBJECT: RefCell<Option<Subject>> = const { RefCell::new(None) };
-    /// Clients that somebody looks at, by their sockets: one that is gone does not say any more who it was.
-    static CLIENTS: RefCell<BTreeMap<i32, SocketAddr>> = const { RefCell::new(BTreeMap::new()) };
+    /// Clients that somebody looks at, by their connections: one that is gone does not say any more who it was.
+    static CLIENTS: RefCell<BTreeMap<usize, SocketAddr>> = const { RefCell::new(BTreeMap::new()) };
 }
 
 /// Who looks on this worker from now on.
@@ -111,10 +125,15 @@ fn is_seen(listener: &str, client: Option<SocketAddr>) -> bool {
     TAPS.with_borrow(|taps| taps.iter().any(|tap| tap.sees(listener, client)))
 }
 
-/// Tells whoever looks.
+/// Tells whoever looks of a request.
 pub(crate) fn tell(listener: &str, client: Option<SocketAddr>, what: What<'_>) {
+    tell_of((listener, 0), client, what);
+}
+
+fn tell_of((listener, connection): (&str, usize), client: Option<SocketAddr>, what: What<'_>) {
     let seen = Seen {
         at: clock::since_unix(),
+        connection,
         client,
         what,
     };
@@ -143,19 +162,28 @@ impl Drop for Watching {
 }
 
 /// Bytes of this stream are carried next.
-pub(crate) fn watch(listener: &str, client: &Socket, towards: Towards) -> Option<Watching> {
-    let (socket, client) = (client.get_ref().as_raw_fd(), peer(client));
+pub(crate) fn watch(
+    (listener, connection): (&str, usize),
+    client: &Socket,
+    towards: Towards,
+) -> Option<Watching> {
+    let client = peer(client).or_else(|| known(connection));
     is_seen(listener, client).then(|| {
         if let Some(client) = client {
-            CLIENTS.with_borrow_mut(|clients| clients.insert(socket, client));
+            CLIENTS.with_borrow_mut(|clients| clients.insert(connection, client));
         }
         SUBJECT.set(Some(Subject {
             listener: listener.into(),
+            connection,
             client,
             towards,
         }));
         Watching(())
     })
+}
+
+fn known(connection: usize) -> Option<SocketAddr> {
+    CLIENTS.with_borrow(|clients| clients.get(&connection).copied())
 }
 
 /// Whether bytes that are carried now are looked at: they have to be read, then.
@@ -171,21 +199,29 @@ pub(crate) fn carried(bytes: &[u8]) {
     SUBJECT.with_borrow(|subject| {
         if let Some(subject) = subject {
             let what = What::Bytes(subject.towards, bytes);
-            tell(&subject.listener, subject.client, what);
+            tell_of(
+                (&subject.listener, subject.connection),
+                subject.client,
+                what,
+            );
         }
     });
 }
 
 /// A stream has an endpoint.
-pub(crate) fn opened(listener: &str, client: &Socket) {
-    tell(listener, peer(client), What::Opened);
+pub(crate) fn opened((listener, connection): (&str, usize), client: &Socket) {
+    let client = peer(client);
+    if let Some(client) = client {
+        CLIENTS.with_borrow_mut(|clients| clients.insert(connection, client));
+    }
+    tell_of((listener, connection), client, What::Opened);
 }
 
 /// A stream is over.
-pub(crate) fn closed(listener: &str, client: &Socket, why: &str) {
-    let socket = client.get_ref().as_raw_fd();
-    let known = CLIENTS.with_borrow_mut(|clients| clients.remove(&socket));
-    tell(listener, known.or_else(|| peer(client)), What::Closed(why));
+pub(crate) fn closed((listener, connection): (&str, usize), client: &Socket, why: &str) {
+    let known = CLIENTS.with_borrow_mut(|clients| clients.remove(&connection));
+    let client = known.or_else(|| peer(client));
+    tell_of((listener, connection), client, What::Closed(why));
 }
 
 /// The other end of a connection, if it has an address.

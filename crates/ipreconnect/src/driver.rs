@@ -7,9 +7,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use ipreconnect_core::address::EndpointId;
+use ipreconnect_core::address::{Address, EndpointId};
 use ipreconnect_core::origin::{
-    Action, Event, Health, Notice, Order, Phase, ProbeKind, Supervisor,
+    Action, Check, EndpointView, Event, Health, Notice, Order, Phase, ProbeKind, Supervisor,
 };
 use tokio::sync::{broadcast, mpsc};
 
@@ -270,30 +270,47 @@ impl Driver {
             origin: &self.shared.name,
             notice,
             name: name.as_deref(),
-            blame: self.resident.blame(),
+            blame: match notice {
+                Notice::EndpointDown {
+                    address, failure, ..
+                } => self.resident.blame_for(address, failure),
+                _ => self.resident.blame(),
+            },
             last_life,
             stats: &self.shared.stats,
         });
     }
 
-    /// Says what an origin's fortune tells about the network: that of single servers tells nothing.
+    /// Says what this origin's fortune tells about the network: that some of its servers are up, if they are looked at
+    /// again and again, or that none is.
     fn testify(&self, notice: &Notice) {
-        let Notice::Phase { to, failure, .. } = notice else {
-            return;
+        let view = self.supervisor.view();
+        let endpoints = view.endpoints.iter();
+        let phase = match notice {
+            Notice::Phase { to, failure, .. } => (*to, failure.as_ref()),
+            Notice::EndpointUp { .. } | Notice::EndpointDown { .. } => (view.phase, None),
+            _ => return,
         };
-        let endpoints = self.supervisor.view().endpoints.iter();
-        match (to, failure) {
+        match phase {
             (Phase::Down, Some(failure)) => {
                 let reach = reach(endpoints.map(|endpoint| &endpoint.address));
                 self.resident.failed(reach, failure);
             }
-            (Phase::Up, _) => {
+            (Phase::Up, _) if self.is_looked_at() => {
                 let up = endpoints.filter(|endpoint| endpoint.health == Health::Up);
                 self.resident
                     .worked(reach(up.map(|endpoint| &endpoint.address)));
             }
+            (Phase::Up | Phase::Draining, _) => self.resident.is_silent(),
             _ => {}
         }
+    }
+
+    /// Whether its servers are asked again and again: what is up otherwise may be gone long since.
+    fn is_looked_at(&self) -> bool {
+        let is_udp = |endpoint: &EndpointView| matches!(endpoint.address, Address::Udp(_));
+        self.settings.supervisor.check != Check::Off
+            && !self.supervisor.view().endpoints.iter().any(is_udp)
     }
 
     fn publish(&mut self) {

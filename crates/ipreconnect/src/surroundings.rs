@@ -147,8 +147,20 @@ impl Resident {
         self.surroundings.locality().worked(self.id, reach);
     }
 
+    /// It says nothing about the network.
+    pub(crate) fn is_silent(&self) {
+        self.surroundings.locality().silent(self.id);
+    }
+
     pub(crate) fn blame(&self) -> Blame {
         self.surroundings.blame()
+    }
+
+    /// Whose fault it is that a server at this address fails.
+    pub(crate) fn blame_for(&self, address: &Address, failure: &Failure) -> Blame {
+        let reach = reach(std::iter::once(address));
+        let locality = self.surroundings.locality();
+        locality.blame_for(clock::now(), self.id, failure.layer(), reach)
     }
 
     pub(crate) fn witness(&self) -> Option<&dyn Witness> {

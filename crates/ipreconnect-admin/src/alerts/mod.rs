@@ -143,7 +143,7 @@ impl Watch {
     /// What an earlier process has told is told to be over by this one, and not told again.
     fn remember(&mut self) {
         let (now, wall) = (clock::now(), millis(clock::since_unix()));
-        for (item, began) in self.outbox.told_before() {
+        for (item, began) in self.outbox.told_before(&self.plan.sinks) {
             let Some(kind) = KINDS.iter().find(|kind| **kind == item.kind) else {
                 self.outbox.over(&item);
                 continue;
@@ -210,6 +210,11 @@ impl Watch {
         let mut failed_here = 0;
         for pulse in &pulses {
             failed_here += pulse.failed_here;
+            if pulse.is_down {
+                self.down.insert(pulse.origin.clone());
+            } else if pulse.is_up {
+                self.down.remove(&pulse.origin);
+            }
             // One that is looked for anew is not up before it is found.
             if pulse.is_down || !pulse.is_up && self.down.contains(&pulse.origin) {
                 down.extend(self.down(&pulse.origin));
@@ -322,15 +327,16 @@ impl Watch {
             PageKind::Resolved => tracing::info!(alert = message.title, "people are told"),
             _ => tracing::warn!(alert = message.title, "people are told"),
         }
+        // First it waits to be delivered: who ends in between tells it twice, and not never.
+        self.outbox.put(&self.plan.sinks, &message);
         for item in &message.items {
-            if item.is_on {
-                let began = millis(clock::since_unix()).saturating_sub(item.lasted_ms);
-                self.outbox.told(item, began);
-            } else if page.kind == PageKind::Resolved {
+            if page.kind == PageKind::Resolved && !item.is_on {
                 self.outbox.over(item);
+            } else if item.is_on || page.kind == PageKind::Flapping {
+                let began = millis(clock::since_unix()).saturating_sub(item.lasted_ms);
+                self.outbox.told(item, began, &self.plan.sinks);
             }
         }
-        self.outbox.put(&self.plan.sinks, &message);
         self.rung.notify_waiters();
     }
 

@@ -1,6 +1,6 @@
 //! What waits to be delivered: in memory, and on disk for whoever comes after this process.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -24,6 +24,7 @@ const SCHEMA: &str = "
         kind    TEXT NOT NULL,
         began   INTEGER NOT NULL,
         text    TEXT NOT NULL,
+        sinks   TEXT NOT NULL,
         PRIMARY KEY (subject, kind)
     ) STRICT;
 ";
@@ -87,14 +88,16 @@ impl Outbox {
         self.lock().reminders.clear();
     }
 
-    /// What was told, and not that it is over: for whoever comes after this process.
-    pub(super) fn told(&self, item: &MessageItem, began: u64) {
-        let Ok(text) = serde_json::to_string(item) else {
+    /// What was told by these ways, and not that it is over: for whoever comes after this process.
+    pub(super) fn told(&self, item: &MessageItem, began: u64, sinks: &[Sink]) {
+        let sinks: BTreeSet<String> = sinks.iter().map(Sink::name).collect();
+        let (Ok(text), Ok(sinks)) = (serde_json::to_string(item), serde_json::to_string(&sinks))
+        else {
             return;
         };
         self.lock().keep(
-            "INSERT OR REPLACE INTO told VALUES (?1, ?2, ?3, ?4)",
-            params![item.subject, item.kind, number(began), text],
+            "INSERT OR REPLACE INTO told VALUES (?1, ?2, ?3, ?4, ?5)",
+            params![item.subject, item.kind, number(began), text, sinks],
         );
     }
 
@@ -106,21 +109,29 @@ impl Outbox {
         );
     }
 
-    /// What an earlier process has told, and when that began, in milliseconds since the beginning of 1970.
-    pub(super) fn told_before(&self) -> Vec<(MessageItem, u64)> {
+    /// What an earlier process has told by all of these ways, and when that began, in milliseconds since the beginning
+    /// of 1970.
+    pub(super) fn told_before(&self, sinks: &[Sink]) -> Vec<(MessageItem, u64)> {
         let outbox = self.lock();
         let Some(connection) = &outbox.connection else {
             return Vec::new();
         };
-        let read = || -> rusqlite::Result<Vec<(String, i64)>> {
-            let mut statement = connection.prepare("SELECT text, began FROM told")?;
-            let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        let read = || -> rusqlite::Result<Vec<(String, i64, String)>> {
+            let mut statement = connection.prepare("SELECT text, began, sinks FROM told")?;
+            let rows =
+                statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
             rows.collect()
         };
+        let today: BTreeSet<String> = sinks.iter().map(Sink::name).collect();
         // What cannot be read is told anew if it is still so.
         let rows = read().unwrap_or_default().into_iter();
-        rows.filter_map(|(text, began)| {
+        rows.filter_map(|(text, began, sinks)| {
             let item = serde_json::from_str(&text).ok()?;
+            let sinks: BTreeSet<String> = serde_json::from_str(&sinks).ok()?;
+            // Somebody who is new has not heard of it.
+            if today.is_empty() || !today.is_subset(&sinks) {
+                return None;
+            }
             Some((item, u64::try_from(began).unwrap_or_default()))
         })
         .collect()

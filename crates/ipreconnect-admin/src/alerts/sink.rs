@@ -359,6 +359,7 @@ async fn mail((to, from): (&str, &str), smtp: &str, message: &Message) -> Result
     let sent = transport.send(letter).await;
     sent.map(drop).map_err(|error| Undelivered {
         is_final: error.is_permanent(),
+        status: None,
         why: told(&error),
     })
 }

@@ -290,7 +290,9 @@ impl Writer {
     fn look(&mut self, end: End) {
         let now = clock::now();
         let wall = millis(clock::since_unix());
-        self.due = now + TICK;
+        // Stretches of ten seconds begin where the clock says so.
+        let tick = millis(TICK);
+        self.due = now + Duration::from_millis(tick - wall % tick);
         let pulses = self.gateway.pulses();
         let pulses: BTreeMap<&str, &Pulse> = pulses
             .iter()
@@ -303,19 +305,24 @@ impl Writer {
         let counts = |origin: &str| pulses.get(origin).map(|pulse| &pulse.counts);
         self.chronicle.settle(settled_by, counts, &mut entries);
         self.write(entries);
+        self.sample(&pulses, now, wall);
         if wall < PLAUSIBLE {
             return;
         }
-        self.sample(&pulses, now, wall / 1000);
         if end == End::Now || now >= self.note {
             self.note = now + NOTE;
             self.note_all(&pulses, now, wall / 1000, end);
         }
         self.pending.push(Write::Alive(wall));
         let is_due = |last| now.saturating_duration_since(last) >= TRIM;
-        if self.trimmed.is_none_or(is_due) && self.is_believed(now, wall) {
+        if self.trimmed.is_none_or(is_due) {
+            let is_believed = self.is_believed(now, wall);
+            // One that has jumped is believed when it has gone evenly since.
+            self.clocks = (wall, now);
             self.trimmed = Some(now);
-            self.pending.push(Write::Trim(wall / 1000));
+            if is_believed {
+                self.pending.push(Write::Trim(wall / 1000));
+            }
         }
     }
 
@@ -354,16 +361,17 @@ impl Writer {
         let none = Counts::default();
         let (before, at) = &self.sampled;
         let observed = millis(now.saturating_duration_since(*at));
+        let began = wall.saturating_sub(observed.min(SAMPLE * 1000)) / 1000;
         let samples = pulses.values().map(|pulse| {
             let before = before.get(&pulse.origin).unwrap_or(&none);
             let down = if pulse.is_down { observed } else { 0 };
             Rollup {
                 grain: SAMPLE,
-                at: wall / SAMPLE * SAMPLE,
+                at: began / SAMPLE * SAMPLE,
                 ..rollup(pulse, &pulse.counts.since(before), (observed, down))
             }
         });
-        let loud = samples.filter(|sample| !sample.is_quiet());
+        let loud = samples.filter(|sample| !sample.is_quiet() && wall >= PLAUSIBLE);
         let writes = loud.map(|sample| Write::Rollup(Box::new(sample)));
         self.pending.extend(writes);
         let counts = pulses.values();
@@ -536,14 +544,19 @@ impl Writer {
         }
         let before = self.pending.len();
         let mut surplus = before - PENDING / 2;
-        self.pending.retain(|write| {
-            let is_loss = matches!(write, Write::Entry(_));
-            if is_loss || surplus == 0 {
-                return true;
-            }
-            surplus -= 1;
-            false
-        });
+        // What says least goes first.
+        let is_of = |write: &Write, most: u64| matches!(write, Write::Rollup(rollup) if rollup.grain <= most);
+        for most in [SAMPLE, SHORT, u64::MAX] {
+            self.pending.retain(|write| {
+                let goes =
+                    is_of(write, most) || (most == u64::MAX && !matches!(write, Write::Entry(_)));
+                if !goes || surplus == 0 {
+                    return true;
+                }
+                surplus -= 1;
+                false
+            });
+        }
         if self.pending.len() > PENDING {
             // A loss goes with its end, and the end of one that is written already stays.
             let begun = self.pending.iter().filter_map(|write| match write {

@@ -220,10 +220,12 @@ fn samples(
 fn losses(connection: &Connection, question: &HistoryQuestion) -> rusqlite::Result<Vec<LossView>> {
     let sql = "SELECT id, origin, scope, endpoint, layer, cause, blame, first_sign, silent_ms,
                    notice_ms, lasted_ms, took_over, took_over_ms, healed_by, held, retried, lost
-               FROM loss WHERE ?1 IS NULL OR origin = ?1 ORDER BY id DESC LIMIT ?2";
+               FROM loss WHERE (?1 IS NULL OR origin = ?1) AND (?3 IS NULL OR scope = ?3)
+               ORDER BY id DESC LIMIT ?2";
     let limit = question.limit.unwrap_or(LOSSES).min(MOST);
     let mut statement = connection.prepare(sql)?;
-    let rows = statement.query_map(params![question.origin, limit], |row| {
+    let asked = params![question.origin, limit, question.scope];
+    let rows = statement.query_map(asked, |row| {
         Ok(LossView {
             id: count(row, 0)?,
             origin: row.get(1)?,

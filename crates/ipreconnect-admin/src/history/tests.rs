@@ -192,6 +192,7 @@ fn losses_and_times_are_written_and_read() {
     let only = HistoryQuestion {
         origin: Some("none".to_owned()),
         samples: None,
+        scope: None,
         limit: None,
     };
     let none = again.history(&only).unwrap();
@@ -427,15 +428,25 @@ fn a_look_writes_what_has_happened_since_the_one_before() {
         samples.collect::<Vec<_>>()
     };
     let before = pulse.counts.requests();
-    assert_eq!(look(&mut writer, &pulse, 1_000), [(1_000, before, 0)]);
+    let base = PLAUSIBLE / 1000;
+    assert_eq!(
+        look(&mut writer, &pulse, PLAUSIBLE + 1_005_000),
+        [(base + 1_000, before, 0)]
+    );
     pulse.counts.classes[1] += 5;
     pulse.counts.held = 2;
-    assert_eq!(look(&mut writer, &pulse, 1_013), [(1_010, 5, 2)]);
     assert_eq!(
-        look(&mut writer, &pulse, 1_023),
+        look(&mut writer, &pulse, PLAUSIBLE + 1_015_000),
+        [(base + 1_010, 5, 2)]
+    );
+    assert_eq!(
+        look(&mut writer, &pulse, PLAUSIBLE + 1_025_000),
         [],
         "nothing has happened since"
     );
     pulse.counts.classes[1] += 1;
-    assert_eq!(look(&mut writer, &pulse, 1_033), [(1_030, 1, 0)]);
+    assert_eq!(
+        look(&mut writer, &pulse, PLAUSIBLE + 1_035_000),
+        [(base + 1_030, 1, 0)]
+    );
 }

@@ -6,6 +6,8 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
 use super::line::{Line, LineFormat, Paint};
 use super::{Failure, Way};
 
@@ -23,8 +25,8 @@ impl Way for Stderr {
             match rustix::io::write(rustix::stdio::stderr(), rest) {
                 Ok(count) => rest = rest.get(count..).unwrap_or_default(),
                 Err(rustix::io::Errno::INTR) => {}
-                // Somebody else has made it so; what is written has room in the end.
-                Err(rustix::io::Errno::AGAIN) => std::thread::yield_now(),
+                // Somebody else has made it so; there is room in the end.
+                Err(rustix::io::Errno::AGAIN) => wait_for_room(),
                 Err(error) => return Err(Failure::Lost(io::Error::from(error).to_string())),
             }
         }
@@ -32,11 +34,24 @@ impl Way for Stderr {
     }
 }
 
+fn wait_for_room() {
+    let stderr = rustix::stdio::stderr();
+    let mut places = [PollFd::new(&stderr, PollFlags::OUT)];
+    let while_nobody_reads = Timespec {
+        tv_sec: 1,
+        tv_nsec: 0,
+    };
+    // Either way it is tried again.
+    let _ = poll(&mut places, Some(&while_nobody_reads));
+}
+
 /// A file that others may move away: then a new one is begun in its place.
 pub(super) struct LogFile {
     path: PathBuf,
     format: LineFormat,
     file: File,
+    /// The last line may be a part of one.
+    is_cut: bool,
 }
 
 impl LogFile {
@@ -45,6 +60,7 @@ impl LogFile {
             file: opened(path)?,
             path: path.to_owned(),
             format,
+            is_cut: false,
         })
     }
 
@@ -85,8 +101,14 @@ impl Way for LogFile {
 
 impl LogFile {
     fn append(&mut self, lines: &[Arc<Line>]) -> io::Result<()> {
-        let text = rendered(lines, self.format, Paint::Plain);
-        self.file.write_all(text.as_bytes())
+        let mut text = rendered(lines, self.format, Paint::Plain);
+        if self.is_cut {
+            text.insert(0, '\n');
+        }
+        let written = self.file.write_all(text.as_bytes());
+        // A part of a line may be there now.
+        self.is_cut = written.is_err();
+        written
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::fmt::{self, Write as _};
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use ipreconnect::clock;
@@ -96,10 +97,12 @@ impl Line {
         for (name, value) in &self.fields {
             name.hash(&mut hasher);
             match (*name, value) {
+                (_, Said::Plain(Value::Bool(value))) => value.hash(&mut hasher),
                 (_, Said::Plain(_)) => {}
                 ("client", Said::Text(text) | Said::Shown(text)) => {
                     without_port(text).hash(&mut hasher);
                 }
+                (_, Said::Shown(text)) if is_time(text) => {}
                 (_, Said::Text(text) | Said::Shown(text)) => text.hash(&mut hasher),
             }
         }
@@ -169,7 +172,7 @@ impl Line {
                     let _ = write!(out, ",{}:{}", Value::from(*name), value.value());
                 }
                 out.push_str("}\n");
-                out
+                without_c1(out)
             }
         }
     }
@@ -255,11 +258,32 @@ pub(crate) fn shorten(text: &mut String, most: usize) -> bool {
     true
 }
 
-fn without_port(client: &str) -> &str {
-    match client.rsplit_once(':') {
-        Some((address, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => address,
-        _ => client,
+fn without_port(client: &str) -> String {
+    let address = client.parse::<SocketAddr>();
+    address.map_or_else(|_| client.to_owned(), |address| address.ip().to_string())
+}
+
+/// As `1.5s` or `20ms`.
+fn is_time(text: &str) -> bool {
+    let unit = text.trim_start_matches(|one: char| one.is_ascii_digit() || one == '.');
+    unit.len() < text.len() && matches!(unit, "ns" | "µs" | "ms" | "s" | "m" | "h" | "d")
+}
+
+/// JSON leaves them as they are, and terminals go by them.
+fn without_c1(json: String) -> String {
+    let is_c1 = |one: &char| matches!(one, '\u{7f}'..='\u{9f}');
+    if !json.chars().any(|one| is_c1(&one)) {
+        return json;
     }
+    let mut out = String::with_capacity(json.len() + 16);
+    for one in json.chars() {
+        if is_c1(&one) {
+            let _ = write!(out, "\\u{:04x}", u32::from(one));
+        } else {
+            out.push(one);
+        }
+    }
+    out
 }
 
 /// What others say must not move the cursor, nor begin a line.

@@ -8,13 +8,14 @@ mod syslog;
 
 use std::fmt;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use ipreconnect::clock;
 use ipreconnect::core::storm::{Storms, Summary};
+use tracing::subscriber::NoSubscriber;
 use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::Layer;
 use tracing_subscriber::layer::Context;
@@ -31,8 +32,10 @@ pub use syslog::SyslogPlace;
 
 /// Lines that are written at once.
 const BATCH: usize = 512;
-/// After so long without lines a writer looks whether a storm is to be told.
+/// Between two looks whether a storm is to be told.
 const LOOK: Duration = Duration::from_secs(1);
+/// A writer waits so long for lines before it looks around.
+const QUIET: Duration = Duration::from_secs(60);
 /// Between two tries of a way that takes nothing, from the first to the last.
 const FIRST: Duration = Duration::from_millis(200);
 const LAST: Duration = Duration::from_secs(10);
@@ -106,13 +109,20 @@ struct Shared {
     events: Events,
     storms: Mutex<Storms<Arc<Line>>>,
     writers: Mutex<Vec<Writer>>,
+    tells_storms: AtomicBool,
 }
 
 #[derive(Debug)]
 struct Writer {
     way: LogWay,
     queue: Arc<Queue>,
-    thread: JoinHandle<()>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        self.queue.close();
+    }
 }
 
 impl Default for Journal {
@@ -122,6 +132,7 @@ impl Default for Journal {
             events: Events::default(),
             storms: Mutex::default(),
             writers: Mutex::default(),
+            tells_storms: AtomicBool::new(false),
         }))
     }
 }
@@ -138,25 +149,48 @@ impl Journal {
         self.0.level.store(importance(level), Relaxed);
     }
 
-    /// Writes lines these ways from now on. A way that is the same as before is not interrupted.
+    /// Writes lines these ways from now on. A way that is the same as before is not interrupted. One after the other
+    /// may call it.
     ///
     /// # Errors
     /// If a file cannot be opened or no thread can be made. Everything stays as it was then.
     pub fn write_to(&self, ways: &[LogWay]) -> std::io::Result<()> {
-        let mut writers = self.writers();
-        let is_there = |way: &&LogWay| writers.iter().any(|writer| writer.way == **way);
-        let new = ways.iter().filter(|way| !is_there(way));
+        let before: Vec<LogWay> = {
+            let writers = self.writers();
+            writers.iter().map(|writer| writer.way.clone()).collect()
+        };
+        // Whoever says something meanwhile does not wait for a file that takes its time to open.
+        let new = ways.iter().filter(|way| !before.contains(way));
         let new: Vec<Writer> = new
             .map(|way| self.begin(way))
             .collect::<std::io::Result<_>>()?;
-        writers.retain(|writer| {
-            let stays = ways.contains(&writer.way);
-            if !stays {
-                writer.queue.close();
+        let mut writers = self.writers();
+        let mut gone = Vec::new();
+        for writer in std::mem::take(&mut *writers) {
+            if ways.contains(&writer.way) {
+                writers.push(writer);
+            } else {
+                gone.push(writer);
             }
-            stays
-        });
+        }
         writers.extend(new);
+        drop(writers);
+        self.keep_telling_storms()
+    }
+
+    /// One thread tells of storms, whether anything is written or not.
+    fn keep_telling_storms(&self) -> std::io::Result<()> {
+        if self.0.tells_storms.swap(true, Relaxed) {
+            return Ok(());
+        }
+        let shared = Arc::downgrade(&self.0);
+        let thread = std::thread::Builder::new().name("storms".to_owned());
+        thread.spawn(move || {
+            while let Some(shared) = shared.upgrade() {
+                Self(shared).tell_storms();
+                std::thread::sleep(LOOK);
+            }
+        })?;
         Ok(())
     }
 
@@ -171,10 +205,12 @@ impl Journal {
         for writer in &writers {
             writer.queue.close();
         }
-        for writer in writers {
-            if writer.queue.drained(deadline) {
+        for mut writer in writers {
+            if writer.queue.drained(deadline)
+                && let Some(thread) = writer.thread.take()
+            {
                 // A thread that panicked has written nothing more.
-                let _ = writer.thread.join();
+                let _ = thread.join();
             }
         }
     }
@@ -212,7 +248,7 @@ impl Journal {
         Ok(Writer {
             way: way.clone(),
             queue,
-            thread,
+            thread: Some(thread),
         })
     }
 
@@ -289,11 +325,13 @@ struct Task {
 
 impl Task {
     fn run(mut self, mut way: Box<dyn Way>) {
+        // What libraries say while lines are delivered would be lines to be delivered.
+        let _quiet = tracing::subscriber::set_default(NoSubscriber::default());
         loop {
-            let mut batch = self.queue.take(BATCH, LOOK);
+            let mut batch = self.queue.take(BATCH, QUIET);
             if batch.lost > 0 {
                 let text = format!(
-                    "{} lines of the log were lost here: more came than could be written",
+                    "{} lines of the log were lost here: they could not be written, or came too fast",
                     batch.lost
                 );
                 batch
@@ -306,7 +344,6 @@ impl Task {
             if batch.is_last {
                 return;
             }
-            self.journal.tell_storms();
         }
     }
 
@@ -321,7 +358,11 @@ impl Task {
                     }
                     return;
                 }
-                Err(Failure::Lost(why) | Failure::Told(why)) => return self.fails(&why),
+                Err(Failure::Lost(why)) => {
+                    self.queue.lose(rest.len() as u64);
+                    return self.fails(&why);
+                }
+                Err(Failure::Told(why)) => return self.fails(&why),
                 Err(Failure::Again { done, why }) => {
                     self.fails(&why);
                     rest = rest.get(done..).unwrap_or_default();

@@ -26,6 +26,8 @@ struct Waiting {
     bytes: usize,
     /// Lines for which there was no room.
     lost: u64,
+    /// Lines that were taken, and could not be written.
+    unwritten: u64,
     /// Taken, and not written yet.
     is_busy: bool,
     is_closed: bool,
@@ -55,6 +57,11 @@ impl Queue {
         self.rung.notify_all();
     }
 
+    /// So many that were taken could not be written.
+    pub(super) fn lose(&self, count: u64) {
+        self.lock().unwritten += count;
+    }
+
     /// Up to so many lines, as soon as there are any; an empty batch after so long without.
     pub(super) fn take(&self, most: usize, patience: Duration) -> Batch {
         let mut waiting = self.lock();
@@ -76,8 +83,13 @@ impl Queue {
         let lines: Vec<_> = waiting.lines.drain(..count).collect();
         waiting.bytes -= lines.iter().map(|line| line.size()).sum::<usize>();
         waiting.is_busy = !lines.is_empty();
+        // That is told with the next lines: alone it would be the next that cannot be written.
+        let unwritten = match lines.is_empty() {
+            true => 0,
+            false => std::mem::take(&mut waiting.unwritten),
+        };
         Batch {
-            lost: std::mem::take(&mut waiting.lost),
+            lost: std::mem::take(&mut waiting.lost) + unwritten,
             is_last: waiting.is_closed && waiting.lines.is_empty(),
             lines,
         }

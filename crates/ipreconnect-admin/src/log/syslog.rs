@@ -4,12 +4,15 @@
 use std::fmt;
 use std::io::{self, Write};
 use std::net::{SocketAddr, TcpStream, UdpSocket};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, recv};
 use time::OffsetDateTime;
 use tracing::Level;
 
@@ -155,12 +158,33 @@ impl Open {
     }
 }
 
+impl Open {
+    /// Whether the daemon has closed a stream: what is written would be taken by nobody.
+    fn has_ended(&self) -> bool {
+        let peek = |socket: BorrowedFd<'_>| {
+            let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
+            match recv(socket, &mut [0; 1], flags) {
+                Ok((_, count)) => count == 0,
+                Err(error) => error != Errno::AGAIN,
+            }
+        };
+        match self {
+            Self::Datagram(_) | Self::Udp(_) => false,
+            Self::Stream(stream) => peek(stream.as_fd()),
+            Self::Tcp(stream) => peek(stream.as_fd()),
+        }
+    }
+}
+
 fn is_of_another_kind(error: &io::Error) -> bool {
-    error.raw_os_error() == Some(rustix::io::Errno::PROTOTYPE.raw_os_error())
+    error.raw_os_error() == Some(Errno::PROTOTYPE.raw_os_error())
 }
 
 impl Way for Syslog {
     fn write(&mut self, lines: &[Arc<Line>]) -> Result<(), Failure> {
+        if self.open.as_ref().is_some_and(Open::has_ended) {
+            self.open = None;
+        }
         for (done, line) in lines.iter().enumerate() {
             if let Err(error) = self.send(line) {
                 // A daemon that was started again listens on another socket of the same name.

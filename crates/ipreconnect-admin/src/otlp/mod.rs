@@ -12,11 +12,14 @@ use hyper::body::Bytes;
 use hyper::{Method, Request, header};
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
+use tracing::subscriber::NoSubscriber;
 
 use crate::post::{Poster, Undelivered, poster, send};
 pub(crate) use logs::LogExporter;
 pub use traces::Traces;
 
+/// That nobody follows it.
+const UNTRACED: &str = "00-69707265636f6e6e65637400000000ff-69707265636f6e6e-00";
 /// For one delivery.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -65,7 +68,7 @@ impl Collector {
 /// Delivers to a collector, by a thread that may wait for it.
 struct Courier {
     collector: Collector,
-    runtime: Runtime,
+    runtime: Option<Runtime>,
     /// Made when it is needed: it reads the system's roots.
     poster: Option<Poster>,
 }
@@ -75,12 +78,14 @@ impl Courier {
         let mut builder = tokio::runtime::Builder::new_current_thread();
         Ok(Self {
             collector,
-            runtime: builder.enable_all().build()?,
+            runtime: Some(builder.enable_all().build()?),
             poster: None,
         })
     }
 
     fn deliver(&mut self, path: &str, body: &Value) -> Result<(), Undelivered> {
+        // What libraries say meanwhile would be something to deliver.
+        let _quiet = tracing::subscriber::set_default(NoSubscriber::default());
         let poster = match &mut self.poster {
             Some(poster) => poster,
             none => none.insert(poster()?),
@@ -89,19 +94,38 @@ impl Courier {
         let mut request = Request::builder()
             .method(Method::POST)
             .uri(url)
-            .header(header::CONTENT_TYPE, "application/json");
+            .header(header::CONTENT_TYPE, "application/json")
+            // A delivery that passes through us must not be something to deliver.
+            .header("traceparent", UNTRACED);
         for (name, value) in &self.collector.headers {
             request = request.header(name, value);
         }
         let request = request.body(Full::new(Bytes::from(body.to_string())));
-        self.runtime.block_on(async {
+        let Some(runtime) = &self.runtime else {
+            return Err(Undelivered::lasting("it has ended"));
+        };
+        let sent = runtime.block_on(async {
             match tokio::time::timeout(PATIENCE, send(poster, request)).await {
                 Ok(sent) => sent,
                 Err(_) => Err(Undelivered::passing(format!(
                     "no answer within {PATIENCE:?}"
                 ))),
             }
+        });
+        // Nothing else is to be tried again, by the protocol.
+        sent.map_err(|error| Undelivered {
+            is_final: !matches!(error.status, None | Some(429 | 502 | 503 | 504)),
+            ..error
         })
+    }
+}
+
+impl Drop for Courier {
+    fn drop(&mut self) {
+        // A name that is still looked up is not waited for.
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
     }
 }
 
@@ -110,7 +134,8 @@ fn attribute(name: &str, value: Value) -> Value {
         Value::Bool(value) => json!({ "boolValue": value }),
         // 64 bits are a text in the JSON of protobuf.
         Value::Number(number) if number.is_f64() => json!({ "doubleValue": number }),
-        Value::Number(number) => json!({ "intValue": number.to_string() }),
+        Value::Number(number) if number.is_i64() => json!({ "intValue": number.to_string() }),
+        Value::Number(number) => json!({ "stringValue": number.to_string() }),
         Value::String(text) => json!({ "stringValue": text }),
         other => json!({ "stringValue": other.to_string() }),
     };

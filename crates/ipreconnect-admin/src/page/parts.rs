@@ -181,6 +181,9 @@ fn actions(origin: &OriginView) -> Markup {
             @if origin.phase != "draining" {
                 (button("drain", "Drain", format!("Give {} no new work? What is open stays; reconnecting ends it.", origin.name)))
             }
+            @if let Some(preferred) = &origin.preferred {
+                (button("prefer", "As configured", format!("New work of {} goes to {preferred} by order. Let its configuration decide again?", origin.name)))
+            }
             @if matches!(origin.identity.as_str(), "key changed" | "impersonated?") {
                 (button("accept-identity", "Accept identity", format!("Trust every key that was seen of {}? Only if you know that they were changed.", origin.name)))
             }
@@ -192,13 +195,10 @@ fn actions(origin: &OriginView) -> Markup {
 fn prefer(origin: &OriginView, endpoint: &EndpointView) -> Markup {
     let (name, address) = (&origin.name, &endpoint.address);
     let call = format!("/v1/origins/{}/prefer", encoded(name));
-    if origin.preferred.as_ref() == Some(address) {
-        let question = format!("Let the configuration of {name} decide again where new work goes?");
-        return html! {
-            button type="button" data-call=(call) data-question=(question) { "As configured" }
-        };
-    }
-    if origin.endpoints.len() < 2 || endpoint.health != "up" || endpoint.takes_work {
+    let working = origin.endpoints.iter().filter(|one| one.takes_work);
+    let is_alone = endpoint.takes_work && working.count() == 1;
+    let is_ordered = origin.preferred.as_ref() == Some(address);
+    if origin.endpoints.len() < 2 || endpoint.health != "up" || is_alone || is_ordered {
         return html! {};
     }
     let body = serde_json::json!({ "address": address }).to_string();

@@ -10,12 +10,19 @@ use serde_json::{Value, json};
 use super::draw;
 use crate::moment::{rfc3339, span};
 use crate::server::Api;
-use crate::view::{History, LossView, OriginHistory, OriginView};
+use crate::view::{History, HistoryQuestion, LossView, OriginHistory, OriginView};
 
 /// Between two looks at the gateway.
 const LOOK: Duration = Duration::from_secs(2);
-/// Losses that are told of.
+/// A disk that takes longer is not waited for.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// Losses that are told of, of so many that are looked at.
 const LOSSES: usize = 20;
+const LOOKED_AT: u32 = 1_000;
+/// Origins that are drawn, those that are worst first: anybody may ask for the page, and take it slowly.
+const DRAWN: usize = 100;
+/// What takes long to read is read seldom.
+const TIMES: u32 = 20;
 
 /// The status pages of a gateway. Cheap to clone.
 #[derive(Clone, Debug, Default)]
@@ -84,11 +91,20 @@ impl StatusPages {
             if pages.is_empty() {
                 continue;
             }
+            let began = clock::now();
+            let question = HistoryQuestion {
+                limit: Some(LOOKED_AT),
+                scope: Some("origin".to_owned()),
+                ..HistoryQuestion::default()
+            };
+            let read = tokio::time::timeout(PATIENCE, api.read(question)).await;
+            let history = read.ok().and_then(Result::ok).unwrap_or_default();
             let facts = Arc::new(Facts {
+                history: Arc::new(history),
                 origins: api.gateway().origins(),
-                history: api.history().await,
                 now: clock::since_unix().as_secs(),
             });
+            look.reset_after(LOOK.max(began.elapsed() * TIMES));
             self.lock().last = Some(Arc::clone(&facts));
             let drawing = tokio::task::spawn_blocking(move || {
                 for page in pages {
@@ -141,17 +157,21 @@ impl StatusPage {
 
     fn of(&self, facts: &Facts) -> Drawn {
         let told = facts.origins.iter().filter(|one| self.is_told(&one.name));
-        let lines: Vec<Line<'_>> = told.map(|origin| Line::of(origin, facts)).collect();
+        let mut lines: Vec<Line<'_>> = told.map(|origin| Line::of(origin, facts)).collect();
+        lines.sort_by_key(|line| line.grade);
         let losses = facts.history.losses.iter();
+        let is_there = |name: &str| lines.iter().any(|line| line.name == name);
         let losses: Vec<&LossView> = losses
-            .filter(|loss| loss.scope == "origin" && self.is_told(&loss.origin))
+            .filter(|loss| is_there(&loss.origin))
             .take(LOSSES)
             .collect();
         let dates = draw::dates(facts.now);
         let body = html! {
             (summary(&lines))
-            @for line in &lines { (line.draw(&dates)) }
+            @for line in lines.iter().take(DRAWN) { (line.draw(&dates)) }
+            @if lines.len() > DRAWN { p { "And " (lines.len() - DRAWN) " more." } }
             (past(&losses))
+            p class="faint" { "As of " (rfc3339(facts.now.saturating_mul(1000)).replace('T', " ").replace(".000Z", " UTC")) }
         };
         Drawn {
             html: frame(&self.title, &body),
@@ -190,6 +210,8 @@ struct Line<'f> {
 enum Grade {
     Down,
     Unsure,
+    /// By somebody's order.
+    OutOfService,
     Up,
 }
 
@@ -198,6 +220,7 @@ impl Grade {
         match self {
             Self::Down => "down",
             Self::Unsure => "being looked at",
+            Self::OutOfService => "out of service",
             Self::Up => "up",
         }
     }
@@ -205,7 +228,7 @@ impl Grade {
     fn class(self) -> &'static str {
         match self {
             Self::Down => "state bad",
-            Self::Unsure => "state fair",
+            Self::Unsure | Self::OutOfService => "state fair",
             Self::Up => "state good",
         }
     }
@@ -218,7 +241,8 @@ impl<'f> Line<'f> {
             name: &origin.name,
             grade: match origin.phase.as_str() {
                 "up" => Grade::Up,
-                "down" | "draining" => Grade::Down,
+                "down" => Grade::Down,
+                "draining" => Grade::OutOfService,
                 _ => Grade::Unsure,
             },
             lasted: origin.for_ms,
@@ -266,6 +290,7 @@ fn summary(lines: &[Line<'_>]) -> Markup {
                 None => "There is nothing to tell of.",
                 Some(Grade::Up) => "Everything is up.",
                 Some(Grade::Unsure) => "Some of it is being looked at.",
+                Some(Grade::OutOfService) => "Some of it is out of service.",
                 Some(Grade::Down) => { (down) " of " (lines.len()) " down." }
             }
         }

@@ -50,9 +50,9 @@ pub(super) async fn events(State(api): State<Api>, headers: HeaderMap) -> Respon
     let watching = (api.events.watch(), seat);
     let seen = headers.get("last-event-id");
     let seen = seen.and_then(|value| value.to_str().ok()?.trim().parse().ok());
-    let before = seen.map_or_else(Vec::new, |seen| missed(&api, seen));
-    let live = futures_util::stream::unfold(watching, |(mut events, seat)| async {
-        let event = next(&mut events).await?;
+    let (before, told) = seen.map_or_else(Default::default, |seen| missed(&api, seen));
+    let live = futures_util::stream::unfold(watching, move |(mut events, seat)| async move {
+        let event = next(&mut events, told).await?;
         Some((event, (events, seat)))
     });
     let stream = futures_util::stream::iter(before).chain(live);
@@ -91,19 +91,22 @@ pub(super) async fn tap(
     Ok((kind, Body::from_stream(lines)).into_response())
 }
 
-/// What somebody has not seen who saw everything up to `seen`.
-fn missed(api: &Api, seen: u64) -> Vec<Event> {
+/// What somebody has not seen who saw everything up to `seen`, and the number of the last of it.
+fn missed(api: &Api, seen: u64) -> (Vec<Event>, u64) {
     let kept = api.events.latest(usize::MAX);
     let mut told = Vec::new();
+    let last = kept.last().map_or(0, |event| event.id);
     let first = kept.first().map_or(0, |event| event.id);
+    // A number that we have not reached is of an earlier run: of this one nothing was seen.
+    let is_of_another = seen > last;
+    let seen = if is_of_another { 0 } else { seen };
     let gone = first.saturating_sub(seen.saturating_add(1));
-    // A number that we have not reached is of an earlier run.
-    if gone > 0 || kept.last().is_some_and(|last| last.id < seen) {
+    if gone > 0 || is_of_another {
         told.push(Event::default().event("missed").data(gone.to_string()));
     }
     let newer = kept.iter().filter(|event| event.id > seen);
     told.extend(newer.filter_map(|event| message(event)));
-    told
+    (told, last)
 }
 
 fn message(event: &EventView) -> Option<Event> {
@@ -112,9 +115,11 @@ fn message(event: &EventView) -> Option<Event> {
     message.json_data(event).ok()
 }
 
-async fn next(events: &mut Receiver<Arc<EventView>>) -> Option<Event> {
+/// The next one that was not told before.
+async fn next(events: &mut Receiver<Arc<EventView>>, told: u64) -> Option<Event> {
     loop {
         match events.recv().await {
+            Ok(event) if event.id <= told => {}
             Ok(event) => {
                 if let Some(message) = message(&event) {
                     return Some(message);

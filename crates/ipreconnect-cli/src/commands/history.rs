@@ -83,6 +83,7 @@ fn read(
         origin: history.origin.clone(),
         limit: Some(history.limit),
         samples: history.samples,
+        scope: None,
     };
     let found = read_history(&file, &question).map_err(|error| {
         Refusal::new(Exit::NotFine, "the outage ledger cannot be read").because(&error)

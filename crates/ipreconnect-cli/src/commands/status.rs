@@ -23,6 +23,9 @@ struct Shown {
     schema: u32,
     origins: Vec<OriginView>,
     listeners: Listeners,
+    /// Somebody asked for one origin.
+    #[serde(skip)]
+    is_of_one: bool,
 }
 
 /// Asks the running gateway, and shows its answer. Fine if all required origins are up, or the one
@@ -77,6 +80,7 @@ async fn question(socket: &Path, origin: Option<&str>) -> Result<Shown, Refusal>
         schema: SCHEMA,
         origins,
         listeners,
+        is_of_one: origin.is_some(),
     })
 }
 
@@ -95,11 +99,8 @@ fn text(shown: &Shown) -> String {
         text.push_str(&show_origin(&paint, origin));
     }
     for listener in &shown.listeners.listeners {
-        if !shown
-            .origins
-            .iter()
-            .any(|origin| origin.name == listener.origin)
-        {
+        let is_shown = |name: &str| shown.origins.iter().any(|origin| origin.name == name);
+        if !is_shown(&listener.origin) && (shown.is_of_one || listener.origin != "status page") {
             continue;
         }
         text.push_str(&show_listener(&paint, listener));
@@ -190,6 +191,13 @@ fn show_origin(paint: &Paint, origin: &OriginView) -> String {
     }
     if origin.waiting > 0 {
         text.push_str(&format!("  {} clients wait in the hold\n", origin.waiting));
+    }
+    if let Some(preferred) = &origin.preferred {
+        text.push_str(&format!(
+            "  new work goes to {} by order; `ipreconnect prefer {}` ends that\n",
+            plain(preferred),
+            plain(&origin.name)
+        ));
     }
     for name in &origin.names {
         text.push_str(&show_name(paint, name));

@@ -101,6 +101,9 @@ pub(super) fn read<'a>(
         let hint = "leave it out; [listen.status] says which origins are told of";
         field.wrong("leads nowhere: the listener serves the status page", hint);
     }
+    if let (true, Some(field)) = (is_status, section.field("compress")) {
+        field.wrong("has no effect on the status page", "leave it out");
+    }
     if origin.is_none() && routes.is_none() && !is_status {
         missing(
             &section,
@@ -182,6 +185,9 @@ fn status<'a>(section: &Section<'a>) -> (StatusPlan, Vec<(String, Field<'a>)>) {
             plan.title = title;
         }
         if let Some(field) = table.field("origins") {
+            if field.one_or_many().is_empty() {
+                field.wrong("names nobody", "leave it out to tell of all");
+            }
             for one in field.one_or_many() {
                 if let Some(name) = one.text() {
                     plan.origins.push(name.clone());

@@ -28,6 +28,11 @@ pub(crate) struct Loaded {
 }
 
 impl Loaded {
+    /// The warnings, one line each.
+    pub(crate) fn warning_lines(&self) -> Vec<String> {
+        Mistakes(self.warnings.clone()).lines()
+    }
+
     /// The warnings, drawn.
     pub(crate) fn render_warnings(&self, colour: Colour) -> String {
         let drawn = self
@@ -484,8 +489,10 @@ impl Assembly<'_> {
     fn name_of(&self, own: Option<&str>, plan: &ListenPlan) -> String {
         match own {
             Some(own) => own.to_owned(),
-            None if plan.status.is_some() => "status".to_owned(),
-            None if self.listeners.contains_key(&plan.origin) => {
+            None if plan.status.is_some() && !self.listeners.contains_key("status") => {
+                "status".to_owned()
+            }
+            None if plan.status.is_some() || self.listeners.contains_key(&plan.origin) => {
                 let address = plan.addresses.first().map(ToString::to_string);
                 address.unwrap_or_else(|| plan.origin.clone())
             }

@@ -6,6 +6,7 @@ use async_trait::async_trait;
 use ipreconnect::core::access::{Mismatch, Source};
 use ipreconnect::core::identity::KeyId;
 use ipreconnect::core::locality::Blame;
+use ipreconnect::core::origin::{Health, Phase};
 use ipreconnect::{Origin, Surroundings};
 use ipreconnect_admin::{Denial, Gateway, Pulse, Tapped};
 use ipreconnect_proxy::{Asked, Purge};
@@ -108,10 +109,18 @@ impl Gateway for Desk {
                 known.join(", ")
             )]));
         };
+        let endpoint = status.endpoints.iter().find(|one| one.address == address);
+        let health = endpoint.map(|endpoint| endpoint.health);
         let preferred = origin.prefer(Some(address)).await;
         preferred.map_err(|_| gone(name))?;
+        let now = match (status.phase, health) {
+            (Phase::Draining, _) => "; it takes no new work now, by order".to_owned(),
+            (_, Some(Health::Up)) => String::new(),
+            (_, Some(health)) => format!("; now it is {health}"),
+            (_, None) => String::new(),
+        };
         Ok(done(format!(
-            "new work of origin {name:?} goes to {wanted} while it is up; what is open stays"
+            "new work of origin {name:?} goes to {wanted} while it is up; what is open stays{now}"
         )))
     }
 

@@ -270,6 +270,9 @@ impl Loop {
                 self.hooks.change(loaded.plan.hooks());
                 // Whoever rotates it moves it away, and has it opened again.
                 self.running.open_access_log(&log);
+                for warning in loaded.warning_lines() {
+                    tracing::warn!(warning, "the configuration that was reloaded");
+                }
                 self.order.loaded = loaded;
                 self.keys = stamps_of_keys(self.running.plan());
                 let lines: Vec<String> = changes.iter().map(ToString::to_string).collect();

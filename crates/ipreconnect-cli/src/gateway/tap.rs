@@ -29,7 +29,7 @@ const SHOWN: usize = 256;
 /// Bytes of one piece that are shown in hexadecimal.
 const HEX: usize = 512;
 /// Connections whose messages are followed.
-const CONNECTIONS: usize = 1024;
+const CONNECTIONS: usize = 256;
 
 /// The taps that are open. Cheap to clone.
 #[derive(Clone, Debug, Default)]
@@ -38,6 +38,7 @@ pub(crate) struct Taps(Arc<Mutex<Vec<Tap>>>);
 /// What was seen, and is to be made readable.
 struct Piece {
     at: Duration,
+    connection: usize,
     client: Option<SocketAddr>,
     what: Kept,
 }
@@ -67,6 +68,12 @@ struct Funnel {
 
 impl TapSink for Funnel {
     fn take(&self, seen: Seen<'_>) {
+        // As much as comes at once, and not more than there is room for.
+        let room = BYTES.saturating_sub(self.bytes.load(Relaxed));
+        if room < seen.what.size().min(self.most) {
+            self.lost.fetch_add(1, Relaxed);
+            return;
+        }
         let cut = |bytes: &[u8], most: usize| bytes.get(..most).unwrap_or(bytes).to_vec();
         let what = match seen.what {
             What::Opened => Kept::Opened,
@@ -101,6 +108,7 @@ impl TapSink for Funnel {
         }
         let piece = Piece {
             at: seen.at,
+            connection: seen.connection,
             client: seen.client,
             what,
         };
@@ -235,7 +243,7 @@ struct Show {
     lost: Arc<AtomicU64>,
     out: Sender<TapView>,
     /// Of a listener for PostgreSQL: who reads each direction of each connection.
-    readers: Option<BTreeMap<(Option<SocketAddr>, bool), Reader>>,
+    readers: Option<BTreeMap<(usize, bool), Reader>>,
     shows_hex: bool,
     has_hinted: bool,
 }
@@ -253,6 +261,9 @@ impl Show {
             self.bytes.fetch_sub(piece.what.size(), Relaxed);
             let lost = self.lost.swap(0, Relaxed);
             if lost > 0 {
+                for reader in self.readers.iter_mut().flatten() {
+                    reader.1.loses_step();
+                }
                 let text = format!("{lost} things were not shown: there were too many at once");
                 let view = view(piece.at, None, "lost", None, vec![text]);
                 if self.out.send(view).await.is_err() {
@@ -268,13 +279,18 @@ impl Show {
     }
 
     fn show(&mut self, piece: Piece) -> Option<TapView> {
-        let Piece { at, client, what } = piece;
+        let Piece {
+            at,
+            connection,
+            client,
+            what,
+        } = piece;
         Some(match what {
             Kept::Opened => view(at, client, "opened", None, Vec::new()),
             Kept::Closed(why) => {
                 if let Some(readers) = &mut self.readers {
-                    readers.remove(&(client, true));
-                    readers.remove(&(client, false));
+                    readers.remove(&(connection, true));
+                    readers.remove(&(connection, false));
                 }
                 view(at, client, "closed", None, vec![why])
             }
@@ -293,13 +309,15 @@ impl Show {
                 let lines = match &mut self.readers {
                     Some(readers) => {
                         let is_up = towards == Towards::Origin;
-                        if readers.len() >= CONNECTIONS && !readers.contains_key(&(client, is_up)) {
+                        if readers.len() >= CONNECTIONS
+                            && !readers.contains_key(&(connection, is_up))
+                        {
                             readers.clear();
                         }
                         let side = if is_up { Side::Frontend } else { Side::Backend };
-                        let reader = readers.entry((client, is_up));
+                        let reader = readers.entry((connection, is_up));
                         let reader = reader.or_insert_with(|| Reader::new(side));
-                        let lines = reader.read(&bytes, total);
+                        let lines = reader.read(&bytes);
                         if lines.is_empty() {
                             return None;
                         }

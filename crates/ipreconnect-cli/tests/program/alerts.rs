@@ -175,6 +175,13 @@ fn what_cannot_be_delivered_waits_over_a_restart_and_holds_up_nobody() {
     assert_eq!(well.kinds(), ["firing"], "nobody is told twice");
 }
 
+/// Messages that wait to be delivered, on disk.
+fn waiting(desk: &Desk) -> i64 {
+    let file = rusqlite::Connection::open(desk.path("state/alerts.db")).unwrap();
+    let count = file.query_row("SELECT count(*) FROM message", [], |row| row.get(0));
+    count.unwrap_or(-1)
+}
+
 #[test]
 fn what_was_told_before_a_restart_is_told_to_be_over_after_it() {
     let webhook = Listener::here();
@@ -184,6 +191,7 @@ fn what_was_told_before_a_restart_is_told_to_be_over_after_it() {
     desk.wait_for_phase("a", "up");
     origin.kill();
     until("it is told", || webhook.kinds() == ["firing"]);
+    until("that is noted", || waiting(&desk) == 0);
     desk.signal("KILL");
     desk.ended();
     desk.start();

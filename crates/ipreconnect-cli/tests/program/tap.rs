@@ -18,6 +18,7 @@ struct Tap {
 
 impl Tap {
     fn open(desk: &Desk, arguments: &[&str]) -> Self {
+        let open = desk.log().matches("tap opened").count() + 1;
         let mut child = Command::new(PROGRAM)
             .args(["tap", "--json"])
             .args(arguments)
@@ -35,7 +36,6 @@ impl Tap {
                     .push(serde_json::from_str(&line).unwrap());
             }
         });
-        let open = desk.log().matches("tap opened").count() + 1;
         until("the tap is open", || {
             desk.log().matches("tap opened").count() >= open
         });

@@ -222,7 +222,9 @@ impl Supervisor {
         let (Some(before), Some(after)) = (before, after) else {
             return;
         };
-        if before.priority == after.priority {
+        // By the operator's order no server has failed over to another one.
+        let is_ordered = self.published.preferred != view.preferred;
+        if before.priority == after.priority || before.id == after.id || is_ordered {
             return;
         }
         let (from, to) = (before.address.clone(), after.address.clone());

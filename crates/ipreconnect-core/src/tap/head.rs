@@ -19,47 +19,86 @@ pub fn masked(head: &[u8]) -> Vec<String> {
 
 /// Parameters of the target may be secret.
 fn start_line(line: &str) -> String {
-    let Some((before, rest)) = line.split_once('?') else {
-        return line.to_owned();
-    };
-    let (query, after) = match rest.split_once(' ') {
-        Some((query, after)) => (query, Some(after)),
-        None => (rest, None),
-    };
-    let parts: Vec<String> = query
-        .split('&')
-        .map(|part| match part.split_once('=') {
-            Some((name, value)) if is_secret(name) && !value.is_empty() => format!("{name}={MASK}"),
-            _ => part.to_owned(),
-        })
-        .collect();
-    let mut line = format!("{before}?{}", parts.join("&"));
-    if let Some(after) = after {
-        line.push(' ');
-        line.push_str(after);
-    }
-    line
+    let words: Vec<String> = line.split(' ').map(parameters).collect();
+    words.join(" ")
 }
+
+/// An address, without what is secret in its parameters.
+fn parameters(text: &str) -> String {
+    let Some(at) = text.find(['?', '#']) else {
+        return text.to_owned();
+    };
+    let (before, rest) = text.split_at(at);
+    let mut out = before.to_owned();
+    for part in rest.split_inclusive(['?', '#', '&', ';']) {
+        let (part, end) = match part.char_indices().last() {
+            Some((last, end)) if matches!(end, '?' | '#' | '&' | ';') => (&part[..last], Some(end)),
+            _ => (part, None),
+        };
+        match part.split_once('=') {
+            Some((name, value)) if is_secret(&decoded(name)) && !value.is_empty() => {
+                out.push_str(name);
+                out.push('=');
+                out.push_str(MASK);
+            }
+            _ => out.push_str(part),
+        }
+        out.extend(end);
+    }
+    out
+}
+
+/// A name as whoever reads it takes it.
+fn decoded(name: &str) -> String {
+    let mut bytes = Vec::new();
+    let mut rest = name.as_bytes();
+    while let Some((first, after)) = rest.split_first() {
+        let digit = |at: usize| char::from(*after.get(at)?).to_digit(16);
+        match (first, digit(0), digit(1)) {
+            (b'%', Some(high), Some(low)) => {
+                bytes.push(u8::try_from(high * 16 + low).unwrap_or_default());
+                rest = after.get(2..).unwrap_or_default();
+            }
+            _ => {
+                bytes.push(*first);
+                rest = after;
+            }
+        }
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+/// Schemes of credentials; another word may be a credential itself.
+const SCHEMES: [&str; 7] = [
+    "basic",
+    "bearer",
+    "digest",
+    "negotiate",
+    "ntlm",
+    "hawk",
+    "aws4-hmac-sha256",
+];
 
 /// Of credentials the scheme is told, of a cookie its name and what it may be used for.
 fn field(line: &str) -> String {
     let Some((name, value)) = line.split_once(':') else {
         return line.to_owned();
     };
-    if !is_secret(name) {
-        return line.to_owned();
-    }
     let value = value.trim();
+    if !is_secret(name) {
+        return format!("{name}: {}", start_line(value));
+    }
     let length = value.len();
-    let is_credential = name.to_ascii_lowercase().ends_with("authorization");
-    if let (true, Some((scheme, _))) = (is_credential, value.split_once(' ')) {
+    if let Some((scheme, _)) = value.split_once(' ')
+        && SCHEMES.contains(&scheme.to_ascii_lowercase().as_str())
+    {
         return format!("{name}: {scheme} {MASK} ({length} bytes)");
     }
     if name.eq_ignore_ascii_case("set-cookie") || name.eq_ignore_ascii_case("cookie") {
         let parts: Vec<String> = value
-            .split("; ")
+            .split(';')
             .zip(0..)
-            .map(|(part, at)| cookie(name, part, at))
+            .map(|(part, at)| cookie(name, part.trim(), at))
             .collect();
         return format!("{name}: {}", parts.join("; "));
     }
@@ -70,7 +109,8 @@ fn cookie(field: &str, part: &str, at: usize) -> String {
     // What follows the first one of `Set-Cookie` says what it may be used for.
     let is_cookie = field.len() == "cookie".len() || at == 0;
     match part.split_once('=') {
-        Some((name, _)) if is_cookie => format!("{name}={MASK}"),
-        _ => part.to_owned(),
+        _ if !is_cookie => part.to_owned(),
+        Some((name, _)) if !name.is_empty() => format!("{name}={MASK}"),
+        _ => MASK.to_owned(),
     }
 }

@@ -12,8 +12,10 @@ const LINE: usize = 16;
 /// What stands for a secret.
 const MASK: &str = "•••";
 /// Names of fields, parameters and columns that have these in them have secrets.
-const SECRET: [&str; 12] = [
-    "authorization",
+const SECRET: [&str; 14] = [
+    "auth",
+    "jwt",
+    "bearer",
     "cookie",
     "token",
     "secret",
@@ -27,10 +29,22 @@ const SECRET: [&str; 12] = [
     "signature",
 ];
 
+/// And so have those of exactly these names.
+const SECRETS: [&str; 8] = [
+    "key",
+    "sig",
+    "code",
+    "pwd",
+    "pass",
+    "otp",
+    "pin",
+    "sec-websocket-protocol",
+];
+
 /// Whether something of this name is a secret.
 fn is_secret(name: &str) -> bool {
-    let name = name.to_ascii_lowercase();
-    SECRET.iter().any(|secret| name.contains(secret))
+    let name = name.trim().to_ascii_lowercase();
+    SECRET.iter().any(|secret| name.contains(secret)) || SECRETS.contains(&name.as_str())
 }
 
 /// Bytes as people read them: lines of sixteen in hexadecimal, and what of them is text.

@@ -3,7 +3,7 @@
 use super::{MASK, plain};
 
 /// The longest message of which more than its name and its length is told.
-const WHOLE: usize = 256 * 1024;
+pub(super) const WHOLE: usize = 64 * 1024;
 /// A longer one is none.
 const LONGEST: usize = 1 << 30;
 /// The longest text of one message that is told.
@@ -28,6 +28,8 @@ pub struct Reader {
     skipping: usize,
     /// Rows that were counted, and their bytes.
     rows: (u64, u64),
+    /// Whether it is known where messages begin.
+    is_in_step: bool,
 }
 
 impl Reader {
@@ -39,28 +41,42 @@ impl Reader {
             begun: Vec::new(),
             skipping: 0,
             rows: (0, 0),
+            is_in_step: false,
         }
     }
 
-    /// The messages that have come whole, one text each. Rows that follow each other are counted. `total` is how much
-    /// was said; what of it is not in `bytes` was not looked at.
-    pub fn read(&mut self, bytes: &[u8], total: usize) -> Vec<String> {
-        let mut told = Vec::new();
+    /// The messages that have come whole, one text each. Rows that follow each other are counted. Nothing is told before
+    /// it is certain where messages begin: what is taken for a message in the middle of one would be anybody's data.
+    pub fn read(&mut self, bytes: &[u8]) -> Vec<String> {
+        if !self.is_in_step {
+            if !self.is_chain(bytes) {
+                return Vec::new();
+            }
+            self.is_in_step = true;
+        }
         let skipped = self.skipping.min(bytes.len());
         self.skipping -= skipped;
         self.begun
             .extend_from_slice(bytes.get(skipped..).unwrap_or_default());
+        let mut told = Vec::new();
         let begun = std::mem::take(&mut self.begun);
         let mut rest = begun.as_slice();
         while let Some((kind, length)) = header(rest) {
-            if !self.is_known(kind) || !(4..=LONGEST).contains(&length) {
+            let whole = length.saturating_add(1);
+            let is_long = whole > WHOLE;
+            if !self.is_known(kind)
+                || !(4..=LONGEST).contains(&length)
+                || is_long && !may_be_long(kind)
+            {
                 told.extend(self.tell_rows());
-                told.push(format!("{} bytes in the middle of something", rest.len()));
-                rest = &[];
-                break;
+                told.push(
+                    "what follows is not understood; the next message that is will be told"
+                        .to_owned(),
+                );
+                self.loses_step();
+                return told;
             }
-            let whole = length + 1;
-            if rest.len() < whole && whole <= WHOLE {
+            if rest.len() < whole && !is_long {
                 break;
             }
             let (message, after) = rest.split_at(rest.len().min(whole));
@@ -73,18 +89,38 @@ impl Reader {
                 continue;
             }
             told.extend(self.tell_rows());
+            // Of what is not whole nothing but its name is certain.
+            let body = if is_long { &[] } else { body };
             told.push(self.tell(kind, body, length));
         }
         self.begun = rest.to_vec();
         told.extend(self.tell_rows());
-        if let Some(missed) = total.checked_sub(bytes.len()).filter(|missed| *missed > 0) {
-            told.push(format!(
-                "{missed} bytes more, which were too many to look at"
-            ));
-            self.begun.clear();
-            self.skipping = self.skipping.saturating_sub(missed);
-        }
         told
+    }
+
+    /// Something was not heard: where messages begin has to be found again.
+    pub fn loses_step(&mut self) {
+        self.begun = Vec::new();
+        (self.skipping, self.rows, self.is_in_step) = (0, (0, 0), false);
+    }
+
+    /// Whether these bytes are whole messages and nothing else, of which the last one ends something.
+    fn is_chain(&self, mut bytes: &[u8]) -> bool {
+        let mut last = 0;
+        while let Some((kind, length)) = header(bytes) {
+            let Some(after) = bytes.get(length.saturating_add(1)..) else {
+                return false;
+            };
+            if !self.is_known(kind) || length < 4 {
+                return false;
+            }
+            (last, bytes) = (kind, after);
+        }
+        let ends = match self.side {
+            Side::Frontend => b"QSXp",
+            Side::Backend => b"ZRZR",
+        };
+        bytes.is_empty() && ends.contains(&last)
     }
 
     /// Bytes that are kept of messages that have not come whole.
@@ -115,6 +151,11 @@ impl Reader {
             Side::Backend => backend(kind, body, length),
         }
     }
+}
+
+/// Messages that carry as much as people put into them.
+fn may_be_long(kind: u8) -> bool {
+    b"DdBQPFV".contains(&kind)
 }
 
 fn header(bytes: &[u8]) -> Option<(u8, usize)> {
@@ -247,6 +288,14 @@ fn complaint(fields: &mut Fields<'_>) -> String {
             _ => {}
         }
     }
+    // Of data that is wrong the message has the data.
+    if code.starts_with("22") {
+        let parts = message.split('"').zip(0..);
+        let masked: Vec<&str> = parts
+            .map(|(part, at)| if at % 2 == 1 { MASK } else { part })
+            .collect();
+        message = masked.join("\"");
+    }
     format!("{severity} {code}: {message}")
 }
 
@@ -308,26 +357,80 @@ fn named(name: &[u8]) -> String {
     }
 }
 
-/// A query, in which a password that is set is masked.
+/// A query. If there is a word of secrets in it, all that is quoted is masked.
 fn query(text: &[u8]) -> String {
-    let mut rest = cut(text);
-    let mut out = String::new();
-    while let Some(at) = rest.to_ascii_lowercase().find("password") {
-        let (before, after) = rest.split_at(at + "password".len());
-        out.push_str(before);
-        let literal = after.trim_start();
-        let Some(quote) = literal.find('\'').filter(|quote| *quote <= 2) else {
-            rest = after.to_owned();
-            continue;
-        };
-        out.push_str(" '");
-        out.push_str(MASK);
-        let inside = literal.get(quote + 1..).unwrap_or_default();
-        rest = inside.find('\'').map_or_else(String::new, |end| {
-            inside.get(end..).unwrap_or_default().to_owned()
-        });
+    let lower = text.to_ascii_lowercase();
+    let has = |word: &[u8]| lower.windows(word.len()).any(|part| part == word);
+    if SECRETS.iter().any(|word| has(word)) {
+        cut(&without_literals(text))
+    } else {
+        cut(text)
     }
-    out + &rest
+}
+
+/// Words of statements that have secrets in them.
+const SECRETS: [&[u8]; 8] = [
+    b"password",
+    b"passwd",
+    b"secret",
+    b"token",
+    b"crypt",
+    b"dblink",
+    b"connection",
+    b"credential",
+];
+
+/// Literals are masked: between quotes, which are doubled or escaped inside, and between dollars with a tag
+/// (PostgreSQL's manual, section 4.1.2).
+fn without_literals(text: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((first, after)) = rest.split_first() {
+        let masked = match first {
+            b'\'' => Some(quoted(after)),
+            b'$' => tagged(rest),
+            _ => None,
+        };
+        if let Some(behind) = masked {
+            out.push(b'\'');
+            out.extend_from_slice(MASK.as_bytes());
+            out.push(b'\'');
+            rest = behind;
+        } else {
+            out.push(*first);
+            rest = after;
+        }
+    }
+    out
+}
+
+/// What is behind a text in quotes; whether backslashes escape in it is not looked at, so that rather too much is
+/// masked than too little.
+fn quoted(mut rest: &[u8]) -> &[u8] {
+    loop {
+        match rest {
+            [] => return rest,
+            [b'\\', _, after @ ..] | [b'\'', b'\'', after @ ..] => rest = after,
+            [b'\'', after @ ..] => return after,
+            [_, after @ ..] => rest = after,
+        }
+    }
+}
+
+/// The same of `$tag$ … $tag$`; none if it is no such text.
+fn tagged(text: &[u8]) -> Option<&[u8]> {
+    let end = text.iter().skip(1).position(|byte| *byte == b'$')? + 2;
+    let (tag, rest) = text.split_at(end);
+    let name = tag.get(1..end - 1).unwrap_or_default();
+    let is_tag = |byte: &u8| byte.is_ascii_alphanumeric() || *byte == b'_' || *byte >= 0x80;
+    if !name.iter().all(is_tag) || name.first().is_some_and(u8::is_ascii_digit) {
+        return None;
+    }
+    let at = rest.windows(tag.len()).position(|part| part == tag);
+    Some(
+        at.and_then(|at| rest.get(at + tag.len()..))
+            .unwrap_or_default(),
+    )
 }
 
 fn cut(text: &[u8]) -> String {

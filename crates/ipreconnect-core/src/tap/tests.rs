@@ -1,3 +1,4 @@
+use super::postgres::WHOLE;
 use super::*;
 
 #[test]
@@ -27,6 +28,30 @@ fn secrets_of_heads_are_masked() {
             "X-Odd: \\u{1b}[2J",
         ]
     );
+    for (field, wanted) in [
+        (
+            "Referer: https://x/?token=hush&a=b",
+            "Referer: https://x/?token=•••&a=b",
+        ),
+        (
+            "Location: https://x/cb?code=hush#access_token=hush",
+            "Location: https://x/cb?code=•••#access_token=•••",
+        ),
+        (
+            "Referer: https://x/?%74oken=hush",
+            "Referer: https://x/?%74oken=•••",
+        ),
+        ("Cookie: hush; a=hush", "Cookie: •••; a=•••"),
+        ("Set-Cookie: hush; Path=/", "Set-Cookie: •••; Path=/"),
+        ("Authorization: hush hush", "Authorization: ••• (9 bytes)"),
+        ("X-Auth-Key: hush", "X-Auth-Key: ••• (4 bytes)"),
+        ("Accept: text/html", "Accept: text/html"),
+    ] {
+        assert_eq!(
+            masked(format!("GET / HTTP/1.1\r\n{field}\r\n").as_bytes())[1],
+            wanted
+        );
+    }
     let lines = masked(b"HTTP/1.1 200 OK\r\nSet-Cookie: sid=hush; Path=/; Secure\r\n\r\n");
     assert_eq!(lines[1], "Set-Cookie: sid=•••; Path=/; Secure");
 }
@@ -36,37 +61,82 @@ fn message(kind: u8, body: &[u8]) -> Vec<u8> {
     [&[kind][..], &length, body].concat()
 }
 
+/// A reader that knows where it is.
+fn in_step(side: Side) -> Reader {
+    let mut reader = Reader::new(side);
+    let (kind, body) = match side {
+        Side::Frontend => (b'S', &b""[..]),
+        Side::Backend => (b'Z', &b"I"[..]),
+    };
+    assert_eq!(reader.read(&message(kind, body)).len(), 1);
+    reader
+}
+
 #[test]
 fn what_a_client_says_is_told_and_its_secrets_are_not() {
-    let mut reader = Reader::new(Side::Frontend);
-    let mut all = message(b'Q', b"ALTER ROLE app PASSWORD 'hush' VALID UNTIL 'x'\0");
-    all.extend(message(b'P', b"s1\0SELECT $1\0\0\0"));
+    let mut all = message(b'P', b"s1\0SELECT $1\0\0\0");
     all.extend(message(
         b'B',
         b"\0s1\0\0\0\0\x02\0\0\0\x04hush\xff\xff\xff\xff\0\0",
     ));
     all.extend(message(b'p', b"hush\0"));
-    let mut told = Vec::new();
+    let (mut told, mut reader) = (Vec::new(), in_step(Side::Frontend));
     // However it comes.
     for byte in &all {
-        told.extend(reader.read(&[*byte], 1));
+        told.extend(reader.read(&[*byte]));
     }
     assert_eq!(
         told,
         [
-            "Query  ALTER ROLE app PASSWORD '•••' VALID UNTIL 'x'",
             "Parse s1 SELECT $1",
             "Bind (unnamed) of s1, values: [4 bytes, NULL]",
             "authentication ••• (9 bytes)",
         ]
     );
-    let whole = Reader::new(Side::Frontend).read(&all, all.len());
-    assert_eq!(whole, told);
+    assert_eq!(in_step(Side::Frontend).read(&all), told);
+}
+
+#[test]
+fn passwords_in_queries_are_masked_however_they_are_written() {
+    for text in [
+        "ALTER ROLE app PASSWORD 'hush'",
+        "ALTER ROLE app PASSWORD 'it''s hush'",
+        "ALTER ROLE app PASSWORD E'it\\'s hush'",
+        "ALTER ROLE app PASSWORD $$hush$$",
+        "ALTER ROLE app PASSWORD $t$hush$t$ VALID UNTIL 'x'",
+        "ALTER ROLE app PASSWORD\r\n    'hush'",
+        "ALTER ROLE app PASSWORD/**/'hush'",
+        "SELECT set(password => 'hush')",
+        "INSERT INTO u (name, password) VALUES ('bob', 'hush')",
+        "SELECT crypt('hush', gen_salt('bf'))",
+        "CREATE SUBSCRIPTION s CONNECTION 'host=h password=hush' PUBLICATION p",
+        "ALTER ROLE app PASSWORD 'hush",
+    ] {
+        let told = in_step(Side::Frontend).read(&message(b'Q', format!("{text}\0").as_bytes()));
+        assert!(
+            told[0].contains("'•••'") && !told[0].contains("hush"),
+            "{text}: {told:?}"
+        );
+    }
+    let told = in_step(Side::Frontend).read(&message(
+        b'Q',
+        b"SELECT * FROM t WHERE a = 'x' AND b = $1\0",
+    ));
+    assert_eq!(told, ["Query  SELECT * FROM t WHERE a = 'x' AND b = $1"]);
+    let error = message(
+        b'E',
+        b"SERROR\0C22P02\0Minvalid input syntax for type integer: \"hush\"\0\0",
+    );
+    let told = in_step(Side::Backend).read(&error);
+    assert_eq!(
+        told,
+        ["ErrorResponse: ERROR 22P02: invalid input syntax for type integer: \"•••\""]
+    );
 }
 
 #[test]
 fn what_a_server_says_is_told_and_rows_are_counted() {
-    let mut reader = Reader::new(Side::Backend);
+    let mut reader = in_step(Side::Backend);
     let mut all = message(b'T', b"\0\x01name\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0");
     for _ in 0..3 {
         all.extend(message(b'D', b"\0\x01\0\0\0\x04hush"));
@@ -75,7 +145,7 @@ fn what_a_server_says_is_told_and_rows_are_counted() {
     all.extend(message(b'E', b"SERROR\0C42P01\0Mno such table\0\0"));
     all.extend(message(b'K', b"\0\0\0\x07hush"));
     all.extend(message(b'Z', b"I"));
-    let told = reader.read(&all, all.len());
+    let told = reader.read(&all);
     assert_eq!(
         told,
         [
@@ -90,20 +160,38 @@ fn what_a_server_says_is_told_and_rows_are_counted() {
 }
 
 #[test]
-fn whoever_listens_in_the_middle_finds_the_next_message() {
+fn whoever_listens_in_the_middle_waits_for_the_next_message() {
     let mut reader = Reader::new(Side::Backend);
-    let told = reader.read(b"\x07\x08garbage", 9);
-    assert!(told[0].contains("in the middle"), "{told:?}");
-    let told = reader.read(&message(b'Z', b"T"), 6);
-    assert_eq!(told, ["ReadyForQuery, in a transaction"]);
+    // Data that looks like the beginning of a message.
+    for data in [
+        &b"C 100 rows of anybody's data"[..],
+        b"f 12",
+        b"d more",
+        b"Z\0\0\0\x05",
+    ] {
+        assert_eq!(reader.read(data), Vec::<String>::new());
+    }
+    let ready = message(b'Z', b"T");
+    let wanted = ["ReadyForQuery, in a transaction"];
+    assert_eq!(reader.read(&ready), wanted);
+    reader.loses_step();
+    assert_eq!(reader.read(b"C 100 rows"), Vec::<String>::new());
+    assert_eq!(reader.read(&ready), wanted);
+    // What cannot be is told once, and what follows it found.
+    let told = reader.read(b"C 100 rows of anybody's data");
+    assert!(
+        told.len() == 1 && told[0].contains("not understood"),
+        "{told:?}"
+    );
+    assert_eq!(reader.read(&ready), wanted);
     // A long one is not kept, and what follows it is found.
     let long = message(b'd', &vec![b'x'; 1_000_000]);
     let mut told = Vec::new();
     for part in long.chunks(10_000) {
-        told.extend(reader.read(part, part.len()));
-        assert!(reader.kept() <= 300_000);
+        told.extend(reader.read(part));
+        assert!(reader.kept() <= WHOLE + 10_000);
     }
-    told.extend(reader.read(&message(b'c', b""), 5));
+    told.extend(reader.read(&message(b'c', b"")));
     assert_eq!(told, ["CopyData (1000004 bytes)", "CopyDone"]);
 }
 
@@ -124,7 +212,7 @@ fn nothing_that_is_said_ends_it() {
         } else {
             Side::Backend
         };
-        Reader::new(side).read(&bytes, bytes.len());
+        in_step(side).read(&bytes);
         assert!(masked(&bytes).len() <= bytes.len());
         assert_eq!(hex(&bytes).len(), bytes.len().div_ceil(LINE));
     }

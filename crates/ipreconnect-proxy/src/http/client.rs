@@ -1,6 +1,6 @@
 //! A client that speaks HTTP/1: one request after the other.
 
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
 use std::io;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -56,17 +56,17 @@ enum Next {
     Refused(Trouble),
 }
 
-/// Serves a client for as long as it has requests.
-pub(crate) async fn serve(
+/// Serves a client for as long as it has requests. What it takes is made before, so that a connection that rests does
+/// not keep what it was made of.
+pub(crate) fn serve(
     session: Session,
     site: Arc<Site>,
     socket: Socket,
     tls: Option<Box<Tls>>,
-) {
+) -> impl Future<Output = ()> + Send {
     let idle = site.limits.idle;
     let throttles = session.seat.throttles();
     let mut guest = Guest::new(session, site, tls.is_some());
-    let place = Place::take();
     let is_h2 = tls.as_ref().is_some_and(|tls| tls.alpn() == Some(b"h2"));
     let mut client = Client {
         wire: Wire::new(Arc::new(socket), tls).throttled(throttles),
@@ -74,52 +74,56 @@ pub(crate) async fn serve(
         at: 0,
         timer: Timer::new(clock::now(), idle),
     };
-    if is_h2 || client.begins_h2(guest.limits(), &place).await {
-        // A connection of HTTP/2 needs far more room than one of HTTP/1.
-        Box::pin(h2::serve(client, guest, place)).await;
-        return;
-    }
-    loop {
-        let mut head = buffer::request();
-        let next = client.next(&mut head, guest.limits(), &place).await;
-        let ended = match next {
-            Next::Request if !client.has_its_turn(&place, guest.half()).await => None,
-            Next::Request => {
-                guest.renew();
-                guest.counts_up(head.length);
-                Some(serve_one(&mut client, &guest, &head, "HTTP/1.1").await)
-            }
-            Next::Refused(trouble) => {
-                notice::refused(guest.name(), guest.from(), &trouble.words());
-                record_refusal(&guest, trouble, "HTTP/1.1");
-                let (onward, mut out) = (Onward::Closed, buffer::bytes());
-                trouble.render(
-                    &mut out,
-                    onward,
-                    false,
-                    Form::for_people(guest.error_page()),
-                );
-                Some(exchange::deliver(&mut client, &guest, out, onward).await)
-            }
-            Next::None => None,
-        };
-        buffer::give_request(head);
-        match ended {
-            Some(Ended::Onward) => client.rest(guest.limits()),
-            Some(Ended::Tunnel(tunnel)) => {
-                guest.ended(End::ByClient);
-                tunnel.carry(client, guest);
-                return;
-            }
-            Some(Ended::Close) => {
-                client.linger().await;
-                break;
-            }
-            None => break,
+    // What a block captures it keeps once; what a function is given it keeps twice.
+    async move {
+        let place = Place::take();
+        if is_h2 || client.begins_h2(guest.limits(), &place).await {
+            // A connection of HTTP/2 needs far more room than one of HTTP/1.
+            Box::pin(h2::serve(client, guest, place)).await;
+            return;
         }
+        loop {
+            let mut head = buffer::request();
+            let next = client.next(&mut head, guest.limits(), &place).await;
+            let ended = match next {
+                Next::Request if !client.has_its_turn(&place, guest.half()).await => None,
+                Next::Request => {
+                    guest.renew();
+                    guest.counts_up(head.length);
+                    Some(serve_one(&mut client, &guest, &head, "HTTP/1.1").await)
+                }
+                Next::Refused(trouble) => {
+                    notice::refused(guest.name(), guest.from(), &trouble.words());
+                    record_refusal(&guest, trouble, "HTTP/1.1");
+                    let (onward, mut out) = (Onward::Closed, buffer::bytes());
+                    trouble.render(
+                        &mut out,
+                        onward,
+                        false,
+                        Form::for_people(guest.error_page()),
+                    );
+                    Some(exchange::deliver(&mut client, &guest, out, onward).await)
+                }
+                Next::None => None,
+            };
+            buffer::give_request(head);
+            match ended {
+                Some(Ended::Onward) => client.rest(guest.limits()),
+                Some(Ended::Tunnel(tunnel)) => {
+                    guest.ended(End::ByClient);
+                    tunnel.carry(client, guest);
+                    return;
+                }
+                Some(Ended::Close) => {
+                    client.linger().await;
+                    break;
+                }
+                None => break,
+            }
+        }
+        buffer::give_bytes(std::mem::take(&mut client.input));
+        guest.ended(End::ByClient);
     }
-    buffer::give_bytes(std::mem::take(&mut client.input));
-    guest.ended(End::ByClient);
 }
 
 /// Carries out one request.

@@ -467,8 +467,7 @@ impl<'e, S: Side> Exchange<'e, S> {
             return Sending::Stale;
         };
         let settings = self.behind.settings();
-        let trail = self.record.trail.as_ref();
-        let told = self.guest.told().tracing(trail.map(|trail| trail.told()));
+        let told = self.guest.told().tracing(self.record.trail.as_deref());
         let mut out = buffer::bytes();
         render::request(
             &mut out,

@@ -6,6 +6,7 @@ use ipnet::IpNet;
 use ipreconnect::core::http::{Known, RequestHead, TRACEPARENT, client_of, is_trusted};
 
 use super::render;
+use super::trail::Trail;
 
 /// What becomes of `X-Forwarded-For`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -44,6 +45,8 @@ pub(super) struct Told<'t> {
     hides_credentials: bool,
     /// Where the request belongs in a trace.
     trace: Option<[u8; TRACEPARENT]>,
+    /// The trace begins here.
+    is_root: bool,
 }
 
 impl<'t> Told<'t> {
@@ -61,6 +64,7 @@ impl<'t> Told<'t> {
             scheme,
             hides_credentials: false,
             trace: None,
+            is_root: false,
             is_believed: !trust.is_empty() && peer.is_some_and(|peer| is_trusted(trust, peer)),
         }
     }
@@ -72,8 +76,9 @@ impl<'t> Told<'t> {
     }
 
     /// The same, for a request that is traced: the origin belongs under us.
-    pub(super) fn tracing(mut self, trace: Option<[u8; TRACEPARENT]>) -> Self {
-        self.trace = trace;
+    pub(super) fn tracing(mut self, trail: Option<&Trail>) -> Self {
+        self.trace = trail.map(Trail::told);
+        self.is_root = trail.is_some_and(Trail::is_root);
         self
     }
 
@@ -81,7 +86,8 @@ impl<'t> Told<'t> {
     pub(super) fn passes_name(&self, name: &[u8]) -> bool {
         let is = |other: &[u8]| name.eq_ignore_ascii_case(other);
         !(self.hides_credentials && is(b"authorization")
-            || self.trace.is_some() && is(b"traceparent"))
+            || self.trace.is_some() && is(b"traceparent")
+            || self.is_root && is(b"tracestate"))
     }
 
     /// Who it is, if that is not the other end of the connection.

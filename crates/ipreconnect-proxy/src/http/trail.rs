@@ -1,6 +1,6 @@
 //! What happens to one request, for whoever follows traces.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -38,10 +38,13 @@ struct Tracer {
 
 thread_local! {
     static TRACER: RefCell<Option<Tracer>> = const { RefCell::new(None) };
+    /// Whether there is one: nothing else is looked at while there is none.
+    static IS_ON: Cell<bool> = const { Cell::new(false) };
 }
 
 /// How this worker traces from now on.
 pub(crate) fn open(tracing: Option<Tracing>) {
+    IS_ON.set(tracing.is_some());
     TRACER.set(tracing.map(|tracing| {
         // Many gateways draw, and no two of them may draw the same.
         let seed = RandomState::new().hash_one(number::get());
@@ -67,6 +70,9 @@ pub(super) struct Trail {
 
 /// Begins to follow a request, if it is one to be followed.
 pub(super) fn begin(head: &RequestHead, text: &[u8]) -> Option<Box<Trail>> {
+    if !IS_ON.get() {
+        return None;
+    }
     TRACER.with_borrow_mut(|tracer| {
         let tracer = tracer.as_mut()?;
         let parent = parent(head, text);
@@ -139,6 +145,11 @@ impl Trail {
     /// What the origin is told of it.
     pub(super) fn told(&self) -> [u8; TRACEPARENT] {
         self.context.render()
+    }
+
+    /// Whether the trace begins here.
+    pub(super) fn is_root(&self) -> bool {
+        self.parent.is_none()
     }
 
     /// Something happened, so long after the beginning.

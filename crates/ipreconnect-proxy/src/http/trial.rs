@@ -149,6 +149,11 @@ impl<'b> Trial<'b> {
         upstream.map(|upstream| upstream.line().endpoint())
     }
 
+    /// Whether the answer has begun, and is told as soon as more of it is here.
+    pub(super) fn has_begun_answer(&self) -> bool {
+        matches!(self.body, Awaited::Begun | Awaited::Until(_))
+    }
+
     /// When it began.
     pub(super) fn began(&self) -> Instant {
         self.began
@@ -381,6 +386,9 @@ fn scan<T>(
     }
 }
 
+/// Of a request that changes something the status is worth more than the body.
 fn is_short(head: &ResponseHead, method: Method) -> bool {
-    !head.is_informational() && matches!(head.body(method), ResponseBody::Length(1..=SHORT))
+    method.is_safe()
+        && !head.is_informational()
+        && matches!(head.body(method), ResponseBody::Length(1..=SHORT))
 }

@@ -78,7 +78,8 @@ impl<'e, S: Side> Exchange<'e, S> {
             let late = self.late.take().unwrap_or_default();
             let rest = self.patience().saturating_sub(late);
             self.client.timer().set(clock::now(), rest);
-            if alone && first.upstream().is_some_and(|one| self.has_other(one)) {
+            let is_here = first.has_begun_answer();
+            if alone && !is_here && first.upstream().is_some_and(|one| self.has_other(one)) {
                 return Poll::Ready(Event::Doubt);
             }
         }

@@ -168,7 +168,12 @@ impl<C: Carrier> Relay<C> {
             self.stream.shut();
         }
         if tap::is_on() {
-            tap::closed(self.stream.route.name(), &self.stream.client, end.word());
+            let name = self.stream.route.name();
+            tap::closed(
+                (name, number_of(&self.stream)),
+                &self.stream.client,
+                end.word(),
+            );
         }
         self.stream.counters.ended(end);
         tracing::debug!(
@@ -185,7 +190,13 @@ fn watched(stream: &Stream, towards: Towards) -> Option<Watching> {
     if !tap::is_on() {
         return None;
     }
-    tap::watch(stream.route.name(), &stream.client, towards)
+    let subject = (stream.route.name(), number_of(stream));
+    tap::watch(subject, &stream.client, towards)
+}
+
+/// No other stream that lives has it.
+pub(super) fn number_of(stream: &Stream) -> usize {
+    std::ptr::from_ref(stream).addr()
 }
 
 enum Turn {

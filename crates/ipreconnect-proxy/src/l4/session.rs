@@ -19,7 +19,7 @@ use rustix::net::{Shutdown, getpeername, getsockname};
 use tokio::io::Interest;
 
 use super::carrier::{Carrier, Plain, Throttled};
-use super::relay::Relay;
+use super::relay::{Relay, number_of};
 use super::sealed::Sealed;
 use super::stream::Stream;
 use super::{HalfClose, Route};
@@ -315,7 +315,8 @@ impl Session {
         };
         if let Some(site) = self.route.site() {
             let site = Arc::clone(site);
-            http::serve(self, site, client, inside.tls).await;
+            // What was needed to let it in is given back.
+            tokio::spawn(http::serve(self, site, client, inside.tls));
             return;
         }
         let header = self.header(&client, inside.tls.as_deref());
@@ -520,7 +521,8 @@ pub(crate) fn carry(carried: Carried, session: Session) {
         session.seat,
     ));
     if tap::is_on() {
-        tap::opened(stream.route.name(), &stream.client);
+        let subject = (stream.route.name(), number_of(&stream));
+        tap::opened(subject, &stream.client);
     }
     let watched = Arc::clone(&stream);
     let key = watch::enter(watched);

@@ -170,6 +170,12 @@ fn draw_detail(frame: &mut Frame<'_>, screen: &Screen, area: Rect) {
             "it is tried again by its schedule; who comes meanwhile waits in the hold"
         }));
     }
+    if let Some(preferred) = &origin.preferred {
+        lines.push(Line::from(format!(
+            "new work goes to {} by order",
+            plain(preferred)
+        )));
+    }
     for endpoint in &origin.endpoints {
         let mark = if endpoint.takes_work { "▶" } else { " " };
         let role = match endpoint.priority {

@@ -1,0 +1,12 @@
+//! The forward proxy's decisions: where a client wants to go, and whether it may.
+
+mod domains;
+mod list;
+mod policy;
+pub mod socks;
+mod target;
+
+pub use domains::{Domains, Origin, Reach};
+pub use list::pattern;
+pub use policy::{Denial, Entry, ForwardPolicy, Places, Private, Standing};
+pub use target::{Host, Target, TargetError};

@@ -1,0 +1,370 @@
+//! Where clients of the forward proxy may go, and why not.
+
+use std::fmt;
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+
+use super::domains::{Domains, Origin, Reach};
+use super::list::{Line, line, pattern};
+use super::target::{Host, Target};
+use crate::netset::NetSet;
+use crate::policy::{Scope, scope};
+
+/// Names and networks, out of lists.
+#[derive(Clone, Debug, Default)]
+pub struct Places {
+    names: Domains,
+    exceptions: Domains,
+    networks: Vec<IpNet>,
+    set: NetSet,
+    /// Lines that say more than is understood, or nothing.
+    skipped: u64,
+}
+
+impl Places {
+    /// Whether nothing is in it.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.names.is_empty() && self.networks.is_empty()
+    }
+
+    /// Names that are in it.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.names.len() + self.networks.len()
+    }
+
+    /// Lines that were not taken.
+    #[must_use]
+    pub fn skipped(&self) -> u64 {
+        self.skipped
+    }
+
+    /// Takes what the configuration says: a name, `*.name`, `.name`, a network or an address. False if it is none of
+    /// them.
+    pub fn add(&mut self, word: &str, origin: Origin) -> bool {
+        let network = word.parse::<IpNet>().ok();
+        let address = || word.trim_matches(['[', ']']).parse::<IpAddr>().ok();
+        if let Some(network) = network.or_else(|| address().map(IpNet::from)) {
+            self.networks.push(network.trunc());
+            return true;
+        }
+        pattern(word).is_some_and(|(name, reach)| self.names.insert(&name, reach, origin))
+    }
+
+    /// Takes a list of others, line by line.
+    pub fn read(&mut self, text: &str, list: u16) {
+        for (number, text) in (1..).zip(text.lines()) {
+            let origin = Origin { list, line: number };
+            let is_taken = match line(text) {
+                Line::Nothing => true,
+                Line::Network(network) => {
+                    self.networks.push(network);
+                    true
+                }
+                Line::Names(names) => names
+                    .iter()
+                    .all(|(name, reach)| self.names.insert(name, *reach, origin)),
+                Line::Except(name, reach) => self.exceptions.insert(&name, reach, origin),
+                Line::Other => false,
+            };
+            self.skipped += u64::from(!is_taken);
+        }
+    }
+
+    /// Everything was taken: what was put aside for more is given back.
+    pub fn finish(&mut self) {
+        self.names.shrink();
+        self.exceptions.shrink();
+        self.networks.shrink_to_fit();
+        self.set = self.networks.iter().copied().collect();
+    }
+
+    /// The entry that a host is in.
+    fn host(&self, host: &Host) -> Option<Entry> {
+        match host {
+            Host::Ip(ip) => self.address(*ip),
+            Host::Name(name) => {
+                if self.exceptions.find(name).is_some() {
+                    return None;
+                }
+                let (name, reach, origin) = self.names.find(name)?;
+                let text = match reach {
+                    Reach::Exact => name.to_owned(),
+                    Reach::Below => format!("*.{name}"),
+                    Reach::Suffix => format!(".{name}"),
+                };
+                Some(Entry {
+                    text,
+                    origin: Some(origin),
+                })
+            }
+        }
+    }
+
+    /// The network that an address is in.
+    fn address(&self, ip: IpAddr) -> Option<Entry> {
+        let ip = ip.to_canonical();
+        if !self.set.contains(ip) {
+            return None;
+        }
+        let network = self.networks.iter().find(|network| network.contains(&ip));
+        Some(Entry {
+            text: network.map(ToString::to_string).unwrap_or_default(),
+            origin: None,
+        })
+    }
+}
+
+/// An entry, for people.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// As it is written.
+    pub text: String,
+    /// Where, of a name.
+    pub origin: Option<Origin>,
+}
+
+/// Addresses that are not of the whole Internet.
+#[derive(Clone, Debug, Default)]
+pub enum Private {
+    /// None of them.
+    #[default]
+    Deny,
+    /// All of them.
+    Allow,
+    /// Those in these networks.
+    Only(NetSet),
+}
+
+/// Where clients may go.
+#[derive(Clone, Debug, Default)]
+pub struct ForwardPolicy {
+    /// Nowhere else, if there is any.
+    pub allow: Places,
+    /// Not there, whatever is allowed.
+    pub block: Places,
+    /// These ports alone, from the first to the last; all, if there are none.
+    pub ports: Vec<(u16, u16)>,
+    /// Addresses of networks of one's own.
+    pub private: Private,
+}
+
+/// Why somebody may not go there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Denial {
+    /// The port is none of those.
+    Port(u16),
+    /// It is blocked by this entry.
+    Blocked(Entry),
+    /// It resolves to an address that is blocked by this entry.
+    ResolvesToBlocked(IpAddr, Entry),
+    /// It is none of the places that are allowed.
+    NotAllowed,
+    /// It is, or resolves to, such an address.
+    Private(IpAddr, Scope),
+}
+
+impl Denial {
+    /// A word for programs.
+    #[must_use]
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Port(_) => "port",
+            Self::Blocked(_) | Self::ResolvesToBlocked(..) => "blocked",
+            Self::NotAllowed => "not_allowed",
+            Self::Private(..) => "private",
+        }
+    }
+}
+
+impl fmt::Display for Denial {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let line = |entry: &Entry| match entry.origin {
+            Some(origin) => format!("`{}` (line {})", entry.text, origin.line),
+            None => format!("`{}`", entry.text),
+        };
+        match self {
+            Self::Port(port) => write!(f, "port {port} is none of those that are allowed"),
+            Self::Blocked(entry) => write!(f, "it is blocked by {}", line(entry)),
+            Self::ResolvesToBlocked(ip, entry) => {
+                write!(f, "it resolves to {ip}, which is blocked by {}", line(entry))
+            }
+            Self::NotAllowed => f.write_str("it is none of the places that are allowed"),
+            Self::Private(ip, scope) => write!(f, "{ip} is {scope}"),
+        }
+    }
+}
+
+/// What a name leaves open until it is resolved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// Nothing but whether its addresses may be dialled.
+    Welcome,
+    /// Its addresses have to be among those that are allowed.
+    ByAddress,
+}
+
+impl ForwardPolicy {
+    /// Judges where somebody wants to go, as it is written.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn judge(&self, target: &Target) -> Result<Standing, Denial> {
+        let is_in = |(first, last): &(u16, u16)| (*first..=*last).contains(&target.port);
+        if !self.ports.is_empty() && !self.ports.iter().any(is_in) {
+            return Err(Denial::Port(target.port));
+        }
+        if let Some(entry) = self.block.host(&target.host) {
+            return Err(Denial::Blocked(entry));
+        }
+        let standing = if self.allow.is_empty() || self.allow.host(&target.host).is_some() {
+            Standing::Welcome
+        } else if matches!(target.host, Host::Name(_)) && !self.allow.networks.is_empty() {
+            Standing::ByAddress
+        } else {
+            return Err(Denial::NotAllowed);
+        };
+        if let Host::Ip(ip) = target.host {
+            self.judge_address(ip, Standing::Welcome)?;
+        }
+        Ok(standing)
+    }
+
+    /// Judges an address that is to be dialled, after a name was resolved.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn judge_address(&self, ip: IpAddr, standing: Standing) -> Result<(), Denial> {
+        let ip = ip.to_canonical();
+        if let Some(entry) = self.block.address(ip) {
+            return Err(Denial::ResolvesToBlocked(ip, entry));
+        }
+        if standing == Standing::ByAddress && self.allow.address(ip).is_none() {
+            return Err(Denial::NotAllowed);
+        }
+        let is_allowed = match (&self.private, scope(ip)) {
+            (_, Scope::Global) => true,
+            (Private::Deny, _) => false,
+            // Nobody means these by all.
+            (Private::Allow, Scope::Unspecified | Scope::Multicast | Scope::Metadata) => false,
+            (Private::Allow, _) => true,
+            (Private::Only(set), _) => set.contains(ip),
+        };
+        if is_allowed {
+            Ok(())
+        } else {
+            Err(Denial::Private(ip, scope(ip)))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HERE: Origin = Origin { list: 0, line: 1 };
+
+    fn places(words: &[&str]) -> Places {
+        let mut places = Places::default();
+        for word in words {
+            assert!(places.add(word, HERE), "{word}");
+        }
+        places.finish();
+        places
+    }
+
+    fn target(text: &str) -> Target {
+        Target::authority(text.as_bytes()).unwrap()
+    }
+
+    #[test]
+    fn names_are_judged_as_written_and_as_resolved() {
+        let policy = ForwardPolicy {
+            block: places(&["ads.example", "*.tracker.example", "203.0.113.0/24"]),
+            ports: vec![(80, 80), (443, 443)],
+            ..ForwardPolicy::default()
+        };
+        let judge = |text: &str| policy.judge(&target(text)).map_err(|denial| denial.word());
+        for (text, wanted) in [
+            ("good.example:443", Ok(Standing::Welcome)),
+            ("good.example:22", Err("port")),
+            ("ads.example:80", Err("blocked")),
+            ("ADS.example.:80", Err("blocked")),
+            ("a.tracker.example:80", Err("blocked")),
+            ("tracker.example:80", Ok(Standing::Welcome)),
+            ("203.0.113.7:80", Err("blocked")),
+            ("[::ffff:203.0.113.7]:80", Err("blocked")),
+            ("0xcb007107:80", Err("blocked")),
+            ("127.0.0.1:80", Err("private")),
+            ("2130706433:80", Err("private")),
+            ("[::1]:80", Err("private")),
+            ("[::ffff:10.0.0.1]:80", Err("private")),
+            ("[64:ff9b::7f00:1]:80", Err("private")),
+            ("169.254.169.254:80", Err("private")),
+            ("0.0.0.0:80", Err("private")),
+            ("93.184.216.34:80", Ok(Standing::Welcome)),
+        ] {
+            assert_eq!(judge(text), wanted, "{text}");
+        }
+        let resolved = |ip: &str| policy.judge_address(ip.parse().unwrap(), Standing::Welcome).map_err(|denial| denial.word());
+        assert_eq!(resolved("93.184.216.34"), Ok(()));
+        assert_eq!(resolved("203.0.113.9"), Err("blocked"));
+        assert_eq!(resolved("192.168.1.1"), Err("private"));
+        assert_eq!(resolved("::ffff:127.0.0.1"), Err("private"));
+    }
+
+    #[test]
+    fn what_is_allowed_is_nothing_else() {
+        let policy = ForwardPolicy {
+            allow: places(&["*.example.com", "198.51.100.0/24"]),
+            block: places(&["bad.example.com"]),
+            ..ForwardPolicy::default()
+        };
+        let judge = |text: &str| policy.judge(&target(text)).map_err(|denial| denial.word());
+        assert_eq!(judge("www.example.com:443"), Ok(Standing::Welcome));
+        assert_eq!(judge("bad.example.com:443"), Err("blocked"));
+        assert_eq!(judge("198.51.100.7:443"), Ok(Standing::Welcome));
+        assert_eq!(judge("93.184.216.34:443"), Err("not_allowed"));
+        assert_eq!(judge("other.example:443"), Ok(Standing::ByAddress));
+        let by_address = |ip: &str| policy.judge_address(ip.parse().unwrap(), Standing::ByAddress);
+        assert_eq!(by_address("198.51.100.7"), Ok(()));
+        assert_eq!(by_address("93.184.216.34"), Err(Denial::NotAllowed));
+        let names_alone = ForwardPolicy {
+            allow: places(&["*.example.com"]),
+            ..ForwardPolicy::default()
+        };
+        assert_eq!(names_alone.judge(&target("other.example:443")), Err(Denial::NotAllowed));
+    }
+
+    #[test]
+    fn private_networks_are_opened_one_by_one() {
+        let only: NetSet = ["10.1.0.0/16".parse().unwrap()].into_iter().collect();
+        let policy = |private| ForwardPolicy {
+            private,
+            ..ForwardPolicy::default()
+        };
+        let passes = |policy: &ForwardPolicy, ip: &str| policy.judge_address(ip.parse().unwrap(), Standing::Welcome).is_ok();
+        let only = policy(Private::Only(only));
+        assert!(passes(&only, "10.1.2.3") && !passes(&only, "10.2.2.3") && !passes(&only, "127.0.0.1"));
+        let all = policy(Private::Allow);
+        assert!(passes(&all, "127.0.0.1") && passes(&all, "192.168.0.1"));
+        assert!(!passes(&all, "169.254.169.254") && !passes(&all, "0.0.0.0") && !passes(&all, "224.0.0.1"));
+    }
+
+    #[test]
+    fn lists_of_others_have_exceptions_and_places() {
+        let mut block = Places::default();
+        block.read("! title\n||evil.example^\n@@||good.evil.example^\n||x.example/path\n203.0.113.0/24\n", 3);
+        block.finish();
+        assert_eq!((block.len(), block.skipped()), (2, 1));
+        let policy = ForwardPolicy {
+            block,
+            ..ForwardPolicy::default()
+        };
+        let denial = policy.judge(&target("www.evil.example:80")).unwrap_err();
+        assert_eq!(denial.to_string(), "it is blocked by `.evil.example` (line 2)");
+        assert!(policy.judge(&target("a.good.evil.example:80")).is_ok());
+    }
+}
