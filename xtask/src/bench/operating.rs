@@ -183,6 +183,7 @@ fn year(program: &Path, directory: &Path, servers: &Servers) -> io::Result<Strin
         kib(size) / 1024.0
     );
     for arguments in [
+        &["history"][..],
         &["history", "--json"][..],
         &["history", "origin-7", "--json"][..],
     ] {
