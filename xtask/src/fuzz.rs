@@ -7,7 +7,7 @@ use std::process::{Command, ExitCode};
 
 use crate::reference::root;
 
-const TARGETS: [&str; 11] = [
+const TARGETS: [&str; 14] = [
     "remembered",
     "addresses",
     "hello",
@@ -19,6 +19,9 @@ const TARGETS: [&str; 11] = [
     "ident",
     "carried",
     "startup",
+    "tapped",
+    "target",
+    "socks",
 ];
 const SECONDS: u64 = 60;
 const TRIPLE: &str = "x86_64-unknown-linux-gnu";

@@ -15,6 +15,7 @@ pub mod detector;
 pub mod dice;
 pub mod failover;
 pub mod failure;
+pub mod forward;
 pub mod freeze;
 pub mod hello;
 pub mod hold;

@@ -1,6 +1,6 @@
 //! Domain names, as many as there are: whether a host is one of them, and which entry says so.
 
-use std::hash::{BuildHasher, RandomState};
+use std::hash::{DefaultHasher, Hash, Hasher};
 
 /// The longest name of a host (RFC 1035, section 2.3.4).
 const LONGEST: usize = 253;
@@ -37,27 +37,25 @@ struct Entry {
 }
 
 /// A set of names. It takes about 35 bytes for each, beside the text of the names.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Domains {
     text: String,
     entries: Vec<Entry>,
     /// Numbers of entries, where their hashes put them, or after.
     table: Vec<u32>,
-    hasher: RandomState,
-}
-
-impl Default for Domains {
-    fn default() -> Self {
-        Self {
-            text: String::new(),
-            entries: Vec::new(),
-            table: Vec::new(),
-            hasher: RandomState::new(),
-        }
-    }
+    seed: u64,
 }
 
 impl Domains {
+    /// An empty one. Who knows the seed can choose names that are slow to find.
+    #[must_use]
+    pub fn new(seed: u64) -> Self {
+        Self {
+            seed,
+            ..Self::default()
+        }
+    }
+
     /// How many there are.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -73,7 +71,8 @@ impl Domains {
     /// Takes a name, in small letters and without a dot at its end. Of the same name with the same reach the first
     /// one stays. False if it is too long to be a host's, or there are too many.
     pub fn insert(&mut self, name: &str, reach: Reach, origin: Origin) -> bool {
-        let (Ok(length), Ok(from)) = (u8::try_from(name.len()), u32::try_from(self.text.len())) else {
+        let (Ok(length), Ok(from)) = (u8::try_from(name.len()), u32::try_from(self.text.len()))
+        else {
             return false;
         };
         if name.is_empty() || name.len() > LONGEST || self.entries.len() >= FREE as usize {
@@ -161,9 +160,11 @@ impl Domains {
     }
 
     fn place(&self, name: &str) -> usize {
-        let hash = self.hasher.hash_one(name);
+        let mut hasher = DefaultHasher::new();
+        self.seed.hash(&mut hasher);
+        name.hash(&mut hasher);
         // It is less than the length of the table.
-        usize::try_from(hash % self.table.len().max(1) as u64).unwrap_or_default()
+        usize::try_from(hasher.finish() % self.table.len().max(1) as u64).unwrap_or_default()
     }
 
     fn grow(&mut self) {
@@ -190,7 +191,7 @@ mod tests {
     const SOMEWHERE: Origin = Origin { list: 0, line: 1 };
 
     fn set(entries: &[(&str, Reach)]) -> Domains {
-        let mut domains = Domains::default();
+        let mut domains = Domains::new(7);
         for ((name, reach), line) in entries.iter().zip(1..) {
             assert!(domains.insert(name, *reach, Origin { list: 0, line }));
         }
@@ -232,12 +233,15 @@ mod tests {
         assert_eq!(domains.find("a.example").unwrap().1, Reach::Exact);
         assert_eq!(domains.find("b.a.example").unwrap().1, Reach::Below);
         let twice = set(&[("a.example", Reach::Exact), ("a.example", Reach::Exact)]);
-        assert_eq!((twice.len(), twice.find("a.example").unwrap().2.line), (1, 1));
+        assert_eq!(
+            (twice.len(), twice.find("a.example").unwrap().2.line),
+            (1, 1)
+        );
     }
 
     #[test]
     fn many_are_found_all_and_nothing_else() {
-        let mut domains = Domains::default();
+        let mut domains = Domains::new(7);
         for number in 0..50_000 {
             assert!(domains.insert(&format!("h{number}.example"), Reach::Suffix, SOMEWHERE));
         }

@@ -9,7 +9,7 @@ use super::target::name;
 
 /// What a line says.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Line {
+pub(super) enum Line {
     /// Nothing: it is empty, or a comment.
     Nothing,
     /// Names, and whom of them it is for.
@@ -23,10 +23,10 @@ pub enum Line {
 }
 
 /// Reads a line of any of those kinds.
-#[must_use]
-pub fn line(text: &str) -> Line {
+pub(super) fn line(text: &str) -> Line {
     let text = text.trim();
-    let is_comment = text.starts_with(['!', '#', ';']) || (text.starts_with('[') && !text.contains(':'));
+    let is_comment =
+        text.starts_with(['!', '#', ';']) || (text.starts_with('[') && !text.contains(':'));
     if text.is_empty() || is_comment {
         return Line::Nothing;
     }
@@ -59,8 +59,14 @@ pub fn line(text: &str) -> Line {
     let names = names.take_while(|word| !word.starts_with('#'));
     let names = names.filter_map(|word| Some((name(word)?, Reach::Exact)));
     // What every such file begins with is not meant.
-    let names: Vec<_> = names.filter(|(name, _)| !is_of_this_machine(name)).collect();
-    if names.is_empty() { Line::Nothing } else { Line::Names(names) }
+    let names: Vec<_> = names
+        .filter(|(name, _)| !is_of_this_machine(name))
+        .collect();
+    if names.is_empty() {
+        Line::Nothing
+    } else {
+        Line::Names(names)
+    }
 }
 
 /// A line of one word.
@@ -97,7 +103,9 @@ fn adblock(text: &str) -> Option<(String, Reach)> {
     if !is_for_all {
         return None;
     }
-    let host = host.strip_prefix("*.").map_or((host, Reach::Suffix), |below| (below, Reach::Below));
+    let host = host
+        .strip_prefix("*.")
+        .map_or((host, Reach::Suffix), |below| (below, Reach::Below));
     Some((name(host.0)?, host.1))
 }
 
@@ -105,8 +113,16 @@ fn is_of_this_machine(name: &str) -> bool {
     let first = name.split('.').next().unwrap_or_default();
     matches!(
         first,
-        "localhost" | "broadcasthost" | "local" | "ip6-localhost" | "ip6-loopback" | "ip6-localnet"
-            | "ip6-mcastprefix" | "ip6-allnodes" | "ip6-allrouters" | "ip6-allhosts"
+        "localhost"
+            | "broadcasthost"
+            | "local"
+            | "ip6-localhost"
+            | "ip6-loopback"
+            | "ip6-localnet"
+            | "ip6-mcastprefix"
+            | "ip6-allnodes"
+            | "ip6-allrouters"
+            | "ip6-allhosts"
     )
 }
 
@@ -115,7 +131,11 @@ mod tests {
     use super::*;
 
     fn names(of: &[(&str, Reach)]) -> Line {
-        Line::Names(of.iter().map(|(name, reach)| ((*name).to_owned(), *reach)).collect())
+        Line::Names(
+            of.iter()
+                .map(|(name, reach)| ((*name).to_owned(), *reach))
+                .collect(),
+        )
     }
 
     #[test]
@@ -126,21 +146,42 @@ mod tests {
             ("# a comment", Line::Nothing),
             ("! another", Line::Nothing),
             ("[Adblock Plus 2.0]", Line::Nothing),
-            ("0.0.0.0 Ads.Example. # here", names(&[("ads.example", Exact)])),
-            ("127.0.0.1\tone.example two.example", names(&[("one.example", Exact), ("two.example", Exact)])),
+            (
+                "0.0.0.0 Ads.Example. # here",
+                names(&[("ads.example", Exact)]),
+            ),
+            (
+                "127.0.0.1\tone.example two.example",
+                names(&[("one.example", Exact), ("two.example", Exact)]),
+            ),
             ("::1 localhost ip6-localhost", Line::Nothing),
             ("127.0.0.1 localhost.localdomain", Line::Nothing),
             ("ads.example", names(&[("ads.example", Exact)])),
             ("*.tracker.example", names(&[("tracker.example", Below)])),
             (".evil.example", names(&[("evil.example", Suffix)])),
             ("||ads.example^", names(&[("ads.example", Suffix)])),
-            ("||ads.example^$important", names(&[("ads.example", Suffix)])),
+            (
+                "||ads.example^$important",
+                names(&[("ads.example", Suffix)]),
+            ),
             ("||ads.example^$third-party", Line::Other),
             ("||ads.example/banner", Line::Other),
-            ("@@||good.example^", Line::Except("good.example".to_owned(), Suffix)),
-            ("203.0.113.0/24", Line::Network("203.0.113.0/24".parse().unwrap())),
-            ("203.0.113.7", Line::Network("203.0.113.7/32".parse().unwrap())),
-            ("[2001:db8::1]", Line::Network("2001:db8::1/128".parse().unwrap())),
+            (
+                "@@||good.example^",
+                Line::Except("good.example".to_owned(), Suffix),
+            ),
+            (
+                "203.0.113.0/24",
+                Line::Network("203.0.113.0/24".parse().unwrap()),
+            ),
+            (
+                "203.0.113.7",
+                Line::Network("203.0.113.7/32".parse().unwrap()),
+            ),
+            (
+                "[2001:db8::1]",
+                Line::Network("2001:db8::1/128".parse().unwrap()),
+            ),
             ("bücher.example", names(&[("xn--bcher-kva.example", Exact)])),
             ("a b c", Line::Other),
             ("##.banner", Line::Nothing),

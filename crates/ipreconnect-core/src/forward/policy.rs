@@ -23,6 +23,16 @@ pub struct Places {
 }
 
 impl Places {
+    /// An empty one. Who knows the seed can choose names that are slow to find.
+    #[must_use]
+    pub fn new(seed: u64) -> Self {
+        Self {
+            names: Domains::new(seed),
+            exceptions: Domains::new(seed),
+            ..Self::default()
+        }
+    }
+
     /// Whether nothing is in it.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -189,7 +199,11 @@ impl fmt::Display for Denial {
             Self::Port(port) => write!(f, "port {port} is none of those that are allowed"),
             Self::Blocked(entry) => write!(f, "it is blocked by {}", line(entry)),
             Self::ResolvesToBlocked(ip, entry) => {
-                write!(f, "it resolves to {ip}, which is blocked by {}", line(entry))
+                write!(
+                    f,
+                    "it resolves to {ip}, which is blocked by {}",
+                    line(entry)
+                )
             }
             Self::NotAllowed => f.write_str("it is none of the places that are allowed"),
             Self::Private(ip, scope) => write!(f, "{ip} is {scope}"),
@@ -308,7 +322,11 @@ mod tests {
         ] {
             assert_eq!(judge(text), wanted, "{text}");
         }
-        let resolved = |ip: &str| policy.judge_address(ip.parse().unwrap(), Standing::Welcome).map_err(|denial| denial.word());
+        let resolved = |ip: &str| {
+            policy
+                .judge_address(ip.parse().unwrap(), Standing::Welcome)
+                .map_err(|denial| denial.word())
+        };
         assert_eq!(resolved("93.184.216.34"), Ok(()));
         assert_eq!(resolved("203.0.113.9"), Err("blocked"));
         assert_eq!(resolved("192.168.1.1"), Err("private"));
@@ -335,7 +353,10 @@ mod tests {
             allow: places(&["*.example.com"]),
             ..ForwardPolicy::default()
         };
-        assert_eq!(names_alone.judge(&target("other.example:443")), Err(Denial::NotAllowed));
+        assert_eq!(
+            names_alone.judge(&target("other.example:443")),
+            Err(Denial::NotAllowed)
+        );
     }
 
     #[test]
@@ -345,18 +366,31 @@ mod tests {
             private,
             ..ForwardPolicy::default()
         };
-        let passes = |policy: &ForwardPolicy, ip: &str| policy.judge_address(ip.parse().unwrap(), Standing::Welcome).is_ok();
+        let passes = |policy: &ForwardPolicy, ip: &str| {
+            policy
+                .judge_address(ip.parse().unwrap(), Standing::Welcome)
+                .is_ok()
+        };
         let only = policy(Private::Only(only));
-        assert!(passes(&only, "10.1.2.3") && !passes(&only, "10.2.2.3") && !passes(&only, "127.0.0.1"));
+        assert!(
+            passes(&only, "10.1.2.3") && !passes(&only, "10.2.2.3") && !passes(&only, "127.0.0.1")
+        );
         let all = policy(Private::Allow);
         assert!(passes(&all, "127.0.0.1") && passes(&all, "192.168.0.1"));
-        assert!(!passes(&all, "169.254.169.254") && !passes(&all, "0.0.0.0") && !passes(&all, "224.0.0.1"));
+        assert!(
+            !passes(&all, "169.254.169.254")
+                && !passes(&all, "0.0.0.0")
+                && !passes(&all, "224.0.0.1")
+        );
     }
 
     #[test]
     fn lists_of_others_have_exceptions_and_places() {
         let mut block = Places::default();
-        block.read("! title\n||evil.example^\n@@||good.evil.example^\n||x.example/path\n203.0.113.0/24\n", 3);
+        block.read(
+            "! title\n||evil.example^\n@@||good.evil.example^\n||x.example/path\n203.0.113.0/24\n",
+            3,
+        );
         block.finish();
         assert_eq!((block.len(), block.skipped()), (2, 1));
         let policy = ForwardPolicy {
@@ -364,7 +398,10 @@ mod tests {
             ..ForwardPolicy::default()
         };
         let denial = policy.judge(&target("www.evil.example:80")).unwrap_err();
-        assert_eq!(denial.to_string(), "it is blocked by `.evil.example` (line 2)");
+        assert_eq!(
+            denial.to_string(),
+            "it is blocked by `.evil.example` (line 2)"
+        );
         assert!(policy.judge(&target("a.good.evil.example:80")).is_ok());
     }
 }

@@ -156,11 +156,23 @@ pub fn method(password: Option<bool>) -> [u8; 2] {
     }
 }
 
+/// Who a client says to be, and what it shows for that.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Credentials {
+    /// The user.
+    pub user: Vec<u8>,
+    /// The password.
+    pub password: Vec<u8>,
+}
+
+/// A part, and what is behind it, if it is whole.
+type Parted<'b, T> = Result<Option<(T, &'b [u8])>, SocksError>;
+
 /// Reads user and password (RFC 1929).
 ///
 /// # Errors
 /// If it is none.
-pub fn password(bytes: &[u8]) -> Result<Read<(Vec<u8>, Vec<u8>)>, SocksError> {
+pub fn password(bytes: &[u8]) -> Result<Read<Credentials>, SocksError> {
     let [version, rest @ ..] = bytes else {
         return Ok(Read::Partial);
     };
@@ -174,7 +186,11 @@ pub fn password(bytes: &[u8]) -> Result<Read<(Vec<u8>, Vec<u8>)>, SocksError> {
         return Ok(Read::Partial);
     };
     let used = bytes.len() - rest.len();
-    Ok(Read::Whole((user.to_vec(), password.to_vec()), used))
+    let credentials = Credentials {
+        user: user.to_vec(),
+        password: password.to_vec(),
+    };
+    Ok(Read::Whole(credentials, used))
 }
 
 /// Says whether they are right.
@@ -184,7 +200,7 @@ pub fn password_reply(is_right: bool) -> [u8; 2] {
 }
 
 /// A text with its length before it, which is never 0.
-fn counted(bytes: &[u8]) -> Result<Option<(&[u8], &[u8])>, SocksError> {
+fn counted(bytes: &[u8]) -> Parted<'_, &[u8]> {
     match bytes {
         [] => Ok(None),
         [0, ..] => Err(SocksError::Length),
@@ -215,7 +231,7 @@ pub fn request(bytes: &[u8]) -> Result<Read<Request>, SocksError> {
         3 => Command::Associate,
         _ => return Err(SocksError::Command),
     };
-    let Some((host, port, rest)) = place(rest)? else {
+    let Some(((host, port), rest)) = place(rest)? else {
         return Ok(Read::Partial);
     };
     let used = bytes.len() - rest.len();
@@ -269,10 +285,13 @@ pub fn request_v4(bytes: &[u8]) -> Result<Read<Request>, SocksError> {
 }
 
 /// A text up to the zero that ends it.
-fn ended(bytes: &[u8]) -> Result<Option<(&[u8], &[u8])>, SocksError> {
+fn ended(bytes: &[u8]) -> Parted<'_, &[u8]> {
     match bytes.iter().position(|byte| *byte == 0) {
         Some(end) if end > 255 => Err(SocksError::Length),
-        Some(end) => Ok(Some((bytes.get(..end).unwrap_or_default(), bytes.get(end + 1..).unwrap_or_default()))),
+        Some(end) => Ok(Some((
+            bytes.get(..end).unwrap_or_default(),
+            bytes.get(end + 1..).unwrap_or_default(),
+        ))),
         None if bytes.len() > 255 => Err(SocksError::Length),
         None => Ok(None),
     }
@@ -284,7 +303,7 @@ enum Place {
 }
 
 /// An address as version 5 has it.
-fn place(bytes: &[u8]) -> Result<Option<(Place, u16, &[u8])>, SocksError> {
+fn place(bytes: &[u8]) -> Parted<'_, (Place, u16)> {
     let (host, rest) = match bytes {
         [] => return Ok(None),
         [1, rest @ ..] => match rest.split_first_chunk::<4>() {
@@ -304,7 +323,7 @@ fn place(bytes: &[u8]) -> Result<Option<(Place, u16, &[u8])>, SocksError> {
     let Some((port, rest)) = rest.split_first_chunk::<2>() else {
         return Ok(None);
     };
-    Ok(Some((host, u16::from_be_bytes(*port), rest)))
+    Ok(Some(((host, u16::from_be_bytes(*port)), rest)))
 }
 
 fn target(place: Place, port: u16, command: Command) -> Result<Option<Target>, SocksError> {
@@ -360,7 +379,7 @@ pub fn datagram(bytes: &[u8]) -> Result<(Target, &[u8]), SocksError> {
     if *fragment != 0 {
         return Err(SocksError::Command);
     }
-    let Some((host, port, rest)) = place(rest)? else {
+    let Some(((host, port), rest)) = place(rest)? else {
         return Err(SocksError::Length);
     };
     match target(host, port, Command::Connect)? {
@@ -391,8 +410,14 @@ mod tests {
         }
         assert_eq!(greeting(&[5, 0]), Err(SocksError::Length));
         assert_eq!(greeting(b"GET"), Err(SocksError::Version));
-        let said = password(b"\x01\x03ann\x04hushMORE");
-        assert_eq!(said, Ok(Read::Whole((b"ann".to_vec(), b"hush".to_vec()), 10)));
+        let ann = Credentials {
+            user: b"ann".to_vec(),
+            password: b"hush".to_vec(),
+        };
+        assert_eq!(
+            password(b"\x01\x03ann\x04hushMORE"),
+            Ok(Read::Whole(ann, 10))
+        );
         assert_eq!(password(b"\x01\x03ann\x04hu"), Ok(Read::Partial));
         assert_eq!(password(b"\x01\x00\x00"), Err(SocksError::Length));
         assert_eq!(password(b"\x05\x01a\x01b"), Err(SocksError::Version));
@@ -402,7 +427,9 @@ mod tests {
         match request(bytes)? {
             Read::Partial => Ok("partial".to_owned()),
             Read::Whole(request, used) => {
-                let target = request.target.map_or("-".to_owned(), |target| target.to_string());
+                let target = request
+                    .target
+                    .map_or("-".to_owned(), |target| target.to_string());
                 Ok(format!("{:?} {target} {used}", request.command))
             }
         }
@@ -415,20 +442,44 @@ mod tests {
         for end in 0..18 {
             assert_eq!(asked(&name[..end]).as_deref(), Ok("partial"), "{end}");
         }
-        assert_eq!(asked(b"\x05\x01\x00\x01\x7f\x00\x00\x01\x00\x50").as_deref(), Ok("Connect 127.0.0.1:80 10"));
+        assert_eq!(
+            asked(b"\x05\x01\x00\x01\x7f\x00\x00\x01\x00\x50").as_deref(),
+            Ok("Connect 127.0.0.1:80 10")
+        );
         let mapped = b"\x05\x01\x00\x04\0\0\0\0\0\0\0\0\0\0\xff\xff\x7f\0\0\x01\x00\x50";
         assert_eq!(asked(mapped).as_deref(), Ok("Connect 127.0.0.1:80 22"));
-        assert_eq!(asked(b"\x05\x03\x00\x01\0\0\0\0\0\0").as_deref(), Ok("Associate - 10"));
+        assert_eq!(
+            asked(b"\x05\x03\x00\x01\0\0\0\0\0\0").as_deref(),
+            Ok("Associate - 10")
+        );
         // An address as a name is an address.
-        assert_eq!(asked(b"\x05\x01\x00\x03\x04127.\x00\x50").as_deref(), Ok("Connect 0.0.0.127:80 11"));
-        assert_eq!(asked(b"\x05\x01\x00\x03\x0a2130706433\x00\x50").as_deref(), Ok("Connect 127.0.0.1:80 17"));
+        assert_eq!(
+            asked(b"\x05\x01\x00\x03\x04127.\x00\x50").as_deref(),
+            Ok("Connect 0.0.0.127:80 11")
+        );
+        assert_eq!(
+            asked(b"\x05\x01\x00\x03\x0a2130706433\x00\x50").as_deref(),
+            Ok("Connect 127.0.0.1:80 17")
+        );
         for (bytes, wanted) in [
             (&b"\x04\x01\x00"[..], SocksError::Version),
-            (b"\x05\x09\x00\x01\x7f\x00\x00\x01\x00\x50", SocksError::Command),
-            (b"\x05\x01\x07\x01\x7f\x00\x00\x01\x00\x50", SocksError::Length),
-            (b"\x05\x01\x00\x02\x7f\x00\x00\x01\x00\x50", SocksError::AddressKind),
+            (
+                b"\x05\x09\x00\x01\x7f\x00\x00\x01\x00\x50",
+                SocksError::Command,
+            ),
+            (
+                b"\x05\x01\x07\x01\x7f\x00\x00\x01\x00\x50",
+                SocksError::Length,
+            ),
+            (
+                b"\x05\x01\x00\x02\x7f\x00\x00\x01\x00\x50",
+                SocksError::AddressKind,
+            ),
             (b"\x05\x01\x00\x03\x00\x00\x50", SocksError::Length),
-            (b"\x05\x01\x00\x01\x7f\x00\x00\x01\x00\x00", SocksError::Target),
+            (
+                b"\x05\x01\x00\x01\x7f\x00\x00\x01\x00\x00",
+                SocksError::Target,
+            ),
             (b"\x05\x01\x00\x03\x03a\0b\x00\x50", SocksError::Target),
             (b"\x05\x01\x00\x03\x03a@b\x00\x50", SocksError::Target),
         ] {
@@ -440,17 +491,34 @@ mod tests {
     fn requests_of_version_4_are_read() {
         let read = |bytes: &[u8]| match request_v4(bytes) {
             Ok(Read::Whole(request, used)) => {
-                let target = request.target.map_or(String::new(), |target| target.to_string());
-                Ok(format!("{target} {} {used}", String::from_utf8_lossy(&request.user)))
+                let target = request
+                    .target
+                    .map_or(String::new(), |target| target.to_string());
+                Ok(format!(
+                    "{target} {} {used}",
+                    String::from_utf8_lossy(&request.user)
+                ))
             }
             Ok(Read::Partial) => Ok("partial".to_owned()),
             Err(error) => Err(error),
         };
-        assert_eq!(read(b"\x04\x01\x00\x50\xc6\x33\x64\x07ann\0").as_deref(), Ok("198.51.100.7:80 ann 12"));
-        assert_eq!(read(b"\x04\x01\x00\x50\0\0\0\x01ann\0example.com\0").as_deref(), Ok("example.com:80 ann 24"));
-        assert_eq!(read(b"\x04\x01\x00\x50\0\0\0\x01ann\0example").as_deref(), Ok("partial"));
+        assert_eq!(
+            read(b"\x04\x01\x00\x50\xc6\x33\x64\x07ann\0").as_deref(),
+            Ok("198.51.100.7:80 ann 12")
+        );
+        assert_eq!(
+            read(b"\x04\x01\x00\x50\0\0\0\x01ann\0example.com\0").as_deref(),
+            Ok("example.com:80 ann 24")
+        );
+        assert_eq!(
+            read(b"\x04\x01\x00\x50\0\0\0\x01ann\0example").as_deref(),
+            Ok("partial")
+        );
         assert_eq!(read(b"\x04\x01\x00\x50\xc6\x33").as_deref(), Ok("partial"));
-        assert_eq!(read(&[&b"\x04\x01\x00\x50\xc6\x33\x64\x07"[..], &[b'x'; 300]].concat()), Err(SocksError::Length));
+        assert_eq!(
+            read(&[&b"\x04\x01\x00\x50\xc6\x33\x64\x07"[..], &[b'x'; 300]].concat()),
+            Err(SocksError::Length)
+        );
         assert_eq!(read(b"\x05"), Err(SocksError::Version));
         assert_eq!(reply_v4(Reply::Granted)[..2], [0, 90]);
     }
@@ -458,10 +526,19 @@ mod tests {
     #[test]
     fn datagrams_have_a_head() {
         let (target, data) = datagram(b"\0\0\0\x01\xc6\x33\x64\x07\x00\x35data").unwrap();
-        assert_eq!((target.to_string().as_str(), data), ("198.51.100.7:53", &b"data"[..]));
-        assert_eq!(datagram(b"\0\0\x01\x01\xc6\x33\x64\x07\x00\x35data"), Err(SocksError::Command));
+        assert_eq!(
+            (target.to_string().as_str(), data),
+            ("198.51.100.7:53", &b"data"[..])
+        );
+        assert_eq!(
+            datagram(b"\0\0\x01\x01\xc6\x33\x64\x07\x00\x35data"),
+            Err(SocksError::Command)
+        );
         assert_eq!(datagram(b"\0\0\0\x01\xc6"), Err(SocksError::Length));
-        assert_eq!(datagram(b"\0\x01\0\x01\xc6\x33\x64\x07\x00\x35"), Err(SocksError::Length));
+        assert_eq!(
+            datagram(b"\0\x01\0\x01\xc6\x33\x64\x07\x00\x35"),
+            Err(SocksError::Length)
+        );
         let mut head = Vec::new();
         datagram_head(&mut head, "198.51.100.7:53".parse().unwrap());
         assert_eq!(datagram(&head).unwrap().0.to_string(), "198.51.100.7:53");

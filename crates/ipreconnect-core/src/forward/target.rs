@@ -141,7 +141,8 @@ impl Host {
             return Ok(Self::Ip(IpAddr::V6(ip).to_canonical()));
         }
         // What a name has in hexadecimal would be read otherwise by whoever comes next.
-        let is_sound = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_' | 0x80..);
+        let is_sound =
+            |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_' | 0x80..);
         if !text.iter().all(is_sound) {
             return Err(TargetError::Character);
         }
@@ -192,7 +193,10 @@ fn split(text: &[u8]) -> Result<(&[u8], Option<&[u8]>), TargetError> {
             let end = text.iter().position(|byte| *byte == b']');
             end.ok_or(TargetError::Host)? + 1
         }
-        _ => text.iter().position(|byte| *byte == b':').unwrap_or(text.len()),
+        _ => text
+            .iter()
+            .position(|byte| *byte == b':')
+            .unwrap_or(text.len()),
     };
     let (host, rest) = text.split_at(end);
     match rest {
@@ -206,7 +210,10 @@ fn split(text: &[u8]) -> Result<(&[u8], Option<&[u8]>), TargetError> {
 fn number(text: &[u8]) -> Result<u16, TargetError> {
     let is_number = (1..=5).contains(&text.len()) && text.iter().all(u8::is_ascii_digit);
     let text = std::str::from_utf8(text).map_err(|_| TargetError::Port)?;
-    let port = text.parse::<u16>().ok().filter(|port| is_number && *port > 0);
+    let port = text
+        .parse::<u16>()
+        .ok()
+        .filter(|port| is_number && *port > 0);
     port.ok_or(TargetError::Port)
 }
 
@@ -221,8 +228,18 @@ mod tests {
     #[test]
     fn an_address_is_itself_however_it_is_written() {
         for text in [
-            "127.0.0.1", "0x7f.0.0.1", "0x7f000001", "2130706433", "017700000001", "127.1", "127.0.1",
-            "0177.0.0.1", "127.0.0.1.", "[::ffff:127.0.0.1]", "[::ffff:7f00:1]", "127。0。0。1",
+            "127.0.0.1",
+            "0x7f.0.0.1",
+            "0x7f000001",
+            "2130706433",
+            "017700000001",
+            "127.1",
+            "127.0.1",
+            "0177.0.0.1",
+            "127.0.0.1.",
+            "[::ffff:127.0.0.1]",
+            "[::ffff:7f00:1]",
+            "127。0。0。1",
         ] {
             let wanted = Ok("127.0.0.1:80".to_owned());
             assert_eq!(shown(&format!("{text}:80")), wanted, "{text}");
@@ -279,8 +296,14 @@ mod tests {
         ] {
             assert_eq!(shown(text), Err(wanted), "{text}");
         }
-        assert_eq!(shown(&format!("{}:80", "x".repeat(64))), Err(TargetError::Host));
-        assert_eq!(shown(&format!("{}:80", "x.".repeat(200))), Err(TargetError::Length));
+        assert_eq!(
+            shown(&format!("{}:80", "x".repeat(64))),
+            Err(TargetError::Host)
+        );
+        assert_eq!(
+            shown(&format!("{}:80", "x.".repeat(200))),
+            Err(TargetError::Length)
+        );
     }
 
     #[test]
@@ -294,7 +317,11 @@ mod tests {
             ("http://0x7f.1/", "127.0.0.1:80", "/"),
         ] {
             let (target, after) = Target::absolute(text.as_bytes()).unwrap();
-            assert_eq!((target.to_string().as_str(), after), (wanted, rest.as_bytes()), "{text}");
+            assert_eq!(
+                (target.to_string().as_str(), after),
+                (wanted, rest.as_bytes()),
+                "{text}"
+            );
         }
         for (text, wanted) in [
             ("https://example.com/", TargetError::Scheme),

@@ -11,6 +11,7 @@ use ipreconnect::core::access::{
     Files, Host, Names, Rule, Rules, Source, Verdict, Visitor, World, read_hba, read_ident,
 };
 use ipreconnect::core::carried::{self, Header};
+use ipreconnect::core::forward::{Places, Target as Wanted, socks};
 use ipreconnect::core::hello::{self, Hello};
 use ipreconnect::core::http::{
     Chunked, Field, Known, Parsed, PathRule, Pattern, RequestHead, ResponseHead, is_token, normal,
@@ -18,6 +19,7 @@ use ipreconnect::core::http::{
 };
 use ipreconnect::core::names::Remembered;
 use ipreconnect::core::postgres::{self, Opening};
+use ipreconnect::core::tap::{Reader, Side, hex, masked};
 use ipreconnect::resolve::{DnsServer, Record};
 use ipreconnect::socket::register;
 use ipreconnect::tls::{Certificate, Session};
@@ -349,6 +351,74 @@ pub(crate) fn route(input: &[u8]) {
     }
     if let Ok(pattern) = Pattern::new(text) {
         let _ = pattern.matches(&path);
+    }
+}
+
+/// What passes, made readable: the first byte says of what kind it is.
+pub(crate) fn tapped(input: &[u8]) {
+    let Some((kind, bytes)) = input.split_first() else {
+        return;
+    };
+    let lines = match kind % 4 {
+        0 => masked(bytes),
+        1 => hex(bytes),
+        kind => {
+            let side = if kind == 2 {
+                Side::Frontend
+            } else {
+                Side::Backend
+            };
+            let mut lines = Reader::new(side).read(bytes);
+            let mut pieces = Reader::new(side);
+            for piece in bytes.chunks(7) {
+                lines.extend(pieces.read(piece));
+            }
+            lines
+        }
+    };
+    for line in lines {
+        assert!(!line.chars().any(char::is_control), "{line:?}");
+    }
+}
+
+/// Where somebody wants to go: read once more, what was read is the same.
+pub(crate) fn target(input: &[u8]) {
+    let again = |target: &Wanted| Wanted::authority(target.to_string().as_bytes());
+    if let Ok(target) = Wanted::authority(input) {
+        assert_eq!(again(&target), Ok(target));
+    }
+    if let Ok((target, rest)) = Wanted::absolute(input) {
+        assert!(matches!(rest.first(), None | Some(b'/' | b'?')));
+        assert_eq!(again(&target), Ok(target));
+    }
+    let mut places = Places::default();
+    if let Ok(text) = std::str::from_utf8(input) {
+        places.read(text, 0);
+        places.finish();
+    }
+}
+
+/// What clients of SOCKS say: what is whole is whole with anything behind it, and less of it is not.
+pub(crate) fn socks(input: &[u8]) {
+    fn holds<T: PartialEq + std::fmt::Debug>(
+        input: &[u8],
+        read: impl Fn(&[u8]) -> Result<socks::Read<T>, socks::SocksError>,
+    ) {
+        if let Ok(socks::Read::Whole(_, used)) = read(input) {
+            let said = &input[..used];
+            let more = [said, b"more"].concat();
+            assert_eq!(read(said), read(&more));
+            for end in 0..used {
+                assert_eq!(read(&said[..end]), Ok(socks::Read::Partial));
+            }
+        }
+    }
+    holds(input, socks::greeting);
+    holds(input, socks::password);
+    holds(input, socks::request);
+    holds(input, socks::request_v4);
+    if let Ok((_, data)) = socks::datagram(input) {
+        assert!(input.ends_with(data));
     }
 }
 

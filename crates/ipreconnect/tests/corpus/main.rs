@@ -69,3 +69,18 @@ fn headers_of_proxies() {
 fn the_first_words_to_a_database() {
     replay("startup", checks::startup);
 }
+
+#[test]
+fn what_passes() {
+    replay("tapped", checks::tapped);
+}
+
+#[test]
+fn where_somebody_wants_to_go() {
+    replay("target", checks::target);
+}
+
+#[test]
+fn clients_of_socks() {
+    replay("socks", checks::socks);
+}
