@@ -225,6 +225,15 @@ impl Grade {
         }
     }
 
+    /// How it looks as a whole.
+    fn tone(self) -> &'static str {
+        match self {
+            Self::Down => "bad",
+            Self::Unsure | Self::OutOfService => "fair",
+            Self::Up => "good",
+        }
+    }
+
     fn class(self) -> &'static str {
         match self {
             Self::Down => "state bad",
@@ -252,9 +261,11 @@ impl<'f> Line<'f> {
 
     fn draw(&self, dates: &[String]) -> Markup {
         html! {
-            article class="origin" {
-                h2 { (self.name) " " span class=(self.grade.class()) { (self.grade.word()) } }
-                @if self.grade != Grade::Up { p { "for " (span(self.lasted)) } }
+            article class="card" {
+                h2 {
+                    (self.name) " " span class=(self.grade.class()) { (self.grade.word()) }
+                    @if self.grade != Grade::Up { " " span class="faint" { "for " (span(self.lasted)) } }
+                }
                 (draw::uptime_bars(self.history, dates))
                 @if let Some(history) = self.history {
                     p class="uptimes" {
@@ -285,7 +296,7 @@ fn summary(lines: &[Line<'_>]) -> Markup {
         .count();
     let worst = lines.iter().map(|line| line.grade).min();
     html! {
-        p class="summary" role="status" {
+        p class={ "summary " (worst.map_or("", Grade::tone)) } role="status" {
             @match worst {
                 None => "There is nothing to tell of.",
                 Some(Grade::Up) => "Everything is up.",
@@ -299,7 +310,7 @@ fn summary(lines: &[Line<'_>]) -> Markup {
 
 fn past(losses: &[&LossView]) -> Markup {
     html! {
-        section {
+        section class="card" {
             h2 { "What was" }
             @if losses.is_empty() { p { "Nothing was lost as far as this is known." } }
             ul {
