@@ -134,6 +134,11 @@ pub(super) fn read_otlp(section: Section<'_>, base: &Path) -> Option<OtlpPlan> {
     }
     let service = section.text("service");
     let traces = section.boolean("traces").unwrap_or(false);
+    if let (true, false, Some(field)) = (traces, cfg!(feature = "traces"), section.field("traces"))
+    {
+        let hint = "build it with `--features traces`, which is the default";
+        field.wrong("cannot be: this program was built without traces", hint);
+    }
     let sampled = section.field("sample").map_or(Some(1.0), |field| {
         let share = field.float()?;
         if !(0.0..=1.0).contains(&share) {

@@ -70,7 +70,7 @@ pub(super) struct Trail {
 
 /// Begins to follow a request, if it is one to be followed.
 pub(super) fn begin(head: &RequestHead, text: &[u8]) -> Option<Box<Trail>> {
-    if !IS_ON.get() {
+    if !cfg!(feature = "traces") || !IS_ON.get() {
         return None;
     }
     TRACER.with_borrow_mut(|tracer| {
