@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use ipreconnect::clock;
+use ipreconnect::core::escape::escaped;
 use serde_json::Value;
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level};
@@ -133,11 +134,11 @@ impl Line {
 
     /// The message and the fields, without time and level, in one line that changes no terminal.
     pub(super) fn text(&self) -> String {
-        let mut out = escaped(&self.words());
+        let mut out = escaped(&self.words()).into_owned();
         for (name, value) in &self.fields {
             let shown = match value {
                 Said::Text(text) => format!("{text:?}"),
-                Said::Shown(text) => escaped(text),
+                Said::Shown(text) => escaped(text).into_owned(),
                 Said::Plain(value) => value.to_string(),
             };
             // A text takes what is written to it.
@@ -281,22 +282,6 @@ fn without_c1(json: String) -> String {
             let _ = write!(out, "\\u{:04x}", u32::from(one));
         } else {
             out.push(one);
-        }
-    }
-    out
-}
-
-/// What others say must not move the cursor, nor begin a line.
-fn escaped(text: &str) -> String {
-    if !text.chars().any(char::is_control) {
-        return text.to_owned();
-    }
-    let mut out = String::with_capacity(text.len() + 16);
-    for character in text.chars() {
-        if character.is_control() {
-            out.extend(character.escape_default());
-        } else {
-            out.push(character);
         }
     }
     out

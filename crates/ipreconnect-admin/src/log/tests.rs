@@ -1,3 +1,5 @@
+use std::io::Read;
+use std::net::TcpListener;
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 
@@ -167,6 +169,38 @@ fn a_syslog_daemon_that_comes_late_and_one_that_is_replaced_hear_everything() {
             heard.starts_with("<27>") && heard.ends_with(": two"),
             "{heard}"
         );
+    });
+    journal.end();
+}
+
+#[test]
+fn a_daemon_over_tcp_that_was_started_again_hears_what_is_said_after_it() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let (journal, subscriber) = journal(&[LogWay::Syslog(SyslogPlace::Tcp(address))]);
+    let hear = |listener: &TcpListener| {
+        let (mut stream, _) = listener.accept().unwrap();
+        let mut bytes = [0; 4096];
+        let count = stream.read(&mut bytes).unwrap();
+        (
+            stream,
+            String::from_utf8_lossy(&bytes[..count]).into_owned(),
+        )
+    };
+    tracing::subscriber::with_default(subscriber, || {
+        tracing::info!("one");
+        let (stream, heard) = hear(&listener);
+        assert!(heard.ends_with(" - - one"), "{heard}");
+        let length = heard.split(' ').next().unwrap().parse::<usize>().unwrap();
+        assert_eq!(
+            heard.len(),
+            length + 1 + length.to_string().len(),
+            "octets are counted"
+        );
+        drop((stream, listener));
+        let again = TcpListener::bind(address).unwrap();
+        tracing::info!("two");
+        assert!(hear(&again).1.ends_with(" - - two"));
     });
     journal.end();
 }

@@ -37,15 +37,16 @@ struct Facts {
 
 /// The frame of the page. It says nothing of the gateway: that is for whoever shows the token.
 pub(crate) async fn dashboard(State(api): State<Api>) -> Html<String> {
-    let body = html! {
+    let body = html! { body {
         (parts::top())
         (parts::login())
         main id="main" hidden data-guarded[api.is_guarded()] {}
         (parts::bottom())
         noscript { p class="wrong" { "The dashboard needs JavaScript; `ipreconnect top` and `ipreconnect status` do not." } }
         script src="/assets/page.js" defer {}
-    };
-    Html(frame("ipreconnect", &body).into_string())
+    } };
+    let page = frame("ipreconnect", "/assets/style.css", &html! {}, &body);
+    Html(page.into_string())
 }
 
 /// What is in it.
@@ -63,7 +64,8 @@ pub(crate) async fn fragment(State(api): State<Api>) -> Html<String> {
     Html(drawn.await.unwrap_or_default())
 }
 
-fn frame(title: &str, body: &Markup) -> Markup {
+/// A whole page: what it is called, where its style is, what else its head has, and its body.
+fn frame(title: &str, style: &str, head: &Markup, body: &Markup) -> Markup {
     html! {
         (DOCTYPE)
         html lang="en" {
@@ -71,11 +73,12 @@ fn frame(title: &str, body: &Markup) -> Markup {
                 meta charset="utf-8";
                 meta name="viewport" content="width=device-width, initial-scale=1";
                 meta name="color-scheme" content="light dark";
+                (head)
                 title { (title) }
                 link rel="icon" href="data:,";
-                link rel="stylesheet" href="/assets/style.css";
+                link rel="stylesheet" href=(style);
             }
-            body { (body) }
+            (body)
         }
     }
 }

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use ipreconnect::clock;
-use maud::{DOCTYPE, Markup, html};
+use maud::{Markup, html};
 use serde_json::{Value, json};
 
 use super::draw;
@@ -139,7 +139,7 @@ impl StatusPage {
         let drawn = match facts {
             Some(facts) => self.of(facts),
             None => Drawn {
-                html: frame(
+                html: whole(
                     &self.title,
                     &html! { p { "The gateway has just started." } },
                 ),
@@ -174,7 +174,7 @@ impl StatusPage {
             p class="faint" { "As of " (rfc3339(facts.now.saturating_mul(1000)).replace('T', " ").replace(".000Z", " UTC")) }
         };
         Drawn {
-            html: frame(&self.title, &body),
+            html: whole(&self.title, &body),
             json: self.json(&lines, &losses, facts).to_string().into(),
         }
     }
@@ -330,25 +330,15 @@ fn past(losses: &[&LossView]) -> Markup {
 }
 
 /// The whole page. It is loaded again by itself, and runs nothing.
-fn frame(title: &str, body: &Markup) -> Arc<str> {
-    let page = html! {
-        (DOCTYPE)
-        html lang="en" {
-            head {
-                meta charset="utf-8";
-                meta name="viewport" content="width=device-width, initial-scale=1";
-                meta name="color-scheme" content="light dark";
-                meta http-equiv="refresh" content="15";
-                title { (title) }
-                link rel="icon" href="data:,";
-                link rel="stylesheet" href="/status.css";
-            }
-            body class="public" {
-                header { h1 { (title) } }
-                main { (body) }
-            }
+fn whole(title: &str, body: &Markup) -> Arc<str> {
+    let again = html! { meta http-equiv="refresh" content="15"; };
+    let body = html! {
+        body class="public" {
+            header { h1 { (title) } }
+            main { (body) }
         }
     };
+    let page = super::frame(title, "/status.css", &again, &body);
     page.into_string().into()
 }
 

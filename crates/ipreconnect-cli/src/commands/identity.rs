@@ -1,6 +1,7 @@
 //! `identity`: which keys the servers of an origin had, and whether a change is accepted.
 
 use hyper::Method;
+use ipreconnect_admin::encoded;
 
 use super::status::socket;
 use crate::admin::client::{ask, tell};
@@ -16,7 +17,7 @@ pub(crate) fn identity(
 ) -> Result<Exit, Refusal> {
     let socket = socket(arguments)?;
     if let Some(IdentityAction::Accept { origin, key }) = &identity.action {
-        let path = format!("/v1/origins/{}/accept-identity", escaped(origin));
+        let path = format!("/v1/origins/{}/accept-identity", encoded(origin));
         let wish = Acceptance { key: key.clone() };
         let answer = super::block_on(tell::<Outcome>(&socket, Method::POST, &path, &wish));
         let (_, outcome) = answer?;
@@ -58,20 +59,6 @@ pub(crate) fn identity(
     } else {
         Exit::Fine
     })
-}
-
-/// A name as a segment of a path.
-fn escaped(name: &str) -> String {
-    let mut path = String::with_capacity(name.len());
-    for byte in name.bytes() {
-        match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => {
-                path.push(char::from(byte));
-            }
-            other => path.push_str(&format!("%{other:02X}")),
-        }
-    }
-    path
 }
 
 fn text(paint: &Paint, origin: &IdentityView) -> String {

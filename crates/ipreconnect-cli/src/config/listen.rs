@@ -74,8 +74,7 @@ pub(super) fn read<'a>(
     let tls = tls_field
         .as_ref()
         .map(|field| tls::of_listener(field, base, permissions));
-    let route_field = section.field("route");
-    let routes = route_field.as_ref().map(route::routes);
+    let routes = section.field("route").map(|field| route::routes(&field));
     let proxied = proxied(&section);
     let (file, section_unix) = (file_access(&section), section.field("unix"));
     let conflict = section.field("on_conflict");
@@ -97,14 +96,9 @@ pub(super) fn read<'a>(
     if address.is_none() {
         missing(&section, "address", "address = \"127.0.0.1:8080\"");
     }
-    if let (true, Some(field)) = (is_status, origin.as_ref().or(route_field.as_ref())) {
-        let hint = "leave it out; [listen.status] says which origins are told of";
-        field.wrong("leads nowhere: the listener serves the status page", hint);
-    }
-    if let (true, Some(field)) = (is_status, section.field("compress")) {
-        field.wrong("has no effect on the status page", "leave it out");
-    }
-    if origin.is_none() && routes.is_none() && !is_status {
+    if is_status {
+        leads_nowhere(&section);
+    } else if origin.is_none() && routes.is_none() {
         missing(
             &section,
             "origin",
@@ -114,8 +108,8 @@ pub(super) fn read<'a>(
     section.finish();
     let routes = routes.unwrap_or_default();
     let unmatched = match origin {
-        Some(_) => Unmatched::Served,
-        None => Unmatched::Refused,
+        Some(_) if !is_status => Unmatched::Served,
+        _ => Unmatched::Refused,
     };
     let first = routes.first().map(|route| route.origin.clone());
     let stands_in = said.filter(|_| is_status);
@@ -132,11 +126,7 @@ pub(super) fn read<'a>(
             } else {
                 origin.text()?
             },
-            unmatched: if is_status {
-                Unmatched::Refused
-            } else {
-                unmatched
-            },
+            unmatched,
             status: status.as_ref().map(|(status, _)| status.clone()),
             routes: routes.iter().map(|route| route.plan.clone()).collect(),
             mode: Protocol::default(),
@@ -166,6 +156,17 @@ pub(super) fn read<'a>(
         shown: status.map(|(_, shown)| shown).unwrap_or_default(),
         public: exposed,
     })
+}
+
+/// What is said of a listener that serves the status page, and makes no sense there.
+fn leads_nowhere(section: &Section<'_>) {
+    if let Some(field) = section.field("origin").or_else(|| section.field("route")) {
+        let hint = "leave it out; [listen.status] says which origins are told of";
+        field.wrong("leads nowhere: the listener serves the status page", hint);
+    }
+    if let Some(field) = section.field("compress") {
+        field.wrong("has no effect on the status page", "leave it out");
+    }
 }
 
 fn is_status(mode: &Field<'_>) -> bool {

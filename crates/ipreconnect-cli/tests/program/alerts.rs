@@ -208,6 +208,25 @@ fn what_was_told_before_a_restart_is_told_to_be_over_after_it() {
 }
 
 #[test]
+fn who_is_new_after_a_restart_is_told_of_what_lasts() {
+    let (old, new) = (Listener::here(), Listener::here());
+    let mut origin = Mortal::born("one");
+    let way = |listener: &Listener| format!("{{ webhook = \"http://{}/\" }}", listener.address);
+    let mut desk = Desk::run(&told(&way(&old), origin.address()));
+    desk.wait_for_phase("a", "up");
+    origin.kill();
+    until("it is told", || old.kinds() == ["firing"]);
+    desk.signal("KILL");
+    desk.ended();
+    desk.write(&told(
+        &format!("{}, {}", way(&old), way(&new)),
+        origin.address(),
+    ));
+    desk.start();
+    until("who is new is told", || new.kinds() == ["firing"]);
+}
+
+#[test]
 fn redirects_are_not_followed_and_a_test_says_who_would_hear() {
     let inside = Listener::here();
     let place = format!(
@@ -225,6 +244,7 @@ fn redirects_are_not_followed_and_a_test_says_who_would_hear() {
     let text = String::from_utf8(output.stdout).unwrap();
     assert_eq!(output.status.code(), Some(1), "{text}");
     assert!(text.contains("which is not followed"), "{text}");
+    assert!(!text.contains("/private"), "{text}");
     assert!(
         text.contains(&format!("taken  webhook at {}", well.address)),
         "{text}"

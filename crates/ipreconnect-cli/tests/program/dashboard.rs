@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use fantoccini::{Client, ClientBuilder, Locator};
 use serde_json::json;
 
-use crate::desk::{Desk, Mortal, free_address, one, until};
+use crate::desk::{Desk, Mortal, free_address, line_server, of, one, until};
 use crate::operator::{token, with_api};
 use crate::servers::{Server, needed};
 
@@ -186,6 +186,37 @@ fn the_page_shows_what_is_down_by_itself_and_its_actions_work() {
             .collect();
         assert!(wrong.is_empty(), "{wrong:?}");
         browser.client.clone().close().await.unwrap();
+    });
+}
+
+#[test]
+fn new_work_is_sent_to_another_server_from_the_page() {
+    let name = "new_work_is_sent_to_another_server_from_the_page";
+    let (Some(driver), Some(_)) = (needed(name, "chromedriver"), needed(name, "chromium")) else {
+        return;
+    };
+    let (first, second) = (line_server("one"), line_server("other"));
+    let (desk, api) = with_api(&of(&[first, second]));
+    desk.wait_for_phase("a", "up");
+    run(async {
+        let browser = Browser::open(driver, (1280, 1100)).await;
+        browser.log_in(&desk, api).await;
+        let press = async |words: &str| {
+            let code = "[...document.querySelectorAll('button[data-call$=prefer]')]
+                        .find(one => one.textContent.trim() === arguments[0]).click()";
+            let pressed = browser.client.execute(code, vec![json!(words)]).await;
+            pressed.unwrap();
+            let yes = browser.client.find(Locator::Css("#ask-yes")).await;
+            yes.unwrap().click().await.unwrap();
+        };
+        browser.sees("button[data-call$=prefer]", "Prefer").await;
+        press("Prefer").await;
+        browser.sees("#main", "preferred by order").await;
+        assert_eq!(desk.origin("a")["preferred"], second.to_string());
+        press("As configured").await;
+        until("the configuration decides again", || {
+            desk.origin("a")["preferred"].is_null()
+        });
     });
 }
 

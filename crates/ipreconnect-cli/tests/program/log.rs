@@ -90,6 +90,30 @@ fn lines_are_the_same_in_a_file_in_syslog_and_at_a_collector() {
 }
 
 #[test]
+fn what_is_said_while_lines_are_delivered_is_no_line() {
+    let collector = Listener::here();
+    let desk = Desk::run(&format!(
+        "[log]\nlevel = \"trace\"\nto = \"otlp\"\n[otlp]\nurl = \"http://{}\"\n{}",
+        collector.address,
+        one(line_server("one"))
+    ));
+    desk.wait_for_phase("a", "up");
+    let said = || told(&collector, "/v1/logs");
+    let is_of_a_library = |record: &Value| {
+        let text = record["body"]["stringValue"].as_str().unwrap();
+        text.contains("idle connection") || text.contains("connecting to")
+    };
+    // A look of the ledger, every ten seconds, says something at this level: after it others have had their say.
+    until("lines are delivered", || said().len() > 5);
+    for _ in 0..5 {
+        let before = collector.heard().len();
+        drop(dial(desk.address("a")));
+        until("more is delivered", || collector.heard().len() > before);
+    }
+    assert!(!said().iter().any(is_of_a_library), "{:?}", said());
+}
+
+#[test]
 fn a_terminal_that_is_stopped_holds_up_nothing() {
     let mut origin = Mortal::born("one");
     let mut desk = Desk::with(&format!(

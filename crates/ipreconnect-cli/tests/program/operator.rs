@@ -622,6 +622,14 @@ fn anybody_may_see_what_is_up_and_nothing_of_where_or_why() {
             "there is no origin `b`",
         ),
         (
+            "mode = \"status\"\n[listen.status]\norigins = []\n",
+            "names nobody",
+        ),
+        (
+            "mode = \"status\"\ncompress = true\n",
+            "has no effect on the status page",
+        ),
+        (
             "origin = \"a\"\n[listen.status]\ntitle = \"x\"\n",
             "add mode = \"status\"",
         ),

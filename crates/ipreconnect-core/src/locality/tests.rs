@@ -14,6 +14,46 @@ fn all_remote_origins_at_once_is_our_own_network() {
     assert_eq!(locality.blame(), Blame::Origin);
 }
 
+#[test]
+fn whoever_is_not_looked_at_says_nothing() {
+    let now = crate::beginning();
+    let mut locality = Locality::default();
+    locality.worked(0, Reach::Remote);
+    locality.failed(now, 1, Layer::Transport, Reach::Remote);
+    locality.failed(now, 2, Layer::Transport, Reach::Remote);
+    assert_eq!(locality.blame(), Blame::Origin);
+    locality.silent(0);
+    assert_eq!(locality.blame(), Blame::OwnNetwork);
+}
+
+#[test]
+fn a_server_that_fails_is_judged_without_what_its_origin_said_before() {
+    let now = crate::beginning();
+    let mut locality = Locality::default();
+    for origin in 0..2 {
+        locality.worked(origin, Reach::Remote);
+    }
+    let blame = |locality: &Locality, layer, reach| locality.blame_for(now, 1, layer, reach);
+    assert_eq!(
+        blame(&locality, Layer::Transport, Reach::Remote),
+        Blame::Origin
+    );
+    locality.failed(now, 0, Layer::Transport, Reach::Remote);
+    assert_eq!(
+        blame(&locality, Layer::Transport, Reach::Remote),
+        Blame::OwnNetwork
+    );
+    assert_eq!(
+        blame(&locality, Layer::Application, Reach::Remote),
+        Blame::Origin
+    );
+    assert_eq!(
+        blame(&locality, Layer::Transport, Reach::Local),
+        Blame::Origin
+    );
+    assert_eq!(locality.blame(), Blame::Origin, "it is only asked");
+}
+
 proptest! {
     /// Own network is blamed only if at least two remote origins failed within the window, and no
     /// remote origin works.

@@ -393,7 +393,13 @@ fn the_operators_wish_goes_before_the_settings_and_never_before_health() {
     wish(&mut desk, None);
     assert_eq!(leader(&desk), Some(0));
     assert_eq!(desk.supervisor.view().preferred, None);
-    // An address that nothing leads to changes nothing.
-    wish(&mut desk, Some("192.0.2.9:1"));
-    assert_eq!(leader(&desk), Some(0));
+    // An address that nothing leads to, and one that is down, change nothing, and nobody is said to have failed.
+    desk.refuse(2);
+    desk.refuse(2);
+    for address in [Some("192.0.2.9:1"), Some("192.0.2.3:1"), None] {
+        let actions = wish(&mut desk, address);
+        assert_eq!(leader(&desk), Some(0), "{address:?}");
+        let told = actions.iter().filter(|one| matches!(one, Action::Tell(_)));
+        assert_eq!(told.count(), 1, "{address:?}: {actions:?}");
+    }
 }

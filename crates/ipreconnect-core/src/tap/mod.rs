@@ -4,6 +4,8 @@
 mod head;
 mod postgres;
 
+use crate::escape::escaped;
+
 pub use head::masked;
 pub use postgres::{Reader, Side};
 
@@ -71,15 +73,7 @@ pub fn hex(bytes: &[u8]) -> Vec<String> {
 
 /// Text of others, in which nothing moves the cursor.
 fn plain(bytes: &[u8]) -> String {
-    let mut out = String::with_capacity(bytes.len());
-    for character in String::from_utf8_lossy(bytes).chars() {
-        if character.is_control() {
-            out.extend(character.escape_default());
-        } else {
-            out.push(character);
-        }
-    }
-    out
+    escaped(&String::from_utf8_lossy(bytes)).into_owned()
 }
 
 #[cfg(test)]

@@ -136,7 +136,7 @@ pub(super) async fn serve_one<S: Side>(
     let began = clock::now();
     let mut record = Record::new(began, protocol);
     if tap::is_on() {
-        let text = client.text().get(..head.length).unwrap_or_default();
+        let text = text_of(client, head);
         tap::tell(
             guest.name(),
             guest.peer(),
@@ -198,13 +198,24 @@ pub(super) async fn serve_one<S: Side>(
             (exchange::deliver(client, guest, out, onward).await, "")
         }
     };
-    let client_address = guest.told().client(head, client.text());
-    let client_address = client_address.map(|address| address.to_string());
+    tell(client, guest, head, origin, record);
+    ended
+}
+
+/// The head of a request, as it came.
+fn text_of<'c, S: Side>(client: &'c S, head: &RequestHead) -> &'c [u8] {
+    client.text().get(..head.length).unwrap_or_default()
+}
+
+/// Tells of a request that is over whoever wants to hear of it.
+fn tell<S: Side>(client: &S, guest: &Guest, head: &RequestHead, origin: &str, mut record: Record) {
+    let address = guest.told().client(head, client.text());
+    let address = address.map(|address| address.to_string());
     let subject = Subject {
         scheme: guest.scheme(),
         listener: guest.name(),
         origin,
-        from: client_address.as_deref().unwrap_or(guest.from()),
+        from: address.as_deref().unwrap_or(guest.from()),
         head,
         text: client.text(),
     };
@@ -212,18 +223,16 @@ pub(super) async fn serve_one<S: Side>(
     record::write(now, &record, &subject);
     record.leaves_trail(now, &subject);
     if tap::is_on() {
-        let request = client.text().get(..head.length).unwrap_or_default();
         let what = What::Answered {
-            request,
+            request: text_of(client, head),
             status: record.status,
             bytes: record.bytes_out,
-            after: now.saturating_duration_since(began),
+            after: now.saturating_duration_since(record.began),
             sent: record.sent,
             end: std::str::from_utf8(&record.end.0).unwrap_or_default(),
         };
         tap::tell(guest.name(), guest.peer(), what);
     }
-    ended
 }
 
 /// Whether the client may make one more request now.

@@ -128,6 +128,30 @@ async fn a_short_answer_of_which_only_the_head_came_is_asked_for_again() {
 }
 
 #[tokio::test]
+async fn what_has_changed_something_is_not_asked_for_again_when_its_status_is_known() {
+    let origin = Origin::start(|_| {
+        vec![
+            Act::say("HTTP/1.1 201 Created\r\nContent-Length: 5\r\n\r\n"),
+            Act::Reset,
+        ]
+    })
+    .await;
+    let scene = scene(&[origin.address]).await;
+    for method in ["PUT", "DELETE", "POST"] {
+        let before = origin.seen().len();
+        let mut client = Client::new(&scene).await;
+        let request = format!("{method} / HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n");
+        client.send(request).await;
+        let said = String::from_utf8(client.rest().await).unwrap();
+        assert!(
+            said.is_empty() || said.starts_with("HTTP/1.1 201"),
+            "{method}: {said}"
+        );
+        assert_eq!(origin.seen().len(), before + 1, "{method}");
+    }
+}
+
+#[tokio::test]
 async fn a_head_whose_body_takes_its_time_is_told_before_it() {
     let go = Arc::new(tokio::sync::Notify::new());
     let wait = Arc::clone(&go);
