@@ -7,6 +7,9 @@ use ipreconnect_admin::{AlertPlan, Sink};
 
 use super::section::{Field, Section};
 
+/// What is said where there is none of them, or more than one.
+const NO_WAY: &str = "must say one way: slack, webhook, ntfy, alertmanager, email or exec";
+const AS_IN: &str = "as in { webhook = \"https://…\" }, { email = \"ops@example.com\", smtp = \"smtp://…\" }, { exec = \"/usr/local/bin/notify\" }";
 /// The ways to people, by the key that says where.
 const WAYS: [&str; 6] = ["slack", "webhook", "ntfy", "alertmanager", "email", "exec"];
 
@@ -39,7 +42,8 @@ pub(super) fn read(section: Section<'_>, base: &Path) -> AlertPlan {
     let mut sinks = Vec::new();
     if let Some(field) = section.field("to") {
         for one in field.one_or_many() {
-            let Some(table) = one.table() else {
+            let Some(table) = one.is_table().then(|| one.table()).flatten() else {
+                one.wrong(NO_WAY, AS_IN);
                 continue;
             };
             if let Some(sink) = sink(&one, &table, base) {
@@ -67,11 +71,7 @@ fn sink(one: &Field<'_>, table: &Section<'_>, base: &Path) -> Option<Sink> {
         .filter_map(|way| Some((*way, table.field(way)?)))
         .collect();
     let [(way, field)] = said.as_slice() else {
-        let hint = "as in { webhook = \"https://…\" }, { email = \"ops@example.com\", smtp = \"smtp://…\" }, { exec = \"/usr/local/bin/notify\" }";
-        one.wrong(
-            "must say one way: slack, webhook, ntfy, alertmanager, email or exec",
-            hint,
-        );
+        one.wrong(NO_WAY, AS_IN);
         return None;
     };
     match *way {
@@ -135,7 +135,10 @@ pub(super) fn http(field: &Field<'_>, url: String) -> Option<String> {
         .or_else(|| url.strip_prefix("http://"));
     let is_url = rest.is_some_and(|rest| !rest.starts_with(['/', ':']) && !rest.is_empty());
     if !is_url || url.contains(char::is_whitespace) {
-        field.wrong("is no URL", "write it as https://host/path");
+        field.wrong(
+            "is no URL",
+            "write it as http://host/path or https://host/path",
+        );
         return None;
     }
     Some(url)
