@@ -56,6 +56,8 @@ pub enum Scope {
     Private,
     /// A carrier's network behind its address translation (RFC 6598).
     Shared,
+    /// Reserved, for documentation or for tests of networks: no host of the Internet has it.
+    Reserved,
     /// Any other.
     Global,
 }
@@ -70,6 +72,7 @@ impl fmt::Display for Scope {
             Self::Multicast => "a multicast address",
             Self::Private => "a private address",
             Self::Shared => "an address of a carrier's own network",
+            Self::Reserved => "a reserved address",
             Self::Global => "a global address",
         })
     }
@@ -94,6 +97,11 @@ fn scope_v4(ip: Ipv4Addr) -> Scope {
         [224..=239, ..] | [255, 255, 255, 255] => Scope::Multicast,
         [10, ..] | [172, 16..=31, ..] | [192, 168, ..] => Scope::Private,
         [100, 64..=127, ..] => Scope::Shared,
+        [192, 0, 0 | 2, _]
+        | [198, 18..=19, ..]
+        | [198, 51, 100, _]
+        | [203, 0, 113, _]
+        | [240..=255, ..] => Scope::Reserved,
         _ => Scope::Global,
     }
 }
@@ -107,6 +115,12 @@ fn scope_v6(ip: Ipv6Addr) -> Scope {
         [0xff00..=0xffff, ..] => Scope::Multicast,
         // Unique local, and the site-local addresses that they replaced.
         [0xfc00..=0xfdff | 0xfec0..=0xfeff, ..] => Scope::Private,
+        // NAT64 by a prefix of one's own (RFC 8215) leads into a network of one's own.
+        [0x0064, 0xff9b, 1, ..] => Scope::Private,
+        [0x0100, 0, 0, 0, ..]
+        | [0x2001, 0x0db8, ..]
+        | [0x2001, 2, 0, ..]
+        | [0x3fff, 0..=0x0fff, ..] => Scope::Reserved,
         _ => Scope::Global,
     }
 }
@@ -182,7 +196,7 @@ impl AddressPolicy {
             }
             Self::Usual => match (scope(ip), via) {
                 (_, Via::Literal)
-                | (Scope::Private | Scope::Shared | Scope::Global, _)
+                | (Scope::Private | Scope::Shared | Scope::Reserved | Scope::Global, _)
                 | (Scope::Loopback, Via::LocalName) => Ok(()),
                 (scope, _) => Err(Denied::Scope(ip, scope)),
             },

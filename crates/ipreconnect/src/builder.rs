@@ -1,5 +1,6 @@
 //! Making an [`Origin`].
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,10 +12,13 @@ use tokio::sync::mpsc;
 use crate::clock;
 use crate::driver::Driver;
 use crate::error::{Error, Kind};
+use crate::light::{Host, Light, Vet};
 use crate::origin::{Origin, Tasks};
+use crate::resolve::Names;
 use crate::settings::OriginSettings;
 use crate::shared::Shared;
 use crate::snapshot::Snapshot;
+use crate::stats::Stats;
 use crate::surroundings::Surroundings;
 use crate::target::Target;
 use crate::task::Task;
@@ -187,8 +191,8 @@ fn start(
     );
     let keeper = warm::keep(Arc::clone(&shared));
     let tasks = Tasks {
-        driver: Task::spawn(runtime, "origin driver", driver.run()),
-        _keeper: Task::spawn(runtime, "warm connections", keeper),
+        driver: Some(Task::spawn(runtime, "origin driver", driver.run())),
+        _keeper: Some(Task::spawn(runtime, "warm connections", keeper)),
     };
     Origin {
         shared,
@@ -200,26 +204,51 @@ impl Origin {
     /// An origin without servers, over which nobody watches: for what needs one and never uses it. Whoever wants a
     /// connection is told that it is closed.
     #[must_use]
-    pub fn nobody(name: &str, runtime: &Handle) -> Self {
-        let (sender, facts) = mpsc::channel(1);
-        drop(facts);
-        let empty = Snapshot::new(
-            View::empty(clock::now()),
-            &std::collections::BTreeMap::new(),
-            Arc::default(),
-        );
-        let settings = OriginSettings::new(Vec::new());
-        let shared = Arc::new(Shared::new(name.into(), settings, empty, sender, 0, None));
-        let tasks = Tasks {
-            driver: Task::spawn(runtime, "nobody", std::future::ready(())),
-            _keeper: Task::spawn(runtime, "nobody", std::future::ready(())),
-        };
-        let origin = Self {
-            shared,
-            tasks: Arc::new(tasks),
-        };
+    pub fn nobody(name: &str) -> Self {
+        let origin = unwatched(name.into(), OriginSettings::new(Vec::new()), None);
         origin.close();
         origin
+    }
+
+    /// An origin that is made on the fly, for whoever goes there now and then: nobody watches over it, nothing is
+    /// kept ready and nobody waits in its hold. Its host is looked up when somebody connects, unless that is known;
+    /// the addresses that `vet` lets pass are raced, and those very addresses are dialled.
+    ///
+    /// `settings` says how it is dialled and how it proves who it is; their hold, warm connections and supervision
+    /// are not used.
+    #[must_use]
+    pub fn light(
+        (host, port): (Host, u16),
+        settings: OriginSettings,
+        vet: Arc<dyn Vet>,
+        names: &Names,
+    ) -> Self {
+        let name = match &host {
+            Host::Name(name) => format!("{name}:{port}").into(),
+            Host::Ip(ip) => SocketAddr::new(*ip, port).to_string().into(),
+        };
+        let light = Light::new((host, port), vet, names.clone());
+        unwatched(name, settings, Some(light))
+    }
+}
+
+/// An origin without a driver.
+fn unwatched(name: Arc<str>, mut settings: OriginSettings, light: Option<Light>) -> Origin {
+    settings.hold.patience = Duration::ZERO;
+    settings.warm.connections = 0;
+    let (sender, facts) = mpsc::channel(1);
+    drop(facts);
+    let empty = Snapshot::new(
+        View::empty(clock::now()),
+        &std::collections::BTreeMap::new(),
+        Arc::default(),
+    );
+    let mut shared = Shared::new(name, settings, empty, sender, 0, None);
+    shared.stats = Arc::new(Stats::with(1));
+    shared.light = light;
+    Origin {
+        shared: Arc::new(shared),
+        tasks: Arc::default(),
     }
 }
 

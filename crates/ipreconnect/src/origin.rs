@@ -1,5 +1,6 @@
 //! One origin: connect to it, watch it, wait for it.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
@@ -15,6 +16,7 @@ use crate::chooser::Chooser;
 use crate::clock;
 use crate::dial::Dialer;
 use crate::error::{Error, Kind};
+use crate::light::Light;
 use crate::link::Link;
 use crate::meter::Usage;
 use crate::race::{self, Boxed, Course, Runner};
@@ -63,11 +65,11 @@ impl Changes {
 }
 
 /// What works for an origin.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Tasks {
-    pub(crate) driver: Task,
+    pub(crate) driver: Option<Task>,
     /// Keeps connections ready; ends by itself when the origin is closed.
-    pub(crate) _keeper: Task,
+    pub(crate) _keeper: Option<Task>,
 }
 
 /// For whom an endpoint is dialled.
@@ -132,6 +134,22 @@ impl Origin {
             Box::pin(std::future::ready(Ok(link)))
         })
         .await
+    }
+
+    /// Looks up where an origin is that is made on the fly ([`light`](Self::light)), if that is not known; returns how
+    /// long it took, if it had to. Of any other origin there is nothing to do.
+    ///
+    /// # Errors
+    /// [`Kind::Down`] if it has no address, or none that may be dialled.
+    ///
+    /// # Cancel safety
+    /// Nothing is lost.
+    pub async fn find(&self) -> Result<Option<Duration>, Error> {
+        let Some(light) = &self.shared.light else {
+            return Ok(None);
+        };
+        let found = light.find(&self.shared).await;
+        found.map_err(|failure| self.error(Kind::Down, &Place::default(), Some(failure)))
     }
 
     /// A connection without waiting in the hold for it, and to another endpoint than this one.
@@ -303,7 +321,9 @@ impl Origin {
     pub fn close(&self) {
         self.shared.waiters.close();
         self.shared.life.send_replace(Life::Closed);
-        self.tasks.driver.abort_handle().abort();
+        if let Some(driver) = &self.tasks.driver {
+            driver.abort_handle().abort();
+        }
     }
 
     /// Tells what the carrier of a link saw of it.
@@ -353,6 +373,9 @@ impl Origin {
         whom: Whom<'_>,
         prove: &Prove<'_, T>,
     ) -> Result<T, Error> {
+        if let Some(light) = &self.shared.light {
+            return Box::pin(self.connect_light(light, chooser, whom, prove)).await;
+        }
         let mut place = Place::default();
         loop {
             let snapshot = self.snapshot();
@@ -371,6 +394,37 @@ impl Origin {
                 }
             }
             self.hold(&mut place, failure).await?;
+        }
+    }
+
+    /// The same of an origin that is made on the fly.
+    async fn connect_light<T: Send>(
+        &self,
+        light: &Light,
+        chooser: &Chooser,
+        whom: Whom<'_>,
+        prove: &Prove<'_, T>,
+    ) -> Result<T, Error> {
+        let down = |failure| self.error(Kind::Down, &Place::default(), Some(failure));
+        let mut tried: Option<(BTreeSet<EndpointId>, Failure)> = None;
+        loop {
+            let looked_up = light.find(&self.shared).await.map_err(down)?;
+            let snapshot = self.snapshot();
+            let endpoints = snapshot.view().endpoints.iter();
+            let endpoints = endpoints.map(|endpoint| endpoint.id).collect();
+            if let Some((_, failure)) = tried.take_if(|(before, _)| *before == endpoints) {
+                return Err(down(failure));
+            }
+            let failure = match self.dial(&snapshot, chooser, whom, prove).await {
+                Ok(proven) => return Ok(proven),
+                Err(failure) => failure,
+            };
+            light.lost().await;
+            // What is known of before may have been of before: it is looked up again, once.
+            if looked_up.is_some() || tried.is_some() {
+                return Err(down(failure));
+            }
+            tried = Some((endpoints, failure));
         }
     }
 
@@ -571,6 +625,9 @@ impl Course for Field<'_> {
             if known && fresh && self.shared.waiters.len() == 0 {
                 return;
             }
+        }
+        if let Some(light) = &self.shared.light {
+            return light.reached(self.shared, &endpoint.address);
         }
         self.shared.tell(Event::Dialled {
             endpoint: endpoint.id,

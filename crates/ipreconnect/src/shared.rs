@@ -11,6 +11,7 @@ use tokio::sync::{mpsc, watch};
 
 use crate::chooser::Chooser;
 use crate::identity::Identities;
+use crate::light::Light;
 use crate::settings::OriginSettings;
 use crate::snapshot::Snapshot;
 use crate::socket::Socket;
@@ -42,6 +43,8 @@ pub(crate) struct Shared {
     pub(crate) identities: Arc<Identities>,
     pub(crate) warm: Arc<Warm>,
     pub(crate) stats: Arc<Stats>,
+    /// How it finds its endpoints, if nobody watches over it.
+    pub(crate) light: Option<Light>,
 }
 
 /// What those who watch an origin wake up for.
@@ -67,6 +70,7 @@ impl Shared {
             identities: Identities::new(&name, store),
             warm: Arc::default(),
             stats: Arc::new(Stats::new()),
+            light: None,
             name,
             waiters: Waiters::default(),
             snapshot: ArcSwap::from_pointee(snapshot),

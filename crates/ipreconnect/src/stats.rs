@@ -91,8 +91,13 @@ pub struct Times {
 
 impl Stats {
     pub(crate) fn new() -> Self {
+        Self::with(DESKS)
+    }
+
+    /// With so many desks, and at least one.
+    pub(crate) fn with(desks: usize) -> Self {
         Self {
-            desks: (0..DESKS).map(|_| Desk::default()).collect(),
+            desks: (0..desks.max(1)).map(|_| Desk::default()).collect(),
         }
     }
 

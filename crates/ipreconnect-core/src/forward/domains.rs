@@ -27,7 +27,7 @@ pub struct Origin {
     pub line: u32,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Entry {
     /// Where its name begins in all the text.
     from: u32,
@@ -44,6 +44,13 @@ pub struct Domains {
     /// Numbers of entries, where their hashes put them, or after.
     table: Vec<u32>,
     seed: u64,
+}
+
+/// The same names out of the same places, wherever the hashes put them.
+impl PartialEq for Domains {
+    fn eq(&self, other: &Self) -> bool {
+        self.entries == other.entries && self.text == other.text
+    }
 }
 
 impl Domains {

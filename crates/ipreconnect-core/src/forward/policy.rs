@@ -12,12 +12,14 @@ use crate::netset::NetSet;
 use crate::policy::{Scope, scope};
 
 /// Names and networks, out of lists.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Places {
     names: Domains,
     exceptions: Domains,
     networks: Vec<IpNet>,
     set: NetSet,
+    /// The names of the lists, in the order in which they were read.
+    lists: Vec<Box<str>>,
     /// Lines that say more than is understood, or nothing.
     skipped: u64,
 }
@@ -53,18 +55,24 @@ impl Places {
 
     /// Takes what the configuration says: a name, `*.name`, `.name`, a network or an address. False if it is none of
     /// them.
-    pub fn add(&mut self, word: &str, origin: Origin) -> bool {
+    pub fn add(&mut self, word: &str) -> bool {
         let network = word.parse::<IpNet>().ok();
         let address = || word.trim_matches(['[', ']']).parse::<IpAddr>().ok();
         if let Some(network) = network.or_else(|| address().map(IpNet::from)) {
             self.networks.push(network.trunc());
             return true;
         }
-        pattern(word).is_some_and(|(name, reach)| self.names.insert(&name, reach, origin))
+        let nowhere = Origin {
+            list: u16::MAX,
+            line: 0,
+        };
+        pattern(word).is_some_and(|(name, reach)| self.names.insert(&name, reach, nowhere))
     }
 
-    /// Takes a list of others, line by line.
-    pub fn read(&mut self, text: &str, list: u16) {
+    /// Takes a list of others, line by line; `name` is what people know it by.
+    pub fn read(&mut self, name: &str, text: &str) {
+        let list = u16::try_from(self.lists.len()).unwrap_or(u16::MAX);
+        self.lists.push(name.into());
         for (number, text) in (1..).zip(text.lines()) {
             let origin = Origin { list, line: number };
             let is_taken = match line(text) {
@@ -105,10 +113,9 @@ impl Places {
                     Reach::Below => format!("*.{name}"),
                     Reach::Suffix => format!(".{name}"),
                 };
-                Some(Entry {
-                    text,
-                    origin: Some(origin),
-                })
+                let list = self.lists.get(usize::from(origin.list));
+                let place = list.map(|list| format!("line {} of {list}", origin.line).into());
+                Some(Entry { text, place })
             }
         }
     }
@@ -122,7 +129,7 @@ impl Places {
         let network = self.networks.iter().find(|network| network.contains(&ip));
         Some(Entry {
             text: network.map(ToString::to_string).unwrap_or_default(),
-            origin: None,
+            place: None,
         })
     }
 }
@@ -132,12 +139,12 @@ impl Places {
 pub struct Entry {
     /// As it is written.
     pub text: String,
-    /// Where, of a name.
-    pub origin: Option<Origin>,
+    /// Where, if it is a name out of a list.
+    pub place: Option<Box<str>>,
 }
 
 /// Addresses that are not of the whole Internet.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub enum Private {
     /// None of them.
     #[default]
@@ -149,7 +156,7 @@ pub enum Private {
 }
 
 /// Where clients may go.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct ForwardPolicy {
     /// Nowhere else, if there is any.
     pub allow: Places,
@@ -191,8 +198,8 @@ impl Denial {
 
 impl fmt::Display for Denial {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let line = |entry: &Entry| match entry.origin {
-            Some(origin) => format!("`{}` (line {})", entry.text, origin.line),
+        let line = |entry: &Entry| match &entry.place {
+            Some(place) => format!("`{}` ({place})", entry.text),
             None => format!("`{}`", entry.text),
         };
         match self {
@@ -278,12 +285,10 @@ impl ForwardPolicy {
 mod tests {
     use super::*;
 
-    const HERE: Origin = Origin { list: 0, line: 1 };
-
     fn places(words: &[&str]) -> Places {
         let mut places = Places::default();
         for word in words {
-            assert!(places.add(word, HERE), "{word}");
+            assert!(places.add(word), "{word}");
         }
         places.finish();
         places
@@ -336,18 +341,18 @@ mod tests {
     #[test]
     fn what_is_allowed_is_nothing_else() {
         let policy = ForwardPolicy {
-            allow: places(&["*.example.com", "198.51.100.0/24"]),
+            allow: places(&["*.example.com", "198.252.100.0/24"]),
             block: places(&["bad.example.com"]),
             ..ForwardPolicy::default()
         };
         let judge = |text: &str| policy.judge(&target(text)).map_err(|denial| denial.word());
         assert_eq!(judge("www.example.com:443"), Ok(Standing::Welcome));
         assert_eq!(judge("bad.example.com:443"), Err("blocked"));
-        assert_eq!(judge("198.51.100.7:443"), Ok(Standing::Welcome));
+        assert_eq!(judge("198.252.100.7:443"), Ok(Standing::Welcome));
         assert_eq!(judge("93.184.216.34:443"), Err("not_allowed"));
         assert_eq!(judge("other.example:443"), Ok(Standing::ByAddress));
         let by_address = |ip: &str| policy.judge_address(ip.parse().unwrap(), Standing::ByAddress);
-        assert_eq!(by_address("198.51.100.7"), Ok(()));
+        assert_eq!(by_address("198.252.100.7"), Ok(()));
         assert_eq!(by_address("93.184.216.34"), Err(Denial::NotAllowed));
         let names_alone = ForwardPolicy {
             allow: places(&["*.example.com"]),
@@ -388,8 +393,8 @@ mod tests {
     fn lists_of_others_have_exceptions_and_places() {
         let mut block = Places::default();
         block.read(
+            "ads.txt",
             "! title\n||evil.example^\n@@||good.evil.example^\n||x.example/path\n203.0.113.0/24\n",
-            3,
         );
         block.finish();
         assert_eq!((block.len(), block.skipped()), (2, 1));
@@ -400,7 +405,7 @@ mod tests {
         let denial = policy.judge(&target("www.evil.example:80")).unwrap_err();
         assert_eq!(
             denial.to_string(),
-            "it is blocked by `.evil.example` (line 2)"
+            "it is blocked by `.evil.example` (line 2 of ads.txt)"
         );
         assert!(policy.judge(&target("a.good.evil.example:80")).is_ok());
     }

@@ -60,10 +60,6 @@ pub enum TargetError {
     Host,
     /// An address with a zone leads elsewhere on every machine.
     Zone,
-    /// A scheme that is not carried here.
-    Scheme,
-    /// A fragment is nothing to a server.
-    Fragment,
 }
 
 impl fmt::Display for TargetError {
@@ -76,8 +72,6 @@ impl fmt::Display for TargetError {
             Self::Port => "the port is none from 1 to 65535",
             Self::Host => "the target is no name and no address of a host",
             Self::Zone => "the target is an address with a zone",
-            Self::Scheme => "the target is of a scheme that is not carried here",
-            Self::Fragment => "the target has a fragment",
         })
     }
 }
@@ -96,29 +90,18 @@ impl Target {
         })
     }
 
-    /// Reads the absolute form of a request's target (RFC 9112, section 3.2.2): where it leads, and the rest, which
-    /// begins with the path.
+    /// Reads `host` or `host:port`, as the absolute form of a request's target has it (RFC 9112, section 3.2.2).
     ///
     /// # Errors
     /// Why it is none.
-    pub fn absolute(text: &[u8]) -> Result<(Self, &[u8]), TargetError> {
-        let scheme = b"http://";
-        let rest = match text.split_at_checked(scheme.len()) {
-            Some((head, rest)) if head.eq_ignore_ascii_case(scheme) => rest,
-            _ => return Err(TargetError::Scheme),
-        };
-        if text.contains(&b'#') {
-            return Err(TargetError::Fragment);
-        }
-        let end = rest.iter().position(|byte| matches!(byte, b'/' | b'?'));
-        let (authority, rest) = rest.split_at(end.unwrap_or(rest.len()));
-        let (host, port) = split(authority)?;
+    pub fn or_port(text: &[u8], otherwise: u16) -> Result<Self, TargetError> {
+        let (host, port) = split(text)?;
         let port = match port {
-            None | Some(b"") => 80,
+            None | Some(b"") => otherwise,
             Some(port) => number(port)?,
         };
         let host = Host::parse(host)?;
-        Ok((Self { host, port }, rest))
+        Ok(Self { host, port })
     }
 }
 
@@ -307,37 +290,20 @@ mod tests {
     }
 
     #[test]
-    fn the_absolute_form_is_taken_apart() {
-        for (text, wanted, rest) in [
-            ("http://example.com/a?b", "example.com:80", "/a?b"),
-            ("HTTP://Example.com:8080", "example.com:8080", ""),
-            ("http://example.com?q", "example.com:80", "?q"),
-            ("http://example.com:/x", "example.com:80", "/x"),
-            ("http://[::1]:81/x@y", "[::1]:81", "/x@y"),
-            ("http://0x7f.1/", "127.0.0.1:80", "/"),
-        ] {
-            let (target, after) = Target::absolute(text.as_bytes()).unwrap();
-            assert_eq!(
-                (target.to_string().as_str(), after),
-                (wanted, rest.as_bytes()),
-                "{text}"
-            );
-        }
+    fn a_port_may_be_left_out() {
         for (text, wanted) in [
-            ("https://example.com/", TargetError::Scheme),
-            ("ftp://example.com/", TargetError::Scheme),
-            ("/just/a/path", TargetError::Scheme),
-            ("http://", TargetError::Length),
-            ("http:///path", TargetError::Length),
-            ("http://user@example.com/", TargetError::UserInfo),
-            ("http://example.com/#x", TargetError::Fragment),
-            ("http://example.com#@127.0.0.1/", TargetError::Fragment),
-            ("http://example.com:0/", TargetError::Port),
-            ("http://example.com\\@127.0.0.1/", TargetError::UserInfo),
-            ("http://example.com\\.evil/", TargetError::Character),
+            ("example.com", Ok("example.com:80")),
+            ("Example.com:8080", Ok("example.com:8080")),
+            ("example.com:", Ok("example.com:80")),
+            ("[::1]", Ok("[::1]:80")),
+            ("0x7f.1", Ok("127.0.0.1:80")),
+            ("", Err(TargetError::Length)),
+            ("user@example.com", Err(TargetError::UserInfo)),
+            ("example.com:0", Err(TargetError::Port)),
+            ("example.com\\.evil", Err(TargetError::Character)),
         ] {
-            let read = Target::absolute(text.as_bytes()).map(|(target, _)| target.to_string());
-            assert_eq!(read, Err(wanted), "{text}");
+            let read = Target::or_port(text.as_bytes(), 80).map(|target| target.to_string());
+            assert_eq!(read.as_deref().map_err(|error| *error), wanted, "{text}");
         }
     }
 }

@@ -27,7 +27,7 @@ pub use method::Method;
 pub use pace::Pace;
 pub use path::{has_broken_escape, normal, path_of, query_of};
 pub use replay::{Key, Outcome, Replay, replay};
-pub use request::{Body, Host, Parsed, RequestError, RequestHead, Version};
+pub use request::{Body, Host, Parsed, RequestError, RequestHead, Role, Version};
 pub use response::{ResponseBody, ResponseError, ResponseHead};
 pub use route::{
     Asked, HostRule, PathRule, PathRuleError, Pattern, PatternError, RouteRule, host_of, is_method,

@@ -30,6 +30,16 @@ pub enum Body {
     Chunked,
 }
 
+/// For whom requests are read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Role {
+    /// An origin, or what stands in front of one.
+    #[default]
+    Reverse,
+    /// A proxy that stands in front of clients: they name where they want to go (RFC 9112, section 3.2).
+    Forward,
+}
+
 /// How far parsing came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Parsed {
@@ -85,6 +95,8 @@ pub struct RequestHead {
     pub upgrade: Option<Span>,
     /// Whether the client takes trailers.
     pub takes_trailers: bool,
+    /// Whether the target is absolute, and of `https`.
+    pub is_secure: bool,
     /// The fields, in order.
     pub fields: Vec<Field>,
     /// The bytes of the head.
@@ -118,7 +130,7 @@ pub enum RequestError {
     UnknownCoding,
     /// Another expectation than `100-continue`.
     Expectation,
-    /// CONNECT and TRACE are not for a reverse proxy.
+    /// TRACE is for no proxy here, and CONNECT is not for a reverse proxy.
     Method,
 }
 
@@ -161,7 +173,7 @@ impl fmt::Display for RequestError {
             Self::TransferEncoding => "Transfer-Encoding and Content-Length exclude each other",
             Self::UnknownCoding => "the only transfer coding that is known here is chunked",
             Self::Expectation => "the only expectation that is known here is 100-continue",
-            Self::Method => "this method is not for a reverse proxy",
+            Self::Method => "this method is not answered here",
         })
     }
 }
@@ -175,7 +187,15 @@ impl RequestHead {
     /// # Errors
     /// If there is anything about it that can be read in two ways, or not at all.
     pub fn parse(&mut self, bytes: &[u8]) -> Result<Parsed, RequestError> {
-        self.parse_up_to::<FIELDS>(bytes)
+        self.parse_up_to::<FIELDS>(bytes, Role::Reverse)
+    }
+
+    /// The same for one of the two kinds of proxies.
+    ///
+    /// # Errors
+    /// As [`parse`](Self::parse).
+    pub fn parse_for(&mut self, role: Role, bytes: &[u8]) -> Result<Parsed, RequestError> {
+        self.parse_up_to::<FIELDS>(bytes, role)
     }
 
     /// The same of a head that was written here, with fields of ours beside those of the client.
@@ -184,10 +204,14 @@ impl RequestHead {
     /// If it cannot be read.
     pub fn parse_own(&mut self, bytes: &[u8]) -> Result<Parsed, RequestError> {
         const ROOM: usize = 64;
-        self.parse_up_to::<{ FIELDS + ROOM }>(bytes)
+        self.parse_up_to::<{ FIELDS + ROOM }>(bytes, Role::Reverse)
     }
 
-    fn parse_up_to<const MOST: usize>(&mut self, bytes: &[u8]) -> Result<Parsed, RequestError> {
+    fn parse_up_to<const MOST: usize>(
+        &mut self,
+        bytes: &[u8],
+        role: Role,
+    ) -> Result<Parsed, RequestError> {
         let length = match end_of_head(bytes) {
             Err(_) => return Err(RequestError::BareLineFeed),
             Ok(None) => return Ok(Parsed::Partial),
@@ -216,46 +240,50 @@ impl RequestHead {
         };
         let target = Span::within(head, target.as_bytes());
         field::take(head, request.headers, &mut self.fields);
-        self.read_target(head, target)?;
-        if has_broken_escape(path_of(self.target.of(head))) {
+        self.read_target(head, target, role)?;
+        // No rule of a forward proxy goes by paths, which are between the client and where it goes.
+        if role == Role::Reverse && has_broken_escape(path_of(self.target.of(head))) {
             return Err(RequestError::Target);
         }
         self.read_fields(head).map(|()| Parsed::Whole)
     }
 
-    fn read_target(&mut self, head: &[u8], target: Span) -> Result<(), RequestError> {
-        if matches!(self.method, Method::Connect | Method::Trace) {
-            return Err(RequestError::Method);
-        }
+    fn read_target(&mut self, head: &[u8], target: Span, role: Role) -> Result<(), RequestError> {
         let text = target.of(head);
-        if text.contains(&b'#') {
-            return Err(RequestError::Target);
-        }
+        self.is_secure = false;
         self.host = Host::None;
         self.target = target;
-        match text.first() {
-            Some(b'/') => Ok(()),
-            Some(b'*') if text.len() == 1 && self.method == Method::Options => Ok(()),
-            _ => self.read_absolute(head, target),
+        match (self.method, role) {
+            (Method::Trace, _) | (Method::Connect, Role::Reverse) => Err(RequestError::Method),
+            _ if text.contains(&b'#') => Err(RequestError::Target),
+            // The authority form, and nothing else (RFC 9112, section 3.2.3).
+            (Method::Connect, Role::Forward) => {
+                self.host = Host::Target(target);
+                Ok(())
+            }
+            _ if text.first() == Some(&b'/') => Ok(()),
+            (Method::Options, _) if text == b"*" => Ok(()),
+            _ => self.read_absolute(head, target, role),
         }
     }
 
     /// `http://host/path` (RFC 9112, section 3.2.2).
-    fn read_absolute(&mut self, head: &[u8], target: Span) -> Result<(), RequestError> {
+    fn read_absolute(&mut self, head: &[u8], target: Span, role: Role) -> Result<(), RequestError> {
         let text = target.of(head);
         let scheme = [&b"http://"[..], b"https://"].into_iter().find(|scheme| {
             text.get(..scheme.len())
                 .is_some_and(|start| start.eq_ignore_ascii_case(scheme))
         });
         let scheme = scheme.ok_or(RequestError::Target)?;
+        self.is_secure = scheme.len() > b"http://".len();
         let start = target.start() + scheme.len();
         let rest = text.get(scheme.len()..).unwrap_or_default();
         let length = rest.iter().position(|byte| matches!(byte, b'/' | b'?'));
         let authority = Span::new(start, start + length.unwrap_or(rest.len()));
         self.host = Host::Target(authority);
         self.target = Span::new(authority.end(), target.end());
-        // A query without a path would have to be given one.
-        if self.target.of(head).first() == Some(&b'?') {
+        // A query without a path has to be given one, which a reverse proxy's rules would not see.
+        if self.target.of(head).first() == Some(&b'?') && role == Role::Reverse {
             return Err(RequestError::Target);
         }
         Ok(())
@@ -307,7 +335,8 @@ impl RequestHead {
     }
 
     fn read_host(&mut self, head: &[u8], field: Option<Span>) -> Result<(), RequestError> {
-        if field.is_none() && self.version == Version::Http11 {
+        // Who asks for a tunnel has said where to.
+        if field.is_none() && self.version == Version::Http11 && self.method != Method::Connect {
             return Err(RequestError::Host);
         }
         if let (Host::None, Some(field)) = (self.host, field) {

@@ -9,9 +9,11 @@ mod memory;
 mod panel;
 mod remembered;
 mod sightings;
+mod whereabouts;
 
 pub use inquiry::{Decision, Inquiry, Reply, Step, Strategy};
 pub use memory::{Knowledge, Limits, Look, LookId, Memory, Outcome, Security, Turn};
 pub use panel::{Fault, Panel, Seat};
 pub use remembered::{Remembered, RememberedError};
 pub use sightings::{Change, Sightings};
+pub use whereabouts::Whereabouts;

@@ -1,17 +1,19 @@
 //! The names service: one for all origins of a process.
 
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use ipreconnect_core::failure::Failure;
+use ipreconnect_core::failure::{Cause, Failure};
 use ipreconnect_core::names::{Knowledge, Outcome, Panel, Remembered, Security, Turn};
 use tokio::runtime::Handle;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 use tokio::task::JoinSet;
 
-use super::answer::{Question, Record};
+use super::answer::{Question, Record, RecordKind};
 use super::ask::{Said, Server};
 use super::lookup::{Brought, Circle};
+use super::place::reachable;
 use super::settings::DnsSettings;
 use super::table::{Due, Known, Table};
 use crate::builder::random_seed;
@@ -21,6 +23,10 @@ use crate::task::Task;
 
 /// Lookups under way at once, over all names.
 const LOOKUPS: usize = 256;
+/// Hosts that are looked up at once of those that nobody follows.
+const VISITS: usize = 256;
+/// When one family has answered, the other is waited for so long (RFC 8305, section 3).
+const OTHER_FAMILY: Duration = Duration::from_millis(50);
 /// Reads and writes of the store under way at once.
 const DISK: usize = 4;
 /// The table of the store.
@@ -40,6 +46,8 @@ struct Shared {
     settings: Mutex<DnsSettings>,
     changed: Notify,
     store: Option<Arc<dyn Store>>,
+    runtime: Handle,
+    visits: Semaphore,
 }
 
 /// One name of an origin, as people read it.
@@ -98,6 +106,8 @@ impl Names {
             settings: Mutex::new(settings),
             changed: Notify::new(),
             store,
+            runtime: runtime.clone(),
+            visits: Semaphore::new(VISITS),
         });
         let work = run(Arc::clone(&shared));
         Self {
@@ -169,6 +179,40 @@ impl Names {
         }
     }
 
+    /// The addresses of a host that nobody follows, those first that may be reached, and for how long they hold.
+    /// Nothing is kept of it here.
+    ///
+    /// # Errors
+    /// Why there are none.
+    ///
+    /// # Cancel safety
+    /// Nothing is lost; the lookup comes to its end, and nobody hears of it.
+    pub(crate) async fn visit(&self, host: &str) -> Result<(Vec<IpAddr>, Duration), Failure> {
+        // Whoever cannot have a place comes after those who have one; they are never given back for good.
+        let _place = self.shared.visits.acquire().await;
+        let ask = |kind| {
+            let circle = lock(&self.shared.circle).clone();
+            let question = Question::new(host, kind);
+            self.shared
+                .runtime
+                .spawn(async move { circle.look_up(&question, None).await.outcome })
+        };
+        let (mut v6, mut v4) = (ask(RecordKind::Aaaa), ask(RecordKind::A));
+        let (first, second) = tokio::select! {
+            said = &mut v6 => (said.ok(), v4),
+            said = &mut v4 => (said.ok(), v6),
+        };
+        let has_some =
+            matches!(&first, Some(Outcome::Found { records, .. }) if !records.is_empty());
+        let second = if has_some {
+            let second = tokio::time::timeout(OTHER_FAMILY, second).await;
+            second.ok().and_then(Result::ok)
+        } else {
+            second.await.ok()
+        };
+        both(host, [first, second])
+    }
+
     /// What is known of each server.
     #[must_use]
     pub fn servers(&self) -> Vec<ServerStatus> {
@@ -201,6 +245,34 @@ impl Names {
             user,
         }
     }
+}
+
+/// Both families together.
+fn both(
+    host: &str,
+    said: [Option<Outcome<Record>>; 2],
+) -> Result<(Vec<IpAddr>, Duration), Failure> {
+    let (mut ips, mut holds, mut why) = (Vec::new(), Duration::MAX, None);
+    for outcome in said.into_iter().flatten() {
+        match outcome {
+            Outcome::Found { records, ttl, .. } => {
+                ips.extend(records.into_iter().filter_map(|record| match record {
+                    Record::Address(ip) => Some(ip),
+                    Record::Service(_) => None,
+                }));
+                holds = holds.min(ttl);
+            }
+            // A resolver that failed says more than a family that has no address.
+            Outcome::Nothing { failure, .. } => why = why.or(Some(failure)),
+            Outcome::Failed(failure) => why = Some(failure),
+        }
+    }
+    if ips.is_empty() {
+        let failure = || Failure::with_detail(Cause::NoSuchName, host.to_owned());
+        return Err(why.unwrap_or_else(failure));
+    }
+    ips.sort_by_key(IpAddr::is_ipv4);
+    Ok((reachable(ips), holds))
 }
 
 fn answer_of(server: &Server, said: Said, began: Instant) -> ServerAnswer {

@@ -304,7 +304,7 @@ fn join(v6: Known, v4: Known, policy: &AddressPolicy, via: Via) -> Addresses {
 
 /// The addresses that this machine has a route to; all of them if it has none to any. The kernel
 /// decides, without sending anything (RFC 6724, section 5, rule 1).
-fn reachable(ips: Vec<IpAddr>) -> Vec<IpAddr> {
+pub(super) fn reachable(ips: Vec<IpAddr>) -> Vec<IpAddr> {
     let (routed, unrouted): (Vec<IpAddr>, Vec<IpAddr>) = ips.into_iter().partition(|ip| {
         let any: IpAddr = match ip {
             IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),

@@ -387,13 +387,12 @@ pub(crate) fn target(input: &[u8]) {
     if let Ok(target) = Wanted::authority(input) {
         assert_eq!(again(&target), Ok(target));
     }
-    if let Ok((target, rest)) = Wanted::absolute(input) {
-        assert!(matches!(rest.first(), None | Some(b'/' | b'?')));
+    if let Ok(target) = Wanted::or_port(input, 80) {
         assert_eq!(again(&target), Ok(target));
     }
     let mut places = Places::default();
     if let Ok(text) = std::str::from_utf8(input) {
-        places.read(text, 0);
+        places.read("list", text);
         places.finish();
     }
 }

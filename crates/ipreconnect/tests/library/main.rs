@@ -3,6 +3,7 @@
 mod blame;
 mod connect;
 mod hold;
+mod light;
 mod names;
 mod network;
 mod questions;

@@ -99,6 +99,90 @@ fn what_has_two_readings_is_refused() {
 }
 
 #[test]
+fn clients_of_a_forward_proxy_say_where_they_want_to_go() {
+    use RequestError as E;
+    let read = |text: &str| {
+        let mut head = RequestHead::default();
+        let bytes = text.as_bytes();
+        let parsed = head.parse_for(Role::Forward, bytes)?;
+        assert_eq!(parsed, Parsed::Whole, "{text}");
+        let host = head.host.span().map_or(&b""[..], |host| host.of(bytes));
+        let shown = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        Ok((shown(host), shown(head.target.of(bytes)), head.is_secure))
+    };
+    let wanted = |host: &str, target: &str, is_secure| Ok((host.into(), target.into(), is_secure));
+    for (text, wanted) in [
+        (
+            "CONNECT a:443 HTTP/1.1\r\nHost: a:443\r\n\r\n",
+            wanted("a:443", "a:443", false),
+        ),
+        (
+            "CONNECT [::1]:443 HTTP/1.0\r\n\r\n",
+            wanted("[::1]:443", "[::1]:443", false),
+        ),
+        (
+            "CONNECT a:443 HTTP/1.1\r\n\r\n",
+            wanted("a:443", "a:443", false),
+        ),
+        ("CONNECT u@a:443 HTTP/1.1\r\nHost: a\r\n\r\n", Err(E::Host)),
+        ("CONNECT / HTTP/1.1\r\nHost: a\r\n\r\n", Err(E::Host)),
+        (
+            "CONNECT http://a/ HTTP/1.1\r\nHost: a\r\n\r\n",
+            Err(E::Host),
+        ),
+        (
+            "CONNECT a:443#x HTTP/1.1\r\nHost: a\r\n\r\n",
+            Err(E::Target),
+        ),
+        (
+            "GET http://a/b?c HTTP/1.1\r\nHost: x\r\n\r\n",
+            wanted("a", "/b?c", false),
+        ),
+        (
+            "GET HTTP://a:81?c HTTP/1.1\r\nHost: a\r\n\r\n",
+            wanted("a:81", "?c", false),
+        ),
+        (
+            "GET http://a/100% HTTP/1.1\r\nHost: a\r\n\r\n",
+            wanted("a", "/100%", false),
+        ),
+        (
+            "GET https://a/ HTTP/1.1\r\nHost: a\r\n\r\n",
+            wanted("a", "/", true),
+        ),
+        ("GET ftp://a/ HTTP/1.1\r\nHost: a\r\n\r\n", Err(E::Target)),
+        (
+            "GET http://u:p@a/ HTTP/1.1\r\nHost: a\r\n\r\n",
+            Err(E::Host),
+        ),
+        ("GET http:///x HTTP/1.1\r\nHost: a\r\n\r\n", Err(E::Host)),
+        (
+            "GET http://a#@b/ HTTP/1.1\r\nHost: a\r\n\r\n",
+            Err(E::Target),
+        ),
+        (
+            "GET http://a\\@b/ HTTP/1.1\r\nHost: a\r\n\r\n",
+            Err(E::Host),
+        ),
+        ("GET http://a/ HTTP/1.1\r\n\r\n", Err(E::Host)),
+        (
+            "TRACE http://a/ HTTP/1.1\r\nHost: a\r\n\r\n",
+            Err(E::Method),
+        ),
+        (
+            "GET /pac HTTP/1.1\r\nHost: proxy\r\n\r\n",
+            wanted("proxy", "/pac", false),
+        ),
+        (
+            "OPTIONS http://a HTTP/1.1\r\nHost: a\r\n\r\n",
+            wanted("a", "", false),
+        ),
+    ] {
+        assert_eq!(read(text), wanted, "{text:?}");
+    }
+}
+
+#[test]
 fn the_body_has_one_length() {
     use RequestError as E;
     assert_eq!(with("Content-Length: 5\r\n").unwrap().body, Body::Length(5));

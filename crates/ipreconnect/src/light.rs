@@ -1,0 +1,185 @@
+//! Origins that are made on the fly: nobody watches over them, and their endpoints are found by who connects.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use ipreconnect_core::address::{Address, EndpointId, EntryId};
+use ipreconnect_core::balance::Standing;
+use ipreconnect_core::failure::{Cause, Failure};
+use ipreconnect_core::names::Whereabouts;
+use ipreconnect_core::origin::{EndpointView, Health, Phase, View};
+use tokio::sync::Mutex;
+
+use crate::clock;
+use crate::meter::Meter;
+use crate::resolve::Names;
+use crate::shared::Shared;
+use crate::snapshot::Snapshot;
+
+/// A dial that takes longer hangs, as far as is known of a path that nobody looks after.
+const HANGS_AFTER: Duration = Duration::from_secs(1);
+
+/// The host of an origin that is made on the fly.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Host {
+    /// A name to look up.
+    Name(Arc<str>),
+    /// An address.
+    Ip(IpAddr),
+}
+
+/// Says which addresses may be dialled. It must not wait.
+pub trait Vet: Send + Sync + fmt::Debug {
+    /// Whether this one may be.
+    ///
+    /// # Errors
+    /// Why not, in words.
+    fn vet(&self, ip: IpAddr) -> Result<(), String>;
+}
+
+/// How such an origin finds its endpoints.
+#[derive(Debug)]
+pub(crate) struct Light {
+    host: Host,
+    port: u16,
+    vet: Arc<dyn Vet>,
+    names: Names,
+    /// One looks it up; who comes meanwhile waits for that.
+    known: Mutex<Known>,
+}
+
+#[derive(Debug)]
+struct Known {
+    whereabouts: Whereabouts,
+    endpoints: BTreeMap<IpAddr, (EndpointId, Arc<Meter>)>,
+    next: u32,
+    /// Why the first of the addresses that may not be dialled may not.
+    refused: Option<String>,
+}
+
+impl Light {
+    pub(crate) fn new((host, port): (Host, u16), vet: Arc<dyn Vet>, names: Names) -> Self {
+        let whereabouts = match &host {
+            Host::Name(_) => Whereabouts::default(),
+            Host::Ip(ip) => Whereabouts::fixed(*ip),
+        };
+        Self {
+            host,
+            port,
+            vet,
+            names,
+            known: Mutex::new(Known {
+                whereabouts,
+                endpoints: BTreeMap::new(),
+                next: 0,
+                refused: None,
+            }),
+        }
+    }
+
+    /// Has the state of the origin say where it is, and that it was looked up now if it was. Returns how long that
+    /// took.
+    ///
+    /// Cancel safety: nothing is lost.
+    pub(crate) async fn find(&self, shared: &Shared) -> Result<Option<Duration>, Failure> {
+        let mut known = self.known.lock().await;
+        let now = clock::now();
+        let mut took = None;
+        if known.whereabouts.is_due(now) {
+            if let Host::Name(name) = &self.host {
+                let found = self.names.visit(name).await;
+                known.whereabouts.take(clock::now(), found);
+                took = Some(now.elapsed());
+            }
+        } else if !shared.snapshot.load().view().endpoints.is_empty() {
+            return Ok(None);
+        }
+        self.publish(shared, &mut known)?;
+        Ok(took)
+    }
+
+    /// This address was reached.
+    pub(crate) fn reached(&self, shared: &Shared, address: &Address) {
+        let is_first = |snapshot: &Snapshot| {
+            let first = snapshot.view().endpoints.first();
+            first.is_some_and(|first| first.address == *address)
+        };
+        if is_first(&shared.snapshot.load()) {
+            return;
+        }
+        // Who looks it up at this moment finds out by itself.
+        if let (Address::Tcp(address), Ok(mut known)) = (address, self.known.try_lock()) {
+            known.whereabouts.reached(address.ip());
+            // What was published before is still there.
+            let _ = self.publish(shared, &mut known);
+        }
+    }
+
+    /// None of its addresses could be reached.
+    pub(crate) async fn lost(&self) {
+        self.known.lock().await.whereabouts.lost(clock::now());
+    }
+
+    fn publish(&self, shared: &Shared, known: &mut Known) -> Result<(), Failure> {
+        let now = clock::now();
+        known.refused = None;
+        let ips = match known.whereabouts.ips() {
+            Ok(ips) => ips,
+            Err(failure) => {
+                shared.publish(empty());
+                return Err(failure);
+            }
+        };
+        let mut views = Vec::with_capacity(ips.len());
+        let mut endpoints = BTreeMap::new();
+        for ip in ips {
+            if let Err(why) = self.vet.vet(*ip) {
+                known.refused.get_or_insert(why);
+                continue;
+            }
+            let (id, meter) = known.endpoints.remove(ip).unwrap_or_else(|| {
+                known.next = known.next.wrapping_add(1);
+                (EndpointId(known.next), Arc::default())
+            });
+            endpoints.insert(*ip, (id, meter));
+            views.push(EndpointView {
+                id,
+                entry: EntryId(0),
+                address: Address::Tcp(SocketAddr::new(*ip, self.port)),
+                priority: 0,
+                weight: 1,
+                health: Health::Unknown,
+                standing: Standing::Good,
+                since: now,
+                failure: None,
+                latency: None,
+                hangs_after: HANGS_AFTER,
+                returned: None,
+                ejected: None,
+                by_weight: false,
+            });
+        }
+        known.endpoints = endpoints;
+        if views.is_empty() {
+            shared.publish(empty());
+            let why = known.refused.clone().unwrap_or_default();
+            return Err(Failure::with_detail(Cause::NotAllowed, why));
+        }
+        let meters = known.endpoints.values();
+        let meters = meters.map(|(id, meter)| (*id, Arc::clone(meter)));
+        let view = View {
+            phase: Phase::Up,
+            endpoints: views,
+            ..View::empty(now)
+        };
+        shared.publish(Snapshot::new(view, &meters.collect(), Arc::default()));
+        Ok(())
+    }
+}
+
+fn empty() -> Snapshot {
+    Snapshot::new(View::empty(clock::now()), &BTreeMap::new(), Arc::default())
+}
