@@ -71,6 +71,15 @@ impl<'l, const N: usize> From<&'l [ListenAddress; N]> for ListenAt<'l> {
     }
 }
 
+impl Listener {
+    /// Its plane is told where it listens.
+    fn tell_own(&self) {
+        if let Some(site) = self.route.load().site() {
+            site.listens_at(self.places.iter().filter_map(|place| place.bound.ip()));
+        }
+    }
+}
+
 #[derive(Debug)]
 struct Listener {
     places: Vec<Place>,
@@ -201,6 +210,7 @@ impl Gateway {
                 });
             }
         }
+        listener.tell_own();
         Ok(bound)
     }
 
@@ -318,6 +328,7 @@ impl Gateway {
             listener.crowd.carries(door.limits.bandwidth);
             let route = Arc::new(Route::new(name, origin, settings, door, plane));
             let before = listener.route.swap(route);
+            listener.tell_own();
             before.give_way(Some(&listener.route));
         }
     }

@@ -9,6 +9,7 @@ mod access;
 mod counters;
 mod crowd;
 mod door;
+mod forward;
 mod gateway;
 mod http;
 pub mod l4;
@@ -31,6 +32,7 @@ pub use door::{
     ACME_TLS, Certify, ClientAuth, Door, HostPattern, HostPatternError, MinVersion, Named, Proxied,
     ProxyProtocol, Termination, TerminationError, TerminationSettings, Unmatched,
 };
+pub use forward::{ForwardPlan, Headers};
 pub use gateway::{Gateway, GatewaySettings, ListenAt, ListenerStatus};
 pub use http::{
     AccessFormat, AccessLog, AccessSink, AskedHost, BranchStatus, Cache, CacheSettings, Chain,

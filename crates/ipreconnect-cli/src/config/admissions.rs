@@ -56,7 +56,8 @@ impl Assembly<'_> {
             settings.maps = one.maps.clone();
             settings.rules = rules.clone();
         } else if admissions.is_empty() && !self.has_broken_access {
-            (settings.rules, settings.maps) = self.by_default(listener, asking);
+            (settings.rules, settings.maps) =
+                self.by_default(listener, asking, one.users.is_some());
         } else {
             settings.rules = own.iter().flat_map(|(_, one)| one.rules.clone()).collect();
         }
@@ -207,7 +208,12 @@ impl Assembly<'_> {
 
     /// Without a rule whatever is of this machine is trusted. Where an origin takes us for somebody, whoever
     /// comes in is that somebody for it, and only our own user and root are.
-    fn by_default(&self, listener: &ListenPlan, asking: Asking) -> (Vec<Rule>, Maps) {
+    fn by_default(
+        &self,
+        listener: &ListenPlan,
+        asking: Asking,
+        has_users: bool,
+    ) -> (Vec<Rule>, Maps) {
         let is_known = |origin: &str| {
             let origin = self.plan.origins.get(origin);
             let tls = origin.and_then(|origin| origin.settings.tls.as_ref());
@@ -217,6 +223,14 @@ impl Assembly<'_> {
             let split = route.split.iter().map(|(origin, _)| origin);
             split.chain([&route.origin]).chain(&route.mirror)
         });
+        // Where users are named for those who go through, each is to be one of them.
+        if listener.forward.is_some() && has_users {
+            let mut rules = ipreconnect::core::access::this_machine();
+            for rule in &mut rules {
+                rule.method = Method::Password;
+            }
+            return (rules, Maps::default());
+        }
         let mut origins = routes.chain([&listener.origin]);
         if !origins.any(|origin| is_known(origin)) {
             let rules = ipreconnect::core::access::this_machine();

@@ -86,7 +86,7 @@ impl Assembly<'_> {
         let Some(listener) = self.plan.listeners.get_mut(&one.listener) else {
             return;
         };
-        if listener.status.is_some() {
+        if !listener.has_origin() {
             listener.mode = Protocol::Http;
             speak(listener);
             return;

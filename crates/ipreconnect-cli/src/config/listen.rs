@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::check::reach_of;
+use super::forward;
 use super::material::Permissions;
 use super::mistake::Mistake;
 use super::origin::protocol;
@@ -57,16 +58,18 @@ pub(super) fn read<'a>(
     let allowed = section.field("public");
     let public = allowed.as_ref().and_then(Field::boolean).unwrap_or(false);
     let said = section.field("mode");
-    let is_status = said.as_ref().is_some_and(is_status);
+    let is_status = said.as_ref().is_some_and(|mode| is(mode, "status"));
+    let is_forward = said.as_ref().is_some_and(|mode| is(mode, "forward"));
+    let stands_alone = is_status || is_forward;
     let status = is_status.then(|| status(&section));
-    let mode = said.clone().filter(|_| !is_status).and_then(|field| {
+    let mode = said.clone().filter(|_| !stands_alone).and_then(|field| {
         let known = [
             Protocol::Tcp,
             Protocol::Udp,
             Protocol::Http,
             Protocol::Postgres,
         ];
-        let later = ["forward", "tunnel"];
+        let later = ["tunnel"];
         Some((protocol(&field, &known, &later)?, field))
     });
     later(&section);
@@ -82,6 +85,7 @@ pub(super) fn read<'a>(
     let on_conflict = section.choice("on_conflict", &words).unwrap_or_default();
     let (limits, mut clients, http_limits) = route::limits(&section);
     let mut rules = rules::read(&section, base, permissions);
+    let forward = is_forward.then(|| forward::read(&section, base, &mut rules.files));
     let deny = section.field("deny");
     clients.deny = Arc::new(rules.deny(deny.as_ref(), base));
     let error_page = route::error_page(&section, base);
@@ -97,7 +101,9 @@ pub(super) fn read<'a>(
         missing(&section, "address", "address = \"127.0.0.1:8080\"");
     }
     if is_status {
-        leads_nowhere(&section);
+        leads_nowhere(&section, "serves the status page");
+    } else if is_forward {
+        leads_nowhere(&section, "is a forward proxy");
     } else if origin.is_none() && routes.is_none() {
         missing(
             &section,
@@ -108,11 +114,11 @@ pub(super) fn read<'a>(
     section.finish();
     let routes = routes.unwrap_or_default();
     let unmatched = match origin {
-        Some(_) if !is_status => Unmatched::Served,
+        Some(_) if !stands_alone => Unmatched::Served,
         _ => Unmatched::Refused,
     };
     let first = routes.first().map(|route| route.origin.clone());
-    let stands_in = said.filter(|_| is_status);
+    let stands_in = said.filter(|_| stands_alone);
     let (address, origin) = (address?, stands_in.or(origin).or(first)?);
     let addresses = addresses(&address, base)?;
     suits(&addresses, section_unix.as_ref(), conflict.as_ref());
@@ -121,13 +127,14 @@ pub(super) fn read<'a>(
         name,
         plan: ListenPlan {
             addresses,
-            origin: if is_status {
+            origin: if stands_alone {
                 String::new()
             } else {
                 origin.text()?
             },
             unmatched,
             status: status.as_ref().map(|(status, _)| status.clone()),
+            forward,
             routes: routes.iter().map(|route| route.plan.clone()).collect(),
             mode: Protocol::default(),
             limits,
@@ -158,20 +165,23 @@ pub(super) fn read<'a>(
     })
 }
 
-/// What is said of a listener that serves the status page, and makes no sense there.
-fn leads_nowhere(section: &Section<'_>) {
+/// What is said of a listener that has no origin, and makes no sense there.
+fn leads_nowhere(section: &Section<'_>, what: &str) {
     if let Some(field) = section.field("origin").or_else(|| section.field("route")) {
-        let hint = "leave it out; [listen.status] says which origins are told of";
-        field.wrong("leads nowhere: the listener serves the status page", hint);
+        let why = format!("leads nowhere: the listener {what}");
+        field.wrong(&why, "leave it out");
     }
-    if let Some(field) = section.field("compress") {
-        field.wrong("has no effect on the status page", "leave it out");
+    for key in ["compress", "forwarded"] {
+        if let Some(field) = section.field(key) {
+            let why = format!("has no effect: the listener {what}");
+            field.wrong(&why, "leave it out");
+        }
     }
 }
 
-fn is_status(mode: &Field<'_>) -> bool {
+fn is(mode: &Field<'_>, word: &str) -> bool {
     let text = mode.value.get_ref();
-    matches!(text, toml::de::DeValue::String(text) if text == "status")
+    matches!(text, toml::de::DeValue::String(text) if text == word)
 }
 
 /// What a status page tells, and where the file names the origins.
@@ -203,20 +213,18 @@ fn status<'a>(section: &Section<'a>) -> (StatusPlan, Vec<(String, Field<'a>)>) {
 
 /// What later versions have.
 fn later(section: &Section<'_>) {
-    if !section.field("mode").as_ref().is_some_and(is_status)
-        && let Some(field) = section.field("status")
-    {
-        field.wrong(
-            "is for `mode = \"status\"`",
-            "add mode = \"status\", or leave it out",
-        );
+    for word in ["status", "forward"] {
+        let mode = section.field("mode");
+        if !mode.as_ref().is_some_and(|mode| is(mode, word))
+            && let Some(field) = section.field(word)
+        {
+            field.wrong(
+                &format!("is for `mode = \"{word}\"`"),
+                &format!("add mode = \"{word}\", or leave it out"),
+            );
+        }
     }
-    for (key, why) in [
-        ("netns", "it comes with the management of local ports"),
-        ("forward", "the forward proxy comes later"),
-    ] {
-        section.unbuilt(key, why);
-    }
+    section.unbuilt("netns", "it comes with the management of local ports");
 }
 
 fn missing(section: &Section<'_>, key: &str, hint: &str) {

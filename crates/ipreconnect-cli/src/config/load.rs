@@ -492,7 +492,10 @@ impl Assembly<'_> {
             None if plan.status.is_some() && !self.listeners.contains_key("status") => {
                 "status".to_owned()
             }
-            None if plan.status.is_some() || self.listeners.contains_key(&plan.origin) => {
+            None if plan.forward.is_some() && !self.listeners.contains_key("forward") => {
+                "forward".to_owned()
+            }
+            None if !plan.has_origin() || self.listeners.contains_key(&plan.origin) => {
                 let address = plan.addresses.first().map(ToString::to_string);
                 address.unwrap_or_else(|| plan.origin.clone())
             }

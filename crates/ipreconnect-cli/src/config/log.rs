@@ -30,6 +30,7 @@ pub(super) fn read(section: Section<'_>, base: &Path) -> LogPlan {
     ];
     let formats = [("text", LineFormat::Text), ("json", LineFormat::Json)];
     let access_formats = [
+        ("squid", AccessFormat::Squid),
         ("json", AccessFormat::Json),
         ("combined", AccessFormat::Combined),
     ];

@@ -13,6 +13,7 @@ mod dns;
 mod environment;
 mod expand;
 mod files;
+mod forward;
 mod gateway;
 mod http;
 mod listen;
@@ -41,8 +42,8 @@ pub(crate) use load::{
 pub(crate) use material::Permissions;
 pub(crate) use mistake::{Colour, Mistakes};
 pub(crate) use plan::{
-    GatewayPlan, ListenPlan, LogLevel, LogPlan, LogTo, OnConflict, OriginPlan, OtlpPlan, Plan,
-    Protocol, RoutePlan,
+    ForwardListen, GatewayPlan, ListenPlan, LogLevel, LogPlan, LogTo, OnConflict, OriginPlan,
+    OtlpPlan, Plan, Protocol, RoutePlan,
 };
 pub(crate) use reference::reference;
 pub(crate) use refresh::{refreshed, stamps_of_keys};

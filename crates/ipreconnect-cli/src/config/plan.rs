@@ -16,6 +16,7 @@ use ipreconnect_proxy::{
     Unmatched,
 };
 
+pub(crate) use super::forward::ForwardListen;
 use super::material::Permissions;
 use super::tls::{ListenTls, OriginFiles};
 
@@ -157,6 +158,8 @@ pub(crate) struct ListenPlan {
     pub(crate) routes: Vec<RoutePlan>,
     /// The page that it serves itself, in place of any origin.
     pub(crate) status: Option<StatusPlan>,
+    /// Where clients go who say where, in place of any origin.
+    pub(crate) forward: Option<ForwardListen>,
     /// What its clients speak.
     pub(crate) mode: Protocol,
     /// What its clients may ask for.
@@ -181,6 +184,13 @@ pub(crate) struct ListenPlan {
     pub(crate) file: FileAccess,
     /// What becomes of it when somebody else has the port that it had before.
     pub(crate) on_conflict: OnConflict,
+}
+
+impl ListenPlan {
+    /// Whether it leads to origins of the configuration.
+    pub(crate) fn has_origin(&self) -> bool {
+        self.status.is_none() && self.forward.is_none()
+    }
 }
 
 /// `[listen.status]`.

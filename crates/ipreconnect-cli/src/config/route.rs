@@ -165,7 +165,7 @@ fn sticky(field: &Field<'_>) -> Option<String> {
 }
 
 /// `true`, or a table.
-fn cache(field: &Field<'_>) -> Option<CacheSettings> {
+pub(super) fn cache(field: &Field<'_>) -> Option<CacheSettings> {
     if let DeValue::Boolean(is_on) = field.value.get_ref() {
         return is_on.then(CacheSettings::default);
     }
@@ -330,7 +330,7 @@ fn names<'a>(field: &Field<'a>) -> Vec<(String, Field<'a>)> {
     fields.filter_map(|one| Some((one.text()?, one))).collect()
 }
 
-fn rewrite(field: &Field<'_>) -> Rewrite {
+pub(super) fn rewrite(field: &Field<'_>) -> Rewrite {
     let Some(table) = table(field, "{ strip_prefix = \"/api\" }") else {
         return Rewrite::default();
     };

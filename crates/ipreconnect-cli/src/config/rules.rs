@@ -77,7 +77,11 @@ pub(super) fn read<'a>(
     permissions: Permissions,
 ) -> ReadRules<'a> {
     let mut disk = Disk::default();
-    let fields = ["hba", "ident", "roles", "users"].map(|key| section.field(key));
+    let mut fields = ["hba", "ident", "roles", "users"].map(|key| section.field(key));
+    if let [.., users @ None] = &mut fields {
+        let field = section.field("forward").filter(Field::is_table);
+        *users = field.and_then(|field| field.table()?.field("users"));
+    }
     let [hba, ident, roles, users] = &fields;
     let reader = section.reader;
     let path = |field: &Option<Field<'a>>| Some(base.join(field.as_ref()?.text()?));

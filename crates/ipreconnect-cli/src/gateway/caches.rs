@@ -3,13 +3,21 @@
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use ipreconnect_proxy::{Cache, Purge};
+use ipreconnect_proxy::{Cache, CacheSettings, Purge};
 
 use crate::config::RoutePlan;
 
 /// All caches, by listener.
 #[derive(Debug, Default)]
-pub(crate) struct Caches(Mutex<BTreeMap<String, Vec<(RoutePlan, Cache)>>>);
+pub(crate) struct Caches(Mutex<BTreeMap<String, Vec<(For, Cache)>>>);
+
+/// What a cache is for.
+#[derive(Clone, Debug, PartialEq)]
+enum For {
+    Route(Box<RoutePlan>),
+    /// All that a forward proxy asks for.
+    Through(CacheSettings),
+}
 
 impl Caches {
     /// The caches of a listener's routes, in order: those that are there for routes that stay as they are,
@@ -21,15 +29,30 @@ impl Caches {
             .iter()
             .map(|route| {
                 let settings = route.cache?;
-                let same = before.iter().position(|(other, _)| other == route);
+                let is_it = |other: &For| matches!(other, For::Route(other) if **other == *route);
+                let same = before.iter().position(|(other, _)| is_it(other));
                 let kept = same.map(|at| before.swap_remove(at).1);
                 Some(kept.unwrap_or_else(|| Cache::new(settings)))
             })
             .collect();
         let kept = routes.iter().zip(&made);
-        let kept = kept.filter_map(|(route, cache)| Some((route.clone(), cache.clone()?)));
+        let kept = kept.filter_map(|(route, cache)| {
+            Some((For::Route(Box::new(route.clone())), cache.clone()?))
+        });
         all.insert(listener.to_owned(), kept.collect());
         made
+    }
+
+    /// The cache of a forward proxy.
+    pub(super) fn through(&self, listener: &str, settings: Option<CacheSettings>) -> Option<Cache> {
+        let mut all = self.lock();
+        let before = all.remove(listener).unwrap_or_default();
+        let wanted = For::Through(settings?);
+        let kept = before.into_iter().find(|(what, _)| *what == wanted);
+        let (what, cache) =
+            kept.unwrap_or_else(|| (wanted, Cache::new(settings.unwrap_or_default())));
+        all.insert(listener.to_owned(), vec![(what, cache.clone())]);
+        Some(cache)
     }
 
     /// Forgets a listener that is gone.
@@ -48,7 +71,7 @@ impl Caches {
         Some(caches.map(|(_, cache)| cache.purge(purge)).sum())
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Vec<(RoutePlan, Cache)>>> {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Vec<(For, Cache)>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

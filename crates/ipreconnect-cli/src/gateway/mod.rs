@@ -12,20 +12,22 @@ pub(crate) mod tap;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use ipreconnect::core::http::RouteRule;
 use ipreconnect::resolve::Names;
-use ipreconnect::{Origin, Store, Surroundings, Witness};
+use ipreconnect::{Origin, OriginSettings, Store, Surroundings, Witness};
 use ipreconnect_admin::{StatusPage, StatusPages, Traces};
 use ipreconnect_proxy::{
-    AccessLog, Cache, Gateway, GatewaySettings, HalfClose, HostPattern, HttpBranch, HttpPlan,
-    HttpRoute, ListenAddress, ListenAt, ListenerSettings, OpenError, Page, Pages, Passed, Plane,
-    Timeouts, Tracing, Unmatched,
+    AccessLog, Cache, ForwardPlan, Gateway, GatewaySettings, HalfClose, HostPattern, HttpBranch,
+    HttpPlan, HttpRoute, ListenAddress, ListenAt, ListenerSettings, OpenError, Page, Pages, Passed,
+    Plane, Timeouts, Tracing, Unmatched,
 };
 
 use crate::access::AccessFile;
 use crate::config::{
-    Change, ListenPlan, LogPlan, OriginPlan, OtlpPlan, Plan, Protocol, RoutePlan, diff,
+    Change, ForwardListen, ListenPlan, LogPlan, OriginPlan, OtlpPlan, Plan, Protocol, RoutePlan,
+    diff,
 };
 use crate::exit::{Exit, Refusal};
 use board::{Board, Resident};
@@ -325,13 +327,17 @@ impl Running {
         Ok(())
     }
 
-    /// What stands behind a listener: the status page has no origin.
+    /// What stands behind a listener: the status page and a forward proxy have no origin.
     fn behind(&self, plan: &Plan, listener: &ListenPlan) -> Option<(Origin, ListenerSettings)> {
-        if listener.status.is_some() {
-            let nobody = Origin::nobody("status page", self.control.handle());
+        if !listener.has_origin() {
+            let (what, idle) = match &listener.forward {
+                Some(forward) => ("forward proxy", forward.idle),
+                None => ("status page", listener.limits.idle),
+            };
+            let nobody = Origin::nobody(what);
             let settings = ListenerSettings {
                 timeouts: Timeouts {
-                    idle: listener.limits.idle,
+                    idle,
                     stall: listener.limits.stall,
                 },
                 half_close: HalfClose::Leaves,
@@ -376,7 +382,12 @@ impl Running {
             let split = route.split.iter();
             split.map(|(name, weight)| branch(name, *weight)).collect()
         };
-        let caches = self.board.caches().of(name, &listener.routes);
+        let forward = listener.forward.as_ref();
+        let forward = forward.map(|forward| self.forward(name, forward));
+        let caches = match forward {
+            None => self.board.caches().of(name, &listener.routes),
+            Some(_) => Vec::new(),
+        };
         let route = |(route, cache): (&RoutePlan, Option<Cache>)| {
             let required = route.requires.iter();
             Some(HttpRoute {
@@ -400,6 +411,7 @@ impl Running {
         let status = listener.status.as_ref();
         let page = status.map(|status| self.pages.page(&status.title, &status.origins));
         Plane::Http(Box::new(HttpPlan {
+            forward,
             pages: page.map(|page| Arc::new(PublicPage(page)) as Arc<dyn Pages>),
             // A plan never names an origin that it does not have.
             routes: listener
@@ -417,6 +429,22 @@ impl Running {
             forwarding: listener.forwarding.clone(),
             error_page: listener.error_page.clone(),
         }))
+    }
+
+    /// How a listener is a forward proxy.
+    fn forward(&self, name: &str, listener: &ForwardListen) -> ForwardPlan {
+        let mut dialling = OriginSettings::new(Vec::new());
+        dialling.supervisor.connect_timeout = FAR;
+        ForwardPlan {
+            policy: Arc::clone(&listener.policy),
+            is_enforced: listener.is_enforced,
+            headers: listener.headers,
+            request: listener.request.clone(),
+            response: listener.response.clone(),
+            cache: self.board.caches().through(name, listener.cache),
+            names: self.surroundings.names().clone(),
+            dialling,
+        }
     }
 
     /// Traces requests as it is written, or not at all.
@@ -467,6 +495,9 @@ impl Running {
         cut
     }
 }
+
+/// How long a dial to a stranger may take.
+const FAR: Duration = Duration::from_secs(10);
 
 /// A status page, as a listener serves it.
 #[derive(Debug)]

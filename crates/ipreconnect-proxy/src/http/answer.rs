@@ -4,12 +4,13 @@
 use std::time::Duration;
 
 use ipreconnect::core::failure::{Cause, Failure, Layer};
-use ipreconnect::core::http::RequestError;
+use ipreconnect::core::http::{RequestError, Role};
 use ipreconnect::{Error, Kind};
 
 use super::record::{End, When, Who};
 use super::render::Onward;
 use super::{Fallback, Page, date};
+use crate::forward::Refusal;
 
 /// Why a request is not answered by its origin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,6 +25,8 @@ pub(super) enum Trouble {
     TooOften(Duration),
     /// It has to show who makes it, and does not, or not that somebody makes it who may.
     Unnamed,
+    /// The same, of a proxy.
+    UnnamedHere,
     /// No route is for it.
     NoRoute,
     /// Nothing here is asked for by its method.
@@ -128,6 +131,14 @@ impl Trouble {
         })
     }
 
+    /// It has to show who makes it, and does not.
+    pub(super) fn unnamed(role: Role) -> Self {
+        match role {
+            Role::Reverse => Self::Unnamed,
+            Role::Forward => Self::UnnamedHere,
+        }
+    }
+
     /// Whether it is the origin that is of no use.
     pub(super) fn is_of_origin(self) -> bool {
         match self {
@@ -137,6 +148,7 @@ impl Trouble {
             | Self::TooMuch
             | Self::TooOften(_)
             | Self::Unnamed
+            | Self::UnnamedHere
             | Self::NoRoute
             | Self::NotAsked
             | Self::Missing
@@ -152,6 +164,7 @@ impl Trouble {
             Self::TooMuch => 413,
             Self::TooOften(_) => 429,
             Self::Unnamed => 401,
+            Self::UnnamedHere => 407,
             Self::NoRoute => 404,
             Self::NotAsked => 405,
             Self::Missing => 503,
@@ -172,7 +185,7 @@ impl Trouble {
             Self::Slow | Self::Late => 4,
             Self::TooLong | Self::TooMuch | Self::TooOften(_) => 8,
             Self::NoRoute | Self::NotAsked => 12,
-            Self::Unnamed => 16,
+            Self::Unnamed | Self::UnnamedHere => 16,
             Self::Request(_) | Self::Body | Self::Nonsense => 13,
         }
     }
@@ -183,9 +196,12 @@ impl Trouble {
             Self::Request(_) | Self::TooLong | Self::TooMuch | Self::Body => {
                 ("http_request_error", "")
             }
-            Self::Slow | Self::NoRoute | Self::NotAsked | Self::TooOften(_) | Self::Unnamed => {
-                return None;
-            }
+            Self::Slow
+            | Self::NoRoute
+            | Self::NotAsked
+            | Self::TooOften(_)
+            | Self::Unnamed
+            | Self::UnnamedHere => return None,
             Self::Missing => ("destination_unavailable", "something required is down"),
             Self::Nobody(Away::Down) => ("destination_unavailable", ""),
             Self::Nobody(Away::Full) => ("connection_limit_reached", "too many requests wait"),
@@ -213,6 +229,9 @@ impl Trouble {
                 "You ask more often than is allowed here. The request was not processed; please wait a moment."
             }
             Self::Unnamed => "Who comes in here has to show who he is.",
+            Self::UnnamedHere => {
+                "Who goes through this proxy has to show who he is: by a user and a password in the proxy's address, as in http://user:password@proxy:3128."
+            }
             Self::NoRoute => "There is nothing at this address.",
             Self::NotAsked => "This is only read: by GET or HEAD.",
             Self::Missing => {
@@ -267,6 +286,7 @@ impl Trouble {
             | Self::TooMuch
             | Self::TooOften(_)
             | Self::Unnamed
+            | Self::UnnamedHere
             | Self::Body => End::by(Who::Proxy, When::Request),
             Self::NoRoute | Self::NotAsked | Self::Missing => End::by(Who::Local, When::Request),
             Self::Slow => End::by(Who::ClientLate, When::Request),
@@ -321,6 +341,9 @@ impl Trouble {
         if own == 401 {
             head.push_str("WWW-Authenticate: Basic realm=\"ipreconnect\", charset=\"UTF-8\"\r\n");
         }
+        if own == 407 {
+            head.push_str("Proxy-Authenticate: Basic realm=\"ipreconnect\", charset=\"UTF-8\"\r\n");
+        }
         if own == 405 && self == Self::NotAsked {
             head.push_str("Allow: GET, HEAD\r\n");
         } else if status == 405 {
@@ -336,6 +359,41 @@ impl Trouble {
             out.extend_from_slice(words.as_bytes());
         }
     }
+}
+
+/// Writes why a client does not get where it wants to go.
+pub(super) fn refusal(out: &mut Vec<u8>, refusal: &Refusal, onward: Onward, is_head: bool) {
+    let own = refusal.status;
+    let words = format!("{own} {}\n\n{}\n", reason(own), refusal.words());
+    let mut head = format!(
+        "HTTP/1.1 {own} {}\r\nDate: {}\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: {}\r\nCache-Control: no-store\r\nProxy-Status: ipreconnect; error={}",
+        reason(own),
+        date::now(),
+        words.len(),
+        refusal.error,
+    );
+    head.push_str("; details=");
+    quoted(&mut head, &refusal.why);
+    head.push_str("\r\n");
+    head.push_str(told(onward));
+    head.push_str("\r\n");
+    out.extend_from_slice(head.as_bytes());
+    if !is_head {
+        out.extend_from_slice(words.as_bytes());
+    }
+}
+
+/// A string of structured fields (RFC 9651, section 3.3.3), which has no other characters than these.
+fn quoted(out: &mut String, text: &str) {
+    out.push('"');
+    for character in text.chars() {
+        match character {
+            '"' | '\\' => out.extend(['\\', character]),
+            ' '..='~' => out.push(character),
+            _ => out.push('?'),
+        }
+    }
+    out.push('"');
 }
 
 /// Writes an answer that is given in place of an origin's.
@@ -392,8 +450,10 @@ pub(super) fn reason(status: u16) -> &'static str {
     match status {
         400 => "Bad Request",
         401 => "Unauthorized",
+        403 => "Forbidden",
         404 => "Not Found",
         405 => "Method Not Allowed",
+        407 => "Proxy Authentication Required",
         408 => "Request Timeout",
         413 => "Content Too Large",
         417 => "Expectation Failed",
@@ -404,6 +464,7 @@ pub(super) fn reason(status: u16) -> &'static str {
         503 => "Service Unavailable",
         504 => "Gateway Timeout",
         505 => "HTTP Version Not Supported",
+        508 => "Loop Detected",
         200 => "OK",
         _ => "Other",
     }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use ipreconnect::clock;
 use ipreconnect::core::http::{
-    Body, Method, Parsed, RequestHead, ResponseBody, ResponseHead, path_of,
+    Body, Method, Parsed, RequestHead, ResponseBody, ResponseHead, Role, path_of,
 };
 use ipreconnect::socket::Socket;
 use ipreconnect::tls::Session as Tls;
@@ -21,11 +21,14 @@ use super::record::{self, Record, Subject};
 use super::render::{self, Coding, Onward};
 use super::side::{Lead, Side};
 use super::site::{Choice, Page, Route};
+use super::socks;
+use super::through;
 use super::timer::Timer;
 use super::trail;
 use super::window::Window;
 use super::wire::{Half, Wire};
 use super::{HEAD, HttpLimits, Site, buffer, cache, h2};
+use crate::forward::Forward;
 use crate::l4::{End, Session};
 use crate::notice;
 use crate::number;
@@ -82,9 +85,14 @@ pub(crate) fn serve(
             Box::pin(h2::serve(client, guest, place)).await;
             return;
         }
+        if guest.role() == Role::Forward && client.begins_socks(guest.limits(), &place).await {
+            Box::pin(socks::serve(client, guest, place)).await;
+            return;
+        }
         loop {
             let mut head = buffer::request();
-            let next = client.next(&mut head, guest.limits(), &place).await;
+            let read_by = (guest.limits(), guest.role());
+            let next = client.next(&mut head, read_by, &place).await;
             let ended = match next {
                 Next::Request if !client.has_its_turn(&place, guest.half()).await => None,
                 Next::Request => {
@@ -149,8 +157,13 @@ pub(super) async fn serve_one<S: Side>(
     let chosen = match limited(client, guest, head) {
         // What that takes is given back, and not kept by a connection that rests.
         Ok(()) if guest.is_asked() => match Box::pin(shows_who(client, guest, head)).await {
-            Some(true) => choose(client, guest, head).map_err(Some),
-            Some(false) => Err(Some(Trouble::Unnamed)),
+            Some(Ok(user)) => {
+                if let Some(user) = user {
+                    record.journey().user = user;
+                }
+                choose(client, guest, head).map_err(Some)
+            }
+            Some(Err(())) => Err(Some(Trouble::unnamed(guest.role()))),
             None => Err(None),
         },
         Ok(()) => choose(client, guest, head).map_err(Some),
@@ -165,6 +178,9 @@ pub(super) async fn serve_one<S: Side>(
             let mut out = buffer::bytes();
             answer::page(&mut out, &page, onward, head.method == Method::Head);
             (exchange::deliver(client, guest, out, onward).await, "")
+        }
+        Ok(Chosen::Through(forward)) => {
+            return Box::pin(through::serve(client, guest, forward, head, record)).await;
         }
         Ok(Chosen::Behind(route, choice)) => {
             let origin = choice.behind.origin();
@@ -208,7 +224,13 @@ fn text_of<'c, S: Side>(client: &'c S, head: &RequestHead) -> &'c [u8] {
 }
 
 /// Tells of a request that is over whoever wants to hear of it.
-fn tell<S: Side>(client: &S, guest: &Guest, head: &RequestHead, origin: &str, mut record: Record) {
+pub(super) fn tell<S: Side>(
+    client: &S,
+    guest: &Guest,
+    head: &RequestHead,
+    origin: &str,
+    mut record: Record,
+) {
     let address = guest.told().client(head, client.text());
     let address = address.map(|address| address.to_string());
     let subject = Subject {
@@ -246,9 +268,13 @@ fn limited<S: Side>(client: &S, guest: &Guest, head: &RequestHead) -> Result<(),
     Ok(())
 }
 
-/// Whether a request shows that it is made by somebody who may come in; `None` if the client has gone meanwhile.
-async fn shows_who<S: Side>(client: &mut S, guest: &Guest, head: &RequestHead) -> Option<bool> {
-    let credentials = Credentials::of(head, client.text());
+/// Who makes a request, if that is somebody who may come in; `None` if the client has gone meanwhile.
+async fn shows_who<S: Side>(
+    client: &mut S,
+    guest: &Guest,
+    head: &RequestHead,
+) -> Option<Result<Option<Box<str>>, ()>> {
+    let credentials = Credentials::of(head, client.text(), guest.role());
     let half = guest.half();
     tokio::select! {
         biased;
@@ -263,6 +289,8 @@ enum Chosen<'g> {
     Behind(&'g Route, Choice<'g>),
     /// We do.
     Page(Page),
+    /// Whoever the client has named.
+    Through(&'g Forward),
 }
 
 /// Where a request goes, if it may go anywhere.
@@ -272,6 +300,9 @@ fn choose<'g, S: Side>(
     head: &RequestHead,
 ) -> Result<Chosen<'g>, Trouble> {
     let (site, text) = (guest.site(), client.text());
+    if let Some(forward) = &site.forward {
+        return Ok(Chosen::Through(forward));
+    }
     if let Some(pages) = &site.pages {
         if !matches!(head.method, Method::Get | Method::Head) {
             return Err(Trouble::NotAsked);
@@ -334,6 +365,18 @@ impl Client {
         }
     }
 
+    /// Whether the client speaks SOCKS.
+    async fn begins_socks(&mut self, limits: &HttpLimits, place: &Place) -> bool {
+        while self.input.is_empty() {
+            match poll_fn(|cx| self.poll_head(cx, place)).await {
+                More::Came => self.timer.set(clock::now(), limits.head),
+                // Whoever reads next comes to the same.
+                More::Ended | More::Late => return false,
+            }
+        }
+        socks::begins(&self.input)
+    }
+
     /// Waits until it may be answered, by the rates that it shares with others; false if it has gone.
     async fn has_its_turn(&mut self, place: &Place, half: Half) -> bool {
         if !self.wire.is_throttled() && !self.wire.is_unread() {
@@ -353,14 +396,20 @@ impl Client {
     }
 
     /// Waits for the head of a request.
-    async fn next(&mut self, head: &mut RequestHead, limits: &HttpLimits, place: &Place) -> Next {
+    async fn next(
+        &mut self,
+        head: &mut RequestHead,
+        (limits, role): (&HttpLimits, Role),
+        place: &Place,
+    ) -> Next {
         if !self.input.is_empty() {
             self.timer.set(clock::now(), limits.head);
         }
         loop {
             if !self.input.is_empty() {
                 let skipped = self.skip_empty_lines();
-                match head.parse(self.input.get(skipped..).unwrap_or_default()) {
+                let input = self.input.get(skipped..).unwrap_or_default();
+                match head.parse_for(role, input) {
                     Ok(Parsed::Whole) if head.length > HEAD => {
                         return Next::Refused(Trouble::TooLong);
                     }
@@ -399,7 +448,7 @@ impl Client {
         self.input.len() - rest.len()
     }
 
-    fn poll_head(&mut self, cx: &mut Context<'_>, place: &Place) -> Poll<More> {
+    pub(super) fn poll_head(&mut self, cx: &mut Context<'_>, place: &Place) -> Poll<More> {
         if self.wire.is_blocked() && self.wire.poll_flush(cx).is_pending() {
             return self.timer.poll(cx).map(|()| More::Ended);
         }
@@ -428,7 +477,7 @@ impl Client {
 
     /// Says that nothing more comes, and reads for a moment what the client still sends: closing the
     /// connection before would reset it, and what was said last would be lost with it.
-    async fn linger(&mut self) {
+    pub(super) async fn linger(&mut self) {
         const PATIENCE: Duration = Duration::from_secs(2);
         self.timer.set(clock::now(), PATIENCE);
         let mut is_told = false;
@@ -578,7 +627,7 @@ impl Side for Client {
 }
 
 /// What came of a client.
-enum More {
+pub(super) enum More {
     Came,
     Ended,
     Late,

@@ -24,6 +24,7 @@ use super::record::{End, Record, When, Who};
 use super::render::{self, Coding, Onward};
 use super::side::Side;
 use super::site::{Choice, Route};
+use super::through;
 use super::trial::{Loss, Trial};
 use super::tunnel::Tunnel;
 use super::way::Way;
@@ -413,7 +414,11 @@ impl<'e, S: Side> Exchange<'e, S> {
         let Some(held) = pool::hold(self.behind, self.window.end()) else {
             return Err(self.refuse(Trouble::Nobody(Away::Full)).await);
         };
-        let mut dial = dial(self.behind, self.hash);
+        let mut found = None;
+        let mut dial = match self.is_through() {
+            true => dial_through(self.behind, &mut found),
+            false => dial(self.behind, self.hash),
+        };
         let half = self.guest.half();
         let client = &mut *self.client;
         let dialled = poll_fn(|cx| {
@@ -429,6 +434,9 @@ impl<'e, S: Side> Exchange<'e, S> {
         })
         .await;
         drop((dial, held));
+        if found.is_some() {
+            self.record.journey().found = found;
+        }
         let took = began.elapsed();
         if is_away {
             self.record.waited(took);
@@ -439,6 +447,9 @@ impl<'e, S: Side> Exchange<'e, S> {
             Some(Err(error)) => {
                 let listener = self.guest.name();
                 let trouble = match error {
+                    DialError::Away(error) if self.is_through() => {
+                        return Err(through::refuse_away(self, &error).await);
+                    }
                     DialError::Away(error) => {
                         let cause = error.failure().map(tracing::field::display);
                         tracing::debug!(listener, %error, cause, "request not served");
@@ -561,8 +572,17 @@ impl<'e, S: Side> Exchange<'e, S> {
         }
     }
 
+    /// Whether the client has said where it wants to go.
+    pub(super) fn is_through(&self) -> bool {
+        self.guest.site().forward.is_some()
+    }
+
     /// Whether the origin cannot be reached at the moment, as far as is known.
     pub(super) fn is_away(&self) -> bool {
+        // Nobody watches over those that are made on the fly.
+        if self.is_through() {
+            return false;
+        }
         let origin = self.behind.origin();
         origin.look(|snapshot| !snapshot.view().is_usable())
     }
@@ -699,6 +719,17 @@ fn dial(behind: &Behind, hash: Option<u64>) -> Dial<'_> {
     let origin = behind.origin();
     let connecting = origin.connect_by(behind.chooser(), hash);
     Box::pin(async move {
+        let link = connecting.await.map_err(DialError::Away)?;
+        Ok(Upstream::new(origin, link))
+    })
+}
+
+/// The same of an origin that is made on the fly; `found` is how long it took to look it up, if it had to be.
+fn dial_through<'d>(behind: &'d Behind, found: &'d mut Option<Duration>) -> Dial<'d> {
+    let origin = behind.origin();
+    Box::pin(async move {
+        *found = origin.find().await.map_err(DialError::Away)?;
+        let connecting = origin.connect_by(behind.chooser(), None);
         let link = connecting.await.map_err(DialError::Away)?;
         Ok(Upstream::new(origin, link))
     })

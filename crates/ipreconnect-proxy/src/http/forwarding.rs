@@ -3,10 +3,11 @@
 use std::net::IpAddr;
 
 use ipnet::IpNet;
-use ipreconnect::core::http::{Known, RequestHead, TRACEPARENT, client_of, is_trusted};
+use ipreconnect::core::http::{Known, RequestHead, TRACEPARENT, Version, client_of, is_trusted};
 
 use super::render;
 use super::trail::Trail;
+use crate::forward::{Headers, pseudonym};
 
 /// What becomes of `X-Forwarded-For`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -43,6 +44,8 @@ pub(super) struct Told<'t> {
     is_believed: bool,
     /// What the client has shown was for us.
     hides_credentials: bool,
+    /// What is told by a forward proxy.
+    through: Option<Headers>,
     /// Where the request belongs in a trace.
     trace: Option<[u8; TRACEPARENT]>,
     /// The trace begins here.
@@ -63,6 +66,7 @@ impl<'t> Told<'t> {
             peer_text,
             scheme,
             hides_credentials: false,
+            through: None,
             trace: None,
             is_root: false,
             is_believed: !trust.is_empty() && peer.is_some_and(|peer| is_trusted(trust, peer)),
@@ -75,8 +79,18 @@ impl<'t> Told<'t> {
         self
     }
 
+    /// The same, where the client has said where it wants to go.
+    pub(super) fn through(mut self, headers: Headers) -> Self {
+        self.through = Some(headers);
+        self
+    }
+
     /// The same, for a request that is traced: the origin belongs under us.
     pub(super) fn tracing(mut self, trail: Option<&Trail>) -> Self {
+        // Where clients go is no part of what happens here.
+        if self.through.is_some() {
+            return self;
+        }
         self.trace = trail.map(Trail::told);
         self.is_root = trail.is_some_and(Trail::is_root);
         self
@@ -85,7 +99,9 @@ impl<'t> Told<'t> {
     /// Whether a field passes that is none of those that are known.
     pub(super) fn passes_name(&self, name: &[u8]) -> bool {
         let is = |other: &[u8]| name.eq_ignore_ascii_case(other);
-        !(self.hides_credentials && is(b"authorization")
+        let hides = self.through == Some(Headers::Hide);
+        !(hides && is(b"via")
+            || self.hides_credentials && is(b"authorization")
             || self.trace.is_some() && is(b"traceparent")
             || self.is_root && is(b"tracestate"))
     }
@@ -132,7 +148,11 @@ impl<'t> Told<'t> {
 
     /// Whether a field passes that tells of clients.
     pub(super) fn passes(&self, known: Known) -> bool {
-        let chain = self.forwarding.chain;
+        let chain = match self.through {
+            None => self.forwarding.chain,
+            Some(Headers::Hide) => Chain::Deleted,
+            Some(Headers::Tell | Headers::Untouched) => Chain::Untouched,
+        };
         match known {
             Known::XForwardedFor
             | Known::XForwardedProto
@@ -162,6 +182,12 @@ impl<'t> Told<'t> {
         if let Some(trace) = &self.trace {
             render::line(out, b"traceparent", trace);
         }
+        if let Some(headers) = self.through {
+            if headers == Headers::Tell {
+                self.write_through(out, head.version);
+            }
+            return;
+        }
         if matches!(self.forwarding.chain, Chain::Untouched | Chain::Deleted) {
             return;
         }
@@ -189,21 +215,41 @@ impl<'t> Told<'t> {
         }
     }
 
+    /// On whose behalf a forward proxy asks, and that it does (RFC 9110, section 7.6.3). Each is one more element of
+    /// whatever is there.
+    fn write_through(&self, out: &mut Vec<u8>, version: Version) {
+        if !self.peer_text.is_empty() {
+            render::line(out, b"X-Forwarded-For", self.peer_text.as_bytes());
+            let value = format!("for={}", node(self.peer_text));
+            render::line(out, b"Forwarded", value.as_bytes());
+        }
+        let version = match version {
+            Version::Http10 => "1.0",
+            Version::Http11 => "1.1",
+        };
+        let via = format!("{version} {}", pseudonym());
+        render::line(out, b"Via", via.as_bytes());
+    }
+
     /// `Forwarded` (RFC 7239).
     fn write_standard(&self, out: &mut Vec<u8>, client: &str, head: &RequestHead, text: &[u8]) {
-        let named = if client.contains(':') {
-            format!("\"[{client}]\"")
-        } else if client.is_empty() {
-            "unknown".to_owned()
-        } else {
-            client.to_owned()
-        };
-        let mut value = format!("for={named};proto={}", self.scheme).into_bytes();
+        let mut value = format!("for={};proto={}", node(client), self.scheme).into_bytes();
         if let Some(host) = head.host.span().filter(|host| !host.is_empty()) {
             value.extend_from_slice(b";host=\"");
             value.extend_from_slice(host.of(text));
             value.push(b'"');
         }
         render::line(out, b"Forwarded", &value);
+    }
+}
+
+/// A client as `Forwarded` has it (RFC 7239, section 6).
+fn node(client: &str) -> String {
+    if client.contains(':') {
+        format!("\"[{client}]\"")
+    } else if client.is_empty() {
+        "unknown".to_owned()
+    } else {
+        client.to_owned()
     }
 }

@@ -7,12 +7,13 @@ use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 use atomic_waker::AtomicWaker;
 use data_encoding::BASE64;
-use ipreconnect::core::http::{Field, RequestHead};
+use ipreconnect::core::http::{Field, RequestHead, Role};
 
 use super::forwarding::Told;
 use super::wire::Half;
 use super::{HttpLimits, Site};
 use crate::access::{self, Admission, Fit, Refusal};
+use crate::forward::{Headers, via};
 use crate::l4::{End, HalfClose, Session};
 use crate::notice;
 use crate::places::Counts;
@@ -75,17 +76,18 @@ impl Drop for Place {
 /// A name and a password that a request shows (RFC 7617).
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Credentials {
-    user: Vec<u8>,
-    password: Vec<u8>,
+    pub(super) user: Vec<u8>,
+    pub(super) password: Vec<u8>,
 }
 
 impl Credentials {
     /// Those of a request; none if it has none, or more than one.
-    pub(super) fn of(head: &RequestHead, text: &[u8]) -> Option<Self> {
-        let named = |field: &&Field| {
-            let name = field.name.of(text);
-            name.eq_ignore_ascii_case(b"authorization")
+    pub(super) fn of(head: &RequestHead, text: &[u8], role: Role) -> Option<Self> {
+        let wanted: &[u8] = match role {
+            Role::Reverse => b"authorization",
+            Role::Forward => b"proxy-authorization",
         };
+        let named = |field: &&Field| field.name.of(text).eq_ignore_ascii_case(wanted);
         let mut fields = head.fields.iter().filter(named);
         let (Some(field), None) = (fields.next(), fields.next()) else {
             return None;
@@ -197,6 +199,11 @@ impl Guest {
         self.session.route.name()
     }
 
+    /// The same, for who keeps it longer.
+    pub(super) fn shared_name(&self) -> Arc<str> {
+        self.session.route.shared_name()
+    }
+
     /// A request came.
     pub(super) fn asks(&self) {
         self.asked.fetch_add(1, Relaxed);
@@ -220,8 +227,25 @@ impl Guest {
     /// What origins are told of it.
     pub(super) fn told(&self) -> Told<'_> {
         let forwarding = &self.site.forwarding;
-        Told::new(forwarding, self.session.from, &self.from, self.scheme())
-            .hiding_credentials(self.is_asked())
+        let told = Told::new(forwarding, self.session.from, &self.from, self.scheme());
+        match &self.site.forward {
+            Some(forward) => told.through(forward.plan.headers),
+            None => told.hiding_credentials(self.is_asked()),
+        }
+    }
+
+    /// How clients are told on whose behalf we are, where they are.
+    pub(super) fn via(&self) -> Option<&'static str> {
+        let forward = self.site.forward.as_ref()?;
+        (forward.plan.headers == Headers::Tell).then(via)
+    }
+
+    /// For whom requests are read here.
+    pub(super) fn role(&self) -> Role {
+        match self.site.forward {
+            Some(_) => Role::Forward,
+            None => Role::Reverse,
+        }
     }
 
     /// Whether each request has to show who makes it.
@@ -229,29 +253,33 @@ impl Guest {
         self.session.to_judge.is_some()
     }
 
-    /// Whether a request shows that it is made by somebody who may come in (RFC 7617).
+    /// Who makes a request, if it shows that this is somebody who may come in (RFC 7617).
     ///
     /// Cancel safety: nothing is lost.
-    pub(super) async fn shows_who(&self, credentials: Option<Credentials>) -> bool {
+    pub(super) async fn shows_who(
+        &self,
+        credentials: Option<Credentials>,
+    ) -> Result<Option<Box<str>>, ()> {
         let access = self.session.route.access();
         let (Some(source), Some(users)) = (self.session.to_judge, access.users()) else {
-            return true;
+            return Ok(None);
         };
         // Who shows nothing has not guessed.
         let Some(Credentials { user, password }) = credentials else {
-            return false;
+            return Err(());
         };
+        let welcome = || Ok(Some(String::from_utf8_lossy(&user).into()));
         let named = || String::from_utf8_lossy(&user).into_owned();
         let admitted = access.admit_named(source, &user).await;
         let is_known = || users.remembers(&user, &password);
         let refusal = if admitted.is_ok() && is_known() {
-            return true;
+            return welcome();
         } else if let Some(attempt) = access::attempt(source, &user, is_known).await {
             // It takes as long for those whom no rule is for.
             let refusal = match (admitted, users.fits(&user, &password).await) {
                 (Ok(Admission::Ask(_)), Fit::Wrong) => Some(Refusal::Password(named())),
                 (Ok(Admission::Ask(_)), Fit::NotLookedAt) => None,
-                (Ok(_), _) => return true,
+                (Ok(_), _) => return welcome(),
                 (Err(refusal), _) => Some(refusal),
             };
             match refusal {
@@ -265,7 +293,7 @@ impl Guest {
             Refusal::Guesses(named())
         };
         notice::denied(self.name(), self.from(), &refusal);
-        false
+        Err(())
     }
 
     pub(super) fn scheme(&self) -> &'static str {

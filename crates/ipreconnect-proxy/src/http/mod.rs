@@ -22,7 +22,9 @@ mod relay;
 mod render;
 mod side;
 mod site;
+mod socks;
 mod tally;
+mod through;
 mod timer;
 mod trail;
 mod trial;
@@ -53,9 +55,10 @@ pub use tally::BranchStatus;
 pub(crate) use client::serve;
 pub(crate) use guest::drain;
 pub(crate) use record::{flush, open as open_log};
-pub(crate) use site::Site;
+pub(crate) use site::{Site, ThroughRoute};
 pub use trail::Tracing;
 pub(crate) use trail::open as open_traces;
+pub(crate) use tunnel::Tale;
 
 /// The longest head of a request that is read.
 const HEAD: usize = 64 * 1024;
@@ -203,6 +206,17 @@ impl Behind {
                 .map(|seed| Chooser::new(policy, seed))
                 .collect(),
             hashes: policy == Policy::Hash,
+            origin,
+            settings,
+        }
+    }
+
+    /// One that is made on the fly: workers share what chooses among its addresses.
+    fn light(origin: Origin, settings: HttpSettings) -> Self {
+        let policy = origin.settings().balance;
+        Self {
+            choosers: [Chooser::new(policy, 0)].into(),
+            hashes: false,
             origin,
             settings,
         }

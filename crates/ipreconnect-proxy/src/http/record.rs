@@ -30,6 +30,8 @@ pub enum AccessFormat {
     Json,
     /// As Apache httpd's `combined`.
     Combined,
+    /// As Squid's own.
+    Squid,
 }
 
 /// Where lines go, and what they look like.
@@ -193,6 +195,21 @@ pub(super) struct Record {
     pub(super) end: End,
     /// What is told to whoever follows it, if anybody does.
     pub(super) trail: Option<Box<Trail>>,
+    /// What else is known of it where clients say who they are, or where they want to go.
+    pub(super) journey: Option<Box<Journey>>,
+}
+
+/// What is known of a request of somebody who says who he is, or where he wants to go.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Journey {
+    /// Who asks, if he has shown that.
+    pub(super) user: Box<str>,
+    /// What the rules say, if they say anything but yes.
+    pub(super) decision: &'static str,
+    /// By which of them, or what else is wrong.
+    pub(super) why: Option<Box<str>>,
+    /// How long it took to look the host up.
+    pub(super) found: Option<Duration>,
 }
 
 impl Record {
@@ -211,7 +228,12 @@ impl Record {
             cache: "",
             end: End::FINE,
             trail: None,
+            journey: None,
         }
+    }
+
+    pub(super) fn journey(&mut self) -> &mut Journey {
+        self.journey.get_or_insert_default()
     }
 
     /// How it went, as its origin counts it.
@@ -246,8 +268,45 @@ pub(super) struct Subject<'s> {
     pub(super) text: &'s [u8],
 }
 
+/// What was asked for, and of whom.
+pub(super) struct Said<'s> {
+    pub(super) listener: &'s str,
+    pub(super) origin: &'s str,
+    pub(super) from: &'s str,
+    pub(super) method: &'s [u8],
+    pub(super) host: &'s [u8],
+    pub(super) target: &'s [u8],
+    pub(super) protocol: &'s str,
+    pub(super) referer: Option<&'s [u8]>,
+    pub(super) agent: Option<&'s [u8]>,
+}
+
 /// Writes the line of a request, if lines are written.
 pub(super) fn write(now: Instant, record: &Record, subject: &Subject<'_>) {
+    if LINES.with_borrow(|lines| lines.log.is_none()) {
+        return;
+    }
+    tell(now, record, &said(record, subject));
+}
+
+fn said<'s>(record: &Record, subject: &'s Subject<'_>) -> Said<'s> {
+    let (head, text) = (subject.head, subject.text);
+    let host = head.host.span().map_or(&b""[..], |host| host.of(text));
+    Said {
+        listener: subject.listener,
+        origin: subject.origin,
+        from: subject.from,
+        method: head.method_text.of(text),
+        host,
+        target: head.target.of(text),
+        protocol: protocol(record, head),
+        referer: head.value(text, Known::Referer),
+        agent: head.value(text, Known::UserAgent),
+    }
+}
+
+/// The same of what has no head, or none any more.
+pub(super) fn tell(now: Instant, record: &Record, said: &Said<'_>) {
     LINES.with_borrow_mut(|lines| {
         let Some(log) = &lines.log else {
             return;
@@ -257,8 +316,9 @@ pub(super) fn write(now: Instant, record: &Record, subject: &Subject<'_>) {
         let millis = clock::since_unix().subsec_millis();
         let out = &mut lines.bytes;
         match format {
-            AccessFormat::Json => json(out, &lines.stamp, millis, now, record, subject),
-            AccessFormat::Combined => combined(out, &lines.stamp, record, subject),
+            AccessFormat::Json => json(out, &lines.stamp, millis, now, record, said),
+            AccessFormat::Combined => combined(out, &lines.stamp, record, said),
+            AccessFormat::Squid => squid(out, (lines.second, millis), now, record, said),
         }
         if lines.bytes.len() >= BATCH {
             lines.flush();
@@ -283,7 +343,7 @@ impl Lines {
         let (year, month, day) = date(second / 86_400);
         let (hour, minute, second) = (second / 3600 % 24, second / 60 % 60, second % 60);
         self.stamp = match format {
-            AccessFormat::Json => {
+            AccessFormat::Json | AccessFormat::Squid => {
                 format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}")
             }
             AccessFormat::Combined => {
@@ -323,29 +383,43 @@ fn json(
     millis: u32,
     now: Instant,
     record: &Record,
-    subject: &Subject<'_>,
+    said: &Said<'_>,
 ) {
-    let (head, text) = (subject.head, subject.text);
     out.extend_from_slice(b"{\"time\":\"");
     out.extend_from_slice(stamp.as_bytes());
     out.push(b'.');
     let digit = |number: u32| b'0' + u8::try_from(number % 10).unwrap_or_default();
     out.extend([digit(millis / 100), digit(millis / 10), digit(millis)]);
     out.extend_from_slice(b"Z\"");
-    string(out, b"listener", subject.listener.as_bytes());
-    string(out, b"client", subject.from.as_bytes());
-    string(out, b"method", head.method_text.of(text));
-    let host = head.host.span().map_or(&b""[..], |host| host.of(text));
-    string(out, b"host", host);
-    string(out, b"target", head.target.of(text));
-    string(out, b"protocol", protocol(record, head).as_bytes());
+    let journey = record.journey.as_deref();
+    string(out, b"listener", said.listener.as_bytes());
+    string(out, b"client", said.from.as_bytes());
+    if let Some(journey) = journey {
+        string(out, b"user", journey.user.as_bytes());
+    }
+    string(out, b"method", said.method);
+    string(out, b"host", said.host);
+    string(out, b"target", said.target);
+    string(out, b"protocol", said.protocol.as_bytes());
     number(out, b"status", u64::from(record.status));
     number(out, b"bytes_in", record.bytes_in);
     number(out, b"bytes_out", record.bytes_out);
-    string(out, b"origin", subject.origin.as_bytes());
+    string(out, b"origin", said.origin.as_bytes());
     string(out, b"endpoint", record.endpoint.as_bytes());
     number(out, b"sent", u64::from(record.sent));
     string(out, b"cache", record.cache.as_bytes());
+    if let Some(journey) = journey {
+        string(out, b"decision", journey.decision.as_bytes());
+        let why = journey.why.as_deref().unwrap_or_default();
+        let name: &[u8] = match journey.decision {
+            "" => b"cause",
+            _ => b"rule",
+        };
+        string(out, name, why.as_bytes());
+        if let Some(found) = journey.found {
+            time(out, b"dns_ms", found);
+        }
+    }
     if let Some(connected) = record.connected {
         time(out, b"connect_ms", connected);
     }
@@ -371,29 +445,97 @@ fn protocol(record: &Record, head: &RequestHead) -> &'static str {
     }
 }
 
-fn combined(out: &mut Vec<u8>, stamp: &str, record: &Record, subject: &Subject<'_>) {
-    let (head, text) = (subject.head, subject.text);
-    let from = if subject.from.is_empty() {
-        "-"
-    } else {
-        subject.from
+/// What is there, or a dash.
+fn or_dash(text: &str) -> &str {
+    if text.is_empty() { "-" } else { text }
+}
+
+/// Who asks, in one word.
+fn user(out: &mut Vec<u8>, record: &Record) {
+    let user = record.journey.as_deref().map(|journey| &*journey.user);
+    word(out, or_dash(user.unwrap_or_default()).as_bytes());
+}
+
+/// In one word: what would be a space is none.
+fn word(out: &mut Vec<u8>, text: &[u8]) {
+    let from = out.len();
+    escape(out, text);
+    for byte in out.iter_mut().skip(from).filter(|byte| **byte == b' ') {
+        *byte = b'_';
+    }
+}
+
+/// As Squid's own format has it: `time elapsed remotehost code/status bytes method URL rfc931 peerstatus/peerhost type`.
+fn squid(
+    out: &mut Vec<u8>,
+    (second, millis): (u64, u32),
+    now: Instant,
+    record: &Record,
+    said: &Said<'_>,
+) {
+    let elapsed = now.saturating_duration_since(record.began).as_millis();
+    let decision = record.journey.as_deref().map(|journey| journey.decision);
+    let code = match (decision, record.cache, said.method) {
+        (Some("denied"), ..) => "TCP_DENIED",
+        (_, "hit", _) => "TCP_HIT",
+        (_, "revalidated", _) => "TCP_REFRESH_UNMODIFIED",
+        (_, "stale", _) => "TCP_STALE_HIT",
+        (_, _, b"CONNECT") => "TCP_TUNNEL",
+        (_, "", _) if record.sent == 0 => "NONE",
+        _ => "TCP_MISS",
     };
-    out.extend_from_slice(from.as_bytes());
-    out.extend_from_slice(b" - - [");
+    let from = or_dash(said.from);
+    let status = record.status;
+    let head = format!(
+        "{second}.{millis:03} {elapsed:6} {from} {code}/{status:03} {} ",
+        record.bytes_out
+    );
+    out.extend_from_slice(head.as_bytes());
+    word(
+        out,
+        if said.method.is_empty() {
+            b"NONE"
+        } else {
+            said.method
+        },
+    );
+    out.push(b' ');
+    if said.method != b"CONNECT" && !said.host.is_empty() {
+        out.extend_from_slice(b"http://");
+        word(out, said.host);
+    }
+    word(out, said.target);
+    out.push(b' ');
+    user(out, record);
+    let endpoint = String::from_utf8_lossy(record.endpoint.as_bytes());
+    let host = endpoint.rsplit_once(':').map_or("-", |(host, _)| host);
+    let peer = if host == "-" {
+        "HIER_NONE"
+    } else {
+        "HIER_DIRECT"
+    };
+    out.extend_from_slice(format!(" {peer}/{host} -\n").as_bytes());
+}
+
+fn combined(out: &mut Vec<u8>, stamp: &str, record: &Record, said: &Said<'_>) {
+    out.extend_from_slice(or_dash(said.from).as_bytes());
+    out.extend_from_slice(b" - ");
+    user(out, record);
+    out.extend_from_slice(b" [");
     out.extend_from_slice(stamp.as_bytes());
     out.extend_from_slice(b"] \"");
-    escape(out, head.method_text.of(text));
+    escape(out, said.method);
     out.push(b' ');
-    escape(out, head.target.of(text));
+    escape(out, said.target);
     out.push(b' ');
-    out.extend_from_slice(protocol(record, head).as_bytes());
+    out.extend_from_slice(said.protocol.as_bytes());
     out.extend_from_slice(b"\" ");
     decimal(out, u64::from(record.status));
     out.push(b' ');
     decimal(out, record.bytes_out);
-    for known in [Known::Referer, Known::UserAgent] {
+    for field in [said.referer, said.agent] {
         out.extend_from_slice(b" \"");
-        escape(out, head.value(text, known).unwrap_or(b"-"));
+        escape(out, field.unwrap_or(b"-"));
         out.push(b'"');
     }
     out.push(b'\n');

@@ -13,9 +13,9 @@ use super::answer::Trouble;
 use super::body::Reader;
 use super::cache::{self, Entry, Heard, How, Keeping, Verdict};
 use super::exchange::{Begun, Ended, Event, Exchange};
-use super::record::{End, When, Who};
+use super::record::{End, Shown, When, Who};
 use super::render::Onward;
-use super::side::{Lead, Side};
+use super::side::{Lead, Side, Told};
 use super::trial::{Loss, Trial};
 use super::tunnel::Tunnel;
 use super::way::Way;
@@ -28,6 +28,18 @@ use crate::watch::Said;
 const INFORMED: u32 = 64;
 /// Reads of an answer in one turn, before others have theirs.
 const BUDGET: u32 = 16;
+
+/// By which names an origin leads to itself, where its clients are not to be led there.
+pub(super) fn leads_back<'b>(
+    behind: &'b Behind,
+    is_through: bool,
+    endpoint: &'b Shown,
+) -> [&'b [u8]; 2] {
+    if is_through {
+        return [b""; 2];
+    }
+    [behind.asked_host(), endpoint.as_bytes()]
+}
 
 impl<'e, S: Side> Exchange<'e, S> {
     /// Takes a head of the origin, with all that has come behind it.
@@ -126,19 +138,20 @@ impl<'e, S: Side> Exchange<'e, S> {
         } else {
             &coded
         };
-        let cache_status = [("Cache-Status", told)];
+        let told = self.told(told);
         let lead = Lead {
             head,
             text,
             body,
             rules: &self.route.rewrite.response,
-            origin: [self.behind.asked_host(), self.record.endpoint.as_bytes()],
+            origin: leads_back(self.behind, self.is_through(), &self.record.endpoint),
+            is_through: self.is_through(),
             scheme: self.guest.scheme(),
             asked: self.head,
             cookie: self.cookie.as_deref(),
             compressed: writing.compressed(),
             varies: wanted.is_some(),
-            told: if told.is_empty() { &[] } else { &cache_status },
+            told: &told,
             onward,
         };
         let sent = self.client.respond(&lead, part);
@@ -157,6 +170,18 @@ impl<'e, S: Side> Exchange<'e, S> {
             onward,
             sound,
         }
+    }
+
+    /// What else the client is told: by the cache, if there is anything, and on whose behalf we are.
+    pub(super) fn told<'t>(&self, cache: &'t str) -> Told<'t> {
+        let mut told = Told::default();
+        if !cache.is_empty() {
+            told.add("Cache-Status", cache);
+        }
+        if let Some(via) = self.guest.via() {
+            told.add("Via", via);
+        }
+        told
     }
 
     /// Tells the cache of an answer: what the client is told of it, or what it gets in its place.
@@ -261,7 +286,10 @@ impl<'e, S: Side> Exchange<'e, S> {
         };
         pool::end(self.behind, upstream.line().endpoint());
         upstream.input = rest;
-        Ended::Tunnel(Box::new(Tunnel { upstream }))
+        match Tunnel::switched(upstream) {
+            Some(tunnel) => Ended::Tunnel(Box::new(tunnel)),
+            None => Ended::Close,
+        }
     }
 
     fn poll_down(

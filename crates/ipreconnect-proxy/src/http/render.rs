@@ -3,7 +3,7 @@
 //! What is passed on stands beside each other in most heads, and is copied as it is.
 
 use ipreconnect::core::http::{
-    Body, Field, Known, RequestHead, ResponseBody, ResponseHead, Version,
+    Body, Field, Known, Method, RequestHead, ResponseBody, ResponseHead, Version,
 };
 
 use super::forwarding::Told;
@@ -40,7 +40,13 @@ pub(super) fn request(
     let asked = head.host.span().map(|span| span.of(text));
     out.extend_from_slice(head.method_text.of(text));
     out.push(b' ');
-    out.extend_from_slice(if target.is_empty() { b"/" } else { target });
+    match target.first() {
+        // Of a server as a whole nothing is asked but this (RFC 9112, section 3.2.4).
+        None if head.method == Method::Options => out.push(b'*'),
+        None | Some(b'?') => out.push(b'/'),
+        Some(_) => {}
+    }
+    out.extend_from_slice(target);
     out.extend_from_slice(b" HTTP/1.1\r\nHost: ");
     out.extend_from_slice(match host {
         AskedHost::Client => asked.unwrap_or_default(),
@@ -162,8 +168,7 @@ pub(super) fn response(out: &mut Vec<u8>, lead: &Lead<'_>, request: &[u8]) {
         .value(text, Known::Location)
         .and_then(|location| back.location(location));
     lines(out, text, &head.fields, end, |field| {
-        field.known != Known::Server
-            && !(field.known == Known::Location && location.is_some())
+        !(field.known == Known::Location && location.is_some())
             && lead.rules.pass(field, text)
             && lead.passes(field)
     });

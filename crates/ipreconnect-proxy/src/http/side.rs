@@ -3,7 +3,9 @@
 use std::io;
 use std::task::{Context, Poll};
 
-use ipreconnect::core::http::{ContentCoding, Field, RequestHead, ResponseBody, ResponseHead};
+use ipreconnect::core::http::{
+    ContentCoding, Field, Known, RequestHead, ResponseBody, ResponseHead,
+};
 
 use super::body::Reader;
 use super::render::{Back, Coding, Onward};
@@ -31,6 +33,8 @@ pub(super) struct Lead<'l> {
     pub(super) compressed: Option<ContentCoding>,
     /// Whether it might have been.
     pub(super) varies: bool,
+    /// The client has asked for this origin by its name: it is told all that the origin says of itself.
+    pub(super) is_through: bool,
     /// What else we tell the client: names and values.
     pub(super) told: &'l [(&'l str, &'l str)],
     pub(super) onward: Onward,
@@ -39,6 +43,9 @@ pub(super) struct Lead<'l> {
 impl Lead<'_> {
     /// Whether a field of the head is passed on; those of a body that is compressed here change with it.
     pub(super) fn passes(&self, field: &Field) -> bool {
+        if field.known == Known::Server && !self.is_through {
+            return false;
+        }
         if self.compressed.is_none() {
             return true;
         }
@@ -77,6 +84,30 @@ impl Lead<'_> {
             scheme: self.scheme,
             host: host.map_or(&b""[..], |host| host.of(text)),
         }
+    }
+}
+
+/// What else a client is told: names and values, and no more than these three.
+#[derive(Default)]
+pub(super) struct Told<'t> {
+    fields: [(&'t str, &'t str); 3],
+    count: usize,
+}
+
+impl<'t> Told<'t> {
+    pub(super) fn add(&mut self, name: &'t str, value: &'t str) {
+        if let Some(field) = self.fields.get_mut(self.count) {
+            *field = (name, value);
+            self.count += 1;
+        }
+    }
+}
+
+impl<'t> std::ops::Deref for Told<'t> {
+    type Target = [(&'t str, &'t str)];
+
+    fn deref(&self) -> &Self::Target {
+        self.fields.get(..self.count).unwrap_or_default()
     }
 }
 
@@ -130,6 +161,11 @@ pub(super) trait Side: Send {
 
     /// Writes a whole answer of our own, as it is written in HTTP/1.
     fn deliver(&mut self, answer: &[u8]) -> io::Result<()>;
+
+    /// Says that the tunnel that was asked for is open: from now on bytes are carried.
+    fn go_through(&mut self) -> io::Result<()> {
+        self.deliver(b"HTTP/1.1 200 Connection established\r\n\r\n")
+    }
 
     /// Whether something waits for the client to take it.
     fn is_blocked(&self) -> bool;

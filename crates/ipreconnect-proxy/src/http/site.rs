@@ -3,9 +3,12 @@
 use std::cell::RefCell;
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
+use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use ipreconnect::core::dice::Dice;
+use ipreconnect::core::forward::Target;
 use ipreconnect::core::http::{
     Asked, Field, Known, RequestHead, RouteRule, cookie, host_of, normal, path_of, query_of,
 };
@@ -14,7 +17,8 @@ use ipreconnect::core::rate::Rates;
 use ipreconnect::{Origin, clock};
 
 use super::tally::{BranchStatus, Tally};
-use super::{Behind, Cache, Forwarding, HttpLimits, HttpSettings};
+use super::{AskedHost, Behind, Cache, Forwarding, Hedge, HttpLimits, HttpSettings};
+use crate::forward::{Forward, ForwardPlan};
 use crate::number;
 
 /// Fields that are set, and fields that are removed. Names are compared without case.
@@ -145,6 +149,8 @@ pub trait Pages: Send + Sync + fmt::Debug {
 pub struct HttpPlan {
     /// What is answered here: then nothing goes to any origin.
     pub pages: Option<Arc<dyn Pages>>,
+    /// How clients go where they say: then they go nowhere else.
+    pub forward: Option<ForwardPlan>,
     /// The first one that matches decides.
     pub routes: Vec<HttpRoute>,
     /// What requests that no route is for go by, at the listener's own origin; without it they are not
@@ -164,6 +170,7 @@ pub struct HttpPlan {
 #[derive(Debug)]
 pub(crate) struct Site {
     pub(super) pages: Option<Arc<dyn Pages>>,
+    pub(crate) forward: Option<Arc<Forward>>,
     routes: Vec<Route>,
     otherwise: Option<Route>,
     /// Whether any route keeps answers.
@@ -175,6 +182,54 @@ pub(crate) struct Site {
     pub(super) forwarding: Forwarding,
     pub(super) error_page: Option<Arc<str>>,
 }
+
+/// What requests go by to a host that a client has named.
+#[derive(Debug)]
+pub(crate) struct ThroughRoute(Route);
+
+impl ThroughRoute {
+    pub(crate) fn new(origin: &Origin, target: &Target, plan: &ForwardPlan) -> Self {
+        let host = match target.port {
+            80 => target.host.to_string(),
+            _ => target.to_string(),
+        };
+        let settings = HttpSettings {
+            hedge: Hedge::Off,
+            first_byte: FIRST_BYTE,
+            pool_idle: RESTS,
+            host: AskedHost::Fixed(host.into()),
+            ..HttpSettings::default()
+        };
+        let branch = Branch {
+            behind: Behind::light(origin.clone(), settings),
+            weight: 1,
+            tally: Tally::default(),
+        };
+        Self(Route {
+            rule: RouteRule::default(),
+            branches: vec![branch],
+            sticky: None,
+            rewrite: Rewrite {
+                request: plan.request.clone(),
+                response: plan.response.clone(),
+                ..Rewrite::default()
+            },
+            requires: Vec::new(),
+            fallback: None,
+            mirror: None,
+            cache: plan.cache.clone(),
+        })
+    }
+
+    pub(super) fn route(&self) -> &Route {
+        &self.0
+    }
+}
+
+/// Strangers may take their time to answer.
+const FIRST_BYTE: Duration = Duration::from_secs(300);
+/// How long a connection to one is kept without a request.
+const RESTS: Duration = Duration::from_secs(30);
 
 /// One route as its listener uses it.
 #[derive(Debug)]
@@ -214,7 +269,9 @@ impl Branch {
 
 impl Site {
     pub(crate) fn new(origin: &Origin, plan: HttpPlan) -> Self {
-        let has_caches = plan.routes.iter().any(|route| route.cache.is_some());
+        let keeps = |forward: &ForwardPlan| forward.cache.is_some();
+        let has_caches = plan.routes.iter().any(|route| route.cache.is_some())
+            || plan.forward.as_ref().is_some_and(keeps);
         let routes = plan.routes.into_iter().map(|route| Route {
             rule: route.rule,
             branches: route.branches.into_iter().map(Branch::new).collect(),
@@ -229,6 +286,7 @@ impl Site {
         });
         Self {
             pages: plan.pages,
+            forward: plan.forward.map(|forward| Arc::new(Forward::new(forward))),
             routes: routes.collect(),
             has_caches,
             otherwise: plan.settings.map(|settings| Route {
@@ -272,7 +330,16 @@ impl Site {
 
     /// The caches of all routes.
     pub(super) fn caches(&self) -> impl Iterator<Item = &Cache> {
-        self.routes.iter().filter_map(|route| route.cache.as_ref())
+        let routes = self.routes.iter().filter_map(|route| route.cache.as_ref());
+        let forward = self.forward.as_ref();
+        routes.chain(forward.and_then(|forward| forward.plan.cache.as_ref()))
+    }
+
+    /// Its listener is at these addresses.
+    pub(crate) fn listens_at(&self, addresses: impl Iterator<Item = SocketAddr>) {
+        if let Some(forward) = &self.forward {
+            forward.listens_at(addresses.collect());
+        }
     }
 
     /// The route of a request.

@@ -1,40 +1,157 @@
-//! What goes on as something else than HTTP: WebSockets, and whatever else both sides agree upon.
+//! What goes on as something else than HTTP: WebSockets, tunnels, and whatever else both sides agree upon.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use ipreconnect::core::address::Address;
+use ipreconnect::core::forward::Target;
+use ipreconnect::{Parts, clock};
 
 use super::client::Client;
 use super::guest::Guest;
-use super::line::Upstream;
-use crate::l4;
+use super::line::{Taken, Upstream};
+use super::record::{self, End as RecordEnd, Record, Said, When, Who};
+use crate::l4::{self, End};
 
-/// A connection to an origin that switched protocols.
+/// A connection to an origin that carries bytes from now on.
 pub(super) struct Tunnel {
-    pub(super) upstream: Upstream,
+    pub(super) to: Taken,
+    /// What is told of it in the end, if the client has said where it is to go.
+    pub(super) tale: Option<Box<Tale>>,
+}
+
+/// What is told of a tunnel when it is over.
+#[derive(Debug)]
+pub(crate) struct Tale {
+    record: Record,
+    target: Box<str>,
+    listener: Arc<str>,
+    from: Box<str>,
+    up: AtomicU64,
+    down: AtomicU64,
+    /// Stamp of the first byte of the origin.
+    first: AtomicU64,
+}
+
+impl Tale {
+    /// So many bytes went to the origin.
+    pub(crate) fn goes_up(&self, bytes: usize) {
+        self.up.fetch_add(bytes as u64, Relaxed);
+    }
+
+    /// So many bytes came from it.
+    pub(crate) fn comes_down(&self, bytes: usize) {
+        if self.down.fetch_add(bytes as u64, Relaxed) == 0 {
+            self.first.store(clock::stamp(clock::now()), Relaxed);
+        }
+    }
+
+    /// It is over.
+    pub(crate) fn tell(&self, end: End) {
+        let now = clock::now();
+        let record = &self.record;
+        let first = clock::instant(self.first.load(Relaxed));
+        let told = Record {
+            bytes_in: record.bytes_in + self.up.load(Relaxed),
+            bytes_out: record.bytes_out + self.down.load(Relaxed),
+            first_byte: first.map(|first| first.saturating_duration_since(record.began)),
+            endpoint: record.endpoint,
+            connected: record.connected,
+            status: record.status,
+            end: RecordEnd::of(end),
+            journey: record.journey.clone(),
+            ..Record::new(record.began, record.protocol)
+        };
+        record::tell(
+            now,
+            &told,
+            &Said {
+                listener: &self.listener,
+                origin: &self.target,
+                from: &self.from,
+                method: b"CONNECT",
+                host: b"",
+                target: self.target.as_bytes(),
+                protocol: record.protocol,
+                referer: None,
+                agent: None,
+            },
+        );
+    }
+}
+
+impl RecordEnd {
+    /// How a stream ended, in the letters of requests.
+    fn of(end: End) -> Self {
+        match end {
+            End::ByClient | End::ByOrigin => Self::FINE,
+            End::ResetByClient => Self::by(Who::Client, When::Data),
+            End::ResetByOrigin => Self::by(Who::Server, When::Data),
+            End::Idle | End::Stalled => Self::by(Who::ClientLate, When::Data),
+            End::Closed | End::Drained | End::Evicted => Self::by(Who::Proxy, When::Data),
+        }
+    }
 }
 
 impl Tunnel {
+    /// One to an origin that has switched protocols.
+    pub(super) fn switched(upstream: Upstream) -> Option<Self> {
+        Some(Self {
+            to: upstream.into_parts()?,
+            tale: None,
+        })
+    }
+
+    /// One to where a client wants to go.
+    pub(super) fn through(parts: Parts, record: Record, target: &Target) -> Self {
+        Self {
+            to: Taken {
+                is_tcp: matches!(parts.address, Address::Tcp(_)),
+                socket: parts.socket,
+                tls: parts.tls,
+                input: Vec::new(),
+                endpoint: parts.endpoint,
+                usage: parts.usage,
+            },
+            tale: Some(Box::new(Tale {
+                record,
+                target: target.to_string().into(),
+                listener: "".into(),
+                from: "".into(),
+                up: AtomicU64::new(0),
+                down: AtomicU64::new(0),
+                first: AtomicU64::new(0),
+            })),
+        }
+    }
+
     /// Carries bytes both ways from now on, in a task of its own.
-    pub(super) fn carry(self, mut client: Client, guest: Guest) {
+    pub(super) fn carry(mut self, mut client: Client, guest: Guest) {
         let early_up = client.input.split_off(client.at.min(client.input.len()));
         let (socket, client_tls, unsent) = client.wire.take_parts();
         drop(client);
-        let (Some(client), Some(origin)) = (Arc::into_inner(socket), self.upstream.into_parts())
-        else {
+        let Some(client) = Arc::into_inner(socket) else {
             return;
         };
+        if let Some(tale) = &mut self.tale {
+            tale.goes_up(early_up.len());
+            tale.listener = guest.shared_name();
+            tale.from = guest.from().into();
+        }
         let mut early_down = unsent;
-        early_down.extend_from_slice(&origin.input);
+        early_down.extend_from_slice(&self.to.input);
         l4::carry(
             l4::Carried {
                 client,
                 client_tls,
-                origin: origin.socket,
-                origin_tls: origin.tls,
-                endpoint: origin.endpoint,
-                is_tcp: origin.is_tcp,
-                usage: origin.usage,
+                origin: self.to.socket,
+                origin_tls: self.to.tls,
+                endpoint: self.to.endpoint,
+                is_tcp: self.to.is_tcp,
+                usage: self.to.usage,
                 early_up,
                 early_down,
+                tale: self.tale,
             },
             guest.into_session(),
         );

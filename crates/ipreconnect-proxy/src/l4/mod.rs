@@ -194,6 +194,10 @@ impl Route {
         &self.name
     }
 
+    pub(crate) fn shared_name(&self) -> Arc<str> {
+        Arc::clone(&self.name)
+    }
+
     pub(crate) fn site(&self) -> Option<&Arc<Site>> {
         self.site.as_ref()
     }

@@ -175,7 +175,7 @@ impl<C: Carrier> Relay<C> {
                 end.word(),
             );
         }
-        self.stream.counters.ended(end);
+        self.stream.ended(end);
         tracing::debug!(
             listener = self.stream.route.name(),
             endpoint = self.stream.endpoint.0,

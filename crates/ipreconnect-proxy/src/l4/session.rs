@@ -28,7 +28,7 @@ use crate::counters::Counters;
 use crate::crowd::{Crowd, TooMuch};
 use crate::door::Entrance;
 use crate::door::postgres::{self, Guess, Talk, Turned};
-use crate::http;
+use crate::http::{self, Tale};
 use crate::notice;
 use crate::number;
 use crate::places::Seat;
@@ -484,6 +484,7 @@ impl Session {
             usage: parts.usage,
             early_up: inside.early,
             early_down: said,
+            tale: None,
         };
         carry(carried, self);
     }
@@ -502,6 +503,8 @@ pub(crate) struct Carried {
     pub(crate) early_up: Vec<u8>,
     /// For the client.
     pub(crate) early_down: Vec<u8>,
+    /// What is told of it in the end, if that is more than is counted.
+    pub(crate) tale: Option<Box<Tale>>,
 }
 
 /// Carries a stream, in a task of its own.
@@ -511,6 +514,7 @@ pub(crate) fn carry(carried: Carried, session: Session) {
         origin_tls,
         early_up,
         early_down,
+        tale,
         ..
     } = carried;
     let stream = Arc::new(Stream::new(
@@ -518,7 +522,7 @@ pub(crate) fn carry(carried: Carried, session: Session) {
         (carried.endpoint, carried.is_tcp, carried.usage),
         session.route,
         session.counters,
-        session.seat,
+        (session.seat, tale),
     ));
     if tap::is_on() {
         let subject = (stream.route.name(), number_of(&stream));

@@ -13,6 +13,7 @@ use rustix::net::Shutdown;
 
 use super::{End, Route, limits};
 use crate::counters::Counters;
+use crate::http::Tale;
 use crate::number;
 use crate::places::Seat;
 use crate::watch::Watched;
@@ -39,6 +40,8 @@ pub(super) struct Stream {
     /// Nothing is read from the origin for now.
     is_deaf: AtomicBool,
     seat: Seat,
+    /// What is told of it in the end, if that is more than is counted.
+    tale: Option<Box<Tale>>,
 }
 
 impl Stream {
@@ -47,7 +50,7 @@ impl Stream {
         (endpoint, is_tcp, usage): (EndpointId, bool, Usage),
         route: Arc<Route>,
         counters: Arc<Counters>,
-        seat: Seat,
+        (seat, tale): (Seat, Option<Box<Tale>>),
     ) -> Self {
         counters.began();
         let now = clock::now();
@@ -66,6 +69,7 @@ impl Stream {
             verdict: AtomicU8::new(0),
             is_deaf: AtomicBool::new(false),
             seat,
+            tale,
         }
     }
 
@@ -75,6 +79,9 @@ impl Stream {
         self.moved.store(stamp, Relaxed);
         self.sent.store(stamp, Relaxed);
         self.counters.carried_to_origin(bytes);
+        if let Some(tale) = &self.tale {
+            tale.goes_up(bytes);
+        }
         let begins = self.asked.load(Relaxed) == 0;
         if begins {
             self.asked.store(stamp, Relaxed);
@@ -86,6 +93,9 @@ impl Stream {
     pub(super) fn answers(&self, now: Instant, bytes: usize) -> Option<Instant> {
         self.moved.store(clock::stamp(now), Relaxed);
         self.counters.carried_to_client(bytes);
+        if let Some(tale) = &self.tale {
+            tale.comes_down(bytes);
+        }
         let asked = self.asked.load(Relaxed);
         if asked == 0 {
             return None;
@@ -117,6 +127,14 @@ impl Stream {
     /// Whether nothing is read from the origin for now.
     pub(super) fn is_deaf(&self) -> bool {
         self.is_deaf.load(Relaxed)
+    }
+
+    /// It is over.
+    pub(super) fn ended(&self, end: End) {
+        self.counters.ended(end);
+        if let Some(tale) = &self.tale {
+            tale.tell(end);
+        }
     }
 
     pub(super) fn seat(&self) -> &Seat {

@@ -2,6 +2,7 @@
 
 mod bytes;
 mod faults;
+mod forward;
 mod http;
 mod ports;
 mod scene;

@@ -14,6 +14,7 @@ use crate::http::exchange::Exchange;
 use crate::http::record::Record;
 use crate::http::render::Coding;
 use crate::http::side::{Lead, Side};
+use crate::http::through;
 use crate::http::timer::Timer;
 use crate::http::window::Window;
 use crate::http::wire::{Half, Wire};
@@ -107,7 +108,18 @@ pub(super) fn refresh<S: Side>(exchange: &Exchange<'_, S>, entry: &Arc<Entry>, k
         let timer = Timer::new(now, guest.limits().idle);
         let mut nobody = Nobody { text, timer };
         let mut record = Record::new(now, "");
-        let Some(route) = guest.site().route(&head, &nobody.text) else {
+        let place = match &guest.site().forward {
+            None => None,
+            Some(forward) => match through::place(&nobody, forward, &head) {
+                Ok(place) => Some((forward, place)),
+                Err(_) => return,
+            },
+        };
+        let route = match &place {
+            Some((forward, place)) => Some(place.route(&forward.plan).route()),
+            None => guest.site().route(&head, &nobody.text),
+        };
+        let Some(route) = route else {
             return;
         };
         let Some(choice) = route.branch(&entry.origin) else {

@@ -23,6 +23,7 @@ use super::{Cache, Entry, key};
 use crate::http::buffer;
 use crate::http::exchange::{self, Ended, Exchange};
 use crate::http::record::{End, When, Who};
+use crate::http::relay::leads_back;
 use crate::http::render::Onward;
 use crate::http::side::{Lead, Side};
 use crate::http::writing::Writing;
@@ -364,18 +365,21 @@ async fn send<S: Side>(
     let onward = exchange.onward(writing.coding());
     let told = how.told(entry);
     let age = entry.age().as_secs().to_string();
+    let mut more = exchange.told(&told);
+    more.add("Age", &age);
     let lead = Lead {
         head: piece.head,
         text: piece.text,
         body,
         rules: &exchange.route.rewrite.response,
-        origin: [exchange.behind.asked_host(), entry.endpoint.as_bytes()],
+        origin: leads_back(exchange.behind, exchange.is_through(), &entry.endpoint),
+        is_through: exchange.is_through(),
         scheme: exchange.guest.scheme(),
         asked: exchange.head,
         cookie: exchange.cookie.as_deref(),
         compressed: writing.compressed(),
         varies: wanted.is_some(),
-        told: &[("Age", &age), ("Cache-Status", &told)],
+        told: &more,
         onward,
     };
     let mut pieces = data.chunks(PIECE).peekable();

@@ -12,9 +12,11 @@ use bytes::Bytes;
 use h2::server::SendResponse;
 use h2::{Reason, RecvStream, SendStream};
 use http::header::{CONTENT_LENGTH, COOKIE, HOST, HeaderMap, HeaderValue};
-use http::{Method as HttpMethod, Request, Response, StatusCode};
+use http::{Method as HttpMethod, Request, Response, StatusCode, Uri};
 use ipreconnect::clock;
-use ipreconnect::core::http::{Field, Known, Parsed, RequestHead, ResponseBody, ResponseHead};
+use ipreconnect::core::http::{
+    Field, Known, Parsed, RequestHead, ResponseBody, ResponseHead, Role,
+};
 
 use super::outbox::Outbox;
 use super::{Tally, fields};
@@ -65,7 +67,7 @@ pub(super) async fn serve(
 ) {
     let (parts, body) = request.into_parts();
     let has_body = !body.is_end_stream();
-    let text = in_words_of_http1(&parts, has_body);
+    let text = in_words_of_http1(&parts, has_body, guest.role());
     let mut stream = Stream {
         text,
         is_chunked: has_body && !parts.headers.contains_key(CONTENT_LENGTH),
@@ -82,7 +84,7 @@ pub(super) async fn serve(
     };
     drop(parts);
     let mut head = buffer::request();
-    match head.parse(&stream.text) {
+    match head.parse_for(guest.role(), &stream.text) {
         Ok(Parsed::Whole) => {
             guest.counts_up(stream.text.len());
             serve_one(&mut stream, guest, &head, "HTTP/2.0").await;
@@ -110,11 +112,15 @@ pub(super) async fn serve(
 }
 
 /// The head of a request as HTTP/1.1 would have it.
-fn in_words_of_http1(parts: &http::request::Parts, has_body: bool) -> Vec<u8> {
+fn in_words_of_http1(parts: &http::request::Parts, has_body: bool, role: Role) -> Vec<u8> {
     let mut text = Vec::with_capacity(512);
     text.extend_from_slice(parts.method.as_str().as_bytes());
     text.push(b' ');
+    if role == Role::Forward {
+        say_where_to(&mut text, &parts.uri);
+    }
     match (&parts.method, parts.uri.path_and_query()) {
+        (&HttpMethod::CONNECT, _) if role == Role::Forward => {}
         (&HttpMethod::CONNECT, _) | (_, None) => text.push(b'*'),
         (_, Some(target)) => text.extend_from_slice(target.as_str().as_bytes()),
     }
@@ -151,6 +157,18 @@ fn in_words_of_http1(parts: &http::request::Parts, has_body: bool) -> Vec<u8> {
     text
 }
 
+/// The beginning of the absolute form, or all of the authority form. Nothing is made of what does not say where to.
+fn say_where_to(text: &mut Vec<u8>, uri: &Uri) {
+    let Some(authority) = uri.authority() else {
+        return;
+    };
+    if let Some(scheme) = uri.scheme_str() {
+        text.extend_from_slice(scheme.as_bytes());
+        text.extend_from_slice(b"://");
+    }
+    text.extend_from_slice(authority.as_str().as_bytes());
+}
+
 fn response(head: &ResponseHead) -> Option<Response<()>> {
     let mut response = Response::new(());
     *response.status_mut() = StatusCode::from_u16(head.status).ok()?;
@@ -158,7 +176,7 @@ fn response(head: &ResponseHead) -> Option<Response<()>> {
 }
 
 fn passes(field: &Field, rules: &FieldRules, text: &[u8]) -> bool {
-    !field.is_hop && field.known != Known::Server && rules.pass(field, text)
+    !field.is_hop && rules.pass(field, text)
 }
 
 fn gone() -> io::Error {

@@ -1,5 +1,5 @@
 use super::*;
-use ipreconnect::core::http::Parsed;
+use ipreconnect::core::http::{Parsed, Role};
 
 fn line(request: &[u8], format: AccessFormat) -> String {
     let mut head = RequestHead::default();
@@ -13,21 +13,27 @@ fn line(request: &[u8], format: AccessFormat) -> String {
     record.first_byte = Some(Duration::from_micros(1_234_567));
     record.endpoint = Shown::new("192.0.2.7:80");
     record.end = End::by(Who::Client, When::Data);
+    told(request, &head, &record, format)
+}
+
+fn told(request: &[u8], head: &RequestHead, record: &Record, format: AccessFormat) -> String {
     let subject = Subject {
         scheme: "http",
         listener: "shop",
         origin: "web",
         from: "198.51.100.3",
-        head: &head,
+        head,
         text: request,
     };
+    let said = said(record, &subject);
     let mut out = Vec::new();
-    let now = began + Duration::from_millis(2000);
+    let now = record.began + Duration::from_millis(2000);
     match format {
-        AccessFormat::Json => json(&mut out, "2026-11-21T20:30:33", 7, now, &record, &subject),
+        AccessFormat::Json => json(&mut out, "2026-11-21T20:30:33", 7, now, record, &said),
         AccessFormat::Combined => {
-            combined(&mut out, "21/Nov/2026:20:30:33 +0000", &record, &subject);
+            combined(&mut out, "21/Nov/2026:20:30:33 +0000", record, &said);
         }
+        AccessFormat::Squid => squid(&mut out, (1_795_293_033, 7), now, record, &said),
     }
     String::from_utf8(out).unwrap()
 }
@@ -48,6 +54,36 @@ fn a_combined_line_is_what_programs_know() {
         line(request, AccessFormat::Combined),
         "198.51.100.3 - - [21/Nov/2026:20:30:33 +0000] \"GET /ä HTTP/1.0\" 200 1024 \"-\" \"a\\\\b\\\"\\u0009c\"\n"
     );
+}
+
+#[test]
+fn a_line_of_squid_is_what_its_programs_read() {
+    let request = b"GET http://shop.example/a HTTP/1.1\r\nHost: shop.example\r\n\r\n";
+    assert_eq!(
+        line(request, AccessFormat::Squid),
+        "1795293033.007   2000 198.51.100.3 TCP_MISS/200 1024 GET http://shop.example/a - HIER_DIRECT/192.0.2.7 -\n"
+    );
+    let request = b"CONNECT ads.example:443 HTTP/1.1\r\nHost: ads.example\r\n\r\n";
+    let mut head = RequestHead::default();
+    assert_eq!(head.parse_for(Role::Forward, request), Ok(Parsed::Whole));
+    let mut record = Record::new(clock::now(), "HTTP/1.1");
+    record.status = 403;
+    *record.journey() = Journey {
+        user: "a nn".into(),
+        decision: "denied",
+        why: Some("it is blocked by `ads.example`".into()),
+        found: None,
+    };
+    let shown = |format| told(request, &head, &record, format);
+    assert_eq!(
+        shown(AccessFormat::Squid),
+        "1795293033.007   2000 198.51.100.3 TCP_DENIED/403 0 CONNECT ads.example:443 a_nn HIER_NONE/- -\n"
+    );
+    let json = shown(AccessFormat::Json);
+    let wanted = "\"user\":\"a nn\",\"method\":\"CONNECT\",\"host\":\"ads.example:443\",\"target\":\"ads.example:443\",";
+    assert!(json.contains(wanted), "{json}");
+    let wanted = "\"decision\":\"denied\",\"rule\":\"it is blocked by `ads.example`\",";
+    assert!(json.contains(wanted), "{json}");
 }
 
 #[test]

@@ -52,6 +52,7 @@ fn answered(text: &str, method: Method, client: Version, onward: Onward) -> Stri
         cookie: None,
         compressed: None,
         varies: false,
+        is_through: false,
         told: &[],
         onward,
     };

@@ -27,11 +27,12 @@ use tokio::net::TcpStream;
 
 use crate::scene::{Scene, listener, settings, within};
 
-pub(super) use origin::{Act, Origin};
+pub(crate) use origin::{Act, Origin};
 
-pub(super) fn plan() -> HttpPlan {
+pub(crate) fn plan() -> HttpPlan {
     HttpPlan {
         pages: None,
+        forward: None,
         routes: Vec::new(),
         settings: Some(HttpSettings::default()),
         limits: HttpLimits::default(),
@@ -59,25 +60,25 @@ pub(super) async fn scene_of(workers: u16, settings: OriginSettings, plan: HttpP
 }
 
 /// A client that speaks for itself.
-pub(super) struct Client {
+pub(crate) struct Client {
     stream: TcpStream,
     unread: Vec<u8>,
 }
 
 /// An answer as it came.
 #[derive(Debug)]
-pub(super) struct Answer {
-    pub(super) status: u16,
-    pub(super) head: String,
-    pub(super) body: Vec<u8>,
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) head: String,
+    pub(crate) body: Vec<u8>,
 }
 
 impl Answer {
-    pub(super) fn text(&self) -> &str {
+    pub(crate) fn text(&self) -> &str {
         std::str::from_utf8(&self.body).unwrap()
     }
 
-    pub(super) fn field(&self, name: &str) -> Option<&str> {
+    pub(crate) fn field(&self, name: &str) -> Option<&str> {
         self.head.lines().skip(1).find_map(|line| {
             let (field, value) = line.split_once(": ")?;
             field.eq_ignore_ascii_case(name).then_some(value)
@@ -86,19 +87,19 @@ impl Answer {
 }
 
 impl Client {
-    pub(super) async fn new(scene: &Scene) -> Self {
+    pub(crate) async fn new(scene: &Scene) -> Self {
         Self {
             stream: TcpStream::connect(scene.address).await.unwrap(),
             unread: Vec::new(),
         }
     }
 
-    pub(super) async fn send(&mut self, bytes: impl AsRef<[u8]>) {
+    pub(crate) async fn send(&mut self, bytes: impl AsRef<[u8]>) {
         self.stream.write_all(bytes.as_ref()).await.unwrap();
     }
 
     /// Whatever comes next; nothing at the end.
-    pub(super) async fn more(&mut self) -> Vec<u8> {
+    pub(crate) async fn more(&mut self) -> Vec<u8> {
         let mut piece = vec![0; 65_536];
         let read = within(10, self.stream.read(&mut piece)).await;
         piece.truncate(read.unwrap_or(0));
@@ -112,7 +113,7 @@ impl Client {
     }
 
     /// Whether anything has come that is not read yet.
-    pub(super) fn has_come(&mut self) -> bool {
+    pub(crate) fn has_come(&mut self) -> bool {
         let mut piece = [0; 4096];
         if let Ok(count) = self.stream.try_read(&mut piece) {
             self.unread.extend_from_slice(&piece[..count]);
@@ -121,7 +122,7 @@ impl Client {
     }
 
     /// What has come, or comes next.
-    pub(super) async fn bytes(&mut self) -> Vec<u8> {
+    pub(crate) async fn bytes(&mut self) -> Vec<u8> {
         if self.unread.is_empty() {
             self.fill().await;
         }
@@ -129,13 +130,13 @@ impl Client {
     }
 
     /// All that comes until the connection ends.
-    pub(super) async fn rest(&mut self) -> Vec<u8> {
+    pub(crate) async fn rest(&mut self) -> Vec<u8> {
         while self.fill().await {}
         std::mem::take(&mut self.unread)
     }
 
     /// The next head.
-    pub(super) async fn head(&mut self) -> (u16, String) {
+    pub(crate) async fn head(&mut self) -> (u16, String) {
         loop {
             if let Some(end) = find(&self.unread, b"\r\n\r\n") {
                 let head: Vec<u8> = self.unread.drain(..end + 4).collect();
@@ -152,7 +153,7 @@ impl Client {
     }
 
     /// The next answer, whose body has a length or is in chunks.
-    pub(super) async fn answer(&mut self) -> Answer {
+    pub(crate) async fn answer(&mut self) -> Answer {
         let (status, head) = self.head().await;
         let mut answer = Answer {
             status,
@@ -194,13 +195,13 @@ impl Client {
         }
     }
 
-    pub(super) async fn get(&mut self, path: &str) -> Answer {
+    pub(crate) async fn get(&mut self, path: &str) -> Answer {
         self.send(format!("GET {path} HTTP/1.1\r\nHost: shop\r\n\r\n"))
             .await;
         self.answer().await
     }
 
-    pub(super) async fn post(&mut self, path: &str, body: &str) -> Answer {
+    pub(crate) async fn post(&mut self, path: &str, body: &str) -> Answer {
         let length = body.len();
         self.send(format!(
             "POST {path} HTTP/1.1\r\nHost: shop\r\nContent-Length: {length}\r\n\r\n{body}"
@@ -210,11 +211,11 @@ impl Client {
     }
 
     /// Whether the connection ends now, without another byte.
-    pub(super) async fn is_closed(&mut self) -> bool {
+    pub(crate) async fn is_closed(&mut self) -> bool {
         self.unread.is_empty() && self.more().await.is_empty()
     }
 
-    pub(super) fn stream(&mut self) -> &mut TcpStream {
+    pub(crate) fn stream(&mut self) -> &mut TcpStream {
         &mut self.stream
     }
 }

@@ -1,0 +1,125 @@
+//! The forward proxy: on behalf of clients, who say where they want to go.
+//!
+//! A host is read once, judged as it is written, looked up once, and judged by the very address that is dialled.
+//! Every host is an origin that is made on the fly; nothing of it is kept longer than its connections are of use.
+
+mod judge;
+mod places;
+mod refusal;
+
+use std::hash::{BuildHasher, RandomState};
+use std::net::SocketAddr;
+use std::sync::{Arc, OnceLock};
+
+use arc_swap::ArcSwap;
+use ipreconnect::OriginSettings;
+use ipreconnect::core::forward::{ForwardPolicy, Target};
+use ipreconnect::resolve::Names;
+
+use crate::http::{Cache, FieldRules};
+
+pub(crate) use places::Place;
+pub(crate) use refusal::Refusal;
+
+use judge::Judge;
+use places::Places;
+
+/// What origins are told of clients, and of the proxy.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Headers {
+    /// Nothing; and what a client says of those before it is taken away.
+    #[default]
+    Hide,
+    /// Who the client is, and that it comes through a proxy.
+    Tell,
+    /// What the client says, and no more.
+    Untouched,
+}
+
+/// How a listener is a forward proxy.
+#[derive(Clone, Debug)]
+pub struct ForwardPlan {
+    /// Where clients may go.
+    pub policy: Arc<ForwardPolicy>,
+    /// Whether they may go nowhere else; what they may not is only told, if not.
+    pub is_enforced: bool,
+    /// What origins are told.
+    pub headers: Headers,
+    /// Fields of requests over plain HTTP.
+    pub request: FieldRules,
+    /// Fields of their answers.
+    pub response: FieldRules,
+    /// What keeps answers over plain HTTP.
+    pub cache: Option<Cache>,
+    /// What looks hosts up.
+    pub names: Names,
+    /// How hosts are dialled.
+    pub dialling: OriginSettings,
+}
+
+/// A forward proxy as its listener uses it.
+#[derive(Debug)]
+pub(crate) struct Forward {
+    pub(crate) plan: ForwardPlan,
+    places: Places,
+    own: Arc<Own>,
+}
+
+/// Where the listener itself is.
+#[derive(Debug, Default)]
+pub(crate) struct Own(ArcSwap<Vec<SocketAddr>>);
+
+impl Own {
+    /// Whether that is the listener.
+    fn is(&self, address: SocketAddr) -> bool {
+        self.0.load().iter().any(|own| {
+            own.port() == address.port()
+                && (own.ip().to_canonical() == address.ip().to_canonical()
+                    || own.ip().is_unspecified() && is_here(address))
+        })
+    }
+}
+
+/// Whether an address is one of this machine's: only those can be bound.
+fn is_here(address: SocketAddr) -> bool {
+    std::net::UdpSocket::bind((address.ip(), 0)).is_ok()
+}
+
+impl Forward {
+    pub(crate) fn new(plan: ForwardPlan) -> Self {
+        Self {
+            places: Places::default(),
+            own: Arc::default(),
+            plan,
+        }
+    }
+
+    /// Its listener is at these addresses.
+    pub(crate) fn listens_at(&self, addresses: Vec<SocketAddr>) {
+        self.own.0.store(Arc::new(addresses));
+    }
+
+    /// Where somebody wants to go, if he may go there as far as can be said before it is looked up.
+    pub(crate) fn place(&self, target: &Target) -> Result<Arc<Place>, Refusal> {
+        if let Some(place) = self.places.find(target) {
+            return Ok(place);
+        }
+        let judge = Judge::new(&self.plan, target, Arc::clone(&self.own))?;
+        Ok(self.places.keep(Place::new(&self.plan, target, judge)))
+    }
+}
+
+/// How answers say that they come through this proxy.
+pub(crate) fn via() -> &'static str {
+    static VIA: OnceLock<String> = OnceLock::new();
+    VIA.get_or_init(|| format!("1.1 {}", pseudonym()))
+}
+
+/// By what other proxies, and this one, know it: no other process has the same.
+pub(crate) fn pseudonym() -> &'static str {
+    static NAME: OnceLock<String> = OnceLock::new();
+    NAME.get_or_init(|| {
+        let drawn = RandomState::new().hash_one("pseudonym");
+        format!("ipreconnect-{:08x}", drawn >> 32)
+    })
+}

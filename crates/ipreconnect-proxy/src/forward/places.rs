@@ -1,0 +1,126 @@
+//! The hosts that clients went to of late, each an origin that is made on the fly. There are so many of them and no
+//! more; who was not asked for longest makes room.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use ipreconnect::core::forward::{Denial, Host, Target};
+use ipreconnect::{Host as OriginHost, Origin};
+
+use super::ForwardPlan;
+use super::judge::Judge;
+use crate::http::ThroughRoute;
+
+/// Hosts that are remembered, each with its port.
+const PLACES: usize = 4096;
+
+/// One host, at one port.
+#[derive(Debug)]
+pub(crate) struct Place {
+    target: Target,
+    origin: Origin,
+    judge: Arc<Judge>,
+    /// What requests to it go by.
+    route: OnceLock<ThroughRoute>,
+    /// Somebody has asked for it since it was last looked at.
+    is_wanted: AtomicBool,
+}
+
+impl Place {
+    pub(super) fn new(plan: &ForwardPlan, target: &Target, judge: Arc<Judge>) -> Self {
+        let host = match &target.host {
+            Host::Name(name) => OriginHost::Name(name.as_ref().into()),
+            Host::Ip(ip) => OriginHost::Ip(*ip),
+        };
+        let vet: Arc<Judge> = Arc::clone(&judge);
+        let at = (host, target.port);
+        Self {
+            origin: Origin::light(at, plan.dialling.clone(), vet, &plan.names),
+            target: target.clone(),
+            judge,
+            route: OnceLock::new(),
+            is_wanted: AtomicBool::new(false),
+        }
+    }
+
+    pub(crate) fn target(&self) -> &Target {
+        &self.target
+    }
+
+    pub(crate) fn origin(&self) -> &Origin {
+        &self.origin
+    }
+
+    /// What requests to it go by.
+    pub(crate) fn route(&self, plan: &ForwardPlan) -> &ThroughRoute {
+        self.route
+            .get_or_init(|| ThroughRoute::new(&self.origin, &self.target, plan))
+    }
+
+    /// Why nobody might go there, where that is only told.
+    pub(crate) fn would_be(&self) -> Option<&Denial> {
+        self.judge.would_be()
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        // What its workers keep of it goes with it.
+        self.origin.close();
+    }
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Places(Mutex<Shelf>);
+
+#[derive(Debug, Default)]
+struct Shelf {
+    places: HashMap<Target, Arc<Place>>,
+    /// In the order in which they are looked at when there has to be room.
+    order: VecDeque<Target>,
+}
+
+impl Places {
+    pub(super) fn find(&self, target: &Target) -> Option<Arc<Place>> {
+        let shelf = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let place = shelf.places.get(target)?;
+        place.is_wanted.store(true, Relaxed);
+        Some(Arc::clone(place))
+    }
+
+    /// Keeps one, unless somebody else has come first; then it is that one.
+    pub(super) fn keep(&self, place: Place) -> Arc<Place> {
+        let mut out = None;
+        let mut shelf = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = shelf.places.get(&place.target) {
+            return Arc::clone(known);
+        }
+        if shelf.places.len() >= PLACES {
+            out = shelf.make_room();
+        }
+        let place = Arc::new(place);
+        shelf.order.push_back(place.target.clone());
+        shelf
+            .places
+            .insert(place.target.clone(), Arc::clone(&place));
+        drop(shelf);
+        drop(out);
+        place
+    }
+}
+
+impl Shelf {
+    /// Takes one out that nobody has asked for since it was looked at last.
+    fn make_room(&mut self) -> Option<Arc<Place>> {
+        while let Some(target) = self.order.pop_front() {
+            let is_wanted = |place: &Arc<Place>| place.is_wanted.swap(false, Relaxed);
+            if self.places.get(&target).is_some_and(is_wanted) {
+                self.order.push_back(target);
+            } else {
+                return self.places.remove(&target);
+            }
+        }
+        None
+    }
+}
