@@ -4,6 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::time::Duration;
 
 use atomic_waker::AtomicWaker;
 use data_encoding::BASE64;
@@ -197,6 +198,11 @@ impl Guest {
 
     pub(super) fn name(&self) -> &str {
         self.session.route.name()
+    }
+
+    /// For how long nothing may move in a tunnel of its.
+    pub(super) fn idle(&self) -> Duration {
+        self.session.route.timeouts().idle
     }
 
     /// The same, for who keeps it longer.

@@ -46,6 +46,12 @@ impl Tale {
         }
     }
 
+    /// It is this client's.
+    pub(super) fn is_of(&mut self, guest: &Guest) {
+        self.listener = guest.shared_name();
+        self.from = guest.from().into();
+    }
+
     /// It is over.
     pub(crate) fn tell(&self, end: End) {
         let now = clock::now();
@@ -125,6 +131,11 @@ impl Tunnel {
         }
     }
 
+    /// What it is made of, for those who carry it otherwise.
+    pub(super) fn into_parts(self) -> (Taken, Option<Box<Tale>>) {
+        (self.to, self.tale)
+    }
+
     /// Carries bytes both ways from now on, in a task of its own.
     pub(super) fn carry(mut self, mut client: Client, guest: Guest) {
         let early_up = client.input.split_off(client.at.min(client.input.len()));
@@ -135,8 +146,7 @@ impl Tunnel {
         };
         if let Some(tale) = &mut self.tale {
             tale.goes_up(early_up.len());
-            tale.listener = guest.shared_name();
-            tale.from = guest.from().into();
+            tale.is_of(&guest);
         }
         let mut early_down = unsent;
         early_down.extend_from_slice(&self.to.input);

@@ -233,7 +233,7 @@ impl Route {
 }
 
 impl Route {
-    fn timeouts(&self) -> Timeouts {
+    pub(crate) fn timeouts(&self) -> Timeouts {
         self.settings.timeouts
     }
 }

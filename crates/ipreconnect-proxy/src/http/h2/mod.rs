@@ -6,6 +6,7 @@ mod mux;
 mod outbox;
 mod pipe;
 mod stream;
+mod through;
 
 use std::future::{Future, poll_fn};
 use std::pin::Pin;

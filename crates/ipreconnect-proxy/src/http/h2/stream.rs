@@ -19,12 +19,13 @@ use ipreconnect::core::http::{
 };
 
 use super::outbox::Outbox;
-use super::{Tally, fields};
+use super::{Tally, fields, through};
 use crate::http::answer::{Form, Trouble};
 use crate::http::body::{Reader, chunk};
 use crate::http::buffer;
 use crate::http::client::{record_refusal, serve_one};
 use crate::http::date;
+use crate::http::exchange::Ended;
 use crate::http::guest::Guest;
 use crate::http::render::{self, Coding, Onward};
 use crate::http::side::{Lead, Side};
@@ -87,7 +88,12 @@ pub(super) async fn serve(
     match head.parse_for(guest.role(), &stream.text) {
         Ok(Parsed::Whole) => {
             guest.counts_up(stream.text.len());
-            serve_one(&mut stream, guest, &head, "HTTP/2.0").await;
+            let ended = serve_one(&mut stream, guest, &head, "HTTP/2.0").await;
+            if let (Ended::Tunnel(tunnel), Some(answer)) = (ended, stream.answer.take()) {
+                stream.is_over = true;
+                buffer::give_request(std::mem::take(&mut head));
+                through::carry(guest, *tunnel, stream.body.take(), answer).await;
+            }
         }
         Ok(Parsed::Partial) => stream.abort(),
         Err(error) => {
@@ -150,7 +156,9 @@ fn in_words_of_http1(parts: &http::request::Parts, has_body: bool, role: Role) -
         }
         text.extend_from_slice(b"\r\n");
     }
-    if has_body && !parts.headers.contains_key(CONTENT_LENGTH) {
+    // What follows a request for a tunnel is no body of it.
+    let is_body = has_body && parts.method != HttpMethod::CONNECT;
+    if is_body && !parts.headers.contains_key(CONTENT_LENGTH) {
         text.extend_from_slice(b"transfer-encoding: chunked\r\n");
     }
     text.extend_from_slice(b"\r\n");
@@ -404,6 +412,10 @@ impl Side for Stream<'_> {
         }
         buffer::give_response(head);
         Ok(())
+    }
+
+    fn go_through(&mut self) -> io::Result<()> {
+        self.begin(Response::new(()), false)
     }
 
     fn is_blocked(&self) -> bool {

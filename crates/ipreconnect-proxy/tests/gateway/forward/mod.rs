@@ -5,6 +5,7 @@ mod loops;
 mod pass;
 mod rules;
 mod socks;
+mod two;
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
