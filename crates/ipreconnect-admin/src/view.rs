@@ -294,6 +294,9 @@ pub struct WhyQuestion {
     /// Whether it would come inside TLS.
     #[serde(default)]
     pub tls: bool,
+    /// Where it would want to go, through a forward proxy: a host, `host:port` or a URL.
+    #[serde(default)]
+    pub to: Option<String>,
 }
 
 /// Whether a client is let in, and by which rule.
@@ -321,6 +324,35 @@ pub struct Why {
     pub refusal: Option<String>,
     /// The rules that were looked at, in order.
     pub rules: Vec<WhyRule>,
+    /// Whether it may go where it wants to, if that was asked.
+    #[serde(default)]
+    pub to: Option<WhyTo>,
+}
+
+/// Whether clients may go to one place.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct WhyTo {
+    /// The place, in the one spelling that is judged.
+    pub target: String,
+    /// Whether they may.
+    pub allowed: bool,
+    /// Whether the rules are enforced; else what they say is only told.
+    pub enforced: bool,
+    /// Why not, as it is written.
+    pub denied: Option<String>,
+    /// Its addresses.
+    pub addresses: Vec<WhyAddress>,
+    /// Why it has none.
+    pub nameless: Option<String>,
+}
+
+/// One address of that place.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct WhyAddress {
+    /// The address.
+    pub address: String,
+    /// Why it is not dialled.
+    pub denied: Option<String>,
 }
 
 /// One rule that was looked at.

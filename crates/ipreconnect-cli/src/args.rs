@@ -108,7 +108,7 @@ pub(crate) enum Command {
     },
     /// Tell which access rule decides on a client, and why
     #[command(
-        after_help = "Examples:\n  ipreconnect why search --from 10.1.2.3\n  ipreconnect why search --from local --user app\n\nIt exits with 1 if the client is refused."
+        after_help = "Examples:\n  ipreconnect why search --from 10.1.2.3\n  ipreconnect why search --from local --user app\n  ipreconnect why proxy --from 127.0.0.1 --to ads.example\n\nIt exits with 1 if the client is refused, or may not go there."
     )]
     Why(WhyArguments),
     /// Make the line of a file of users: reads the password from the terminal or from standard input
@@ -326,6 +326,10 @@ pub(crate) struct WhyArguments {
     /// It comes inside TLS
     #[arg(long)]
     pub(crate) tls: bool,
+
+    /// Where it wants to go through a forward proxy: a host, host:port or a URL
+    #[arg(long, value_name = "HOST")]
+    pub(crate) to: Option<String>,
 }
 
 /// A part of a connection.

@@ -13,6 +13,7 @@ use crate::access::Access;
 use crate::counters::{Counters, Totals};
 use crate::crowd::Crowd;
 use crate::door::Door;
+use crate::forward::Directions;
 use crate::http::{AccessLog, BranchStatus, Tracing};
 use crate::l4::{ListenerSettings, Route};
 use crate::places::Places;
@@ -390,6 +391,13 @@ impl Gateway {
     pub fn access(&self, name: &str) -> Option<Access> {
         let listener = self.listeners.get(name)?;
         Some(listener.route.load().access().clone())
+    }
+
+    /// Where clients of a listener may go, if they say where they want to.
+    #[must_use]
+    pub fn directions(&self, name: &str) -> Option<Directions> {
+        let route = self.listeners.get(name)?.route.load();
+        Some(Directions::new(route.site()?.forward.as_ref()?))
     }
 
     /// Clients that are inside: waiting or carried.

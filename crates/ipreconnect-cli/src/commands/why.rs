@@ -6,7 +6,7 @@ use hyper::Method;
 use ipreconnect_admin::encoded;
 
 use crate::admin::client::ask;
-use crate::admin::view::{Outcome, Why};
+use crate::admin::view::{Outcome, Why, WhyTo};
 use crate::args::{Arguments, WhyArguments};
 use crate::exit::{Exit, Refusal};
 
@@ -26,6 +26,9 @@ pub(crate) fn why(arguments: &Arguments, why: &WhyArguments) -> Result<Exit, Ref
     if why.tls {
         path.push_str("&tls=true");
     }
+    if let Some(to) = &why.to {
+        path.push_str(&format!("&to={}", encoded(to)));
+    }
     let socket = super::status::socket(arguments)?;
     let (_, answer) = super::block_on(ask::<Answer>(&socket, Method::GET, &path))?;
     let answer = match answer {
@@ -39,7 +42,8 @@ pub(crate) fn why(arguments: &Arguments, why: &WhyArguments) -> Result<Exit, Ref
     } else {
         print!("{}", text(&answer));
     }
-    Ok(if answer.admitted {
+    let is_open = answer.to.as_ref().is_none_or(|to| to.allowed);
+    Ok(if answer.admitted && is_open {
         Exit::Fine
     } else {
         Exit::NotFine
@@ -84,6 +88,34 @@ fn text(why: &Why) -> String {
     }
     if !why.rules.iter().any(|rule| rule.decides) {
         text.push_str("=> no rule is for this client, and whom none is for is refused\n");
+    }
+    if let Some(to) = &why.to {
+        text.push('\n');
+        text.push_str(&there(to));
+    }
+    text
+}
+
+/// Whether it may go where it wants to.
+fn there(to: &WhyTo) -> String {
+    let mut text = match (&to.denied, to.allowed) {
+        (Some(why), true) => format!(
+            "to {}: allowed, since the rules are not enforced; {why}\n",
+            to.target
+        ),
+        (Some(why), false) => format!("to {}: denied, {why}\n", to.target),
+        (None, true) => format!("to {}: allowed\n", to.target),
+        (None, false) => format!("to {}: denied\n", to.target),
+    };
+    for address in &to.addresses {
+        let why = match &address.denied {
+            None => "may be dialled",
+            Some(why) => why,
+        };
+        let _ = writeln!(text, "   {}: {why}", address.address);
+    }
+    if let Some(why) = &to.nameless {
+        let _ = writeln!(text, "   it has no address now: {why}");
     }
     text
 }

@@ -1,5 +1,7 @@
 //! What a plan exposes to whom, as `check` shows it.
 
+mod forward;
+
 use std::net::IpAddr;
 
 use ipreconnect::core::access::{Method, Rule};
@@ -13,6 +15,7 @@ use serde::Serialize;
 use super::plan::{Plan, RoutePlan};
 use super::tls::{ListenTls, Source};
 use crate::admin::view::SCHEMA;
+use forward::ShownForward;
 
 /// A plan as it is shown.
 #[derive(Clone, Debug, Serialize)]
@@ -31,6 +34,8 @@ struct ShownListener {
     addresses: Vec<ShownAddress>,
     origin: String,
     refuses_others: bool,
+    /// Where its clients may go, if they say where they want to.
+    forward: Option<ShownForward>,
     routes: Vec<ShownRoute>,
     tls: Option<ShownTls>,
     /// Who comes in: the first that matches decides, and whom none matches is refused.
@@ -144,6 +149,7 @@ pub(crate) fn show(plan: &Plan) -> Shown {
         addresses: listener.addresses.iter().map(show_address).collect(),
         origin: listener.origin.clone(),
         refuses_others: listener.unmatched == Unmatched::Refused,
+        forward: listener.forward.as_ref().map(forward::show),
         routes: listener.routes.iter().map(show_route).collect(),
         tls: listener.tls.as_ref().map(show_tls),
         access: {
@@ -426,6 +432,10 @@ impl ShownListener {
         }
         for route in &self.routes {
             text.push_str(&format!("  {} -> {}\n", route.subject(), route.target()));
+        }
+        if let Some(forward) = &self.forward {
+            text.push_str(&forward.text());
+            return text;
         }
         match self.routes.as_slice() {
             [] if self.origin.is_empty() => text.push_str("  serves the status page\n"),

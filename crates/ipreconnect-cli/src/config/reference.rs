@@ -76,7 +76,7 @@ pub(super) const PARTS: &[Part] = &[
             (
                 "access_format",
                 "`\"json\"`",
-                "`json`, or `combined` as web servers write it",
+                "`json`, `combined` as web servers write it, or `squid` as that proxy does",
             ),
         ],
         later: &[],
@@ -493,10 +493,11 @@ pub(super) const PARTS: &[Part] = &[
             ("tls", "none", "see below; a list chooses by SNI"),
             ("route", "none", "see below; the first match decides"),
             ("status", "none", "see below; of `mode = \"status\"`"),
+            ("forward", "see below", "of `mode = \"forward\"`"),
             (
                 "mode",
                 "the origin's protocol",
-                "`tcp` or `udp`, as its origin speaks; `http` where the origin is one, or speaks it over `tcp`; `postgres` before a PostgreSQL server: who comes is judged by the user and the database that it asks for, before the server is asked; `status` for a public page of what is up, without an origin",
+                "`tcp` or `udp`, as its origin speaks; `http` where the origin is one, or speaks it over `tcp`; `postgres` before a PostgreSQL server: who comes is judged by the user and the database that it asks for, before the server is asked; `status` for a public page of what is up, and `forward` for a proxy that goes where its clients say, both without an origin",
             ),
             (
                 "unix",
@@ -556,7 +557,7 @@ pub(super) const PARTS: &[Part] = &[
                 "of an `http` listener: a file of HTML that people are shown in place of our own words, with `{status}` and `{reason}` filled in",
             ),
         ],
-        later: &["netns", "forward"],
+        later: &["netns"],
     },
     Part {
         title: "[listen.tls]",
@@ -755,6 +756,63 @@ pub(super) const PARTS: &[Part] = &[
             ("origins", "all", "the origins that it tells of"),
         ],
         later: &[],
+    },
+    Part {
+        title: "[listen.forward]",
+        about: "The proxy of `mode = \"forward\"`: HTTP by the absolute form and by CONNECT, SOCKS 4, 4a and 5, on one port. A host is judged as it is written, in whichever spelling; then it is looked up once, and the very addresses that are judged are dialled. Denials are told to the client, in the access log, and by `ipreconnect why LISTENER --from IP --to HOST`.",
+        keys: &[
+            (
+                "allow",
+                "everything",
+                "`ads.example` (that name), `*.example` (all below it), `.example` (it, and all below it), a network, `{ file = \"names.txt\" }`; a list is allowed. Names go by what is written, networks by what that leads to",
+            ),
+            (
+                "block",
+                "nothing",
+                "the same, and goes before `allow`. A file has names, networks, the lines of hosts files, or `||ads.example^` and `@@||good.example^` as adblock lists have them; its other lines are counted by `check`, and say nothing. It is read again when the configuration is",
+            ),
+            (
+                "ports",
+                "`[80, 443]`",
+                "`[80, \"8000-8999\"]`, or `\"all\"`",
+            ),
+            (
+                "private",
+                "`\"deny\"`",
+                "addresses that are not of the whole Internet, this machine's included: `deny`, `allow`, or a list of networks. Metadata services of clouds, groups and unspecified addresses are never gone to, unless a list names them",
+            ),
+            (
+                "enforce",
+                "`true`",
+                "false lets everybody go everywhere, and tells what would be denied",
+            ),
+            (
+                "headers",
+                "`\"hide\"`",
+                "what origins are told over plain HTTP: `hide` (no `Via`, `X-Forwarded-For`, `Forwarded`, `X-Real-IP`, whoever has written them), `tell` (they are added to), `untouched` (they pass as they came). Credentials for the proxy never pass",
+            ),
+            (
+                "rewrite",
+                "none",
+                "headers over plain HTTP: `{ set, remove, request_set, request_remove, response_set, response_remove }`, as at a route",
+            ),
+            (
+                "cache",
+                "none",
+                "answers over plain HTTP are kept (RFC 9111): `\"512MiB\"`, or what a route's `cache` has",
+            ),
+            (
+                "users",
+                "none",
+                "`{ file = \"users.txt\" }`: the same as `listen.users`. Without any `[[access]]`, whoever comes from this machine has to be one of them",
+            ),
+            (
+                "idle",
+                "`\"1h\"`",
+                "a tunnel in which nothing moves ends after that",
+            ),
+        ],
+        later: &["pac", "via"],
     },
     Part {
         title: "[[listen.route]]",

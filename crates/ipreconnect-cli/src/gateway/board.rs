@@ -12,7 +12,7 @@ use ipreconnect::tls::Day;
 use ipreconnect::{EndpointStatus, Identity, Origin, Status, clock};
 use ipreconnect_admin::Pulse;
 use ipreconnect_admin::moment::millis;
-use ipreconnect_proxy::{Access, BranchStatus, Gateway, ListenAddress, ListenerStatus};
+use ipreconnect_proxy::{Access, BranchStatus, Directions, Gateway, ListenAddress, ListenerStatus};
 
 use super::caches::Caches;
 use crate::admin::view::{
@@ -136,6 +136,12 @@ impl Board {
     /// Who may come in at a listener.
     pub(crate) fn access(&self, listener: &str) -> Option<Access> {
         self.with_gateway(|gateway| gateway.access(listener))
+            .flatten()
+    }
+
+    /// Where clients of a forward proxy may go.
+    pub(crate) fn directions(&self, listener: &str) -> Option<Directions> {
+        self.with_gateway(|gateway| gateway.directions(listener))
             .flatten()
     }
 

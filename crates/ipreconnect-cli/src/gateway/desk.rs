@@ -16,7 +16,7 @@ use super::board::Board;
 use super::tap::{self, Taps};
 use crate::admin::view::{
     Acceptance, IdentityView, ListenerView, OriginView, Outcome, Preference, PurgeWish, Readiness,
-    SCHEMA, TapQuestion, Why, WhyQuestion, WhyRule,
+    SCHEMA, TapQuestion, Why, WhyAddress, WhyQuestion, WhyRule, WhyTo,
 };
 
 /// A change that only the main loop can make.
@@ -33,6 +33,31 @@ pub(crate) struct Desk {
 }
 
 impl Desk {
+    /// Whether clients of a forward proxy may go there.
+    async fn direction(&self, listener: &str, to: &str) -> Result<WhyTo, Denial> {
+        let wrong = |why: String| Denial::Wrong(vec![why]);
+        let directions = self.board.directions(listener).ok_or_else(|| {
+            wrong(format!(
+                "listener {listener:?} is no forward proxy: all its clients go to the same origins"
+            ))
+        })?;
+        let found = directions.explain(to).await;
+        let found = found.map_err(|why| wrong(format!("cannot go to {to:?}: {why}")))?;
+        let addresses = found.addresses.iter();
+        let addresses = addresses.map(|(address, denied)| WhyAddress {
+            address: address.to_string(),
+            denied: denied.clone(),
+        });
+        Ok(WhyTo {
+            allowed: found.is_open(),
+            addresses: addresses.collect(),
+            target: found.target,
+            enforced: found.is_enforced,
+            denied: found.denied,
+            nameless: found.nameless,
+        })
+    }
+
     fn known(&self, origin: &str) -> Result<Origin, Denial> {
         let unknown = || Denial::Unknown(format!("there is no origin {origin:?}"));
         self.board.origin(origin).ok_or_else(unknown)
@@ -167,6 +192,10 @@ impl Gateway for Desk {
             is_tls: question.tls,
         };
         let explanation = access.explain(&asked).await;
+        let to = match &question.to {
+            Some(to) => Some(self.direction(&question.listener, to).await?),
+            None => None,
+        };
         let rules = explanation.steps.into_iter().map(|step| WhyRule {
             place: step.place,
             rule: step.text,
@@ -186,6 +215,7 @@ impl Gateway for Desk {
             host: explanation.host,
             admitted: explanation.refusal.is_none(),
             refusal: explanation.refusal,
+            to,
         })
     }
 

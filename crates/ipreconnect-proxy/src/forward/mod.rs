@@ -3,6 +3,7 @@
 //! A host is read once, judged as it is written, looked up once, and judged by the very address that is dialled.
 //! Every host is an origin that is made on the fly; nothing of it is kept longer than its connections are of use.
 
+mod explain;
 mod judge;
 mod places;
 mod refusal;
@@ -18,6 +19,7 @@ use ipreconnect::resolve::Names;
 
 use crate::http::{Cache, FieldRules};
 
+pub use explain::{Direction, Directions};
 pub(crate) use places::Place;
 pub(crate) use refusal::Refusal;
 

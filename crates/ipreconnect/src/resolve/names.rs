@@ -187,7 +187,7 @@ impl Names {
     ///
     /// # Cancel safety
     /// Nothing is lost; the lookup comes to its end, and nobody hears of it.
-    pub(crate) async fn visit(&self, host: &str) -> Result<(Vec<IpAddr>, Duration), Failure> {
+    pub async fn visit(&self, host: &str) -> Result<(Vec<IpAddr>, Duration), Failure> {
         // Whoever cannot have a place comes after those who have one; they are never given back for good.
         let _place = self.shared.visits.acquire().await;
         let ask = |kind| {

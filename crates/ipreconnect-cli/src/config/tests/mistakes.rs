@@ -441,6 +441,9 @@ fn the_reference_names_exactly_the_keys_that_are_read() {
             "listen.status" => {
                 "[[listen]]\naddress = \"127.0.0.1:1\"\nmode = \"status\"\n[listen.status]\n".to_owned()
             }
+            "listen.forward" => {
+                "[[listen]]\naddress = \"127.0.0.1:1\"\nmode = \"forward\"\n[listen.forward]\n".to_owned()
+            }
             name if name.starts_with("listen.") => format!(
                 "[origin.x]\naddress = \"http://h:1\"\n[[listen]]\naddress = \"127.0.0.1:1\"\norigin = \"x\"\n{}\n",
                 part.title
@@ -458,6 +461,61 @@ fn the_reference_names_exactly_the_keys_that_are_read() {
         let is_told = told.iter().any(|line| line.ends_with(&expected));
         assert!(is_told, "{}: {told:?}", part.title);
     }
+}
+
+#[test]
+fn forward_proxies_that_cannot_be() {
+    let listen = "[[listen]]\naddress = \"127.0.0.1:1\"\nmode = \"forward\"\n";
+    let of = |keys: &str| told(&format!("{listen}[listen.forward]\n{keys}\n"));
+    let hint = " | \"ads.example\", \"*.example\" (all below), \".example\" (it, and all below), \"203.0.113.0/24\", { file = \"hosts.txt\" }";
+    for wrong in ["", "a b", "http://a", "10.0.0.0/99", "a:80", "*"] {
+        let expected = format!("5:9: `listen.forward.block` cannot be {wrong:?}{hint}");
+        only(&of(&format!("block = {wrong:?}")), &expected);
+    }
+    only(
+        &of("block = { file = \"/nowhere\" }"),
+        "5:9: `listen.forward.block` cannot be read: /nowhere: there is no such file",
+    );
+    only(
+        &of("allow = [{}]"),
+        "5:10: `listen.forward.allow` needs the `file` that they are in | { file = \"hosts.txt\" }",
+    );
+    let hint = " | ports = [80, 443, \"8000-8999\"], or \"all\"";
+    for (wrong, why) in [
+        ("[]", "has none: nobody could go anywhere"),
+        ("\"9-8\"", "cannot be \"9-8\""),
+        ("[\"all\", 80]", "cannot be \"all\""),
+        ("\"0\"", "cannot be \"0\""),
+    ] {
+        let told = of(&format!("ports = {wrong}"));
+        assert!(
+            told.iter()
+                .any(|line| line.contains(why) && line.ends_with(hint)),
+            "{told:?}"
+        );
+    }
+    let port = of("ports = [0]");
+    assert!(
+        port.first()
+            .is_some_and(|line| line.contains("`listen.forward.ports`")),
+        "{port:?}"
+    );
+    only(
+        &of("private = \"some\""),
+        "5:11: `listen.forward.private` cannot be \"some\" | \"deny\", \"allow\", or a list of networks as \"10.0.0.0/8\"",
+    );
+    only(
+        &told(
+            "[origin.a]\naddress = \"h:1\"\n[[listen]]\naddress = \"127.0.0.1:1\"\norigin = \"a\"\nforward = {}\n",
+        ),
+        "6:11: `listen.forward` is for `mode = \"forward\"` | add mode = \"forward\", or leave it out",
+    );
+    only(
+        &told(&format!(
+            "[origin.a]\naddress = \"h:1\"\n{listen}origin = \"a\"\n"
+        )),
+        "6:10: `listen.origin` leads nowhere: the listener is a forward proxy | leave it out",
+    );
 }
 
 #[test]
