@@ -327,8 +327,9 @@ impl Gateway {
     ) {
         if let Some(listener) = self.listeners.get(name) {
             listener.crowd.carries(door.limits.bandwidth);
-            let route = Arc::new(Route::new(name, origin, settings, door, plane));
-            let before = listener.route.swap(route);
+            let mut route = Route::new(name, origin, settings, door, plane);
+            route.take_over(&listener.route.load());
+            let before = listener.route.swap(Arc::new(route));
             listener.tell_own();
             before.give_way(Some(&listener.route));
         }

@@ -53,7 +53,7 @@ pub(crate) fn why(arguments: &Arguments, why: &WhyArguments) -> Result<Exit, Ref
 #[derive(serde::Deserialize)]
 #[serde(untagged)]
 enum Answer {
-    Why(Why),
+    Why(Box<Why>),
     Outcome(Outcome),
 }
 

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use ipreconnect::core::forward::{ForwardPolicy, Places, Private};
+use ipreconnect::core::forward::{Allowance, ForwardPolicy, Places, Private};
 use ipreconnect_proxy::{CacheSettings, FieldRules, Headers};
 use toml::de::DeValue;
 
@@ -35,6 +35,8 @@ pub(crate) struct ForwardListen {
     pub(crate) response: FieldRules,
     /// What keeping answers goes by, where they are kept.
     pub(crate) cache: Option<CacheSettings>,
+    /// How much each user may have.
+    pub(crate) allowance: Allowance,
     /// A tunnel in which nothing moves ends after that.
     pub(crate) idle: Duration,
 }
@@ -48,6 +50,7 @@ pub(super) fn read(section: &Section<'_>, base: &Path, files: &mut Vec<PathBuf>)
         request: FieldRules::default(),
         response: FieldRules::default(),
         cache: None,
+        allowance: Allowance::default(),
         idle: IDLE,
     };
     let mut policy = ForwardPolicy {
@@ -80,6 +83,9 @@ pub(super) fn read(section: &Section<'_>, base: &Path, files: &mut Vec<PathBuf>)
             (read.request, read.response) = (rewrite.request, rewrite.response);
         }
         read.cache = table.field("cache").and_then(|field| cache(&field));
+        if let Some(table) = table.table("per_user") {
+            read.allowance = allowance(table);
+        }
         if let Some(idle) = table.duration("idle") {
             read.idle = idle;
         }
@@ -221,6 +227,18 @@ fn private(field: &Field<'_>) -> Private {
             }
         },
     }
+}
+
+/// What each user may have.
+fn allowance(table: Section<'_>) -> Allowance {
+    let connections = table.integer("connections", 1..=1_000_000);
+    let allowance = Allowance {
+        connections: connections.and_then(|count| u32::try_from(count).ok()),
+        rate: route::rate(&table, "rate", "burst"),
+        bytes: table.field("bytes_per_day").and_then(|field| field.size()),
+    };
+    table.finish();
+    allowance
 }
 
 /// A size, or what routes have.

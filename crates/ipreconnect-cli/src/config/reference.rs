@@ -807,6 +807,11 @@ pub(super) const PARTS: &[Part] = &[
                 "`{ file = \"users.txt\" }`: the same as `listen.users`. Without any `[[access]]`, whoever comes from this machine has to be one of them",
             ),
             (
+                "per_user",
+                "none",
+                "how much each user may have, or each address where nobody has to show who he is: `{ connections = 50, rate = \"20/s\", burst = 40, bytes_per_day = \"10GiB\" }`. Connections are requests and tunnels at once; bytes are those of both ways, by days of UTC, and begin anew when the gateway does. What is too much is answered by 429; a tunnel ends",
+            ),
+            (
                 "idle",
                 "`\"1h\"`",
                 "a tunnel in which nothing moves ends after that",

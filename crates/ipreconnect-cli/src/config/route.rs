@@ -468,7 +468,7 @@ fn client_limits(table: &Section<'_>) -> ClientLimits {
 }
 
 /// Reads a rate, and how many may come at once.
-fn rate(table: &Section<'_>, key: &'static str, burst: &'static str) -> Option<Rate> {
+pub(super) fn rate(table: &Section<'_>, key: &'static str, burst: &'static str) -> Option<Rate> {
     let burst = table.integer(burst, 1..=1_000_000);
     let (time, count) = frequency(&table.field(key)?)?;
     let burst = burst.and_then(|burst| u32::try_from(burst).ok());

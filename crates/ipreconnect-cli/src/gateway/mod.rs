@@ -442,6 +442,7 @@ impl Running {
             request: listener.request.clone(),
             response: listener.response.clone(),
             cache: self.board.caches().through(name, listener.cache),
+            allowance: listener.allowance,
             names: self.surroundings.names().clone(),
             dialling,
         }

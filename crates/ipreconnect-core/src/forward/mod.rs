@@ -1,11 +1,13 @@
 //! The forward proxy's decisions: where a client wants to go, and whether it may.
 
+mod allowance;
 mod domains;
 mod list;
 mod policy;
 pub mod socks;
 mod target;
 
+pub use allowance::{Allowance, Allowances, Over, Spent};
 pub use domains::{Domains, Origin, Reach};
 pub use list::pattern;
 pub use policy::{Denial, Entry, ForwardPolicy, Places, Private, Standing};

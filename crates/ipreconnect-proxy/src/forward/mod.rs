@@ -7,6 +7,7 @@ mod explain;
 mod judge;
 mod places;
 mod refusal;
+mod stay;
 
 use std::hash::{BuildHasher, RandomState};
 use std::net::SocketAddr;
@@ -14,7 +15,7 @@ use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
 use ipreconnect::OriginSettings;
-use ipreconnect::core::forward::{ForwardPolicy, Target};
+use ipreconnect::core::forward::{Allowance, ForwardPolicy, Over, Target};
 use ipreconnect::resolve::Names;
 
 use crate::http::{Cache, FieldRules};
@@ -22,9 +23,11 @@ use crate::http::{Cache, FieldRules};
 pub use explain::{Direction, Directions};
 pub(crate) use places::Place;
 pub(crate) use refusal::Refusal;
+pub(crate) use stay::{Stay, nameless};
 
 use judge::Judge;
 use places::Places;
+use stay::Users;
 
 /// What origins are told of clients, and of the proxy.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -53,6 +56,8 @@ pub struct ForwardPlan {
     pub response: FieldRules,
     /// What keeps answers over plain HTTP.
     pub cache: Option<Cache>,
+    /// How much each user may have; whoever has shown no name is known by his address.
+    pub allowance: Allowance,
     /// What looks hosts up.
     pub names: Names,
     /// How hosts are dialled.
@@ -65,6 +70,7 @@ pub(crate) struct Forward {
     pub(crate) plan: ForwardPlan,
     places: Places,
     own: Arc<Own>,
+    users: Users,
 }
 
 /// Where the listener itself is.
@@ -92,8 +98,22 @@ impl Forward {
         Self {
             places: Places::default(),
             own: Arc::default(),
+            users: Users::default(),
             plan,
         }
+    }
+
+    /// It takes the place of another one: what users have had of that, they have had.
+    pub(crate) fn take_over(&mut self, before: &Self) {
+        self.users = before.users.clone();
+    }
+
+    /// A user begins a request or a tunnel, if he may; nothing is kept of it where nothing is bounded.
+    pub(crate) fn enter(&self, who: impl FnOnce() -> String) -> Result<Option<Stay>, Over> {
+        if !self.plan.allowance.is_bounded() {
+            return Ok(None);
+        }
+        self.users.open(&who(), self.plan.allowance).map(Some)
     }
 
     /// Its listener is at these addresses.

@@ -1,9 +1,11 @@
 //! Why a client does not get where it wants to go, for people and for programs.
 
+use std::time::Duration;
+
 use ipreconnect::Error;
 use ipreconnect::core::failure::{Cause, Layer};
 use ipreconnect::core::forward::socks::Reply;
-use ipreconnect::core::forward::{Denial, Target, TargetError};
+use ipreconnect::core::forward::{Denial, Over, Target, TargetError};
 
 use super::judge::ITSELF;
 
@@ -23,6 +25,8 @@ pub(crate) struct Refusal {
     pub(crate) target: String,
     /// A rule says so.
     pub(crate) is_denied: bool,
+    /// After how long another try makes sense.
+    pub(crate) wait: Option<Duration>,
 }
 
 const ASK: &str = "Whoever runs this proxy sees by `ipreconnect why` which rule it is.";
@@ -37,6 +41,16 @@ impl Refusal {
             advice: "",
             target: String::new(),
             is_denied: false,
+            wait: None,
+        }
+    }
+
+    /// The client has had what it may have.
+    pub(crate) fn over(over: Over) -> Self {
+        Self {
+            wait: over.wait(),
+            is_denied: true,
+            ..Self::new(429, "http_request_denied", Reply::Denied, over.to_string())
         }
     }
 

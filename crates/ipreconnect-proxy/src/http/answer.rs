@@ -375,6 +375,12 @@ pub(super) fn refusal(out: &mut Vec<u8>, refusal: &Refusal, onward: Onward, is_h
     head.push_str("; details=");
     quoted(&mut head, &refusal.why);
     head.push_str("\r\n");
+    if let Some(wait) = refusal.wait {
+        head.push_str(&format!(
+            "Retry-After: {}\r\n",
+            wait.as_secs().saturating_add(1)
+        ));
+    }
     head.push_str(told(onward));
     head.push_str("\r\n");
     out.extend_from_slice(head.as_bytes());

@@ -11,10 +11,11 @@ use data_encoding::BASE64;
 use ipreconnect::core::http::{Field, RequestHead, Role};
 
 use super::forwarding::Told;
+use super::record::Record;
 use super::wire::Half;
 use super::{HttpLimits, Site};
 use crate::access::{self, Admission, Fit, Refusal};
-use crate::forward::{Headers, via};
+use crate::forward::{Headers, nameless, via};
 use crate::l4::{End, HalfClose, Session};
 use crate::notice;
 use crate::places::Counts;
@@ -198,6 +199,15 @@ impl Guest {
 
     pub(super) fn name(&self) -> &str {
         self.session.route.name()
+    }
+
+    /// Whose account a request goes to.
+    pub(super) fn account(&self, record: &Record) -> String {
+        let user = record.journey.as_deref().map(|journey| &*journey.user);
+        match user.filter(|user| !user.is_empty()) {
+            Some(user) => format!("user {user}"),
+            None => nameless(self.session.from),
+        }
     }
 
     /// For how long nothing may move in a tunnel of its.

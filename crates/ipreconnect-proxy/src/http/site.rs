@@ -335,6 +335,14 @@ impl Site {
         routes.chain(forward.and_then(|forward| forward.plan.cache.as_ref()))
     }
 
+    /// It takes the place of another one.
+    pub(crate) fn take_over(&mut self, before: &Self) {
+        let own = self.forward.as_mut().and_then(Arc::get_mut);
+        if let (Some(own), Some(before)) = (own, &before.forward) {
+            own.take_over(before);
+        }
+    }
+
     /// Its listener is at these addresses.
     pub(crate) fn listens_at(&self, addresses: impl Iterator<Item = SocketAddr>) {
         if let Some(forward) = &self.forward {

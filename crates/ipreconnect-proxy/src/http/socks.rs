@@ -19,7 +19,7 @@ use super::record::{self, End, Record, Said, When, Who};
 use super::through::{self, Reached};
 use super::tunnel::Tunnel;
 use super::wire::Half;
-use crate::forward::{Forward, Place, Refusal};
+use crate::forward::{Forward, Place, Refusal, Stay};
 use crate::l4;
 use crate::notice;
 
@@ -80,10 +80,10 @@ pub(super) async fn serve(mut client: Client, guest: Guest, seat: Seat) {
     };
     drop(seat);
     match (reached, wanted) {
-        (Ok(reached), Some(target)) => {
+        (Ok((reached, stay)), Some(target)) => {
             record.status = 200;
             record.reached(&reached);
-            let tunnel = Tunnel::through(reached.parts, record, &target);
+            let tunnel = Tunnel::through(reached.parts, (record, stay), &target);
             guest.ended(l4::End::ByClient);
             tunnel.carry(client, guest);
         }
@@ -146,13 +146,17 @@ impl Talk<'_> {
         &mut self,
         forward: &Forward,
         wanted: &mut Option<Target>,
-    ) -> Result<Reached, Away> {
+    ) -> Result<(Reached, Option<Stay>), Away> {
         let request = match self.version {
             V4 => self.ask_v4().await?,
             _ => self.ask().await?,
         };
-        let place = match self.place(forward, request, wanted) {
-            Ok(place) => place,
+        let placed = self.place(forward, request, wanted).and_then(|place| {
+            let stay = forward.enter(|| self.guest.account(self.record));
+            Ok((place, stay.map_err(Refusal::over)?))
+        });
+        let (place, stay) = match placed {
+            Ok(placed) => placed,
             Err(refusal) => {
                 self.reply(refusal.reply, None);
                 return Err(Away::Refused(refusal));
@@ -163,7 +167,7 @@ impl Talk<'_> {
         match reached {
             Ok(reached) => {
                 self.reply(Reply::Granted, here(&reached));
-                Ok(reached)
+                Ok((reached, stay))
             }
             Err(refusal) => {
                 self.reply(refusal.reply, None);

@@ -19,7 +19,7 @@ use super::side::Side;
 use super::tunnel::Tunnel;
 use super::wire::Half;
 use super::{buffer, cache};
-use crate::forward::{Forward, Place, Refusal, pseudonym};
+use crate::forward::{Forward, Place, Refusal, Stay, pseudonym};
 use crate::notice;
 
 /// Carries out one request, and tells of it.
@@ -30,8 +30,12 @@ pub(super) async fn serve<S: Side>(
     head: &RequestHead,
     mut record: Record,
 ) -> Ended {
-    let place = match place(client, forward, head) {
-        Ok(place) => place,
+    let placed = place(client, forward, head).and_then(|place| {
+        let stay = forward.enter(|| guest.account(&record));
+        Ok((place, stay.map_err(Refusal::over)?))
+    });
+    let (place, stay) = match placed {
+        Ok(placed) => placed,
         Err(refusal) => {
             let ended = refuse(client, guest, head, &mut record, &refusal).await;
             tell(client, guest, head, "", record);
@@ -39,7 +43,7 @@ pub(super) async fn serve<S: Side>(
         }
     };
     if head.method == Method::Connect {
-        return open(client, guest, head, record, &place).await;
+        return open(client, guest, head, record, (&place, stay)).await;
     }
     let Some(choice) = place
         .route(&forward.plan)
@@ -56,6 +60,10 @@ pub(super) async fn serve<S: Side>(
         exchange.run().await
     };
     note_would_be(&mut record, guest, &place);
+    if let Some(stay) = stay {
+        // What is too much is told at the next request.
+        stay.counts(record.bytes_in + record.bytes_out);
+    }
     tell(client, guest, head, place.origin().name(), record);
     ended
 }
@@ -194,7 +202,7 @@ async fn open<S: Side>(
     guest: &Guest,
     head: &RequestHead,
     mut record: Record,
-    place: &Place,
+    (place, stay): (&Place, Option<Stay>),
 ) -> Ended {
     let reached = {
         let mut reaching = std::pin::pin!(reach(place));
@@ -231,7 +239,7 @@ async fn open<S: Side>(
     };
     Ended::Tunnel(Box::new(Tunnel::through(
         reached.parts,
-        record,
+        (record, stay),
         place.target(),
     )))
 }

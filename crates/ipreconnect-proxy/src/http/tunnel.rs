@@ -11,6 +11,7 @@ use super::client::Client;
 use super::guest::Guest;
 use super::line::{Taken, Upstream};
 use super::record::{self, End as RecordEnd, Record, Said, When, Who};
+use crate::forward::Stay;
 use crate::l4::{self, End};
 
 /// A connection to an origin that carries bytes from now on.
@@ -27,6 +28,7 @@ pub(crate) struct Tale {
     target: Box<str>,
     listener: Arc<str>,
     from: Box<str>,
+    stay: Option<Stay>,
     up: AtomicU64,
     down: AtomicU64,
     /// Stamp of the first byte of the origin.
@@ -34,16 +36,23 @@ pub(crate) struct Tale {
 }
 
 impl Tale {
-    /// So many bytes went to the origin.
-    pub(crate) fn goes_up(&self, bytes: usize) {
+    /// So many bytes went to the origin; says whether there may be more.
+    pub(crate) fn goes_up(&self, bytes: usize) -> bool {
         self.up.fetch_add(bytes as u64, Relaxed);
+        self.may_go_on(bytes)
     }
 
-    /// So many bytes came from it.
-    pub(crate) fn comes_down(&self, bytes: usize) {
+    /// So many bytes came from it; says whether there may be more.
+    pub(crate) fn comes_down(&self, bytes: usize) -> bool {
         if self.down.fetch_add(bytes as u64, Relaxed) == 0 {
             self.first.store(clock::stamp(clock::now()), Relaxed);
         }
+        self.may_go_on(bytes)
+    }
+
+    fn may_go_on(&self, bytes: usize) -> bool {
+        let stay = self.stay.as_ref();
+        stay.is_none_or(|stay| stay.counts(bytes as u64))
     }
 
     /// It is this client's.
@@ -109,7 +118,11 @@ impl Tunnel {
     }
 
     /// One to where a client wants to go.
-    pub(super) fn through(parts: Parts, record: Record, target: &Target) -> Self {
+    pub(super) fn through(
+        parts: Parts,
+        (record, stay): (Record, Option<Stay>),
+        target: &Target,
+    ) -> Self {
         Self {
             to: Taken {
                 is_tcp: matches!(parts.address, Address::Tcp(_)),
@@ -124,6 +137,7 @@ impl Tunnel {
                 target: target.to_string().into(),
                 listener: "".into(),
                 from: "".into(),
+                stay,
                 up: AtomicU64::new(0),
                 down: AtomicU64::new(0),
                 first: AtomicU64::new(0),

@@ -163,6 +163,14 @@ impl Route {
         }
     }
 
+    /// It is to take the place of another one.
+    pub(crate) fn take_over(&mut self, before: &Self) {
+        let own = self.site.as_mut().and_then(Arc::get_mut);
+        if let (Some(own), Some(before)) = (own, before.site()) {
+            own.take_over(before);
+        }
+    }
+
     /// Another one has taken its place there, or its listener is closed.
     pub(crate) fn give_way(&self, current: Option<&Arc<ArcSwap<Self>>>) {
         // It gives way once.

@@ -79,8 +79,10 @@ impl Stream {
         self.moved.store(stamp, Relaxed);
         self.sent.store(stamp, Relaxed);
         self.counters.carried_to_origin(bytes);
-        if let Some(tale) = &self.tale {
-            tale.goes_up(bytes);
+        if let Some(tale) = &self.tale
+            && !tale.goes_up(bytes)
+        {
+            self.condemn(End::Closed);
         }
         let begins = self.asked.load(Relaxed) == 0;
         if begins {
@@ -93,8 +95,10 @@ impl Stream {
     pub(super) fn answers(&self, now: Instant, bytes: usize) -> Option<Instant> {
         self.moved.store(clock::stamp(now), Relaxed);
         self.counters.carried_to_client(bytes);
-        if let Some(tale) = &self.tale {
-            tale.comes_down(bytes);
+        if let Some(tale) = &self.tale
+            && !tale.comes_down(bytes)
+        {
+            self.condemn(End::Closed);
         }
         let asked = self.asked.load(Relaxed);
         if asked == 0 {

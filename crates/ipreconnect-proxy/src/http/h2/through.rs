@@ -136,10 +136,10 @@ impl Flow<'_> {
                 // The window of the stream opens again for what was taken.
                 let _ = from.flow_control().release_capacity(data.len());
                 self.guest.counts_up(data.len());
-                if let Some(tale) = self.tale {
-                    tale.goes_up(data.len());
-                }
                 self.wire.write(&data).map_err(|_| End::ResetByOrigin)?;
+                if self.tale.is_some_and(|tale| !tale.goes_up(data.len())) {
+                    return Err(End::Closed);
+                }
                 Ok(true)
             }
             Poll::Ready(Some(Err(_))) => Err(End::ResetByClient),
@@ -167,8 +167,8 @@ impl Flow<'_> {
                 }
                 Poll::Ready(Ok(count)) => {
                     self.guest.counts_down(count);
-                    if let Some(tale) = self.tale {
-                        tale.comes_down(count);
+                    if self.tale.is_some_and(|tale| !tale.comes_down(count)) {
+                        return Err(End::Closed);
                     }
                     moved = true;
                 }

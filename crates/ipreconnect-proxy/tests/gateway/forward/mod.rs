@@ -3,6 +3,7 @@
 mod bad;
 mod loops;
 mod pass;
+mod people;
 mod rules;
 mod socks;
 mod two;
@@ -12,7 +13,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use ipreconnect::OriginSettings;
-use ipreconnect::core::forward::{ForwardPolicy, Private};
+use ipreconnect::core::forward::{Allowance, ForwardPolicy, Private};
 use ipreconnect::resolve::{DnsServer, DnsSettings, Names, PlainTransport};
 use ipreconnect_lab::dns::NameServer;
 use ipreconnect_proxy::{
@@ -118,6 +119,7 @@ fn plan_of(policy: ForwardPolicy, names: &Names) -> ForwardPlan {
         request: FieldRules::default(),
         response: FieldRules::default(),
         cache: None,
+        allowance: Allowance::default(),
         names: names.clone(),
         dialling: OriginSettings::new([]),
     }

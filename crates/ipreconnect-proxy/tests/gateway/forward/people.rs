@@ -1,0 +1,118 @@
+//! What each user may have.
+
+use std::time::Duration;
+
+use ipreconnect::core::forward::Allowance;
+use ipreconnect::core::rate::Rate;
+use ipreconnect_proxy::ForwardPlan;
+use tokio::io::AsyncWriteExt;
+
+use super::{Stage, echo, open, plan_of, plane};
+use crate::http::{Act, Origin};
+use crate::scene::until;
+
+async fn stage(allowance: Allowance) -> Stage {
+    Stage::with(open(), |plan| plan.allowance = allowance).await
+}
+
+#[tokio::test]
+async fn so_many_tunnels_at_once() {
+    let stage = stage(Allowance {
+        connections: Some(2),
+        ..Allowance::default()
+    })
+    .await;
+    let to = echo().await;
+    let asks = format!("CONNECT {to} HTTP/1.1\r\nHost: x\r\n\r\n");
+    let mut tunnels = Vec::new();
+    for _ in 0..2 {
+        let mut client = stage.client().await;
+        client.send(&asks).await;
+        assert_eq!(client.head().await.0, 200);
+        tunnels.push(client);
+    }
+    let mut third = stage.client().await;
+    third.send(&asks).await;
+    let answer = third.answer().await;
+    assert_eq!(answer.status, 429);
+    assert!(
+        answer.text().contains("2 connections are open"),
+        "{}",
+        answer.text()
+    );
+    let mut socks = stage.client().await;
+    socks.send([5, 1, 0, 5, 1, 0, 1, 127, 0, 0, 1, 0, 80]).await;
+    assert_eq!(socks.rest().await[..4], [5, 0, 5, 2]);
+    // One that ends makes room.
+    tunnels.pop().unwrap().stream().shutdown().await.unwrap();
+    stage.lines("\"bytes_out\":0,\"origin\"", 1).await;
+    third.send(&asks).await;
+    assert_eq!(third.head().await.0, 200);
+}
+
+#[tokio::test]
+async fn so_fast() {
+    let stage = stage(Allowance {
+        rate: Some(Rate {
+            interval: Duration::from_secs(3600),
+            burst: 2,
+        }),
+        ..Allowance::default()
+    })
+    .await;
+    let origin = Origin::start(|_| vec![Act::ok("here")]).await;
+    let asks = format!("GET http://{}/ HTTP/1.1\r\nHost: x\r\n\r\n", origin.address);
+    let mut client = stage.client().await;
+    for wanted in [200, 200, 429, 429] {
+        client.send(&asks).await;
+        let answer = client.answer().await;
+        assert_eq!(answer.status, wanted);
+        if wanted == 429 {
+            let wait: u64 = answer.field("Retry-After").unwrap().parse().unwrap();
+            assert!((3500..=3601).contains(&wait), "{wait}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn so_much_a_day_whatever_the_rules_become() {
+    let allowance = Allowance {
+        bytes: Some(100_000),
+        ..Allowance::default()
+    };
+    let mut stage = stage(allowance).await;
+    let to = echo().await;
+    let asks = format!("CONNECT {to} HTTP/1.1\r\nHost: x\r\n\r\n");
+    let mut client = stage.client().await;
+    client.send(&asks).await;
+    assert_eq!(client.head().await.0, 200);
+    // A tunnel that has had it all ends.
+    let piece = vec![0; 65_536];
+    until("the tunnel ends", || {
+        let _ = client.stream().try_write(&piece);
+        let mut heard = [0; 65_536];
+        match client.stream().try_read(&mut heard) {
+            Ok(0) => true,
+            Ok(_) => false,
+            Err(error) => error.kind() != std::io::ErrorKind::WouldBlock,
+        }
+    })
+    .await;
+    let line = stage.line("CONNECT").await;
+    assert!(line.contains("\"end\":\"PD--\""), "{line}");
+    let names = stage.names.clone();
+    stage.scene.speak(plane(ForwardPlan {
+        allowance,
+        ..plan_of(open(), &names)
+    }));
+    let mut client = stage.client().await;
+    client.send(&asks).await;
+    let answer = client.answer().await;
+    assert_eq!(answer.status, 429);
+    assert!(
+        answer.text().contains("this day are used up"),
+        "{}",
+        answer.text()
+    );
+    assert!(answer.field("Retry-After").is_some());
+}
