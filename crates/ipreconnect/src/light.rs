@@ -101,6 +101,13 @@ impl Light {
         Ok(took)
     }
 
+    /// Whether it is known where it is, as far as can be said without waiting.
+    pub(crate) fn is_found(&self, shared: &Shared) -> bool {
+        let known = self.known.try_lock();
+        known.is_ok_and(|known| !known.whereabouts.is_due(clock::now()))
+            && !shared.snapshot.load().view().endpoints.is_empty()
+    }
+
     /// This address was reached.
     pub(crate) fn reached(&self, shared: &Shared, address: &Address) {
         let is_first = |snapshot: &Snapshot| {

@@ -152,6 +152,13 @@ impl Origin {
         found.map_err(|failure| self.error(Kind::Down, &Place::default(), Some(failure)))
     }
 
+    /// Whether [`find`](Self::find) has nothing to do.
+    #[must_use]
+    pub fn is_found(&self) -> bool {
+        let light = self.shared.light.as_ref();
+        light.is_none_or(|light| light.is_found(&self.shared))
+    }
+
     /// A connection without waiting in the hold for it, and to another endpoint than this one.
     ///
     /// # Errors

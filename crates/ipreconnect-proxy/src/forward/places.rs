@@ -58,6 +58,11 @@ impl Place {
             .get_or_init(|| ThroughRoute::new(&self.origin, &self.target, plan))
     }
 
+    /// Whether it is known where it is.
+    pub(crate) fn is_found(&self) -> bool {
+        self.origin.is_found()
+    }
+
     /// Why nobody might go there, where that is only told.
     pub(crate) fn would_be(&self) -> Option<&Denial> {
         self.judge.would_be()

@@ -4,6 +4,7 @@
 //! endpoint is up it waits. What may not be sent again is told truthfully.
 
 mod answer;
+mod associate;
 mod body;
 mod buffer;
 mod cache;

@@ -12,6 +12,7 @@ use ipreconnect::core::forward::socks::{
 };
 use rustix::net::getsockname;
 
+use super::associate::Association;
 use super::client::{Client, More};
 use super::exchange;
 use super::guest::{Credentials, Guest, Place as Seat};
@@ -29,6 +30,12 @@ const FAREWELL: Duration = Duration::from_secs(2);
 /// Whether a client begins as those do; what it says is an octet that no request of HTTP begins with.
 pub(super) fn begins(input: &[u8]) -> bool {
     matches!(input.first(), Some(&V4 | &V5))
+}
+
+/// What a client gets.
+enum Gets {
+    Tunnel(Reached, Target),
+    Datagrams(Association),
 }
 
 /// Why nothing comes of it.
@@ -74,40 +81,68 @@ pub(super) async fn serve(mut client: Client, guest: Guest, seat: Seat) {
         record: &mut record,
         version,
     };
-    let reached = match &guest.site().forward {
+    let gets = match &guest.site().forward {
         Some(forward) => talk.run(forward, &mut wanted).await,
         None => return,
     };
     drop(seat);
-    match (reached, wanted) {
-        (Ok((reached, stay)), Some(target)) => {
+    match gets {
+        Ok((Gets::Tunnel(reached, target), stay)) => {
             record.status = 200;
             record.reached(&reached);
             let tunnel = Tunnel::through(reached.parts, (record, stay), &target);
             guest.ended(l4::End::ByClient);
             tunnel.carry(client, guest);
         }
-        (Ok(_), None) => {}
-        (Err(away), target) => {
+        Ok((Gets::Datagrams(association), _)) => {
+            carry_datagrams(client, guest, association, record).await;
+        }
+        Err(away) => {
             away.note(&guest, &mut record);
-            let target = target.map(|target| target.to_string()).unwrap_or_default();
-            let said = Said {
-                listener: guest.name(),
-                origin: "",
-                from: guest.from(),
-                method: b"CONNECT",
-                host: b"",
-                target: target.as_bytes(),
-                protocol: record.protocol,
-                referer: None,
-                agent: None,
-            };
-            record::tell(clock::now(), &record, &said);
+            let target = wanted.map(|target| target.to_string());
+            tell(&guest, &record, (b"CONNECT", &target.unwrap_or_default()));
             exchange::flush(&mut client, FAREWELL).await;
             client.linger().await;
             guest.ended(l4::End::ByClient);
         }
     }
+}
+
+/// Carries datagrams for as long as the client's connection lasts.
+async fn carry_datagrams(
+    mut client: Client,
+    guest: Guest,
+    mut association: Association,
+    mut record: Record,
+) {
+    record.status = 200;
+    let end = match &guest.site().forward {
+        Some(forward) => {
+            let through = (&guest, &**forward);
+            association.run(&mut client, through, &mut record).await
+        }
+        None => l4::End::Drained,
+    };
+    record.end = End::of(end);
+    let first = association.first.take();
+    let first = first.map(|target| target.to_string()).unwrap_or_default();
+    tell(&guest, &record, (b"UDP", &first));
+    guest.ended(end);
+}
+
+fn tell(guest: &Guest, record: &Record, (method, target): (&[u8], &str)) {
+    let said = Said {
+        listener: guest.name(),
+        origin: "",
+        from: guest.from(),
+        method,
+        host: b"",
+        target: target.as_bytes(),
+        protocol: record.protocol,
+        referer: None,
+        agent: None,
+    };
+    record::tell(clock::now(), record, &said);
 }
 
 impl Away {
@@ -146,32 +181,65 @@ impl Talk<'_> {
         &mut self,
         forward: &Forward,
         wanted: &mut Option<Target>,
-    ) -> Result<(Reached, Option<Stay>), Away> {
+    ) -> Result<(Gets, Option<Stay>), Away> {
         let request = match self.version {
             V4 => self.ask_v4().await?,
             _ => self.ask().await?,
         };
-        let placed = self.place(forward, request, wanted).and_then(|place| {
-            let stay = forward.enter(|| self.guest.account(self.record));
-            Ok((place, stay.map_err(Refusal::over)?))
-        });
-        let (place, stay) = match placed {
-            Ok(placed) => placed,
-            Err(refusal) => {
-                self.reply(refusal.reply, None);
-                return Err(Away::Refused(refusal));
+        let entered = forward.enter(|| self.guest.account(self.record));
+        let stay = match entered {
+            Ok(stay) => stay,
+            Err(over) => return Err(self.refuse(Refusal::over(over))),
+        };
+        let target = match (request.command, request.target) {
+            (Command::Connect, Some(target)) => wanted.insert(target),
+            (Command::Associate, told) => return self.associate(told.as_ref(), stay),
+            _ => {
+                let why = "nobody is waited for here: BIND is not carried";
+                return Err(self.refuse(Refusal::uncarried(405, why)));
             }
+        };
+        let target = target.clone();
+        let place = match forward.place(&target) {
+            Ok(place) => place,
+            Err(refusal) => return Err(self.refuse(refusal)),
         };
         let reached = self.reach(&place).await?;
         through::note_would_be(self.record, self.guest, &place);
         match reached {
             Ok(reached) => {
                 self.reply(Reply::Granted, here(&reached));
-                Ok((reached, stay))
+                Ok((Gets::Tunnel(reached, target), stay))
             }
-            Err(refusal) => {
-                self.reply(refusal.reply, None);
-                Err(Away::Refused(refusal))
+            Err(refusal) => Err(self.refuse(refusal)),
+        }
+    }
+
+    fn refuse(&mut self, refusal: Refusal) -> Away {
+        self.reply(refusal.reply, None);
+        Away::Refused(refusal)
+    }
+
+    /// Opens the way of datagrams.
+    fn associate(
+        &mut self,
+        told: Option<&Target>,
+        stay: Option<Stay>,
+    ) -> Result<(Gets, Option<Stay>), Away> {
+        let opened = Association::open(self.client, self.guest, told, stay);
+        let opened = opened.and_then(|association| Ok((association.bound()?, association)));
+        match opened {
+            Ok((bound, association)) => {
+                self.reply(Reply::Granted, Some(bound));
+                Ok((Gets::Datagrams(association), None))
+            }
+            Err(error) => {
+                let why = format!("no way for datagrams can be opened: {error}");
+                let refusal = Refusal {
+                    reply: Reply::Failed,
+                    ..Refusal::uncarried(503, &why)
+                };
+                Err(self.refuse(refusal))
             }
         }
     }
@@ -245,19 +313,6 @@ impl Talk<'_> {
             return Err(Away::Unnamed);
         }
         Ok(request)
-    }
-
-    fn place(
-        &mut self,
-        forward: &Forward,
-        request: Request,
-        wanted: &mut Option<Target>,
-    ) -> Result<std::sync::Arc<Place>, Refusal> {
-        let target = wanted.insert(match (request.command, request.target) {
-            (Command::Connect, Some(target)) => target,
-            _ => return Err(Refusal::uncarried(405, "only connections are carried")),
-        });
-        forward.place(target)
     }
 
     async fn reach(&mut self, place: &Place) -> Result<Result<Reached, Refusal>, Away> {

@@ -97,7 +97,7 @@ impl Tale {
 
 impl RecordEnd {
     /// How a stream ended, in the letters of requests.
-    fn of(end: End) -> Self {
+    pub(super) fn of(end: End) -> Self {
         match end {
             End::ByClient | End::ByOrigin => Self::FINE,
             End::ResetByClient => Self::by(Who::Client, When::Data),

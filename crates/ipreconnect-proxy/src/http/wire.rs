@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::io::{self, IoSlice};
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::task::{Context, Poll, Waker, ready};
@@ -52,6 +53,11 @@ impl Wire {
     pub(super) fn throttled(mut self, throttles: Option<Box<[Throttle; 2]>>) -> Self {
         self.throttles = throttles;
         self
+    }
+
+    /// Its socket, for those who want to know whose it is.
+    pub(super) fn socket(&self) -> &OwnedFd {
+        self.socket.get_ref()
     }
 
     /// Takes it apart, for those who carry bytes another way; what was not sent comes with it.

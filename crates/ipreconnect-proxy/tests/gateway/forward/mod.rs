@@ -1,6 +1,7 @@
 //! Clients that say where they want to go.
 
 mod bad;
+mod datagrams;
 mod loops;
 mod pass;
 mod people;

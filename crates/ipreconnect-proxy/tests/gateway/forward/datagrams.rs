@@ -1,0 +1,185 @@
+//! Datagrams of clients of SOCKS5.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use ipreconnect::core::forward::ForwardPolicy;
+use tokio::io::AsyncWriteExt;
+use tokio::net::UdpSocket;
+
+use super::{Stage, open};
+use crate::http::Client;
+use crate::scene::within;
+
+/// What answers each datagram with itself, and who asked.
+async fn echo() -> SocketAddr {
+    let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let address = socket.local_addr().unwrap();
+    tokio::spawn(async move {
+        let mut bytes = [0; 65_536];
+        while let Ok((count, from)) = socket.recv_from(&mut bytes).await {
+            let _ = socket.send_to(&bytes[..count], from).await;
+        }
+    });
+    address
+}
+
+struct Party {
+    /// For as long as this lasts.
+    client: Client,
+    socket: UdpSocket,
+    /// Where its datagrams go.
+    to: SocketAddr,
+}
+
+async fn associate(stage: &Stage) -> Party {
+    let mut client = stage.client().await;
+    client.send([5, 1, 0, 5, 3, 0, 1, 0, 0, 0, 0, 0, 0]).await;
+    let mut heard = client.bytes().await;
+    while heard.len() < 12 {
+        heard.extend(client.bytes().await);
+    }
+    assert_eq!(
+        heard[..10],
+        [5, 0, 5, 0, 0, 1, 127, 0, 0, 1],
+        "an address that can be reached"
+    );
+    let port = u16::from_be_bytes([heard[10], heard[11]]);
+    Party {
+        client,
+        socket: UdpSocket::bind("127.0.0.1:0").await.unwrap(),
+        to: SocketAddr::from(([127, 0, 0, 1], port)),
+    }
+}
+
+/// A datagram for there.
+fn packed(to: SocketAddr, data: &[u8]) -> Vec<u8> {
+    let SocketAddr::V4(to) = to else {
+        panic!("of IPv4")
+    };
+    [
+        &[0, 0, 0, 1][..],
+        &to.ip().octets(),
+        &to.port().to_be_bytes(),
+        data,
+    ]
+    .concat()
+}
+
+fn named(name: &str, port: u16, data: &[u8]) -> Vec<u8> {
+    let length = u8::try_from(name.len()).unwrap();
+    [
+        &[0, 0, 0, 3, length][..],
+        name.as_bytes(),
+        &port.to_be_bytes(),
+        data,
+    ]
+    .concat()
+}
+
+impl Party {
+    async fn say(&self, datagram: &[u8]) {
+        self.socket.send_to(datagram, self.to).await.unwrap();
+    }
+
+    async fn hear(&self) -> Vec<u8> {
+        let mut bytes = vec![0; 65_536];
+        let (count, from) = within(10, self.socket.recv_from(&mut bytes)).await.unwrap();
+        assert_eq!(from, self.to);
+        bytes.truncate(count);
+        bytes
+    }
+
+    async fn hears_nothing(&self) {
+        let mut bytes = [0; 1024];
+        let heard = self.socket.recv_from(&mut bytes);
+        let patience = Duration::from_millis(300);
+        assert!(tokio::time::timeout(patience, heard).await.is_err());
+    }
+}
+
+#[tokio::test]
+async fn they_go_and_come_with_their_real_source() {
+    let stage = Stage::new(open()).await;
+    stage.name("echo.test", "127.0.0.1");
+    let (one, two) = (echo().await, echo().await);
+    let mut party = associate(&stage).await;
+    for to in [one, two, one] {
+        party.say(&packed(to, b"ping")).await;
+        assert_eq!(party.hear().await, packed(to, b"ping"));
+    }
+    party.say(&named("echo.test", one.port(), b"by name")).await;
+    assert_eq!(party.hear().await, packed(one, b"by name"));
+    let long = vec![7; 9000];
+    party.say(&packed(two, &long)).await;
+    assert_eq!(party.hear().await, packed(two, &long));
+    // It ends with its connection.
+    party.client.stream().shutdown().await.unwrap();
+    let line = stage.line("\"method\":\"UDP\"").await;
+    for wanted in [
+        "\"bytes_in\":9019",
+        "\"bytes_out\":9019",
+        "\"end\":\"----\"",
+        "SOCKS5",
+    ] {
+        assert!(line.contains(wanted), "{wanted} in {line}");
+    }
+    assert!(line.contains(&format!("\"target\":\"{one}\"")), "{line}");
+    party.say(&packed(one, b"late")).await;
+    party.hears_nothing().await;
+}
+
+#[tokio::test]
+async fn each_is_judged() {
+    let mut policy = open();
+    assert!(policy.block.add("blocked.test"));
+    policy.block.finish();
+    let stage = Stage::new(policy).await;
+    stage.name("blocked.test", "127.0.0.1");
+    let to = echo().await;
+    let party = associate(&stage).await;
+    party.say(&named("blocked.test", to.port(), b"no")).await;
+    party
+        .say(&packed(SocketAddr::from(([10, 0, 0, 1], 53)), b"no"))
+        .await;
+    party.hears_nothing().await;
+    let strict = Stage::new(ForwardPolicy::default()).await;
+    strict.name("inside.test", "127.0.0.1");
+    let party = associate(&strict).await;
+    party.say(&packed(to, b"no")).await;
+    party.say(&named("inside.test", to.port(), b"no")).await;
+    party.say(&named("0x7f.1", to.port(), b"no")).await;
+    party.hears_nothing().await;
+}
+
+#[tokio::test]
+async fn what_is_no_datagram_is_dropped_and_nobody_else_gets_in() {
+    let stage = Stage::new(open()).await;
+    let to = echo().await;
+    let party = associate(&stage).await;
+    let mut fragment = packed(to, b"part");
+    fragment[2] = 1;
+    for bad in [
+        &b""[..],
+        &[0],
+        &[0, 0, 0, 1, 127],
+        &[0, 0, 0, 3, 0, 0, 80],
+        &[0, 0, 0, 9, 1, 2, 3, 4, 0, 80],
+        &[1, 0, 0, 1, 127, 0, 0, 1, 0, 80],
+        fragment.as_slice(),
+    ] {
+        party.say(bad).await;
+    }
+    party.say(&packed(to, b"first")).await;
+    assert_eq!(party.hear().await, packed(to, b"first"));
+    // Another port of the same machine is another client.
+    let stranger = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    stranger
+        .send_to(&packed(to, b"mine"), party.to)
+        .await
+        .unwrap();
+    // And whoever the client has not spoken to is not heard.
+    let far = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    far.send_to(b"hello", party.to).await.unwrap();
+    party.hears_nothing().await;
+}
