@@ -32,7 +32,9 @@ pub use door::{
     ACME_TLS, Certify, ClientAuth, Door, HostPattern, HostPatternError, MinVersion, Named, Proxied,
     ProxyProtocol, Termination, TerminationError, TerminationSettings, Unmatched,
 };
-pub use forward::{Direction, Directions, ForwardPlan, Headers};
+pub use forward::{
+    Direction, Directions, ForwardPlan, Headers, Parent, Speaks, Via, Way as ForwardWay,
+};
 pub use gateway::{Gateway, GatewaySettings, ListenAt, ListenerStatus};
 pub use http::{
     AccessFormat, AccessLog, AccessSink, AskedHost, BranchStatus, Cache, CacheSettings, Chain,

@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 use crate::clock;
 use crate::driver::Driver;
 use crate::error::{Error, Kind};
-use crate::light::{Host, Light, Vet};
+use crate::light::{Host, Light, Open, Vet, Way};
 use crate::origin::{Origin, Tasks};
 use crate::resolve::Names;
 use crate::settings::OriginSettings;
@@ -228,12 +228,18 @@ impl Origin {
             Host::Ip(ip) => SocketAddr::new(*ip, port).to_string().into(),
         };
         let light = Light::new((host, port), vet, names.clone());
-        unwatched(name, settings, Some(light))
+        unwatched(name, settings, Some(Way::Light(Box::new(light))))
+    }
+
+    /// The same, reached by connections that somebody else opens: a tunnel through a proxy, as it may be.
+    #[must_use]
+    pub fn beyond(name: &str, settings: OriginSettings, way: Arc<dyn Open>) -> Self {
+        unwatched(name.into(), settings, Some(Way::Beyond(way)))
     }
 }
 
 /// An origin without a driver.
-fn unwatched(name: Arc<str>, mut settings: OriginSettings, light: Option<Light>) -> Origin {
+fn unwatched(name: Arc<str>, mut settings: OriginSettings, way: Option<Way>) -> Origin {
     settings.hold.patience = Duration::ZERO;
     settings.warm.connections = 0;
     let (sender, facts) = mpsc::channel(1);
@@ -245,7 +251,7 @@ fn unwatched(name: Arc<str>, mut settings: OriginSettings, light: Option<Light>)
     );
     let mut shared = Shared::new(name, settings, empty, sender, 0, None);
     shared.stats = Arc::new(Stats::with(1));
-    shared.light = light;
+    shared.way = way;
     Origin {
         shared: Arc::new(shared),
         tasks: Arc::default(),

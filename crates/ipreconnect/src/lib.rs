@@ -63,7 +63,7 @@ pub use builder::Builder;
 pub use chooser::Chooser;
 pub use error::{Error, Kind, Retry};
 pub use ipreconnect_core as core;
-pub use light::{Host, Vet};
+pub use light::{Host, Open, Vet};
 pub use link::{Link, Parts};
 pub use meter::{Meter, Usage, closings};
 pub use origin::{Changes, Origin};

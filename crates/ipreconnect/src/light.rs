@@ -2,9 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::future::Future;
 use std::net::{IpAddr, SocketAddr};
+use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ipreconnect_core::address::{Address, EndpointId, EntryId};
 use ipreconnect_core::balance::Standing;
@@ -14,6 +16,7 @@ use ipreconnect_core::origin::{EndpointView, Health, Phase, View};
 use tokio::sync::Mutex;
 
 use crate::clock;
+use crate::link::Link;
 use crate::meter::Meter;
 use crate::resolve::Names;
 use crate::shared::Shared;
@@ -40,7 +43,25 @@ pub trait Vet: Send + Sync + fmt::Debug {
     fn vet(&self, ip: IpAddr) -> Result<(), String>;
 }
 
+/// Opens connections to an origin in a way of its own.
+pub trait Open: Send + Sync + fmt::Debug {
+    /// Opens one.
+    ///
+    /// # Errors
+    /// Why there is none.
+    fn open(&self) -> Pin<Box<dyn Future<Output = Result<Link, Failure>> + Send + '_>>;
+}
+
 /// How such an origin finds its endpoints.
+#[derive(Debug)]
+pub(crate) enum Way {
+    /// It looks its host up.
+    Light(Box<Light>),
+    /// Somebody else knows.
+    Beyond(Arc<dyn Open>),
+}
+
+/// How such an origin finds its endpoints by itself.
 #[derive(Debug)]
 pub(crate) struct Light {
     host: Host,
@@ -152,22 +173,8 @@ impl Light {
                 (EndpointId(known.next), Arc::default())
             });
             endpoints.insert(*ip, (id, meter));
-            views.push(EndpointView {
-                id,
-                entry: EntryId(0),
-                address: Address::Tcp(SocketAddr::new(*ip, self.port)),
-                priority: 0,
-                weight: 1,
-                health: Health::Unknown,
-                standing: Standing::Good,
-                since: now,
-                failure: None,
-                latency: None,
-                hangs_after: HANGS_AFTER,
-                returned: None,
-                ejected: None,
-                by_weight: false,
-            });
+            let address = Address::Tcp(SocketAddr::new(*ip, self.port));
+            views.push(view(id, address, now));
         }
         known.endpoints = endpoints;
         if views.is_empty() {
@@ -177,13 +184,56 @@ impl Light {
         }
         let meters = known.endpoints.values();
         let meters = meters.map(|(id, meter)| (*id, Arc::clone(meter)));
-        let view = View {
-            phase: Phase::Up,
-            endpoints: views,
-            ..View::empty(now)
-        };
-        shared.publish(Snapshot::new(view, &meters.collect(), Arc::default()));
+        shared.publish(snapshot(views, &meters.collect(), now));
         Ok(())
+    }
+}
+
+/// The endpoint of an origin that somebody else finds.
+const BEYOND: EndpointId = EndpointId(1);
+
+/// Opens a connection to an origin that somebody else finds.
+pub(crate) async fn beyond(shared: &Shared, way: &dyn Open) -> Result<Link, Failure> {
+    let link = way.open().await?.of(BEYOND);
+    let is_known = !shared.snapshot.load().view().endpoints.is_empty();
+    if !is_known {
+        let now = clock::now();
+        let views = vec![view(BEYOND, link.address().clone(), now)];
+        let meters = BTreeMap::from([(BEYOND, Arc::default())]);
+        shared.publish(snapshot(views, &meters, now));
+    }
+    Ok(link)
+}
+
+fn snapshot(
+    endpoints: Vec<EndpointView>,
+    meters: &BTreeMap<EndpointId, Arc<Meter>>,
+    now: Instant,
+) -> Snapshot {
+    let view = View {
+        phase: Phase::Up,
+        endpoints,
+        ..View::empty(now)
+    };
+    Snapshot::new(view, meters, Arc::default())
+}
+
+fn view(id: EndpointId, address: Address, now: Instant) -> EndpointView {
+    EndpointView {
+        id,
+        entry: EntryId(0),
+        address,
+        priority: 0,
+        weight: 1,
+        health: Health::Unknown,
+        standing: Standing::Good,
+        since: now,
+        failure: None,
+        latency: None,
+        hangs_after: HANGS_AFTER,
+        returned: None,
+        ejected: None,
+        by_weight: false,
     }
 }
 

@@ -23,7 +23,7 @@ use crate::meter::Usage;
 pub struct Link {
     socket: Option<Socket>,
     tls: Option<Box<Session>>,
-    /// What was decrypted and not yet read.
+    /// What has come and is not yet read: decrypted, or put back.
     plain: Vec<u8>,
     endpoint: EndpointId,
     address: Address,
@@ -43,6 +43,8 @@ pub struct Parts {
     pub address: Address,
     /// Counts the link as open until dropped.
     pub usage: Usage,
+    /// What has come already, and comes before everything else.
+    pub early: Vec<u8>,
 }
 
 impl Link {
@@ -81,7 +83,18 @@ impl Link {
         self.tls.as_deref()
     }
 
-    /// Takes it apart, before anything was read from it. Whoever does must end the socket by `shutdown(2)` in the end.
+    /// Puts back what was read and belongs to somebody else: it is read first.
+    pub fn put_back(&mut self, bytes: &[u8]) {
+        self.plain.splice(..0, bytes.iter().copied());
+    }
+
+    /// The same link, as one of another origin's.
+    pub(crate) fn of(mut self, endpoint: EndpointId) -> Self {
+        self.endpoint = endpoint;
+        self
+    }
+
+    /// Takes it apart. Whoever does must end the socket by `shutdown(2)` in the end.
     ///
     /// # Panics
     /// Never: the parts leave only here, and this takes the link itself.
@@ -96,6 +109,7 @@ impl Link {
             endpoint: self.endpoint,
             address: self.address.clone(),
             usage,
+            early: std::mem::take(&mut self.plain),
         }
     }
 
@@ -130,10 +144,14 @@ fn read_plain(
             }
         }
     }
+    take_plain(plain, buf);
+    Poll::Ready(Ok(()))
+}
+
+fn take_plain(plain: &mut Vec<u8>, buf: &mut ReadBuf<'_>) {
     let count = plain.len().min(buf.remaining());
     buf.put_slice(plain.get(..count).unwrap_or_default());
     plain.drain(..count);
-    Poll::Ready(Ok(()))
 }
 
 impl Drop for Link {
@@ -167,6 +185,10 @@ impl AsyncRead for Link {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let link = self.get_mut();
+        if !link.plain.is_empty() {
+            take_plain(&mut link.plain, buf);
+            return Poll::Ready(Ok(()));
+        }
         if let (Some(tls), Some(socket)) = (&mut link.tls, &link.socket) {
             return read_plain(tls, &mut link.plain, socket, cx, buf);
         }

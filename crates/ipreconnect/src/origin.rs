@@ -16,7 +16,7 @@ use crate::chooser::Chooser;
 use crate::clock;
 use crate::dial::Dialer;
 use crate::error::{Error, Kind};
-use crate::light::Light;
+use crate::light::{self, Light, Way};
 use crate::link::Link;
 use crate::meter::Usage;
 use crate::race::{self, Boxed, Course, Runner};
@@ -145,7 +145,7 @@ impl Origin {
     /// # Cancel safety
     /// Nothing is lost.
     pub async fn find(&self) -> Result<Option<Duration>, Error> {
-        let Some(light) = &self.shared.light else {
+        let Some(light) = self.shared.light() else {
             return Ok(None);
         };
         let found = light.find(&self.shared).await;
@@ -155,7 +155,7 @@ impl Origin {
     /// Whether [`find`](Self::find) has nothing to do.
     #[must_use]
     pub fn is_found(&self) -> bool {
-        let light = self.shared.light.as_ref();
+        let light = self.shared.light();
         light.is_none_or(|light| light.is_found(&self.shared))
     }
 
@@ -380,8 +380,16 @@ impl Origin {
         whom: Whom<'_>,
         prove: &Prove<'_, T>,
     ) -> Result<T, Error> {
-        if let Some(light) = &self.shared.light {
-            return Box::pin(self.connect_light(light, chooser, whom, prove)).await;
+        match &self.shared.way {
+            None => {}
+            Some(Way::Light(light)) => {
+                return Box::pin(self.connect_light(light, chooser, whom, prove)).await;
+            }
+            Some(Way::Beyond(way)) => {
+                let proven = async { prove(light::beyond(&self.shared, &**way).await?).await };
+                let down = |failure| self.error(Kind::Down, &Place::default(), Some(failure));
+                return Box::pin(proven).await.map_err(down);
+            }
         }
         let mut place = Place::default();
         loop {
@@ -633,7 +641,7 @@ impl Course for Field<'_> {
                 return;
             }
         }
-        if let Some(light) = &self.shared.light {
+        if let Some(light) = self.shared.light() {
             return light.reached(self.shared, &endpoint.address);
         }
         self.shared.tell(Event::Dialled {

@@ -11,7 +11,7 @@ use tokio::sync::{mpsc, watch};
 
 use crate::chooser::Chooser;
 use crate::identity::Identities;
-use crate::light::Light;
+use crate::light::{Light, Way};
 use crate::settings::OriginSettings;
 use crate::snapshot::Snapshot;
 use crate::socket::Socket;
@@ -44,7 +44,7 @@ pub(crate) struct Shared {
     pub(crate) warm: Arc<Warm>,
     pub(crate) stats: Arc<Stats>,
     /// How it finds its endpoints, if nobody watches over it.
-    pub(crate) light: Option<Light>,
+    pub(crate) way: Option<Way>,
 }
 
 /// What those who watch an origin wake up for.
@@ -70,7 +70,7 @@ impl Shared {
             identities: Identities::new(&name, store),
             warm: Arc::default(),
             stats: Arc::new(Stats::new()),
-            light: None,
+            way: None,
             name,
             waiters: Waiters::default(),
             snapshot: ArcSwap::from_pointee(snapshot),
@@ -78,6 +78,14 @@ impl Shared {
             settings: ArcSwap::from_pointee(settings),
             life: watch::Sender::new(Life::Published(0)),
             facts,
+        }
+    }
+
+    /// How it finds its endpoints by itself.
+    pub(crate) fn light(&self) -> Option<&Light> {
+        match &self.way {
+            Some(Way::Light(light)) => Some(light),
+            Some(Way::Beyond(_)) | None => None,
         }
     }
 

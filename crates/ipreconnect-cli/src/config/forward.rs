@@ -1,5 +1,7 @@
 //! `[listen.forward]`.
 
+mod via;
+
 use std::fs::File;
 use std::hash::{BuildHasher, RandomState};
 use std::io::Read as _;
@@ -13,6 +15,7 @@ use toml::de::DeValue;
 
 use super::route;
 use super::section::{Field, Section};
+pub(crate) use via::{ParentPlan, ViaPlan, WayPlan};
 
 /// Ports that clients may go to unless something else is said: those of the web.
 const PORTS: [(u16, u16); 2] = [(80, 80), (443, 443)];
@@ -37,6 +40,8 @@ pub(crate) struct ForwardListen {
     pub(crate) cache: Option<CacheSettings>,
     /// How much each user may have.
     pub(crate) allowance: Allowance,
+    /// The ways to hosts: those of the first that is for one; straight there, if there is none.
+    pub(crate) via: Vec<ViaPlan>,
     /// A tunnel in which nothing moves ends after that.
     pub(crate) idle: Duration,
 }
@@ -51,6 +56,7 @@ pub(super) fn read(section: &Section<'_>, base: &Path, files: &mut Vec<PathBuf>)
         response: FieldRules::default(),
         cache: None,
         allowance: Allowance::default(),
+        via: Vec::new(),
         idle: IDLE,
     };
     let mut policy = ForwardPolicy {
@@ -91,7 +97,9 @@ pub(super) fn read(section: &Section<'_>, base: &Path, files: &mut Vec<PathBuf>)
         }
         // Read with the rules of the listener.
         let _ = table.field("users");
-        table.unbuilt("via", "chained proxies come with the next step");
+        if let Some(field) = table.field("via") {
+            read.via = via::read(&field, &mut lists);
+        }
         table.unbuilt("pac", "the PAC file comes with the next step");
         table.finish();
     }
@@ -103,6 +111,17 @@ pub(super) fn read(section: &Section<'_>, base: &Path, files: &mut Vec<PathBuf>)
 struct Lists<'l> {
     base: &'l Path,
     files: &'l mut Vec<PathBuf>,
+}
+
+impl ForwardListen {
+    /// The proxies behind it.
+    pub(crate) fn parents(&self) -> impl Iterator<Item = &ParentPlan> {
+        let ways = self.via.iter().flat_map(|via| &via.ways);
+        ways.filter_map(|way| match way {
+            WayPlan::Parent(parent) => Some(parent),
+            WayPlan::Direct => None,
+        })
+    }
 }
 
 impl Lists<'_> {

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use ipreconnect::core::access::{Maps, Method, Roles, Rule};
 use ipreconnect::resolve::DnsSettings;
@@ -14,7 +15,7 @@ use toml::de::{DeTable, DeValue};
 use super::environment::Environment;
 use super::files::{base_of, files_of, find, read};
 use super::mistake::{Colour, Mistake, Mistakes, Severity, Source};
-use super::plan::{ListenPlan, OriginPlan, Plan, Protocol, Required};
+use super::plan::{ListenPlan, OriginPlan, ParentPlan, Plan, Protocol, Required};
 use super::section::{Field, Reader, Section};
 use super::{access, alerts, dns, gateway, listen, log, origin};
 
@@ -482,7 +483,41 @@ impl Assembly<'_> {
                 .collect(),
         });
         self.listeners.insert(name.clone(), definition);
+        for parent in read
+            .plan
+            .forward
+            .iter()
+            .flat_map(|forward| forward.parents())
+        {
+            self.parent(parent, base);
+        }
         self.plan.listeners.insert(name, read.plan);
+    }
+
+    /// A proxy behind a forward proxy is kept as any origin is.
+    fn parent(&mut self, parent: &ParentPlan, base: &Path) {
+        if self.plan.origins.contains_key(&parent.origin) {
+            return;
+        }
+        let text = format!("address = {:?}\nrequired = false\n", parent.address);
+        let silenced = RefCell::default();
+        let reader = Reader {
+            source: Arc::new(Source {
+                name: parent.origin.clone(),
+                text: text.clone(),
+            }),
+            lookup: &*self.environment.variable,
+            mistakes: &silenced,
+        };
+        let (root, _) = DeTable::parse_recoverable(&text);
+        let section = Section::new(&reader, "origin", root.get_ref(), 0..0);
+        let permissions = self.plan.permissions;
+        if let Some(mut plan) = origin::read(section, self.zone.as_deref(), base, permissions) {
+            // Whoever comes goes by the next one meanwhile.
+            plan.settings.hold.patience = Duration::ZERO;
+            plan.settings.warm.connections = 0;
+            self.plan.origins.insert(parent.origin.clone(), plan);
+        }
     }
 
     /// Its own name, else its origin's, else its address.

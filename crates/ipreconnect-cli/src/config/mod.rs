@@ -43,7 +43,7 @@ pub(crate) use material::Permissions;
 pub(crate) use mistake::{Colour, Mistakes};
 pub(crate) use plan::{
     ForwardListen, GatewayPlan, ListenPlan, LogLevel, LogPlan, LogTo, OnConflict, OriginPlan,
-    OtlpPlan, Plan, Protocol, RoutePlan,
+    OtlpPlan, Plan, Protocol, RoutePlan, ViaPlan, WayPlan,
 };
 pub(crate) use reference::reference;
 pub(crate) use refresh::{refreshed, stamps_of_keys};

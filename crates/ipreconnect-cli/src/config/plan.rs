@@ -16,7 +16,7 @@ use ipreconnect_proxy::{
     Unmatched,
 };
 
-pub(crate) use super::forward::ForwardListen;
+pub(crate) use super::forward::{ForwardListen, ParentPlan, ViaPlan, WayPlan};
 use super::material::Permissions;
 use super::tls::{ListenTls, OriginFiles};
 

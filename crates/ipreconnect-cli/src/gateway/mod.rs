@@ -19,15 +19,15 @@ use ipreconnect::resolve::Names;
 use ipreconnect::{Origin, OriginSettings, Store, Surroundings, Witness};
 use ipreconnect_admin::{StatusPage, StatusPages, Traces};
 use ipreconnect_proxy::{
-    AccessLog, Cache, ForwardPlan, Gateway, GatewaySettings, HalfClose, HostPattern, HttpBranch,
-    HttpPlan, HttpRoute, ListenAddress, ListenAt, ListenerSettings, OpenError, Page, Pages, Passed,
-    Plane, Timeouts, Tracing, Unmatched,
+    AccessLog, Cache, ForwardPlan, ForwardWay, Gateway, GatewaySettings, HalfClose, HostPattern,
+    HttpBranch, HttpPlan, HttpRoute, ListenAddress, ListenAt, ListenerSettings, OpenError, Page,
+    Pages, Parent, Passed, Plane, Timeouts, Tracing, Unmatched, Via,
 };
 
 use crate::access::AccessFile;
 use crate::config::{
     Change, ForwardListen, ListenPlan, LogPlan, OriginPlan, OtlpPlan, Plan, Protocol, RoutePlan,
-    diff,
+    ViaPlan, WayPlan, diff,
 };
 use crate::exit::{Exit, Refusal};
 use board::{Board, Resident};
@@ -443,8 +443,29 @@ impl Running {
             response: listener.response.clone(),
             cache: self.board.caches().through(name, listener.cache),
             allowance: listener.allowance,
+            via: listener.via.iter().map(|via| self.via(via)).collect(),
             names: self.surroundings.names().clone(),
             dialling,
+        }
+    }
+
+    /// The ways to some hosts.
+    fn via(&self, plan: &ViaPlan) -> Via {
+        let way = |way: &WayPlan| match way {
+            WayPlan::Direct => Some(ForwardWay::Direct),
+            // A plan never names an origin that it does not have.
+            WayPlan::Parent(parent) => Some(ForwardWay::Parent(Parent {
+                origin: self.board.origin(&parent.origin)?,
+                speaks: parent.speaks,
+                credentials: parent
+                    .credentials
+                    .as_ref()
+                    .map(|(user, password)| (user.as_str().into(), password.as_str().into())),
+            })),
+        };
+        Via {
+            to: plan.to.clone(),
+            ways: plan.ways.iter().filter_map(way).collect(),
         }
     }
 

@@ -99,6 +99,12 @@ impl Places {
         self.set = self.networks.iter().copied().collect();
     }
 
+    /// Whether a host is in it, as it is written.
+    #[must_use]
+    pub fn has(&self, host: &Host) -> bool {
+        self.host(host).is_some()
+    }
+
     /// The entry that a host is in.
     fn host(&self, host: &Host) -> Option<Entry> {
         match host {

@@ -102,6 +102,22 @@ pub enum Reply {
     AddressKind,
 }
 
+impl fmt::Display for Reply {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Granted => "it goes on",
+            Self::Failed => "it failed",
+            Self::Denied => "its rules forbid it",
+            Self::NetworkUnreachable => "the network cannot be reached",
+            Self::HostUnreachable => "the host cannot be reached",
+            Self::Refused => "the host refuses",
+            Self::Late => "it took too long",
+            Self::Command => "it does not carry that",
+            Self::AddressKind => "it does not know such addresses",
+        })
+    }
+}
+
 impl Reply {
     fn v5(self) -> u8 {
         match self {
@@ -394,9 +410,168 @@ pub fn datagram_head(out: &mut Vec<u8>, from: SocketAddr) {
     address(out, from);
 }
 
+/// Asks a server of version 5 how a client is to show who it is; by password only if it has one.
+#[must_use]
+pub fn greet(has_password: bool) -> &'static [u8] {
+    if has_password {
+        &[V5, 2, 0, 2]
+    } else {
+        &[V5, 1, 0]
+    }
+}
+
+/// Reads which method a server wants: whether it is the one by password.
+///
+/// # Errors
+/// If it is none, or none that was offered.
+pub fn chosen(bytes: &[u8]) -> Result<Read<bool>, SocksError> {
+    match bytes {
+        [V5, 0, ..] => Ok(Read::Whole(false, 2)),
+        [V5, 2, ..] => Ok(Read::Whole(true, 2)),
+        [V5, _, ..] => Err(SocksError::Command),
+        [] | [V5] => Ok(Read::Partial),
+        _ => Err(SocksError::Version),
+    }
+}
+
+/// Writes user and password (RFC 1929); `None` if one of them is empty, or too long.
+#[must_use]
+pub fn show_password(user: &[u8], password: &[u8]) -> Option<Vec<u8>> {
+    let mut out = vec![1];
+    for part in [user, password] {
+        let length = u8::try_from(part.len()).ok().filter(|length| *length > 0)?;
+        out.push(length);
+        out.extend_from_slice(part);
+    }
+    Some(out)
+}
+
+/// Reads whether a server takes them.
+///
+/// # Errors
+/// If it does not say that.
+pub fn password_taken(bytes: &[u8]) -> Result<Read<bool>, SocksError> {
+    match bytes {
+        // Some servers write their own version there.
+        [1 | V5, status, ..] => Ok(Read::Whole(*status == 0, 2)),
+        [] | [1 | V5] => Ok(Read::Partial),
+        _ => Err(SocksError::Version),
+    }
+}
+
+/// Asks a server of version 5 for a connection to there.
+#[must_use]
+pub fn ask(target: &Target) -> Vec<u8> {
+    let mut out = vec![V5, 1, 0];
+    match &target.host {
+        Host::Ip(ip) => address(&mut out, SocketAddr::new(*ip, target.port)),
+        Host::Name(name) => {
+            out.push(3);
+            // No name that was read is longer.
+            out.push(u8::try_from(name.len()).unwrap_or(u8::MAX));
+            out.extend(name.bytes().take(usize::from(u8::MAX)));
+            out.extend_from_slice(&target.port.to_be_bytes());
+        }
+    }
+    out
+}
+
+/// Reads what a server of version 5 says to that.
+///
+/// # Errors
+/// If it is no reply.
+pub fn answered(bytes: &[u8]) -> Result<Read<Reply>, SocksError> {
+    let Some(([version, code, _], rest)) = bytes.split_first_chunk::<3>() else {
+        return match bytes.first() {
+            Some(version) if *version != V5 => Err(SocksError::Version),
+            _ => Ok(Read::Partial),
+        };
+    };
+    if *version != V5 {
+        return Err(SocksError::Version);
+    }
+    let reply = match code {
+        0 => Reply::Granted,
+        2 => Reply::Denied,
+        3 => Reply::NetworkUnreachable,
+        4 => Reply::HostUnreachable,
+        5 => Reply::Refused,
+        6 => Reply::Late,
+        7 => Reply::Command,
+        8 => Reply::AddressKind,
+        _ => Reply::Failed,
+    };
+    match place(rest)? {
+        Some((_, rest)) => Ok(Read::Whole(reply, bytes.len() - rest.len())),
+        None => Ok(Read::Partial),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_client_says_is_what_a_server_reads() {
+        for has_password in [true, false] {
+            let methods = Methods {
+                none: true,
+                password: has_password,
+            };
+            let said = greet(has_password);
+            assert_eq!(greeting(said), Ok(Read::Whole(methods, said.len())));
+        }
+        let said = show_password(b"ann", b"hush").unwrap();
+        let Ok(Read::Whole(read, 10)) = password(&said) else {
+            panic!("{said:?}");
+        };
+        assert_eq!(
+            (read.user.as_slice(), read.password.as_slice()),
+            (&b"ann"[..], &b"hush"[..])
+        );
+        assert_eq!(show_password(b"", b"x"), None);
+        assert_eq!(show_password(&[b'a'; 256], b"x"), None);
+        for text in ["example.com:443", "192.0.2.7:80", "[2001:db8::1]:8080"] {
+            let target = Target::authority(text.as_bytes()).unwrap();
+            let said = ask(&target);
+            let Ok(Read::Whole(read, used)) = request(&said) else {
+                panic!("{said:?}");
+            };
+            assert_eq!((read.target, used), (Some(target), said.len()));
+        }
+    }
+
+    #[test]
+    fn what_a_server_says_is_what_a_client_reads() {
+        for (wanted, by_password) in [(Some(true), true), (Some(false), false)] {
+            assert_eq!(chosen(&method(wanted)), Ok(Read::Whole(by_password, 2)));
+        }
+        assert_eq!(chosen(&method(None)), Err(SocksError::Command));
+        assert_eq!(chosen(b"HT"), Err(SocksError::Version));
+        for is_right in [true, false] {
+            assert_eq!(
+                password_taken(&password_reply(is_right)),
+                Ok(Read::Whole(is_right, 2))
+            );
+        }
+        let bound = "[2001:db8::1]:80".parse().unwrap();
+        for one in [
+            Reply::Granted,
+            Reply::Denied,
+            Reply::Refused,
+            Reply::Late,
+            Reply::Failed,
+        ] {
+            let mut out = Vec::new();
+            reply(&mut out, one, bound);
+            assert_eq!(answered(&out), Ok(Read::Whole(one, 22)));
+            for end in 0..out.len() {
+                assert_eq!(answered(&out[..end]), Ok(Read::Partial));
+            }
+        }
+        assert_eq!(answered(b"HTTP"), Err(SocksError::Version));
+        assert_eq!(answered(&[5, 0, 0, 9, 0]), Err(SocksError::AddressKind));
+    }
 
     #[test]
     fn greetings_and_passwords_are_read() {

@@ -5,6 +5,7 @@
 
 mod explain;
 mod judge;
+mod parent;
 mod places;
 mod refusal;
 mod stay;
@@ -21,11 +22,14 @@ use ipreconnect::resolve::Names;
 use crate::http::{Cache, FieldRules};
 
 pub use explain::{Direction, Directions};
-pub(crate) use places::Place;
+pub(crate) use parent::Onward;
+pub use parent::{Parent, Speaks, Via, Way};
+pub(crate) use places::{Errand, Place};
 pub(crate) use refusal::Refusal;
 pub(crate) use stay::{Stay, nameless};
 
 use judge::Judge;
+use parent::Ways;
 use places::Places;
 use stay::Users;
 
@@ -58,6 +62,8 @@ pub struct ForwardPlan {
     pub cache: Option<Cache>,
     /// How much each user may have; whoever has shown no name is known by his address.
     pub allowance: Allowance,
+    /// The ways to hosts: those of the first that is for one; straight there, if there is none.
+    pub via: Vec<Via>,
     /// What looks hosts up.
     pub names: Names,
     /// How hosts are dialled.
@@ -69,6 +75,7 @@ pub struct ForwardPlan {
 pub(crate) struct Forward {
     pub(crate) plan: ForwardPlan,
     places: Places,
+    ways: Vec<Ways>,
     own: Arc<Own>,
     users: Users,
 }
@@ -97,6 +104,7 @@ impl Forward {
     pub(crate) fn new(plan: ForwardPlan) -> Self {
         Self {
             places: Places::default(),
+            ways: Ways::all(&plan),
             own: Arc::default(),
             users: Users::default(),
             plan,
@@ -127,7 +135,10 @@ impl Forward {
             return Ok(place);
         }
         let judge = Judge::new(&self.plan, target, Arc::clone(&self.own))?;
-        Ok(self.places.keep(Place::new(&self.plan, target, judge)))
+        let ways = Ways::to(&self.ways, target);
+        Ok(self
+            .places
+            .keep(Place::new(&self.plan, target, judge, ways)))
     }
 }
 

@@ -10,6 +10,7 @@ use ipreconnect::{Host as OriginHost, Origin};
 
 use super::ForwardPlan;
 use super::judge::Judge;
+use super::parent::{Onward, Tunnelled};
 use crate::http::ThroughRoute;
 
 /// Hosts that are remembered, each with its port.
@@ -21,14 +22,30 @@ pub(crate) struct Place {
     target: Target,
     origin: Origin,
     judge: Arc<Judge>,
-    /// What requests to it go by.
-    route: OnceLock<ThroughRoute>,
+    ways: Arc<[Onward]>,
+    /// What requests to it go by, by each of the ways.
+    routes: Box<[OnceLock<ThroughRoute>]>,
     /// Somebody has asked for it since it was last looked at.
     is_wanted: AtomicBool,
 }
 
+/// What a request goes by, on one of the ways.
+#[derive(Clone, Copy)]
+pub(crate) struct Errand<'p> {
+    pub(crate) route: &'p ThroughRoute,
+    /// The proxy by which it goes.
+    pub(crate) proxy: Option<&'p str>,
+    /// That it is asked to carry it out, and what shows it who we are.
+    pub(crate) asked: Option<Option<&'p str>>,
+}
+
 impl Place {
-    pub(super) fn new(plan: &ForwardPlan, target: &Target, judge: Arc<Judge>) -> Self {
+    pub(super) fn new(
+        plan: &ForwardPlan,
+        target: &Target,
+        judge: Arc<Judge>,
+        ways: Arc<[Onward]>,
+    ) -> Self {
         let host = match &target.host {
             Host::Name(name) => OriginHost::Name(name.as_ref().into()),
             Host::Ip(ip) => OriginHost::Ip(*ip),
@@ -39,7 +56,8 @@ impl Place {
             origin: Origin::light(at, plan.dialling.clone(), vet, &plan.names),
             target: target.clone(),
             judge,
-            route: OnceLock::new(),
+            routes: ways.iter().map(|_| OnceLock::new()).collect(),
+            ways,
             is_wanted: AtomicBool::new(false),
         }
     }
@@ -52,10 +70,48 @@ impl Place {
         &self.origin
     }
 
-    /// What requests to it go by.
-    pub(crate) fn route(&self, plan: &ForwardPlan) -> &ThroughRoute {
-        self.route
-            .get_or_init(|| ThroughRoute::new(&self.origin, &self.target, plan))
+    /// The ways to it in the order in which they are to be tried: those that are known to lead nowhere come last.
+    pub(crate) fn ways(&self) -> impl Iterator<Item = (usize, &Onward)> {
+        let ways = || self.ways.iter().enumerate();
+        let open = ways().filter(|(_, way)| way.is_open());
+        open.chain(ways().filter(|(_, way)| !way.is_open()))
+    }
+
+    /// Whether it may be gone to without any other proxy.
+    pub(crate) fn is_direct(&self) -> bool {
+        self.ways.iter().any(|way| matches!(way, Onward::Direct))
+    }
+
+    /// What a request goes by, on one of the ways.
+    pub(crate) fn errand(&self, plan: &ForwardPlan, way: (usize, &Onward)) -> Option<Errand<'_>> {
+        let asked = match self.ways.get(way.0)? {
+            Onward::Direct => None,
+            Onward::Parent(asked) => Some(asked),
+        };
+        if let Some((asked, route)) = asked.and_then(|asked| Some((asked, asked.route()?))) {
+            return Some(Errand {
+                route,
+                proxy: Some(asked.origin().name()),
+                asked: Some(asked.authorization()),
+            });
+        }
+        let route = self.routes.get(way.0)?.get_or_init(|| match asked {
+            None => ThroughRoute::new(&self.origin, &self.target, plan),
+            Some(asked) => {
+                let way = Arc::new(Tunnelled {
+                    asked: Arc::clone(asked),
+                    target: self.target.clone(),
+                });
+                let name = self.origin.name();
+                let origin = Origin::beyond(name, plan.dialling.clone(), way);
+                ThroughRoute::new(&origin, &self.target, plan)
+            }
+        });
+        Some(Errand {
+            route,
+            proxy: asked.map(|asked| asked.origin().name()),
+            asked: None,
+        })
     }
 
     /// Whether it is known where it is.
@@ -73,6 +129,11 @@ impl Drop for Place {
     fn drop(&mut self) {
         // What its workers keep of it goes with it.
         self.origin.close();
+        for route in &self.routes {
+            if let Some(route) = route.get() {
+                route.close();
+            }
+        }
     }
 }
 

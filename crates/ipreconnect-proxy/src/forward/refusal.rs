@@ -143,6 +143,34 @@ impl Refusal {
         }
     }
 
+    /// The proxy by which it is reached cannot be.
+    pub(crate) fn behind(target: &Target, proxy: &str, error: &Error) -> Self {
+        let away = Self::away(target, error);
+        Self {
+            why: format!("the proxy {proxy} on the way there: {}", away.why),
+            advice: "",
+            is_denied: false,
+            status: if away.status == 403 { 502 } else { away.status },
+            ..away
+        }
+    }
+
+    /// The proxy by which it is reached does not lead there.
+    pub(crate) fn refused_behind(target: &Target, why: String, status: u16) -> Self {
+        let reply = match status {
+            403 => Reply::Denied,
+            _ => Reply::Failed,
+        };
+        let error = match status {
+            403 => "http_request_denied",
+            _ => "destination_unavailable",
+        };
+        Self {
+            target: target.to_string(),
+            ..Self::new(status, error, reply, why)
+        }
+    }
+
     /// For people.
     pub(crate) fn words(&self) -> String {
         let mut words = match (self.is_denied, self.target.as_str()) {

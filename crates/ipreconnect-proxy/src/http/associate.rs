@@ -173,6 +173,14 @@ impl Association {
                 return None;
             }
         };
+        if !place.is_direct() {
+            let why = "datagrams do not go by other proxies, and there is no other way there";
+            refused(
+                guest,
+                &Refusal::refused_behind(&target, why.to_owned(), 403),
+            );
+            return None;
+        }
         self.first.get_or_insert(target);
         if place.is_found() {
             return self.send(&place, data);

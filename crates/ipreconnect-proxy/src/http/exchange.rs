@@ -24,7 +24,7 @@ use super::record::{End, Record, When, Who};
 use super::render::{self, Coding, Onward};
 use super::side::Side;
 use super::site::{Choice, Route};
-use super::through;
+use super::through::{self, Ways};
 use super::trial::{Loss, Trial};
 use super::tunnel::Tunnel;
 use super::way::Way;
@@ -100,6 +100,8 @@ pub(super) enum Begun {
     },
     /// The origin goes on with another protocol; what it has said in it.
     Switched(Vec<u8>),
+    /// The proxy behind this one does not know us.
+    Unwelcome,
     /// What it says is no answer to what it was asked.
     Nonsense,
 }
@@ -139,6 +141,8 @@ pub(super) struct Exchange<'e, S> {
     pub(super) is_deaf: bool,
     /// It was sent before, and nobody knows what became of that.
     was_unknown: bool,
+    /// The ways to where the client wants to go.
+    pub(super) ways: Option<Box<Ways<'e>>>,
 }
 
 impl<'e, S: Side> Exchange<'e, S> {
@@ -173,6 +177,7 @@ impl<'e, S: Side> Exchange<'e, S> {
             late: None,
             is_deaf: false,
             was_unknown: false,
+            ways: None,
         }
     }
 
@@ -448,6 +453,9 @@ impl<'e, S: Side> Exchange<'e, S> {
                 let listener = self.guest.name();
                 let trouble = match error {
                     DialError::Away(error) if self.is_through() => {
+                        if self.turns() {
+                            return Box::pin(self.find()).await;
+                        }
                         return Err(through::refuse_away(self, &error).await);
                     }
                     DialError::Away(error) => {
@@ -479,6 +487,10 @@ impl<'e, S: Side> Exchange<'e, S> {
         };
         let settings = self.behind.settings();
         let told = self.guest.told().tracing(self.record.trail.as_deref());
+        let told = match self.ways.as_deref().and_then(Ways::asked) {
+            Some((authority, authorization)) => told.beyond(authority, authorization),
+            None => told,
+        };
         let mut out = buffer::bytes();
         render::request(
             &mut out,
@@ -570,6 +582,19 @@ impl<'e, S: Side> Exchange<'e, S> {
             let took = clock::now().saturating_duration_since(trial.began());
             pool::paced(self.behind, endpoint, key, took);
         }
+    }
+
+    /// Goes by the next way; false if there is none.
+    fn turns(&mut self) -> bool {
+        let Some(route) = self.ways.as_mut().and_then(|ways| ways.turn()) else {
+            return false;
+        };
+        let Some(choice) = route.choose(self.head, self.client.text()) else {
+            return false;
+        };
+        (self.route, self.behind) = (route, choice.behind);
+        self.note_way();
+        true
     }
 
     /// Whether the client has said where it wants to go.

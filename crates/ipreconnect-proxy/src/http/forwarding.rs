@@ -46,6 +46,8 @@ pub(super) struct Told<'t> {
     hides_credentials: bool,
     /// What is told by a forward proxy.
     through: Option<Headers>,
+    /// Whom a proxy behind this one is to ask, and what shows it who we are.
+    beyond: Option<(&'t str, Option<&'t str>)>,
     /// Where the request belongs in a trace.
     trace: Option<[u8; TRACEPARENT]>,
     /// The trace begins here.
@@ -67,6 +69,7 @@ impl<'t> Told<'t> {
             scheme,
             hides_credentials: false,
             through: None,
+            beyond: None,
             trace: None,
             is_root: false,
             is_believed: !trust.is_empty() && peer.is_some_and(|peer| is_trusted(trust, peer)),
@@ -83,6 +86,17 @@ impl<'t> Told<'t> {
     pub(super) fn through(mut self, headers: Headers) -> Self {
         self.through = Some(headers);
         self
+    }
+
+    /// The same, where another proxy is asked to carry it out.
+    pub(super) fn beyond(mut self, authority: &'t str, authorization: Option<&'t str>) -> Self {
+        self.beyond = Some((authority, authorization));
+        self
+    }
+
+    /// Whom a proxy behind this one is to ask.
+    pub(super) fn authority(&self) -> Option<&'t str> {
+        self.beyond.map(|(authority, _)| authority)
     }
 
     /// The same, for a request that is traced: the origin belongs under us.
@@ -181,6 +195,10 @@ impl<'t> Told<'t> {
     ) {
         if let Some(trace) = &self.trace {
             render::line(out, b"traceparent", trace);
+        }
+        if let Some((_, Some(authorization))) = self.beyond {
+            let authorization = authorization.as_bytes();
+            render::line(out, b"Proxy-Authorization", authorization);
         }
         if let Some(headers) = self.through {
             if headers == Headers::Tell {

@@ -173,7 +173,9 @@ impl Upstream {
             has_news: AtomicBool::new(false),
             waker: AtomicWaker::new(),
         };
-        Self::of(Way::Wire(Wire::new(socket, parts.tls)), line, (0, now))
+        let mut upstream = Self::of(Way::Wire(Wire::new(socket, parts.tls)), line, (0, now));
+        upstream.input = parts.early;
+        upstream
     }
 
     /// A part of a shared connection, for one request.

@@ -210,6 +210,8 @@ pub(super) struct Journey {
     pub(super) why: Option<Box<str>>,
     /// How long it took to look the host up.
     pub(super) found: Option<Duration>,
+    /// The proxy by which it went, if it went by one.
+    pub(super) via: Option<Box<str>>,
 }
 
 impl Record {
@@ -416,6 +418,11 @@ fn json(
             _ => b"rule",
         };
         string(out, name, why.as_bytes());
+        string(
+            out,
+            b"via",
+            journey.via.as_deref().unwrap_or_default().as_bytes(),
+        );
         if let Some(found) = journey.found {
             time(out, b"dns_ms", found);
         }
@@ -509,10 +516,14 @@ fn squid(
     user(out, record);
     let endpoint = String::from_utf8_lossy(record.endpoint.as_bytes());
     let host = endpoint.rsplit_once(':').map_or("-", |(host, _)| host);
-    let peer = if host == "-" {
-        "HIER_NONE"
-    } else {
-        "HIER_DIRECT"
+    let is_direct = record
+        .journey
+        .as_deref()
+        .is_none_or(|journey| journey.via.is_none());
+    let peer = match (host, is_direct) {
+        ("-", _) => "HIER_NONE",
+        (_, true) => "HIER_DIRECT",
+        (_, false) => "FIRSTUP_PARENT",
     };
     out.extend_from_slice(format!(" {peer}/{host} -\n").as_bytes());
 }

@@ -16,6 +16,7 @@ use super::exchange::{Begun, Ended, Event, Exchange};
 use super::record::{End, Shown, When, Who};
 use super::render::Onward;
 use super::side::{Lead, Side, Told};
+use super::through;
 use super::trial::{Loss, Trial};
 use super::tunnel::Tunnel;
 use super::way::Way;
@@ -60,6 +61,13 @@ impl<'e, S: Side> Exchange<'e, S> {
             }
             self.inform(head, text);
             return None;
+        }
+        let is_asked = self
+            .ways
+            .as_deref()
+            .is_some_and(|ways| ways.asked().is_some());
+        if head.status == 407 && is_asked {
+            return Some(Begun::Unwelcome);
         }
         let may_switch = self.head.upgrade.is_some() && self.client.wire().is_some();
         if head.status == 101 && !may_switch {
@@ -252,6 +260,7 @@ impl<'e, S: Side> Exchange<'e, S> {
                 return Box::pin(cache::answer(self, &entry, how)).await;
             }
             Begun::Switched(rest) => return self.switch(trial, rest),
+            Begun::Unwelcome => return through::refuse_unwelcome(self).await,
             Begun::Nonsense => return self.refuse(Trouble::Nonsense).await,
         };
         if sound.is_err() {

@@ -40,7 +40,13 @@ pub(super) fn request(
     let asked = head.host.span().map(|span| span.of(text));
     out.extend_from_slice(head.method_text.of(text));
     out.push(b' ');
+    if let Some(authority) = told.authority() {
+        out.extend_from_slice(b"http://");
+        out.extend_from_slice(authority.as_bytes());
+    }
     match target.first() {
+        // A proxy makes an asterisk of it for the server (RFC 9112, section 3.2.4).
+        None if head.method == Method::Options && told.authority().is_some() => {}
         // Of a server as a whole nothing is asked but this (RFC 9112, section 3.2.4).
         None if head.method == Method::Options => out.push(b'*'),
         None | Some(b'?') => out.push(b'/'),
@@ -49,6 +55,7 @@ pub(super) fn request(
     out.extend_from_slice(target);
     out.extend_from_slice(b" HTTP/1.1\r\nHost: ");
     out.extend_from_slice(match host {
+        _ if told.authority().is_some() => told.authority().unwrap_or_default().as_bytes(),
         AskedHost::Client => asked.unwrap_or_default(),
         AskedHost::Fixed(host) => host.as_bytes(),
     });

@@ -193,11 +193,15 @@ impl ThroughRoute {
             80 => target.host.to_string(),
             _ => target.to_string(),
         };
+        Self::with(origin, AskedHost::Fixed(host.into()), plan)
+    }
+
+    fn with(origin: &Origin, host: AskedHost, plan: &ForwardPlan) -> Self {
         let settings = HttpSettings {
             hedge: Hedge::Off,
             first_byte: FIRST_BYTE,
             pool_idle: RESTS,
-            host: AskedHost::Fixed(host.into()),
+            host,
             ..HttpSettings::default()
         };
         let branch = Branch {
@@ -221,8 +225,20 @@ impl ThroughRoute {
         })
     }
 
+    /// The same of a proxy behind this one, which is asked to carry requests out.
+    pub(crate) fn to_parent(origin: &Origin, plan: &ForwardPlan) -> Self {
+        Self::with(origin, AskedHost::Client, plan)
+    }
+
     pub(super) fn route(&self) -> &Route {
         &self.0
+    }
+
+    /// Nobody goes there any more.
+    pub(crate) fn close(&self) {
+        for branch in &self.0.branches {
+            branch.origin().close();
+        }
     }
 }
 

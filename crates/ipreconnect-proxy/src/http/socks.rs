@@ -327,7 +327,7 @@ impl Talk<'_> {
         .await;
         match reached {
             Some(Ok(reached)) => Ok(Ok(reached)),
-            Some(Err(error)) => Ok(Err(Refusal::away(place.target(), &error))),
+            Some(Err(refusal)) => Ok(Err(refusal)),
             None => Err(Away::Gone(End::by(Who::Client, When::Connect))),
         }
     }

@@ -1,6 +1,8 @@
 //! Requests of clients that say where they want to go: by the absolute form, or for a tunnel.
 
+use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
@@ -16,10 +18,11 @@ use super::guest::Guest;
 use super::record::{End, Journey, Record, Shown, When, Who};
 use super::render::Coding;
 use super::side::Side;
+use super::site::Route;
 use super::tunnel::Tunnel;
 use super::wire::Half;
 use super::{buffer, cache};
-use crate::forward::{Forward, Place, Refusal, Stay, pseudonym};
+use crate::forward::{Errand, Forward, Onward, Place, Refusal, Stay, pseudonym};
 use crate::notice;
 
 /// Carries out one request, and tells of it.
@@ -45,15 +48,16 @@ pub(super) async fn serve<S: Side>(
     if head.method == Method::Connect {
         return open(client, guest, head, record, (&place, stay)).await;
     }
-    let Some(choice) = place
-        .route(&forward.plan)
-        .route()
-        .choose(head, client.text())
-    else {
+    let ways = Ways::new(forward, &place);
+    let Some(route) = ways.route() else {
         return Ended::Close;
     };
-    let route = place.route(&forward.plan).route();
+    let Some(choice) = route.choose(head, client.text()) else {
+        return Ended::Close;
+    };
     let mut exchange = Exchange::new(client, guest, (route, choice), head, &mut record);
+    exchange.ways = Some(Box::new(ways));
+    exchange.note_way();
     let ended = if guest.site().has_caches {
         Box::pin(cache::serve(&mut exchange)).await
     } else {
@@ -143,9 +147,11 @@ pub(super) async fn refuse<S: Side>(
 /// The origin of an exchange cannot be reached.
 pub(super) async fn refuse_away<S: Side>(exchange: &mut Exchange<'_, S>, error: &Error) -> Ended {
     let target = target(exchange.head, exchange.client.text());
-    let refusal = match target {
-        Ok(target) => Refusal::away(&target, error),
-        Err(refusal) => refusal,
+    let proxy = exchange.ways.as_deref().and_then(Ways::proxy);
+    let refusal = match (target, proxy) {
+        (Ok(target), None) => Refusal::away(&target, error),
+        (Ok(target), Some(proxy)) => Refusal::behind(&target, proxy, error),
+        (Err(refusal), _) => refusal,
     };
     if !refusal.is_denied
         && let Some(keeping) = exchange.keeping.take()
@@ -153,13 +159,17 @@ pub(super) async fn refuse_away<S: Side>(exchange: &mut Exchange<'_, S>, error: 
     {
         return Box::pin(cache::answer(exchange, entry, cache::How::Silent)).await;
     }
+    answer_refusal(exchange, &refusal).await
+}
+
+async fn answer_refusal<S: Side>(exchange: &mut Exchange<'_, S>, refusal: &Refusal) -> Ended {
     let onward = exchange.onward(Coding::AsItIs);
     exchange.record.status = refusal.status;
     exchange.record.end = match refusal.is_denied {
         true => End::by(Who::Proxy, When::Connect),
         false => End::by(Who::Server, When::Connect),
     };
-    exchange.record.journey().refused(&refusal);
+    exchange.record.journey().refused(refusal);
     if refusal.is_denied {
         notice::refused(
             exchange.guest.name(),
@@ -169,8 +179,82 @@ pub(super) async fn refuse_away<S: Side>(exchange: &mut Exchange<'_, S>, error: 
     }
     let mut out = buffer::bytes();
     let is_head = exchange.head.method == Method::Head;
-    answer::refusal(&mut out, &refusal, onward, is_head);
+    answer::refusal(&mut out, refusal, onward, is_head);
     exchange::deliver(exchange.client, exchange.guest, out, onward).await
+}
+
+/// The ways of one request to where its client wants to go.
+pub(super) struct Ways<'w> {
+    errands: VecDeque<Errand<'w>>,
+    /// Where that is, as proxies are told it.
+    authority: String,
+}
+
+impl<'w> Ways<'w> {
+    pub(super) fn new(forward: &Forward, place: &'w Place) -> Self {
+        let target = place.target();
+        let errands = place.ways();
+        Self {
+            errands: errands
+                .filter_map(|way| place.errand(&forward.plan, way))
+                .collect(),
+            authority: match target.port {
+                80 => target.host.to_string(),
+                _ => target.to_string(),
+            },
+        }
+    }
+
+    /// What the way goes by that is tried now.
+    pub(super) fn route(&self) -> Option<&'w Route> {
+        Some(self.errands.front()?.route.route())
+    }
+
+    /// Whom the proxy is to ask that is asked now, and what shows it who we are.
+    pub(super) fn asked(&self) -> Option<(&str, Option<&str>)> {
+        let authorization = self.errands.front()?.asked?;
+        Some((&self.authority, authorization))
+    }
+
+    /// The proxy that is asked now.
+    fn proxy(&self) -> Option<&'w str> {
+        self.errands.front()?.proxy
+    }
+
+    /// The next way, if there is one.
+    pub(super) fn turn(&mut self) -> Option<&'w Route> {
+        if self.errands.len() < 2 {
+            return None;
+        }
+        self.errands.pop_front();
+        self.route()
+    }
+}
+
+impl<S: Side> Exchange<'_, S> {
+    /// Notes by which proxy it goes.
+    pub(super) fn note_way(&mut self) {
+        let via = self.ways.as_deref().and_then(Ways::proxy);
+        if via.is_some() || self.record.journey.is_some() {
+            self.record.journey().via = via.map(Into::into);
+        }
+    }
+}
+
+/// The proxy behind this one does not know us: its client is not asked for what is ours to know.
+pub(super) async fn refuse_unwelcome<S: Side>(exchange: &mut Exchange<'_, S>) -> Ended {
+    let ways = exchange.ways.as_deref();
+    let proxy = ways.and_then(Ways::proxy).unwrap_or_default();
+    let what = match ways.and_then(Ways::asked) {
+        Some((_, Some(_))) => "does not take our credentials",
+        _ => "wants credentials",
+    };
+    let why = format!("the proxy {proxy} on the way there {what}");
+    let refusal = match target(exchange.head, exchange.client.text()) {
+        Ok(target) => Refusal::refused_behind(&target, why, 502),
+        Err(refusal) => refusal,
+    };
+    answer_refusal(exchange, &refusal).await
 }
 
 /// A connection to a place, and what finding it took.
@@ -180,21 +264,99 @@ pub(super) struct Reached {
     pub(super) found: Option<Duration>,
     /// All of it.
     pub(super) took: Duration,
+    /// The proxy by which it goes.
+    via: Option<Box<str>>,
 }
 
-/// Goes there.
+/// A way that has not led anywhere by then is not given up, and the next one is tried beside it.
+const STAGGER: Duration = Duration::from_secs(2);
+
+/// One way that is being tried; the error says whether somebody has decided.
+type Trying<'p> = Pin<Box<dyn Future<Output = Result<Gone, (bool, Refusal)>> + Send + 'p>>;
+
+/// Goes there, by the first way that leads there.
 ///
 /// Cancel safety: dropping the future closes whatever was being dialled.
-pub(super) async fn reach(place: &Place) -> Result<Reached, Error> {
+pub(super) async fn reach(place: &Place) -> Result<Reached, Refusal> {
     let began = clock::now();
-    let found = place.origin().find().await?;
-    let link: Link = place.origin().connect().await?;
+    let mut ways = place.ways().peekable();
+    let Some((_, way)) = ways.next() else {
+        return Err(Refusal::direct());
+    };
+    let gone = match ways.peek() {
+        None => go(place, way).await.map_err(|(_, refusal)| refusal),
+        Some(_) => go_some_way(place, way, ways.map(|(_, way)| way)).await,
+    };
+    let (link, found, via) = gone?;
     Ok(Reached {
         parts: link.into_parts(),
         found,
         took: began.elapsed(),
+        via,
     })
 }
+
+async fn go_some_way<'p>(
+    place: &'p Place,
+    way: &'p Onward,
+    mut others: impl Iterator<Item = &'p Onward>,
+) -> Result<Gone, Refusal> {
+    let mut trying: Vec<Trying<'_>> = vec![Box::pin(go(place, way))];
+    let mut last = None;
+    loop {
+        let ended = tokio::time::timeout(STAGGER, first(&mut trying)).await;
+        match ended {
+            Ok(Some(Ok(gone))) => return Ok(gone),
+            Ok(Some(Err((true, refusal)))) => return Err(refusal),
+            Ok(Some(Err((false, refusal)))) => last = Some(refusal),
+            Ok(None) | Err(_) => {}
+        }
+        match others.next() {
+            Some(way) => trying.push(Box::pin(go(place, way))),
+            None if trying.is_empty() => return Err(last.unwrap_or_else(Refusal::direct)),
+            None => {}
+        }
+    }
+}
+
+/// Waits for the first one that ends; `None` if there are none.
+async fn first(trying: &mut Vec<Trying<'_>>) -> Option<Result<Gone, (bool, Refusal)>> {
+    poll_fn(|cx| {
+        for at in 0..trying.len() {
+            let one = trying.get_mut(at).map(|one| one.as_mut().poll(cx));
+            if let Some(Poll::Ready(ended)) = one {
+                drop(trying.swap_remove(at));
+                return Poll::Ready(Some(ended));
+            }
+        }
+        match trying.is_empty() {
+            true => Poll::Ready(None),
+            false => Poll::Pending,
+        }
+    })
+    .await
+}
+
+async fn go(place: &Place, way: &Onward) -> Result<Gone, (bool, Refusal)> {
+    // Who denies it has decided, whatever other ways there are.
+    let away = |error: Error| {
+        let refusal = Refusal::away(place.target(), &error);
+        (refusal.is_denied, refusal)
+    };
+    match way {
+        Onward::Direct => {
+            let found = place.origin().find().await.map_err(away)?;
+            let link = place.origin().connect().await.map_err(away)?;
+            Ok((link, found, None))
+        }
+        Onward::Parent(asked) => match asked.open(place.target()).await {
+            Ok(link) => Ok((link, None, Some(asked.origin().name().into()))),
+            Err(failed) => Err((failed.is_final, failed.refusal)),
+        },
+    }
+}
+
+type Gone = (Link, Option<Duration>, Option<Box<str>>);
 
 /// Opens a tunnel (RFC 9110, section 9.3.6).
 async fn open<S: Side>(
@@ -218,8 +380,7 @@ async fn open<S: Side>(
     note_would_be(&mut record, guest, place);
     let reached = match reached {
         Some(Ok(reached)) => reached,
-        Some(Err(error)) => {
-            let refusal = Refusal::away(place.target(), &error);
+        Some(Err(refusal)) => {
             let ended = refuse(client, guest, head, &mut record, &refusal).await;
             tell(client, guest, head, "", record);
             return ended;
@@ -249,7 +410,9 @@ impl Record {
     pub(super) fn reached(&mut self, reached: &Reached) {
         self.connected = Some(reached.took);
         self.endpoint = Shown::new(&reached.parts.address.to_string());
-        self.journey().found = reached.found;
+        let journey = self.journey();
+        journey.found = reached.found;
+        journey.via.clone_from(&reached.via);
     }
 }
 

@@ -128,7 +128,7 @@ impl Tunnel {
                 is_tcp: matches!(parts.address, Address::Tcp(_)),
                 socket: parts.socket,
                 tls: parts.tls,
-                input: Vec::new(),
+                input: parts.early,
                 endpoint: parts.endpoint,
                 usage: parts.usage,
             },

@@ -470,6 +470,7 @@ impl Session {
 
     /// `said` is what the server has said already.
     fn carry_from(self, client: Socket, inside: Inside, parts: Parts, said: Vec<u8>) {
+        let said = [parts.early, said].concat();
         let is_tcp = matches!(parts.address, Address::Tcp(_));
         if let Some(rate) = self.route.limiter().limits.bandwidth.connection {
             pace(&parts.socket, rate);

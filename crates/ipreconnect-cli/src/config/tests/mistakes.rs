@@ -500,6 +500,29 @@ fn forward_proxies_that_cannot_be() {
             .is_some_and(|line| line.contains("`listen.forward.ports`")),
         "{port:?}"
     );
+    for wrong in [
+        "proxy.example:3128",
+        "ftp://proxy.example",
+        "http://",
+        "http://proxy.example:3128/x",
+        "http://proxy.example:3128#x",
+    ] {
+        let told = of(&format!("via = {wrong:?}"));
+        let is_told = told
+            .iter()
+            .any(|line| line.starts_with("5:7: `listen.forward.via` has "));
+        assert!(is_told && told.len() == 1, "{wrong}: {told:?}");
+    }
+    let secret = of("via = \"socks9://ann:hush@proxy.example:1080\"");
+    assert!(
+        !secret.iter().any(|line| line.contains("hush")),
+        "{secret:?}"
+    );
+    let table = of("via = [{ to = [\"a.example\"] }]");
+    assert!(
+        table.iter().any(|line| line.contains("needs `to`")),
+        "{table:?}"
+    );
     only(
         &of("private = \"some\""),
         "5:11: `listen.forward.private` cannot be \"some\" | \"deny\", \"allow\", or a list of networks as \"10.0.0.0/8\"",

@@ -14,7 +14,7 @@ use crate::http::exchange::Exchange;
 use crate::http::record::Record;
 use crate::http::render::Coding;
 use crate::http::side::{Lead, Side};
-use crate::http::through;
+use crate::http::through::{self, Ways};
 use crate::http::timer::Timer;
 use crate::http::window::Window;
 use crate::http::wire::{Half, Wire};
@@ -115,17 +115,25 @@ pub(super) fn refresh<S: Side>(exchange: &Exchange<'_, S>, entry: &Arc<Entry>, k
                 Err(_) => return,
             },
         };
-        let route = match &place {
-            Some((forward, place)) => Some(place.route(&forward.plan).route()),
+        let ways = place
+            .as_ref()
+            .map(|(forward, place)| Ways::new(forward, place));
+        let route = match &ways {
+            Some(ways) => ways.route(),
             None => guest.site().route(&head, &nobody.text),
         };
         let Some(route) = route else {
             return;
         };
-        let Some(choice) = route.branch(&entry.origin) else {
+        let choice = match &ways {
+            Some(_) => route.choose(&head, &nobody.text),
+            None => route.branch(&entry.origin),
+        };
+        let Some(choice) = choice else {
             return;
         };
         let mut exchange = Exchange::new(&mut nobody, &guest, (route, choice), &head, &mut record);
+        exchange.ways = ways.map(Box::new);
         exchange.keeping = Some(Box::new(keeping));
         exchange.run().await;
     });

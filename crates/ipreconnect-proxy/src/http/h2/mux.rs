@@ -80,7 +80,7 @@ impl Mux {
         let socket = Arc::new(parts.socket);
         let wire = Wire::new(Arc::clone(&socket), parts.tls);
         let opened = builder(allowed)
-            .handshake(Pipe::new(wire, Vec::new()))
+            .handshake(Pipe::new(wire, parts.early))
             .await;
         let (sender, connection) = opened.map_err(|error| {
             Refusal::Lost(error.into_io().unwrap_or(io::ErrorKind::Other.into()))

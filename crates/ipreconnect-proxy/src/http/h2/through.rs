@@ -53,13 +53,15 @@ pub(super) async fn carry(
         tale.is_of(guest);
     }
     let idle = guest.idle();
+    let mut out = Outbox::default();
+    out.push(&taken.input);
     let mut flow = Flow {
         guest,
         tale: tale.as_deref(),
         wire: Wire::new(Arc::new(taken.socket), taken.tls),
         from,
         to,
-        out: Outbox::default(),
+        out,
         is_up_over: false,
         is_down_over: false,
         has_read_all: false,

@@ -73,6 +73,7 @@ fn a_line_of_squid_is_what_its_programs_read() {
         decision: "denied",
         why: Some("it is blocked by `ads.example`".into()),
         found: None,
+        via: None,
     };
     let shown = |format| told(request, &head, &record, format);
     assert_eq!(

@@ -1,6 +1,7 @@
 //! Clients that say where they want to go.
 
 mod bad;
+mod chains;
 mod datagrams;
 mod loops;
 mod pass;
@@ -121,6 +122,7 @@ fn plan_of(policy: ForwardPolicy, names: &Names) -> ForwardPlan {
         response: FieldRules::default(),
         cache: None,
         allowance: Allowance::default(),
+        via: Vec::new(),
         names: names.clone(),
         dialling: OriginSettings::new([]),
     }
