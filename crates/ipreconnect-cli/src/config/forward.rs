@@ -38,6 +38,8 @@ pub(crate) struct ForwardListen {
     pub(crate) response: FieldRules,
     /// What keeping answers goes by, where they are kept.
     pub(crate) cache: Option<CacheSettings>,
+    /// The path of the PAC file.
+    pub(crate) pac: Option<String>,
     /// How much each user may have.
     pub(crate) allowance: Allowance,
     /// The ways to hosts: those of the first that is for one; straight there, if there is none.
@@ -55,6 +57,7 @@ pub(super) fn read(section: &Section<'_>, base: &Path, files: &mut Vec<PathBuf>)
         request: FieldRules::default(),
         response: FieldRules::default(),
         cache: None,
+        pac: None,
         allowance: Allowance::default(),
         via: Vec::new(),
         idle: IDLE,
@@ -100,7 +103,16 @@ pub(super) fn read(section: &Section<'_>, base: &Path, files: &mut Vec<PathBuf>)
         if let Some(field) = table.field("via") {
             read.via = via::read(&field, &mut lists);
         }
-        table.unbuilt("pac", "the PAC file comes with the next step");
+        if let Some(field) = table.field("pac")
+            && let Some(path) = field.text()
+        {
+            if !path.starts_with('/') || path.contains(['?', '#', ' ']) {
+                let why =
+                    format!("cannot be {path:?}: it is the path of a file that browsers ask for");
+                field.wrong(&why, "pac = \"/proxy.pac\"");
+            }
+            read.pac = Some(path);
+        }
         table.finish();
     }
     read.policy = Arc::new(policy);

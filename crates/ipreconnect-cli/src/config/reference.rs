@@ -812,6 +812,11 @@ pub(super) const PARTS: &[Part] = &[
                 "proxies behind this one, in order of preference: `\"http://proxy.example:3128\"`, `https://`, `socks5://user:password@…`, and `\"direct\"`; a table `{ to = [\"*.corp.example\"], via = [\"direct\"] }` is for some hosts alone. Each is kept as an origin is, and named by its address; one that leads nowhere is passed by. A proxy looks hosts up itself, so that they are judged here as they are written, and by no address",
             ),
             (
+                "pac",
+                "none",
+                "the path at which browsers find a PAC file, as `\"/proxy.pac\"`: what the rules keep from networks of one's own goes straight there, everything else by this proxy",
+            ),
+            (
                 "per_user",
                 "none",
                 "how much each user may have, or each address where nobody has to show who he is: `{ connections = 50, rate = \"20/s\", burst = 40, bytes_per_day = \"10GiB\" }`. Connections are requests and tunnels at once; bytes are those of both ways, by days of UTC, and begin anew when the gateway does. What is too much is answered by 429; a tunnel ends",
@@ -822,7 +827,7 @@ pub(super) const PARTS: &[Part] = &[
                 "a tunnel in which nothing moves ends after that",
             ),
         ],
-        later: &["pac"],
+        later: &[],
     },
     Part {
         title: "[[listen.route]]",

@@ -442,6 +442,7 @@ impl Running {
             request: listener.request.clone(),
             response: listener.response.clone(),
             cache: self.board.caches().through(name, listener.cache),
+            pac: listener.pac.as_deref().map(Into::into),
             allowance: listener.allowance,
             via: listener.via.iter().map(|via| self.via(via)).collect(),
             names: self.surroundings.names().clone(),

@@ -3,6 +3,7 @@
 mod allowance;
 mod domains;
 mod list;
+mod pac;
 mod policy;
 pub mod socks;
 mod target;
@@ -10,5 +11,6 @@ mod target;
 pub use allowance::{Allowance, Allowances, Over, Spent};
 pub use domains::{Domains, Origin, Reach};
 pub use list::pattern;
+pub use pac::pac;
 pub use policy::{Denial, Entry, ForwardPolicy, Places, Private, Standing};
 pub use target::{Host, Target, TargetError};

@@ -16,10 +16,10 @@ use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
 use ipreconnect::OriginSettings;
-use ipreconnect::core::forward::{Allowance, ForwardPolicy, Over, Target};
+use ipreconnect::core::forward::{Allowance, ForwardPolicy, Over, Target, pac};
 use ipreconnect::resolve::Names;
 
-use crate::http::{Cache, FieldRules};
+use crate::http::{Cache, FieldRules, Page};
 
 pub use explain::{Direction, Directions};
 pub(crate) use parent::Onward;
@@ -60,6 +60,8 @@ pub struct ForwardPlan {
     pub response: FieldRules,
     /// What keeps answers over plain HTTP.
     pub cache: Option<Cache>,
+    /// Where the PAC file is that tells browsers of it.
+    pub pac: Option<Box<str>>,
     /// How much each user may have; whoever has shown no name is known by his address.
     pub allowance: Allowance,
     /// The ways to hosts: those of the first that is for one; straight there, if there is none.
@@ -114,6 +116,25 @@ impl Forward {
     /// It takes the place of another one: what users have had of that, they have had.
     pub(crate) fn take_over(&mut self, before: &Self) {
         self.users = before.users.clone();
+    }
+
+    /// The PAC file, for a client that has named us so, if that is the path of it.
+    pub(crate) fn pac(&self, path: &[u8], host: &[u8], is_tls: bool) -> Option<Page> {
+        let own = self.plan.pac.as_deref()?;
+        if path != own.as_bytes() {
+            return None;
+        }
+        let named = std::str::from_utf8(host)
+            .ok()
+            .filter(|host| !host.is_empty());
+        let own = self.own.0.load();
+        let own = own.first().map(ToString::to_string);
+        let proxy = named.map(str::to_owned).or(own)?;
+        Some(Page {
+            content_type: "application/x-ns-proxy-autoconfig",
+            body: pac(&self.plan.policy, &proxy, is_tls).into(),
+            fields: "Cache-Control: max-age=300\r\n",
+        })
     }
 
     /// A user begins a request or a tunnel, if he may; nothing is kept of it where nothing is bounded.

@@ -8,7 +8,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use ipreconnect::core::forward::Target;
-use ipreconnect::core::http::{Body, Method, RequestHead};
+use ipreconnect::core::http::{Body, Method, RequestHead, path_of};
 use ipreconnect::{Error, Link, Parts, clock};
 
 use super::answer;
@@ -21,7 +21,7 @@ use super::side::Side;
 use super::site::Route;
 use super::tunnel::Tunnel;
 use super::wire::Half;
-use super::{buffer, cache};
+use super::{Page, buffer, cache};
 use crate::forward::{Errand, Forward, Onward, Place, Refusal, Stay, pseudonym};
 use crate::notice;
 
@@ -33,6 +33,11 @@ pub(super) async fn serve<S: Side>(
     head: &RequestHead,
     mut record: Record,
 ) -> Ended {
+    if let Some(page) = page(client, guest, forward, head) {
+        let ended = give(client, guest, head, &mut record, &page).await;
+        tell(client, guest, head, "", record);
+        return ended;
+    }
     let placed = place(client, forward, head).and_then(|place| {
         let stay = forward.enter(|| guest.account(&record));
         Ok((place, stay.map_err(Refusal::over)?))
@@ -70,6 +75,37 @@ pub(super) async fn serve<S: Side>(
     }
     tell(client, guest, head, place.origin().name(), record);
     ended
+}
+
+/// What is answered here, where the request is for the proxy itself.
+fn page<S: Side>(client: &S, guest: &Guest, forward: &Forward, head: &RequestHead) -> Option<Page> {
+    use ipreconnect::core::http::Host;
+    let host = match head.host {
+        Host::Target(_) => return None,
+        Host::Field(host) => host.of(client.text()),
+        Host::None => b"",
+    };
+    if !matches!(head.method, Method::Get | Method::Head) {
+        return None;
+    }
+    let path = path_of(head.target.of(client.text()));
+    forward.pac(path, host, guest.scheme() == "https")
+}
+
+async fn give<S: Side>(
+    client: &mut S,
+    guest: &Guest,
+    head: &RequestHead,
+    record: &mut Record,
+    page: &Page,
+) -> Ended {
+    record.status = 200;
+    record.end = End::by(Who::Local, When::Request);
+    record.bytes_out = page.body.len() as u64;
+    let onward = exchange::onward(guest, head, head.body == Body::None);
+    let mut out = buffer::bytes();
+    answer::page(&mut out, page, onward, head.method == Method::Head);
+    exchange::deliver(client, guest, out, onward).await
 }
 
 /// Where a request is to go, if it may go there.

@@ -123,6 +123,7 @@ fn plan_of(policy: ForwardPolicy, names: &Names) -> ForwardPlan {
         cache: None,
         allowance: Allowance::default(),
         via: Vec::new(),
+        pac: None,
         names: names.clone(),
         dialling: OriginSettings::new([]),
     }

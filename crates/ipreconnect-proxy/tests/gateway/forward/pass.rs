@@ -203,6 +203,27 @@ async fn answers_are_kept_where_they_may_be() {
 }
 
 #[tokio::test]
+async fn browsers_are_told_of_it() {
+    let stage = Stage::with(open(), |plan| plan.pac = Some("/proxy.pac".into())).await;
+    let mut client = stage.client().await;
+    client
+        .send("GET /proxy.pac?x HTTP/1.1\r\nHost: proxy.test:3128\r\n\r\n")
+        .await;
+    let answer = client.answer().await;
+    assert_eq!(answer.status, 200);
+    assert_eq!(
+        answer.field("Content-Type"),
+        Some("application/x-ns-proxy-autoconfig")
+    );
+    let wanted = "return \"PROXY proxy.test:3128; SOCKS5 proxy.test:3128\";";
+    assert!(answer.text().contains(wanted), "{}", answer.text());
+    client
+        .send("GET /other HTTP/1.1\r\nHost: proxy.test:3128\r\n\r\n")
+        .await;
+    assert_eq!(client.answer().await.status, 400);
+}
+
+#[tokio::test]
 async fn other_rules_hold_for_the_next_request() {
     let mut stage = Stage::new(open()).await;
     let origin = mirror().await;
