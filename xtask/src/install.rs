@@ -8,10 +8,14 @@ use crate::reference::root;
 /// A program, or the path of a file, and the Debian package that has it.
 pub(crate) type Need = (&'static str, &'static str);
 
-/// What asks the API whatever its description allows, and what it does not.
-const SCHEMATHESIS: &str = "schemathesis==4.32.5";
+/// What asks the API whatever its description allows, and what it does not; and clients of forward proxies.
+const PYTHON: [&str; 3] = [
+    "schemathesis==4.32.5",
+    "requests[socks]==2.32.5",
+    "httpx[socks]==0.28.1",
+];
 /// What the tests with real servers talk to.
-const FOR_TESTS: [Need; 25] = [
+const FOR_TESTS: [Need; 29] = [
     ("nginx", "nginx-light"),
     (
         "/usr/lib/nginx/modules/ngx_stream_module.so",
@@ -40,6 +44,10 @@ const FOR_TESTS: [Need; 25] = [
     ("msmtpd", "msmtp-mta"),
     ("chromium", "chromium"),
     ("chromedriver", "chromium-driver"),
+    ("squid", "squid"),
+    ("tinyproxy", "tinyproxy-bin"),
+    ("git", "git"),
+    ("node", "nodejs"),
 ];
 
 /// Installs what the tests with real servers miss.
@@ -51,10 +59,12 @@ pub(crate) fn install_missing() {
 /// What comes as Python packages, into a private environment; without it its tests are skipped.
 fn install_python() {
     let place = target().join("python");
-    if place.join("bin/schemathesis").is_file() || !is_there("python3") {
+    let (wanted, made) = (PYTHON.join("\n"), place.join("made-of"));
+    let is_made = std::fs::read_to_string(&made).is_ok_and(|made| made == wanted);
+    if is_made || !is_there("python3") {
         return;
     }
-    println!("installing {SCHEMATHESIS} into {}", place.display());
+    println!("installing {} into {}", PYTHON.join(", "), place.display());
     let quiet = |command: &mut Command| {
         let status = command.stdout(Stdio::null()).stderr(Stdio::null()).status();
         status.is_ok_and(|status| status.success())
@@ -69,11 +79,8 @@ fn install_python() {
         "1",
     ];
     let is_well = quiet(Command::new("python3").args(["-m", "venv"]).arg(&place))
-        && quiet(
-            Command::new(place.join("bin/pip"))
-                .args(pip)
-                .arg(SCHEMATHESIS),
-        );
+        && quiet(Command::new(place.join("bin/pip")).args(pip).args(PYTHON))
+        && std::fs::write(&made, &wanted).is_ok();
     if !is_well {
         println!("it cannot be installed; the tests go without it");
     }

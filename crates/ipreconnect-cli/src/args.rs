@@ -111,6 +111,11 @@ pub(crate) enum Command {
         after_help = "Examples:\n  ipreconnect why search --from 10.1.2.3\n  ipreconnect why search --from local --user app\n  ipreconnect why proxy --from 127.0.0.1 --to ads.example\n\nIt exits with 1 if the client is refused, or may not go there."
     )]
     Why(WhyArguments),
+    /// Print the variables by which programs go through a forward proxy, and prove that they do
+    #[command(
+        after_help = "Examples:\n  eval \"$(ipreconnect proxy-env)\"\n  ipreconnect proxy-env office --shell fish | source\n  ipreconnect proxy-env --test\n\nWith --test it exits with 1 if a program that is there does not go by the proxy, or not past it to this machine."
+    )]
+    ProxyEnv(ProxyEnv),
     /// Make the line of a file of users: reads the password from the terminal or from standard input
     Password {
         /// The user
@@ -303,6 +308,35 @@ pub(crate) struct TapArguments {
     /// For how long
     #[arg(long = "for", value_name = "SECONDS")]
     pub(crate) seconds: Option<u64>,
+}
+
+/// `proxy-env`.
+#[derive(Debug, Args)]
+pub(crate) struct ProxyEnv {
+    /// The listener, if there is more than one forward proxy
+    pub(crate) listener: Option<String>,
+
+    /// Who reads it; by $SHELL unless it is said
+    #[arg(long, value_enum)]
+    pub(crate) shell: Option<Reader>,
+
+    /// Who comes, as USER:PASSWORD, where the proxy asks for that
+    #[arg(long, value_name = "USER:PASSWORD")]
+    pub(crate) user: Option<String>,
+
+    /// Try each program that is there: curl, wget, Python, Node, git, Java
+    #[arg(long)]
+    pub(crate) test: bool,
+}
+
+/// Who reads variables.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Reader {
+    /// And sh, zsh.
+    Bash,
+    Fish,
+    Powershell,
+    Json,
 }
 
 /// `why`.

@@ -58,6 +58,7 @@ fn dispatch(arguments: &Arguments) -> Result<Exit, Refusal> {
         Command::Explain { code: Some(code) } => commands::explain::run(code, arguments.json),
         Command::Explain { code: None } => Ok(commands::explain::all(arguments.json)),
         Command::Why(why) => commands::why::why(arguments, why),
+        Command::ProxyEnv(wish) => commands::proxy_env::proxy_env(arguments, wish),
         Command::Password { name } => commands::password::password(name, arguments.json),
         Command::Tap(tap) => commands::tap::tap(arguments, tap),
         Command::Reconnect { origin } => commands::order::reconnect(arguments, origin),

@@ -11,6 +11,7 @@ pub(crate) mod man;
 pub(crate) mod order;
 pub(crate) mod password;
 pub(crate) mod probe;
+pub(crate) mod proxy_env;
 pub(crate) mod reload;
 pub(crate) mod run;
 pub(crate) mod status;

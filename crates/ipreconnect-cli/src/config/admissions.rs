@@ -384,7 +384,7 @@ impl Assembly<'_> {
     fn needs_no_files(&self, one: &Use, mode: Protocol) {
         for (key, place) in &one.rule_keys {
             let (is_of_use, hint) = match key.as_str() {
-                "listen.users" | "listen.roles" => (
+                "listen.users" | "listen.forward.users" | "listen.roles" => (
                     matches!(mode, Protocol::Http | Protocol::Postgres),
                     "nobody can say a password here: `mode = \"http\"` or \"postgres\"",
                 ),

@@ -10,6 +10,7 @@ mod dashboard;
 mod datagrams;
 mod desk;
 mod doors;
+mod forward;
 mod health;
 mod http;
 mod lan;

@@ -263,7 +263,7 @@ fn both(
                 holds = holds.min(ttl);
             }
             // A resolver that failed says more than a family that has no address.
-            Outcome::Nothing { failure, .. } => why = why.or(Some(failure)),
+            Outcome::Nothing { .. } => {}
             Outcome::Failed(failure) => why = Some(failure),
         }
     }
