@@ -25,6 +25,8 @@ cargo xtask bench requests [--rounds N] [--only NAME]... [--current-peers]
                              what becomes of requests in a fault of their origin
 cargo xtask bench access [--rounds N]
                              what access rules cost, and strangers that are refused
+cargo xtask bench forward [--rounds N]
+                             what the forward proxy costs, beside Squid and tinyproxy
 cargo xtask bench operating [--rounds N] [--before PROGRAM]
                              what the operator's side costs; beside another build with --before
 cargo xtask fuzz [--seconds N] [TARGET]...
@@ -56,6 +58,9 @@ fn main() -> ExitCode {
             papers,
         ] => bench::origin::run(address, name, Some(papers)),
         ["bench", "access", arguments @ ..] => bench::access::measure(arguments),
+        ["bench", "forward", arguments @ ..] => bench::forward::measure(arguments),
+        ["bench-forward-round", order] => bench::forward::round(order),
+        ["forward-origin", "--port", port] => bench::forward_origin::run(port),
         ["bench", "operating", arguments @ ..] => bench::operating::measure(arguments),
         ["bench-access-round", order] => bench::access::round(order),
         ["bench-access-decisions", _] => bench::access::decisions(),

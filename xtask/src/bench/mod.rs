@@ -4,6 +4,8 @@ pub(crate) mod access;
 mod cpu;
 mod fault;
 mod figures;
+pub(crate) mod forward;
+pub(crate) mod forward_origin;
 mod frame;
 pub(crate) mod http;
 pub(crate) mod l4;

@@ -31,7 +31,7 @@ pub(super) async fn pouring(target: SocketAddr) -> io::Result<TcpStream> {
 }
 
 /// Receives for so long, always into the same buffer; returns how much it was.
-pub(super) async fn discard(stream: &TcpStream, lasting: Duration) -> io::Result<u64> {
+pub(in crate::bench) async fn discard(stream: &TcpStream, lasting: Duration) -> io::Result<u64> {
     let end = Instant::now() + lasting;
     let mut buffer = vec![0u8; 1024 * 1024];
     let mut total = 0;
