@@ -31,6 +31,8 @@ pub(crate) struct ForwardListen {
     pub(crate) policy: Arc<ForwardPolicy>,
     /// Whether they may go nowhere else.
     pub(crate) is_enforced: bool,
+    /// Whether the kernel leads clients here that wanted to go elsewhere.
+    pub(crate) is_transparent: bool,
     /// What origins are told.
     pub(crate) headers: Headers,
     /// What is changed about requests over plain HTTP, and about their answers.
@@ -53,6 +55,7 @@ pub(super) fn read(section: &Section<'_>, base: &Path, files: &mut Vec<PathBuf>)
     let mut read = ForwardListen {
         policy: Arc::default(),
         is_enforced: true,
+        is_transparent: false,
         headers: Headers::default(),
         request: FieldRules::default(),
         response: FieldRules::default(),
@@ -77,6 +80,7 @@ pub(super) fn read(section: &Section<'_>, base: &Path, files: &mut Vec<PathBuf>)
             policy.private = private(&field);
         }
         read.is_enforced = table.boolean("enforce").unwrap_or(true);
+        read.is_transparent = table.boolean("transparent").unwrap_or(false);
         let words = [
             ("hide", Headers::Hide),
             ("tell", Headers::Tell),

@@ -822,6 +822,11 @@ pub(super) const PARTS: &[Part] = &[
                 "how much each user may have, or each address where nobody has to show who he is: `{ connections = 50, rate = \"20/s\", burst = 40, bytes_per_day = \"10GiB\" }`. Connections are requests and tunnels at once; bytes are those of both ways, by days of UTC, and begin anew when the gateway does. What is too much is answered by 429; a tunnel ends",
             ),
             (
+                "transparent",
+                "`false`",
+                "whether clients come, too, that know of no proxy and were led here by the kernel (`redirect` of nftables, `SO_ORIGINAL_DST`): requests over HTTP go by their `Host`, TLS is judged by the name that it asks for and goes where it wanted to, as does everything else",
+            ),
+            (
                 "idle",
                 "`\"1h\"`",
                 "a tunnel in which nothing moves ends after that",

@@ -438,6 +438,7 @@ impl Running {
         ForwardPlan {
             policy: Arc::clone(&listener.policy),
             is_enforced: listener.is_enforced,
+            is_transparent: listener.is_transparent,
             headers: listener.headers,
             request: listener.request.clone(),
             response: listener.response.clone(),

@@ -52,6 +52,8 @@ pub struct ForwardPlan {
     pub policy: Arc<ForwardPolicy>,
     /// Whether they may go nowhere else; what they may not is only told, if not.
     pub is_enforced: bool,
+    /// Whether the kernel leads clients here that wanted to go elsewhere.
+    pub is_transparent: bool,
     /// What origins are told.
     pub headers: Headers,
     /// Fields of requests over plain HTTP.
@@ -150,6 +152,14 @@ impl Forward {
         self.own.0.store(Arc::new(addresses));
     }
 
+    /// Where somebody wanted to go who was led here: what he names is judged, and the address.
+    pub(crate) fn place_at(&self, target: &Target, to: SocketAddr) -> Result<Place, Refusal> {
+        let judge = Judge::new(&self.plan, target, Arc::clone(&self.own))?;
+        let ways = Ways::to(&self.ways, target);
+        let at = Some(to.ip());
+        Ok(Place::new(&self.plan, (target, at), judge, ways))
+    }
+
     /// Where somebody wants to go, if he may go there as far as can be said before it is looked up.
     pub(crate) fn place(&self, target: &Target) -> Result<Arc<Place>, Refusal> {
         if let Some(place) = self.places.find(target) {
@@ -159,7 +169,7 @@ impl Forward {
         let ways = Ways::to(&self.ways, target);
         Ok(self
             .places
-            .keep(Place::new(&self.plan, target, judge, ways)))
+            .keep(Place::new(&self.plan, (target, None), judge, ways)))
     }
 }
 

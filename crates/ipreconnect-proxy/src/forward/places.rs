@@ -2,6 +2,7 @@
 //! more; who was not asked for longest makes room.
 
 use std::collections::{HashMap, VecDeque};
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
@@ -42,13 +43,14 @@ pub(crate) struct Errand<'p> {
 impl Place {
     pub(super) fn new(
         plan: &ForwardPlan,
-        target: &Target,
+        (target, at): (&Target, Option<IpAddr>),
         judge: Arc<Judge>,
         ways: Arc<[Onward]>,
     ) -> Self {
-        let host = match &target.host {
-            Host::Name(name) => OriginHost::Name(name.as_ref().into()),
-            Host::Ip(ip) => OriginHost::Ip(*ip),
+        let host = match (at, &target.host) {
+            (Some(ip), _) => OriginHost::Ip(ip),
+            (None, Host::Ip(ip)) => OriginHost::Ip(*ip),
+            (None, Host::Name(name)) => OriginHost::Name(name.as_ref().into()),
         };
         let vet: Arc<Judge> = Arc::clone(&judge);
         let at = (host, target.port);

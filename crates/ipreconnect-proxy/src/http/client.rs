@@ -18,6 +18,7 @@ use super::body::{LAST_CHUNK, Reader};
 use super::exchange::{self, Ended, Exchange};
 use super::guest::{Credentials, Guest, Place, is_draining};
 use super::record::{self, Record, Subject};
+use super::redirected;
 use super::render::{self, Coding, Onward};
 use super::side::{Lead, Side};
 use super::site::{Choice, Page, Route};
@@ -79,7 +80,15 @@ pub(crate) fn serve(
     };
     // What a block captures it keeps once; what a function is given it keeps twice.
     async move {
-        let place = Place::take();
+        let mut place = Place::take();
+        if guest.expects_redirected()
+            && let Some(to) = redirected::original(&client)
+        {
+            match Box::pin(redirected::serve(client, guest, place, to)).await {
+                Some(back) => (client, guest, place) = back,
+                None => return,
+            }
+        }
         if is_h2 || client.begins_h2(guest.limits(), &place).await {
             // A connection of HTTP/2 needs far more room than one of HTTP/1.
             Box::pin(h2::serve(client, guest, place)).await;

@@ -117,6 +117,8 @@ pub(super) struct Guest {
     is_sealed: bool,
     /// Requests of this connection.
     asked: AtomicU32,
+    /// Where it wanted to go before it was led here.
+    led_to: Option<Box<SocketAddr>>,
 }
 
 impl Guest {
@@ -127,9 +129,27 @@ impl Guest {
             from: from.unwrap_or_default(),
             is_sealed,
             asked: AtomicU32::new(0),
+            led_to: None,
             session,
             site,
         }
+    }
+
+    /// Whether clients may have been led here on their way elsewhere.
+    pub(super) fn expects_redirected(&self) -> bool {
+        let forward = self.site.forward.as_ref();
+        forward.is_some_and(|forward| forward.plan.is_transparent)
+    }
+
+    /// The same client, which wanted to go there.
+    pub(super) fn led_to(mut self, to: SocketAddr) -> Self {
+        self.led_to = Some(Box::new(to));
+        self
+    }
+
+    /// Where it wanted to go before it was led here.
+    pub(super) fn wanted(&self) -> Option<SocketAddr> {
+        self.led_to.as_deref().copied()
     }
 
     /// The same client, for work that it has caused and does not wait for.
@@ -149,6 +169,7 @@ impl Guest {
             from: self.from.clone(),
             is_sealed: self.is_sealed,
             asked: AtomicU32::new(0),
+            led_to: self.led_to.clone(),
         }
     }
 

@@ -19,6 +19,7 @@ mod line;
 mod mirror;
 pub(crate) mod pool;
 mod record;
+mod redirected;
 mod relay;
 mod render;
 mod side;

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Poll;
@@ -38,7 +39,7 @@ pub(super) async fn serve<S: Side>(
         tell(client, guest, head, "", record);
         return ended;
     }
-    let placed = place(client, forward, head).and_then(|place| {
+    let placed = place(client, forward, (head, guest.wanted())).and_then(|place| {
         let stay = forward.enter(|| guest.account(&record));
         Ok((place, stay.map_err(Refusal::over)?))
     });
@@ -85,7 +86,7 @@ fn page<S: Side>(client: &S, guest: &Guest, forward: &Forward, head: &RequestHea
         Host::Field(host) => host.of(client.text()),
         Host::None => b"",
     };
-    if !matches!(head.method, Method::Get | Method::Head) {
+    if guest.wanted().is_some() || !matches!(head.method, Method::Get | Method::Head) {
         return None;
     }
     let path = path_of(head.target.of(client.text()));
@@ -112,9 +113,9 @@ async fn give<S: Side>(
 pub(super) fn place<S: Side>(
     client: &S,
     forward: &Forward,
-    head: &RequestHead,
+    (head, wanted): (&RequestHead, Option<SocketAddr>),
 ) -> Result<Arc<Place>, Refusal> {
-    let target = target(head, client.text())?;
+    let target = target(head, client.text(), wanted)?;
     if head.method == Method::Connect && head.body != Body::None {
         let why = "a request for a tunnel has no body";
         return Err(Refusal::uncarried(400, why));
@@ -126,12 +127,17 @@ pub(super) fn place<S: Side>(
     forward.place(&target)
 }
 
-fn target(head: &RequestHead, text: &[u8]) -> Result<Target, Refusal> {
+fn target(head: &RequestHead, text: &[u8], wanted: Option<SocketAddr>) -> Result<Target, Refusal> {
     use ipreconnect::core::http::Host;
-    let Host::Target(authority) = head.host else {
-        return Err(Refusal::direct());
+    let authority = match (head.host, wanted) {
+        (Host::Target(authority), _) => authority.of(text),
+        // Who was led here names the host as it would have there.
+        (Host::Field(host), Some(to)) => {
+            let target = Target::or_port(host.of(text), to.port());
+            return target.map_err(Refusal::unread);
+        }
+        _ => return Err(Refusal::direct()),
     };
-    let authority = authority.of(text);
     let target = match head.method {
         Method::Connect => Target::authority(authority),
         _ => Target::or_port(authority, 80),
@@ -182,7 +188,11 @@ pub(super) async fn refuse<S: Side>(
 
 /// The origin of an exchange cannot be reached.
 pub(super) async fn refuse_away<S: Side>(exchange: &mut Exchange<'_, S>, error: &Error) -> Ended {
-    let target = target(exchange.head, exchange.client.text());
+    let target = target(
+        exchange.head,
+        exchange.client.text(),
+        exchange.guest.wanted(),
+    );
     let proxy = exchange.ways.as_deref().and_then(Ways::proxy);
     let refusal = match (target, proxy) {
         (Ok(target), None) => Refusal::away(&target, error),
@@ -286,7 +296,11 @@ pub(super) async fn refuse_unwelcome<S: Side>(exchange: &mut Exchange<'_, S>) ->
         _ => "wants credentials",
     };
     let why = format!("the proxy {proxy} on the way there {what}");
-    let refusal = match target(exchange.head, exchange.client.text()) {
+    let refusal = match target(
+        exchange.head,
+        exchange.client.text(),
+        exchange.guest.wanted(),
+    ) {
         Ok(target) => Refusal::refused_behind(&target, why, 502),
         Err(refusal) => refusal,
     };

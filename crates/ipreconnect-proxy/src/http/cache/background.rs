@@ -110,7 +110,7 @@ pub(super) fn refresh<S: Side>(exchange: &Exchange<'_, S>, entry: &Arc<Entry>, k
         let mut record = Record::new(now, "");
         let place = match &guest.site().forward {
             None => None,
-            Some(forward) => match through::place(&nobody, forward, &head) {
+            Some(forward) => match through::place(&nobody, forward, (&head, guest.wanted())) {
                 Ok(place) => Some((forward, place)),
                 Err(_) => return,
             },

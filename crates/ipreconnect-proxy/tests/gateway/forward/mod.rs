@@ -6,6 +6,7 @@ mod datagrams;
 mod loops;
 mod pass;
 mod people;
+mod redirected;
 mod rules;
 mod socks;
 mod two;
@@ -117,6 +118,7 @@ fn plan_of(policy: ForwardPolicy, names: &Names) -> ForwardPlan {
     ForwardPlan {
         policy: Arc::new(policy),
         is_enforced: true,
+        is_transparent: false,
         headers: Headers::Hide,
         request: FieldRules::default(),
         response: FieldRules::default(),
