@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use ipreconnect::core::http::RouteRule;
 use ipreconnect::resolve::Names;
+use ipreconnect::tls::TlsSettings;
 use ipreconnect::{Origin, OriginSettings, Store, Surroundings, Witness};
 use ipreconnect_admin::{StatusPage, StatusPages, Traces};
 use ipreconnect_proxy::{
@@ -448,6 +449,7 @@ impl Running {
             via: listener.via.iter().map(|via| self.via(via)).collect(),
             names: self.surroundings.names().clone(),
             dialling,
+            tls: TlsSettings::default(),
         }
     }
 

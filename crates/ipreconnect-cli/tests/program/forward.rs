@@ -27,7 +27,7 @@ struct Stage {
 impl Stage {
     fn new(rules: &str, more: &str) -> Self {
         let papers = Papers::new();
-        papers.issue("web", &["localhost", "127.0.0.1"]);
+        papers.issue("web", &["localhost"]);
         let (plain, sealed) = (free_address(), free_address());
         let mut desk = Desk::with(&format!(
             "[log]\naccess = \"access.log\"\n[[listen]]\nmode = \"forward\"\naddress = \"127.0.0.1:auto\"\n\
@@ -47,7 +47,9 @@ impl Stage {
                 std::net::TcpStream::connect(address).is_ok()
             });
         }
-        desk.start();
+        // The system's roots are those of the test.
+        let mut gateway = Command::new(crate::desk::PROGRAM);
+        desk.start_by(gateway.arg("run").env("SSL_CERT_FILE", papers.at("ca.pem")));
         Self {
             desk,
             papers,
@@ -185,6 +187,33 @@ fn curl_goes_by_every_way() {
     assert!(told.starts_with("plain POST localhost"), "{told}");
     let line = stage.lines("\"protocol\":\"SOCKS5\"").remove(0);
     assert!(line.contains("\"status\":200"), "{line}");
+}
+
+#[test]
+fn https_that_is_asked_for_in_the_open_is_proven() {
+    let test = "https_that_is_asked_for_in_the_open_is_proven";
+    if !is_here(test, &["nginx"]) {
+        return;
+    }
+    let stage = Stage::new("cache = \"64MiB\"\n", "");
+    let ask = |url: &str| {
+        let mut stream = crate::desk::dial(stage.proxy());
+        let asks = format!("GET {url} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+        let mut heard = crate::desk::ask(&mut stream, &asks);
+        std::io::Read::read_to_string(&mut stream, &mut heard).unwrap();
+        heard
+    };
+    let [plain, sealed] = stage.pages();
+    assert!(ask(&sealed).contains("sealed GET localhost"));
+    assert!(ask(&plain).contains("plain GET localhost"));
+    // Its certificate is for other names than this.
+    let port = stage.sealed.port();
+    let told = ask(&format!("https://127.0.0.1:{port}/who"));
+    assert!(
+        told.contains("502 Bad Gateway") && told.contains("tls_certificate_error"),
+        "{told}"
+    );
+    assert!(told.contains("certificate is for another name"), "{told}");
 }
 
 #[test]

@@ -18,13 +18,14 @@ use arc_swap::ArcSwap;
 use ipreconnect::OriginSettings;
 use ipreconnect::core::forward::{Allowance, ForwardPolicy, Over, Target, pac};
 use ipreconnect::resolve::Names;
+use ipreconnect::tls::TlsSettings;
 
 use crate::http::{Cache, FieldRules, Page};
 
 pub use explain::{Direction, Directions};
 pub(crate) use parent::Onward;
 pub use parent::{Parent, Speaks, Via, Way};
-pub(crate) use places::{Errand, Place};
+pub(crate) use places::{Errand, Place, Speech};
 pub(crate) use refusal::Refusal;
 pub(crate) use stay::{Stay, nameless};
 
@@ -72,6 +73,8 @@ pub struct ForwardPlan {
     pub names: Names,
     /// How hosts are dialled.
     pub dialling: OriginSettings,
+    /// How servers prove who they are to whom clients have us speak TLS (`https` in the absolute form).
+    pub tls: TlsSettings,
 }
 
 /// A forward proxy as its listener uses it.
@@ -156,20 +159,24 @@ impl Forward {
     pub(crate) fn place_at(&self, target: &Target, to: SocketAddr) -> Result<Place, Refusal> {
         let judge = Judge::new(&self.plan, target, Arc::clone(&self.own))?;
         let ways = Ways::to(&self.ways, target);
-        let at = Some(to.ip());
-        Ok(Place::new(&self.plan, (target, at), judge, ways))
+        let at = (target, Some(to.ip()), Speech::Plain);
+        Ok(Place::new(&self.plan, at, judge, ways))
     }
 
     /// Where somebody wants to go, if he may go there as far as can be said before it is looked up.
     pub(crate) fn place(&self, target: &Target) -> Result<Arc<Place>, Refusal> {
-        if let Some(place) = self.places.find(target) {
+        self.place_by(target, Speech::Plain)
+    }
+
+    /// The same, where it is we who speak TLS, if that is wanted.
+    pub(crate) fn place_by(&self, target: &Target, speech: Speech) -> Result<Arc<Place>, Refusal> {
+        if let Some(place) = self.places.find(target, speech) {
             return Ok(place);
         }
         let judge = Judge::new(&self.plan, target, Arc::clone(&self.own))?;
         let ways = Ways::to(&self.ways, target);
-        Ok(self
-            .places
-            .keep(Place::new(&self.plan, (target, None), judge, ways)))
+        let place = Place::new(&self.plan, (target, None, speech), judge, ways);
+        Ok(self.places.keep(place))
     }
 }
 

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use ipreconnect::core::forward::{Denial, Host, Target};
-use ipreconnect::{Host as OriginHost, Origin};
+use ipreconnect::{Host as OriginHost, Origin, OriginSettings, Target as OriginTarget};
 
 use super::ForwardPlan;
 use super::judge::Judge;
@@ -17,10 +17,20 @@ use crate::http::ThroughRoute;
 /// Hosts that are remembered, each with its port.
 const PLACES: usize = 4096;
 
+/// Who speaks TLS with a host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Speech {
+    /// Its clients, or nobody.
+    Plain,
+    /// We do, for requests of `https`.
+    Sealed,
+}
+
 /// One host, at one port.
 #[derive(Debug)]
 pub(crate) struct Place {
     target: Target,
+    speech: Speech,
     origin: Origin,
     judge: Arc<Judge>,
     ways: Arc<[Onward]>,
@@ -43,7 +53,7 @@ pub(crate) struct Errand<'p> {
 impl Place {
     pub(super) fn new(
         plan: &ForwardPlan,
-        (target, at): (&Target, Option<IpAddr>),
+        (target, at, speech): (&Target, Option<IpAddr>, Speech),
         judge: Arc<Judge>,
         ways: Arc<[Onward]>,
     ) -> Self {
@@ -54,8 +64,15 @@ impl Place {
         };
         let vet: Arc<Judge> = Arc::clone(&judge);
         let at = (host, target.port);
+        let mut dialling = plan.dialling.clone();
+        if speech == Speech::Sealed {
+            dialling.tls = Some(plan.tls.clone());
+            // By this its server proves who it is.
+            dialling.places = OriginSettings::new(named(target)).places;
+        }
         Self {
-            origin: Origin::light(at, plan.dialling.clone(), vet, &plan.names),
+            origin: Origin::light(at, dialling, vet, &plan.names),
+            speech,
             target: target.clone(),
             judge,
             routes: ways.iter().map(|_| OnceLock::new()).collect(),
@@ -90,6 +107,9 @@ impl Place {
             Onward::Direct => None,
             Onward::Parent(asked) => Some(asked),
         };
+        if self.speech == Speech::Sealed && asked.is_some() {
+            return None;
+        }
         if let Some((asked, route)) = asked.and_then(|asked| Some((asked, asked.route()?))) {
             return Some(Errand {
                 route,
@@ -98,7 +118,7 @@ impl Place {
             });
         }
         let route = self.routes.get(way.0)?.get_or_init(|| match asked {
-            None => ThroughRoute::new(&self.origin, &self.target, plan),
+            None => ThroughRoute::new(&self.origin, (&self.target, self.speech), plan),
             Some(asked) => {
                 let way = Arc::new(Tunnelled {
                     asked: Arc::clone(asked),
@@ -106,7 +126,7 @@ impl Place {
                 });
                 let name = self.origin.name();
                 let origin = Origin::beyond(name, plan.dialling.clone(), way);
-                ThroughRoute::new(&origin, &self.target, plan)
+                ThroughRoute::new(&origin, (&self.target, self.speech), plan)
             }
         });
         Some(Errand {
@@ -139,20 +159,28 @@ impl Drop for Place {
     }
 }
 
+/// A host as an origin has it.
+fn named(target: &Target) -> Option<OriginTarget> {
+    target.to_string().parse().ok()
+}
+
+type Key = (Target, Speech);
+
 #[derive(Debug, Default)]
 pub(super) struct Places(Mutex<Shelf>);
 
 #[derive(Debug, Default)]
 struct Shelf {
-    places: HashMap<Target, Arc<Place>>,
+    places: HashMap<Key, Arc<Place>>,
     /// In the order in which they are looked at when there has to be room.
-    order: VecDeque<Target>,
+    order: VecDeque<Key>,
 }
 
 impl Places {
-    pub(super) fn find(&self, target: &Target) -> Option<Arc<Place>> {
+    pub(super) fn find(&self, target: &Target, speech: Speech) -> Option<Arc<Place>> {
+        let key = (target.clone(), speech);
         let shelf = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let place = shelf.places.get(target)?;
+        let place = shelf.places.get(&key)?;
         place.is_wanted.store(true, Relaxed);
         Some(Arc::clone(place))
     }
@@ -161,17 +189,16 @@ impl Places {
     pub(super) fn keep(&self, place: Place) -> Arc<Place> {
         let mut out = None;
         let mut shelf = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(known) = shelf.places.get(&place.target) {
+        let key = (place.target.clone(), place.speech);
+        if let Some(known) = shelf.places.get(&key) {
             return Arc::clone(known);
         }
         if shelf.places.len() >= PLACES {
             out = shelf.make_room();
         }
         let place = Arc::new(place);
-        shelf.order.push_back(place.target.clone());
-        shelf
-            .places
-            .insert(place.target.clone(), Arc::clone(&place));
+        shelf.order.push_back(key.clone());
+        shelf.places.insert(key, Arc::clone(&place));
         drop(shelf);
         drop(out);
         place
@@ -181,12 +208,12 @@ impl Places {
 impl Shelf {
     /// Takes one out that nobody has asked for since it was looked at last.
     fn make_room(&mut self) -> Option<Arc<Place>> {
-        while let Some(target) = self.order.pop_front() {
+        while let Some(key) = self.order.pop_front() {
             let is_wanted = |place: &Arc<Place>| place.is_wanted.swap(false, Relaxed);
-            if self.places.get(&target).is_some_and(is_wanted) {
-                self.order.push_back(target);
+            if self.places.get(&key).is_some_and(is_wanted) {
+                self.order.push_back(key);
             } else {
-                return self.places.remove(&target);
+                return self.places.remove(&key);
             }
         }
         None

@@ -157,6 +157,12 @@ impl<'t> Told<'t> {
                 more.extend_from_slice(value);
             }
         }
+        // Who says where to go says by which scheme, too.
+        let scheme = match (self.through, head.is_secure) {
+            (Some(_), true) => Some("https"),
+            (Some(_), false) => Some("http"),
+            (None, _) => scheme,
+        };
         (scheme.unwrap_or(self.scheme), more)
     }
 

@@ -18,7 +18,7 @@ use ipreconnect::{Origin, clock};
 
 use super::tally::{BranchStatus, Tally};
 use super::{AskedHost, Behind, Cache, Forwarding, Hedge, HttpLimits, HttpSettings};
-use crate::forward::{Forward, ForwardPlan};
+use crate::forward::{Forward, ForwardPlan, Speech};
 use crate::number;
 
 /// Fields that are set, and fields that are removed. Names are compared without case.
@@ -188,9 +188,13 @@ pub(crate) struct Site {
 pub(crate) struct ThroughRoute(Route);
 
 impl ThroughRoute {
-    pub(crate) fn new(origin: &Origin, target: &Target, plan: &ForwardPlan) -> Self {
-        let host = match target.port {
-            80 => target.host.to_string(),
+    pub(crate) fn new(
+        origin: &Origin,
+        (target, speech): (&Target, Speech),
+        plan: &ForwardPlan,
+    ) -> Self {
+        let host = match (target.port, speech) {
+            (80, Speech::Plain) | (443, Speech::Sealed) => target.host.to_string(),
             _ => target.to_string(),
         };
         Self::with(origin, AskedHost::Fixed(host.into()), plan)

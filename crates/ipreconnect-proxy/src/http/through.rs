@@ -23,7 +23,7 @@ use super::site::Route;
 use super::tunnel::Tunnel;
 use super::wire::Half;
 use super::{Page, buffer, cache};
-use crate::forward::{Errand, Forward, Onward, Place, Refusal, Stay, pseudonym};
+use crate::forward::{Errand, Forward, Onward, Place, Refusal, Speech, Stay, pseudonym};
 use crate::notice;
 
 /// Carries out one request, and tells of it.
@@ -56,7 +56,11 @@ pub(super) async fn serve<S: Side>(
     }
     let ways = Ways::new(forward, &place);
     let Some(route) = ways.route() else {
-        return Ended::Close;
+        let why = "requests of https go by no other proxy from here: ask for a tunnel by CONNECT";
+        let refusal = Refusal::refused_behind(place.target(), why.to_owned(), 501);
+        let ended = refuse(client, guest, head, &mut record, &refusal).await;
+        tell(client, guest, head, "", record);
+        return ended;
     };
     let Some(choice) = route.choose(head, client.text()) else {
         return Ended::Close;
@@ -124,7 +128,11 @@ pub(super) fn place<S: Side>(
         let why = "the request has come through this proxy before";
         return Err(Refusal::circular(&target, why));
     }
-    forward.place(&target)
+    let speech = match head.is_secure {
+        true => Speech::Sealed,
+        false => Speech::Plain,
+    };
+    forward.place_by(&target, speech)
 }
 
 fn target(head: &RequestHead, text: &[u8], wanted: Option<SocketAddr>) -> Result<Target, Refusal> {
@@ -140,12 +148,9 @@ fn target(head: &RequestHead, text: &[u8], wanted: Option<SocketAddr>) -> Result
     };
     let target = match head.method {
         Method::Connect => Target::authority(authority),
+        _ if head.is_secure => Target::or_port(authority, 443),
         _ => Target::or_port(authority, 80),
     };
-    if head.is_secure {
-        let why = "a proxy is asked for https by CONNECT, so that nobody on the way can read it";
-        return Err(Refusal::uncarried(501, why));
-    }
     target.map_err(Refusal::unread)
 }
 

@@ -39,7 +39,6 @@ async fn what_is_no_target_is_told() {
         ("GET http://a.test:99999/ HTTP/1.1\r\nHost: a\r\n\r\n", 400),
         ("GET http://[::1%25lo]/ HTTP/1.1\r\nHost: a\r\n\r\n", 400),
         ("GET ftp://a.test/ HTTP/1.1\r\nHost: a\r\n\r\n", 400),
-        ("GET https://a.test/ HTTP/1.1\r\nHost: a\r\n\r\n", 501),
         ("GET / HTTP/1.1\r\nHost: a\r\n\r\n", 400),
         ("TRACE http://a.test/ HTTP/1.1\r\nHost: a\r\n\r\n", 405),
         (

@@ -18,6 +18,7 @@ use std::time::Duration;
 use ipreconnect::OriginSettings;
 use ipreconnect::core::forward::{Allowance, ForwardPolicy, Private};
 use ipreconnect::resolve::{DnsServer, DnsSettings, Names, PlainTransport};
+use ipreconnect::tls::TlsSettings;
 use ipreconnect_lab::dns::NameServer;
 use ipreconnect_proxy::{
     AccessFormat, AccessLog, AccessSink, FieldRules, ForwardPlan, Headers, HttpPlan, Plane,
@@ -128,6 +129,7 @@ fn plan_of(policy: ForwardPolicy, names: &Names) -> ForwardPlan {
         pac: None,
         names: names.clone(),
         dialling: OriginSettings::new([]),
+        tls: TlsSettings::default(),
     }
 }
 
