@@ -896,12 +896,17 @@ pub(super) const PARTS: &[Part] = &[
                 "the longest answer that is kept",
             ),
             (
+                "disk",
+                "nothing",
+                "the bytes of what memory has no room for, in files below `state_dir`; they go with the gateway",
+            ),
+            (
                 "stale_if_error",
                 "`1d`",
                 "how long an answer is good after its time while the origin is down or fails, where the origin does not say; `0s` is not at all",
             ),
         ],
-        later: &["disk"],
+        later: &[],
     },
     Part {
         title: "[[access]]",

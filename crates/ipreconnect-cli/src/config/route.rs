@@ -200,7 +200,9 @@ pub(super) fn cache(field: &Field<'_>) -> Option<CacheSettings> {
     if let Some(time) = stale_if_error.and_then(|field| field.duration()) {
         settings.stale_if_error = time;
     }
-    table.unbuilt("disk", "answers are kept in memory");
+    if let Some(disk) = bytes("disk") {
+        settings.disk = disk;
+    }
     table.finish();
     Some(settings)
 }

@@ -1,6 +1,7 @@
 //! What runs, for those who show it.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 
 use ipreconnect::core::balance::Standing;
@@ -41,11 +42,11 @@ pub(crate) struct Resident {
 
 impl Board {
     /// A board with a gateway and no origins.
-    pub(crate) fn new(gateway: Gateway) -> Arc<Self> {
+    pub(crate) fn new(gateway: Gateway, state: &Path) -> Arc<Self> {
         Arc::new(Self {
             origins: RwLock::default(),
             gateway: Mutex::new(Some(gateway)),
-            caches: Caches::default(),
+            caches: Caches::new(&state.join("cache")),
         })
     }
 

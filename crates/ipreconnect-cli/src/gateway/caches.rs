@@ -1,6 +1,9 @@
 //! The caches of routes. They outlive changes of the configuration that do not concern their route.
 
 use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use ipreconnect_proxy::{Cache, CacheSettings, Purge};
@@ -8,8 +11,13 @@ use ipreconnect_proxy::{Cache, CacheSettings, Purge};
 use crate::config::RoutePlan;
 
 /// All caches, by listener.
-#[derive(Debug, Default)]
-pub(crate) struct Caches(Mutex<BTreeMap<String, Vec<(For, Cache)>>>);
+#[derive(Debug)]
+pub(crate) struct Caches {
+    all: Mutex<BTreeMap<String, Vec<(For, Cache)>>>,
+    /// Where their files are, each cache's in a place of its own.
+    directory: PathBuf,
+    next: AtomicU64,
+}
 
 /// What a cache is for.
 #[derive(Clone, Debug, PartialEq)]
@@ -20,6 +28,33 @@ enum For {
 }
 
 impl Caches {
+    /// None, with files below this directory; what another process has left there goes.
+    pub(crate) fn new(directory: &Path) -> Self {
+        // Without files there is nothing to remove.
+        let _ = fs::remove_dir_all(directory);
+        Self {
+            all: Mutex::default(),
+            directory: directory.to_owned(),
+            next: AtomicU64::new(0),
+        }
+    }
+
+    fn make(&self, listener: &str, settings: CacheSettings) -> Cache {
+        if settings.disk == 0 {
+            return Cache::new(settings);
+        }
+        let number = self.next.fetch_add(1, Relaxed);
+        let directory = self.directory.join(number.to_string());
+        match Cache::with_files(settings, &directory) {
+            Ok(cache) => cache,
+            Err(error) => {
+                let directory = directory.display();
+                tracing::error!(listener, %directory, %error, "answers are kept in memory alone");
+                Cache::new(settings)
+            }
+        }
+    }
+
     /// The caches of a listener's routes, in order: those that are there for routes that stay as they are,
     /// new ones for others.
     pub(super) fn of(&self, listener: &str, routes: &[RoutePlan]) -> Vec<Option<Cache>> {
@@ -32,7 +67,7 @@ impl Caches {
                 let is_it = |other: &For| matches!(other, For::Route(other) if **other == *route);
                 let same = before.iter().position(|(other, _)| is_it(other));
                 let kept = same.map(|at| before.swap_remove(at).1);
-                Some(kept.unwrap_or_else(|| Cache::new(settings)))
+                Some(kept.unwrap_or_else(|| self.make(listener, settings)))
             })
             .collect();
         let kept = routes.iter().zip(&made);
@@ -45,13 +80,13 @@ impl Caches {
 
     /// The cache of a forward proxy.
     pub(super) fn through(&self, listener: &str, settings: Option<CacheSettings>) -> Option<Cache> {
-        let mut all = self.lock();
-        let before = all.remove(listener).unwrap_or_default();
-        let wanted = For::Through(settings?);
+        let before = self.lock().remove(listener).unwrap_or_default();
+        let settings = settings?;
+        let wanted = For::Through(settings);
         let kept = before.into_iter().find(|(what, _)| *what == wanted);
-        let (what, cache) =
-            kept.unwrap_or_else(|| (wanted, Cache::new(settings.unwrap_or_default())));
-        all.insert(listener.to_owned(), vec![(what, cache.clone())]);
+        let (what, cache) = kept.unwrap_or_else(|| (wanted, self.make(listener, settings)));
+        self.lock()
+            .insert(listener.to_owned(), vec![(what, cache.clone())]);
         Some(cache)
     }
 
@@ -72,6 +107,6 @@ impl Caches {
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Vec<(For, Cache)>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.all.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

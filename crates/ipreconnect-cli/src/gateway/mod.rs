@@ -77,7 +77,7 @@ impl Running {
         let mut running = Self {
             traces: None,
             pages: StatusPages::default(),
-            board: Board::new(gateway),
+            board: Board::new(gateway, &state),
             doors: Doors::new(plan.gateway.state_dir.clone()),
             surroundings: Surroundings::witnessed(control.handle(), names, witness),
             resolver,

@@ -242,6 +242,7 @@ fn a_route_keeps_answers_as_it_says() {
         size: 1024 * 1024,
         object: 256 * 1024,
         stale_if_error: Duration::ZERO,
+        disk: 0,
     };
     assert_eq!(route(table), Some(wanted));
     let object = route("cache = { object = \"1KiB\" }").map(|cache| cache.object);
@@ -258,7 +259,7 @@ fn a_cache_that_cannot_be_is_refused() {
             "is more than `size`",
         ),
         ("cache = { sise = \"1MiB\" }", "size"),
-        ("cache = { disk = \"/x\" }", "answers are kept in memory"),
+        ("cache = { disk = \"/x\" }", "size"),
     ] {
         let text = format!(
             "{WEB}[[listen]]\nname = \"l\"\naddress = \"127.0.0.1:1\"\n[[listen.route]]\npath = \"/a\"\norigin = \"web\"\n{cache}\n"

@@ -94,6 +94,19 @@ impl Entry {
         })
     }
 
+    /// The same answer with this body: its own, or none while that is elsewhere.
+    pub(super) fn with_body(&self, body: Bytes) -> Self {
+        Self {
+            origin: self.origin.clone(),
+            endpoint: self.endpoint,
+            head: self.head.clone(),
+            text: self.text.clone(),
+            body,
+            policy: self.policy.clone(),
+            came: self.came,
+        }
+    }
+
     pub(super) fn fields(&self) -> Fields<'_> {
         Fields::new(&self.head.fields, &self.text)
     }

@@ -220,9 +220,7 @@ impl Keeping {
         let head = (&taken.head, &taken.text[..]);
         let body = std::mem::take(&mut taken.body.bytes);
         if let Some(entry) = Entry::new(taken.source, head, taken.policy, body) {
-            self.cache
-                .store()
-                .put(&self.key, Arc::new(entry), self.since);
+            self.cache.put(&self.key, Arc::new(entry), self.since);
         }
         self.settle();
     }
@@ -274,8 +272,8 @@ impl Keeping {
         let entry = match confirmed {
             Some(entry) => {
                 let entry = Arc::new(entry);
-                let store = self.cache.store();
-                store.put(&self.key, Arc::clone(&entry), self.since);
+                let kept = Arc::clone(&entry);
+                self.cache.put(&self.key, kept, self.since);
                 entry
             }
             None => {
@@ -380,7 +378,7 @@ impl Voiding {
             let mut key = key(&self.scheme, &self.host, &target);
             key.extend_from_slice(&self.more);
             for cache in &self.caches {
-                cache.store().void(&key);
+                cache.void(&key);
             }
         }
     }

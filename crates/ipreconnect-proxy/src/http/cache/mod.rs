@@ -2,15 +2,19 @@
 //! here it is held, asked for once for all who want it at the same time, and served.
 
 mod background;
+mod cold;
 mod entry;
 mod keeping;
 mod serve;
 mod store;
 
+use std::io;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
+use cold::Cold;
 use store::Store;
 
 pub(super) use entry::Entry;
@@ -26,6 +30,8 @@ pub struct CacheSettings {
     pub object: u64,
     /// How long an answer is good after its time while its origin is down, where the origin does not say.
     pub stale_if_error: Duration,
+    /// The bytes of what is kept in files, beside memory; nothing, if it is 0.
+    pub disk: u64,
 }
 
 impl Default for CacheSettings {
@@ -34,6 +40,7 @@ impl Default for CacheSettings {
             size: 256 * 1024 * 1024,
             object: 8 * 1024 * 1024,
             stale_if_error: Duration::from_secs(24 * 3600),
+            disk: 0,
         }
     }
 }
@@ -58,6 +65,8 @@ pub struct Cache(Arc<Shared>);
 struct Shared {
     settings: CacheSettings,
     store: Store,
+    /// What memory has no room for.
+    cold: Option<Cold>,
     /// Bytes of bodies that are on their way.
     growing: AtomicU64,
 }
@@ -69,8 +78,49 @@ impl Cache {
         Self(Arc::new(Shared {
             settings,
             store: Store::new(settings.size, settings.object),
+            cold: None,
             growing: AtomicU64::new(0),
         }))
+    }
+
+    /// The same, which keeps what memory has no room for in files of this directory: one that no other cache has, ever.
+    /// It goes with the cache.
+    ///
+    /// # Errors
+    /// If the directory cannot be made or emptied, or no thread can be begun.
+    pub fn with_files(settings: CacheSettings, directory: &Path) -> io::Result<Self> {
+        let (cold, writer) = Cold::open(directory, settings.disk, settings.size)?;
+        let shared = Arc::new(Shared {
+            settings,
+            store: Store::new(settings.size, settings.object),
+            cold: Some(cold),
+            growing: AtomicU64::new(0),
+        });
+        let cache = Arc::downgrade(&shared);
+        std::thread::Builder::new()
+            .name("cache files".to_owned())
+            .spawn(move || writer.run(&cache))?;
+        Ok(Self(shared))
+    }
+
+    /// Brings the answers to a URL back into memory, if they are in files.
+    ///
+    /// Cancel safety: what was taken out of the files is forgotten.
+    async fn thaw(&self, url: &[u8]) {
+        let is_cold = self.0.cold.as_ref().is_some_and(|cold| cold.has(url));
+        if !is_cold {
+            return;
+        }
+        let since = self.0.store.now(url);
+        let (shared, url) = (Arc::clone(&self.0), url.to_vec());
+        let thawed = tokio::task::spawn_blocking(move || {
+            let thawed = shared.cold.as_ref().map(|cold| cold.thaw(&url));
+            for entry in thawed.into_iter().flatten() {
+                shared.put(&url, Arc::new(entry), since, Whence::Files);
+            }
+        });
+        // One that fell over has told so; the origin is asked then.
+        let _ = thawed.await;
     }
 
     /// What it goes by.
@@ -81,17 +131,34 @@ impl Cache {
 
     /// Forgets answers; returns how many.
     pub fn purge(&self, purge: &Purge) -> usize {
-        self.0.store.purge(|key| match purge {
+        let is_it = |key: &[u8]| match purge {
             Purge::All => true,
             Purge::Url(url) => compared(key, url) == lower_host(url).as_bytes(),
             Purge::Prefix(prefix) => {
                 compared(key, prefix).starts_with(lower_host(prefix).as_bytes())
             }
-        })
+        };
+        // First memory, which says from then on that what is on its way to a file is void.
+        let count = self.0.store.purge(is_it);
+        let cold = self.0.cold.as_ref();
+        count + cold.map_or(0, |cold| cold.forget(is_it))
     }
 
     fn store(&self) -> &Store {
         &self.0.store
+    }
+
+    /// Keeps an answer that was asked for at `since`.
+    fn put(&self, key: &[u8], entry: Arc<Entry>, since: u64) {
+        self.0.put(key, entry, since, Whence::Origin);
+    }
+
+    /// Forgets all answers to a URL, and those that are on their way.
+    fn void(&self, key: &[u8]) {
+        self.0.store.void(key);
+        if let Some(cold) = &self.0.cold {
+            cold.forget_one(key);
+        }
     }
 
     /// Counts bytes of a body on its way; false if there are too many of all such bodies.
@@ -108,6 +175,29 @@ impl Cache {
 
     fn uncount(&self, bytes: u64) {
         self.0.growing.fetch_sub(bytes, Relaxed);
+    }
+}
+
+/// Where an answer comes from.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Whence {
+    Origin,
+    Files,
+}
+
+impl Shared {
+    /// Keeps an answer; what has no room any more goes to the files.
+    fn put(&self, key: &[u8], entry: Arc<Entry>, since: u64, whence: Whence) {
+        let (out, now) = self.store.put(key, entry, since);
+        if let Some(cold) = &self.cold {
+            if whence == Whence::Origin {
+                // What is known now is newer, also than what is just being written.
+                cold.forget_one(key);
+            }
+            for (key, entry) in out {
+                cold.freeze(&key, entry, now);
+            }
+        }
     }
 }
 

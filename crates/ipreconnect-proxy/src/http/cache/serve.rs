@@ -96,6 +96,7 @@ pub(in crate::http) async fn serve<S: Side>(exchange: &mut Exchange<'_, S>) -> E
     let mut how = How::Hit;
     let began = clock::now();
     let mut may_wait = is_for_all(exchange);
+    cache.thaw(&url).await;
     let lead = loop {
         let found = find(exchange, cache, &url);
         if let Found::Entry(entry) = &found {

@@ -60,6 +60,9 @@ struct Slot {
     entries: Vec<Arc<Entry>>,
 }
 
+/// What has no room any more.
+pub(super) type Out = (Arc<[u8]>, Arc<Entry>);
+
 /// What was found.
 pub(super) enum Found {
     Entry(Arc<Entry>),
@@ -203,14 +206,16 @@ impl Store {
         self.part(key).0.next
     }
 
-    /// Keeps an answer that was asked for at `since`, unless the URL was made void meanwhile.
-    pub(super) fn put(&self, key: &[u8], entry: Arc<Entry>, since: u64) {
+    /// Keeps an answer that was asked for at `since`, unless the URL was made void meanwhile. Returns what has no room
+    /// any more, and what has happened by then.
+    pub(super) fn put(&self, key: &[u8], entry: Arc<Entry>, since: u64) -> (Vec<Out>, u64) {
         let (mut part, hash) = self.part(key);
         if part.was_voided(hash, since) {
-            return;
+            return (Vec::new(), 0);
         }
         part.unfit.remove(&hash);
-        part.put(key, entry, self.room);
+        let out = part.put(key, entry, self.room);
+        let now = part.next;
         // Whoever waits for another one has it.
         if let Some(flight) = part.flights.remove(key) {
             drop(part);
@@ -218,6 +223,13 @@ impl Store {
             flight.is_over.store(true, Relaxed);
             flight.over.notify_waiters();
         }
+        (out, now)
+    }
+
+    /// Whether nothing has become of a URL since then: it was not made void, and there is no newer answer.
+    pub(super) fn is_newest(&self, key: &[u8], since: u64) -> bool {
+        let (part, hash) = self.part(key);
+        !part.was_voided(hash, since) && !part.slots.contains_key(key)
     }
 
     /// Forgets one answer.
@@ -297,10 +309,10 @@ impl Part {
         self.purged > since || voided.any(|(number, other)| *number >= since && *other == hash)
     }
 
-    fn put(&mut self, key: &[u8], entry: Arc<Entry>, room: usize) {
+    fn put(&mut self, key: &[u8], entry: Arc<Entry>, room: usize) -> Vec<Out> {
         let size = entry.size() + 2 * key.len();
         if size > room {
-            return;
+            return Vec::new();
         }
         self.drop_entries(key, |other| {
             other.origin == entry.origin && other.policy.variant() == entry.policy.variant()
@@ -327,7 +339,7 @@ impl Part {
             slot.bytes += size;
             self.bytes += size;
         }
-        self.make_room(room);
+        self.make_room(room)
     }
 
     /// Drops answers to a URL; returns how many.
@@ -350,10 +362,11 @@ impl Part {
         dropped
     }
 
-    fn make_room(&mut self, room: usize) {
+    fn make_room(&mut self, room: usize) -> Vec<Out> {
+        let mut out = Vec::new();
         while self.bytes > room || self.queue.len() > 2 * self.slots.len() + 64 {
             let Some((key, number)) = self.queue.pop_front() else {
-                return;
+                return out;
             };
             let Some(slot) = self.slots.get_mut(&key).filter(|s| s.number == number) else {
                 continue;
@@ -363,7 +376,11 @@ impl Part {
                 continue;
             }
             self.bytes -= slot.bytes;
-            self.slots.remove(&key);
+            if let Some(slot) = self.slots.remove(&key) {
+                let entries = slot.entries.into_iter();
+                out.extend(entries.map(|entry| (Arc::clone(&key), entry)));
+            }
         }
+        out
     }
 }

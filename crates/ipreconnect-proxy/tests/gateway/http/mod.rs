@@ -4,6 +4,7 @@ mod abuse;
 mod bounds;
 mod cached;
 mod compress;
+mod files;
 mod frames;
 mod framing;
 mod grpc;
