@@ -91,8 +91,13 @@ fn scope_v4(ip: Ipv4Addr) -> Scope {
     match ip.octets() {
         [0, ..] => Scope::Unspecified,
         [127, ..] => Scope::Loopback,
-        // The clouds' metadata services; Alibaba's is in the shared range.
-        [169, 254, 169, 254] | [100, 100, 100, 200] => Scope::Metadata,
+        // The clouds' services for their own machines: Alibaba's is in the shared range, Azure's looks global.
+        [169, 254, 169, 254]
+        | [169, 254, 170, 2 | 23]
+        | [169, 254, 0, 23]
+        | [100, 100, 100, 200]
+        | [192, 0, 0, 192]
+        | [168, 63, 129, 16] => Scope::Metadata,
         [169, 254, ..] => Scope::LinkLocal,
         [224..=239, ..] | [255, 255, 255, 255] => Scope::Multicast,
         [10, ..] | [172, 16..=31, ..] | [192, 168, ..] => Scope::Private,
@@ -110,7 +115,7 @@ fn scope_v6(ip: Ipv6Addr) -> Scope {
     match ip.segments() {
         [0, 0, 0, 0, 0, 0, 0, 0] => Scope::Unspecified,
         [0, 0, 0, 0, 0, 0, 0, 1] => Scope::Loopback,
-        [0xfd00, 0x0ec2, 0, 0, 0, 0, 0, 0x0254] => Scope::Metadata,
+        [0xfd00, 0x0ec2, 0, 0, 0, 0, 0, 0x0254 | 0x0023] => Scope::Metadata,
         [0xfe80..=0xfebf, ..] => Scope::LinkLocal,
         [0xff00..=0xffff, ..] => Scope::Multicast,
         // Unique local, and the site-local addresses that they replaced.

@@ -71,8 +71,10 @@ pub(super) fn read(section: &Section<'_>, base: &Path, files: &mut Vec<PathBuf>)
     };
     if let Some(table) = section.table("forward") {
         let mut lists = Lists { base, files };
-        policy.allow = lists.read(table.field("allow").as_ref());
-        policy.block = lists.read(table.field("block").as_ref());
+        policy.allow = table.field("allow").map(|field| lists.read(&field));
+        if let Some(field) = table.field("block") {
+            policy.block = lists.read(&field);
+        }
         if let Some(field) = table.field("ports") {
             policy.ports = ports(&field);
         }
@@ -141,9 +143,9 @@ impl ForwardListen {
 }
 
 impl Lists<'_> {
-    fn read(&mut self, field: Option<&Field<'_>>) -> Places {
+    fn read(&mut self, field: &Field<'_>) -> Places {
         let mut places = Places::new(RandomState::new().hash_one("places"));
-        for one in field.into_iter().flat_map(Field::one_or_many) {
+        for one in field.one_or_many() {
             if one.is_table() {
                 self.file(&one, &mut places);
                 continue;

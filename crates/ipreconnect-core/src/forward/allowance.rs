@@ -109,7 +109,7 @@ impl Allowances {
     ) -> Result<Arc<Spent>, Over> {
         let day = unix.as_secs() / DAY;
         if !self.0.contains_key(who) {
-            self.make_room(day);
+            self.make_room(day, now);
             self.0.insert(who.into(), Account::default());
         }
         let Some(account) = self.0.get_mut(who) else {
@@ -149,7 +149,7 @@ impl Allowances {
     }
 
     /// Forgets those first who have nothing open and nothing used of this day, then those who have used the least.
-    fn make_room(&mut self, day: u64) {
+    fn make_room(&mut self, day: u64, now: Duration) {
         if self.0.len() < PEOPLE {
             return;
         }
@@ -160,7 +160,7 @@ impl Allowances {
         let mut idle: Vec<u64> = self
             .0
             .values()
-            .filter(|account| account.open == 0)
+            .filter(|account| account.open == 0 && account.next <= now)
             .map(used)
             .collect();
         idle.sort_unstable();
@@ -168,7 +168,7 @@ impl Allowances {
             return;
         };
         self.0
-            .retain(|_, account| account.open > 0 || used(account) > most);
+            .retain(|_, account| account.open > 0 || account.next > now || used(account) > most);
     }
 }
 

@@ -9,19 +9,29 @@ use super::domains::{Domains, Origin, Reach};
 use super::list::{Line, line, pattern};
 use super::target::{Host, Target};
 use crate::netset::NetSet;
-use crate::policy::{Scope, scope};
+use crate::policy::{Scope, carried, scope};
 
 /// Names and networks, out of lists.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Places {
-    names: Domains,
-    exceptions: Domains,
+    /// Those that are named one by one.
+    own: Domains,
+    /// Those of lists, each by itself: what one excepts is not excepted of others.
+    lists: Vec<List>,
     networks: Vec<IpNet>,
     set: NetSet,
-    /// The names of the lists, in the order in which they were read.
-    lists: Vec<Box<str>>,
+    seed: u64,
     /// Lines that say more than is understood, or nothing.
     skipped: u64,
+}
+
+/// The names of one list.
+#[derive(Clone, Debug, PartialEq)]
+struct List {
+    /// What people know it by.
+    name: Box<str>,
+    names: Domains,
+    exceptions: Domains,
 }
 
 impl Places {
@@ -29,8 +39,8 @@ impl Places {
     #[must_use]
     pub fn new(seed: u64) -> Self {
         Self {
-            names: Domains::new(seed),
-            exceptions: Domains::new(seed),
+            own: Domains::new(seed),
+            seed,
             ..Self::default()
         }
     }
@@ -38,13 +48,14 @@ impl Places {
     /// Whether nothing is in it.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.names.is_empty() && self.networks.is_empty()
+        self.len() == 0
     }
 
-    /// Names that are in it.
+    /// Names and networks that are in it.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.names.len() + self.networks.len()
+        let lists = self.lists.iter().map(|list| list.names.len());
+        self.own.len() + lists.sum::<usize>() + self.networks.len()
     }
 
     /// Lines that were not taken.
@@ -62,19 +73,22 @@ impl Places {
             self.networks.push(network.trunc());
             return true;
         }
-        let nowhere = Origin {
-            list: u16::MAX,
-            line: 0,
-        };
-        pattern(word).is_some_and(|(name, reach)| self.names.insert(&name, reach, nowhere))
+        let nowhere = Origin { list: 0, line: 0 };
+        pattern(word).is_some_and(|(name, reach)| self.own.insert(&name, reach, nowhere))
     }
 
     /// Takes a list of others, line by line; `name` is what people know it by.
     pub fn read(&mut self, name: &str, text: &str) {
-        let list = u16::try_from(self.lists.len()).unwrap_or(u16::MAX);
-        self.lists.push(name.into());
+        let mut list = List {
+            name: name.into(),
+            names: Domains::new(self.seed),
+            exceptions: Domains::new(self.seed),
+        };
         for (number, text) in (1..).zip(text.lines()) {
-            let origin = Origin { list, line: number };
+            let origin = Origin {
+                list: 0,
+                line: number,
+            };
             let is_taken = match line(text) {
                 Line::Nothing => true,
                 Line::Network(network) => {
@@ -83,18 +97,22 @@ impl Places {
                 }
                 Line::Names(names) => names
                     .iter()
-                    .all(|(name, reach)| self.names.insert(name, *reach, origin)),
-                Line::Except(name, reach) => self.exceptions.insert(&name, reach, origin),
+                    .all(|(name, reach)| list.names.insert(name, *reach, origin)),
+                Line::Except(name, reach) => list.exceptions.insert(&name, reach, origin),
                 Line::Other => false,
             };
             self.skipped += u64::from(!is_taken);
         }
+        self.lists.push(list);
     }
 
     /// Everything was taken: what was put aside for more is given back.
     pub fn finish(&mut self) {
-        self.names.shrink();
-        self.exceptions.shrink();
+        self.own.shrink();
+        for list in &mut self.lists {
+            list.names.shrink();
+            list.exceptions.shrink();
+        }
         self.networks.shrink_to_fit();
         self.set = self.networks.iter().copied().collect();
     }
@@ -107,36 +125,53 @@ impl Places {
 
     /// The entry that a host is in.
     fn host(&self, host: &Host) -> Option<Entry> {
-        match host {
-            Host::Ip(ip) => self.address(*ip),
-            Host::Name(name) => {
-                if self.exceptions.find(name).is_some() {
-                    return None;
-                }
-                let (name, reach, origin) = self.names.find(name)?;
-                let text = match reach {
-                    Reach::Exact => name.to_owned(),
-                    Reach::Below => format!("*.{name}"),
-                    Reach::Suffix => format!(".{name}"),
-                };
-                let list = self.lists.get(usize::from(origin.list));
-                let place = list.map(|list| format!("line {} of {list}", origin.line).into());
-                Some(Entry { text, place })
-            }
+        let name = match host {
+            Host::Ip(ip) => return self.address(*ip),
+            Host::Name(name) => name,
+        };
+        if let Some((name, reach, _)) = self.own.find(name) {
+            return Some(Entry {
+                text: shown(name, reach),
+                place: None,
+            });
         }
+        self.lists.iter().find_map(|list| {
+            let (found, reach, origin) = list.names.find(name)?;
+            if list.exceptions.find(name).is_some() {
+                return None;
+            }
+            Some(Entry {
+                text: shown(found, reach),
+                place: Some(format!("line {} of {}", origin.line, list.name).into()),
+            })
+        })
     }
 
-    /// The network that an address is in.
+    /// The network that an address is in, or the address of IPv4 that it carries.
     fn address(&self, ip: IpAddr) -> Option<Entry> {
         let ip = ip.to_canonical();
-        if !self.set.contains(ip) {
-            return None;
-        }
-        let network = self.networks.iter().find(|network| network.contains(&ip));
+        let inside = match ip {
+            IpAddr::V6(ip) => carried(ip).map(IpAddr::V4),
+            IpAddr::V4(_) => None,
+        };
+        let mut both = [Some(ip), inside].into_iter().flatten();
+        let found = both.find(|ip| self.set.contains(*ip))?;
+        let network = self
+            .networks
+            .iter()
+            .find(|network| network.contains(&found));
         Some(Entry {
             text: network.map(ToString::to_string).unwrap_or_default(),
             place: None,
         })
+    }
+}
+
+fn shown(name: &str, reach: Reach) -> String {
+    match reach {
+        Reach::Exact => name.to_owned(),
+        Reach::Below => format!("*.{name}"),
+        Reach::Suffix => format!(".{name}"),
     }
 }
 
@@ -164,8 +199,8 @@ pub enum Private {
 /// Where clients may go.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ForwardPolicy {
-    /// Nowhere else, if there is any.
-    pub allow: Places,
+    /// Nowhere else, if it is said: nowhere at all, if nothing is in it.
+    pub allow: Option<Places>,
     /// Not there, whatever is allowed.
     pub block: Places,
     /// These ports alone, from the first to the last; all, if there are none.
@@ -246,12 +281,13 @@ impl ForwardPolicy {
         if let Some(entry) = self.block.host(&target.host) {
             return Err(Denial::Blocked(entry));
         }
-        let standing = if self.allow.is_empty() || self.allow.host(&target.host).is_some() {
-            Standing::Welcome
-        } else if matches!(target.host, Host::Name(_)) && !self.allow.networks.is_empty() {
-            Standing::ByAddress
-        } else {
-            return Err(Denial::NotAllowed);
+        let standing = match &self.allow {
+            None => Standing::Welcome,
+            Some(allow) if allow.has(&target.host) => Standing::Welcome,
+            Some(allow) if matches!(target.host, Host::Name(_)) && !allow.networks.is_empty() => {
+                Standing::ByAddress
+            }
+            Some(_) => return Err(Denial::NotAllowed),
         };
         if let Host::Ip(ip) = target.host {
             self.judge_address(ip, Standing::Welcome)?;
@@ -268,7 +304,8 @@ impl ForwardPolicy {
         if let Some(entry) = self.block.address(ip) {
             return Err(Denial::ResolvesToBlocked(ip, entry));
         }
-        if standing == Standing::ByAddress && self.allow.address(ip).is_none() {
+        let is_allowed = |allow: &Places| allow.set.contains(ip);
+        if standing == Standing::ByAddress && !self.allow.as_ref().is_some_and(is_allowed) {
             return Err(Denial::NotAllowed);
         }
         let is_allowed = match (&self.private, scope(ip)) {
@@ -347,7 +384,7 @@ mod tests {
     #[test]
     fn what_is_allowed_is_nothing_else() {
         let policy = ForwardPolicy {
-            allow: places(&["*.example.com", "198.252.100.0/24"]),
+            allow: Some(places(&["*.example.com", "198.252.100.0/24"])),
             block: places(&["bad.example.com"]),
             ..ForwardPolicy::default()
         };
@@ -361,13 +398,63 @@ mod tests {
         assert_eq!(by_address("198.252.100.7"), Ok(()));
         assert_eq!(by_address("93.184.216.34"), Err(Denial::NotAllowed));
         let names_alone = ForwardPolicy {
-            allow: places(&["*.example.com"]),
+            allow: Some(places(&["*.example.com"])),
             ..ForwardPolicy::default()
         };
         assert_eq!(
             names_alone.judge(&target("other.example:443")),
             Err(Denial::NotAllowed)
         );
+    }
+
+    #[test]
+    fn a_list_that_is_empty_allows_nothing() {
+        let policy = ForwardPolicy {
+            allow: Some(Places::default()),
+            ..ForwardPolicy::default()
+        };
+        for text in ["example.com:80", "93.184.216.34:80"] {
+            assert_eq!(
+                policy.judge(&target(text)),
+                Err(Denial::NotAllowed),
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
+    fn addresses_that_carry_others_are_blocked_as_those() {
+        let policy = ForwardPolicy {
+            block: places(&["93.184.216.0/24"]),
+            ..ForwardPolicy::default()
+        };
+        for text in ["[64:ff9b::5db8:d822]:80", "[2002:5db8:d822::1]:80"] {
+            let word = policy.judge(&target(text)).map_err(|denial| denial.word());
+            assert_eq!(word, Err("blocked"), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_list_excepts_nothing_of_others() {
+        let mut block = places(&["evil.example"]);
+        block.read(
+            "one",
+            "||ads.example^\n@@||com^\n@@||evil.example^\n@@||ok.ads.example^\n",
+        );
+        block.read("two", "||bad.com^\n");
+        block.finish();
+        for (name, wanted) in [
+            ("evil.example", true),
+            ("bad.com", true),
+            ("ads.example", true),
+            ("ok.ads.example", false),
+        ] {
+            assert_eq!(
+                block.has(&target(&format!("{name}:80")).host),
+                wanted,
+                "{name}"
+            );
+        }
     }
 
     #[test]

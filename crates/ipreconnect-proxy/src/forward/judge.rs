@@ -1,6 +1,7 @@
 //! Whether an address of a host may be dialled.
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
 
 use ipreconnect::Vet;
@@ -19,8 +20,12 @@ pub(super) struct Judge {
     standing: Standing,
     port: u16,
     is_enforced: bool,
-    /// Why nobody might go there, where that is only told.
+    /// Why nobody might go there as it is written, where that is only told.
     denial: OnceLock<Denial>,
+    /// Why nobody might go to the first of its addresses that is none of those that are allowed.
+    by_address: OnceLock<Denial>,
+    /// One of its addresses is.
+    passes: AtomicBool,
 }
 
 impl Judge {
@@ -37,6 +42,8 @@ impl Judge {
             port: target.port,
             is_enforced: plan.is_enforced,
             denial: OnceLock::new(),
+            by_address: OnceLock::new(),
+            passes: AtomicBool::new(false),
         };
         match plan.policy.judge(target) {
             Ok(standing) => Ok(Arc::new(Self { standing, ..judge })),
@@ -48,9 +55,18 @@ impl Judge {
         }
     }
 
+    /// Whether only its address can say whether it is allowed: nobody else may look it up.
+    pub(super) fn needs_address(&self) -> bool {
+        self.standing == Standing::ByAddress
+    }
+
     /// Why nobody might go there, where that is only told.
     pub(super) fn would_be(&self) -> Option<&Denial> {
-        self.denial.get()
+        let by_address = || {
+            let denial = self.by_address.get();
+            denial.filter(|_| !self.passes.load(Relaxed))
+        };
+        self.denial.get().or_else(by_address)
     }
 }
 
@@ -61,11 +77,14 @@ impl Vet for Judge {
             return Err(ITSELF.to_owned());
         }
         match self.policy.judge_address(ip, self.standing) {
-            Ok(()) => Ok(()),
+            Ok(()) => {
+                self.passes.store(true, Relaxed);
+                Ok(())
+            }
             Err(denial) if self.is_enforced => Err(denial.to_string()),
             Err(denial) => {
                 // The first one is told of.
-                let _ = self.denial.set(denial);
+                let _ = self.by_address.set(denial);
                 Ok(())
             }
         }

@@ -12,11 +12,11 @@ mod stay;
 
 use std::hash::{BuildHasher, RandomState};
 use std::net::SocketAddr;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use ipreconnect::OriginSettings;
-use ipreconnect::core::forward::{Allowance, ForwardPolicy, Over, Target, pac};
+use ipreconnect::core::forward::{Allowance, Denial, ForwardPolicy, Over, Target, pac};
 use ipreconnect::resolve::Names;
 use ipreconnect::tls::TlsSettings;
 
@@ -33,6 +33,11 @@ use judge::Judge;
 use parent::Ways;
 use places::Places;
 use stay::Users;
+
+/// What such proxies are known by begins so.
+const PSEUDONYM: &str = "ipreconnect-";
+/// Before it stands which HTTP they speak.
+const VERSION: &str = "1.1 ";
 
 /// What origins are told of clients, and of the proxy.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -85,6 +90,7 @@ pub(crate) struct Forward {
     ways: Vec<Ways>,
     own: Arc<Own>,
     users: Users,
+    via: Box<str>,
 }
 
 /// Where the listener itself is.
@@ -114,13 +120,25 @@ impl Forward {
             ways: Ways::all(&plan),
             own: Arc::default(),
             users: Users::default(),
+            via: format!("{VERSION}{}", pseudonym()).into(),
             plan,
         }
     }
 
-    /// It takes the place of another one: what users have had of that, they have had.
+    /// It takes the place of another one: what users have had of that, they have had, and it is known as that was.
     pub(crate) fn take_over(&mut self, before: &Self) {
         self.users = before.users.clone();
+        self.via.clone_from(&before.via);
+    }
+
+    /// By what other proxies, and this one, know it: no other listener has the same.
+    pub(crate) fn pseudonym(&self) -> &str {
+        self.via.strip_prefix(VERSION).unwrap_or_default()
+    }
+
+    /// The same with the version of HTTP that it speaks (RFC 9110, section 7.6.3).
+    pub(crate) fn via(&self) -> &str {
+        &self.via
     }
 
     /// The PAC file, for a client that has named us so, if that is the path of it.
@@ -142,6 +160,11 @@ impl Forward {
         })
     }
 
+    /// Whether its listener is at that port.
+    pub(crate) fn has_port(&self, port: u16) -> bool {
+        self.own.0.load().iter().any(|own| own.port() == port)
+    }
+
     /// A user begins a request or a tunnel, if he may; nothing is kept of it where nothing is bounded.
     pub(crate) fn enter(&self, who: impl FnOnce() -> String) -> Result<Option<Stay>, Over> {
         if !self.plan.allowance.is_bounded() {
@@ -158,9 +181,22 @@ impl Forward {
     /// Where somebody wanted to go who was led here: what he names is judged, and the address.
     pub(crate) fn place_at(&self, target: &Target, to: SocketAddr) -> Result<Place, Refusal> {
         let judge = Judge::new(&self.plan, target, Arc::clone(&self.own))?;
-        let ways = Ways::to(&self.ways, target);
+        let ways = self.ways_to(target, &judge)?;
         let at = (target, Some(to.ip()), Speech::Plain);
         Ok(Place::new(&self.plan, at, judge, ways))
+    }
+
+    /// The ways there. What is allowed by its address alone goes by no other proxy: that would look it up anew.
+    fn ways_to(&self, target: &Target, judge: &Judge) -> Result<Arc<[Onward]>, Refusal> {
+        let ways = Ways::to(&self.ways, target);
+        if !judge.needs_address() || !self.plan.is_enforced {
+            return Ok(ways);
+        }
+        let is_direct = |way: &Onward| matches!(way, Onward::Direct);
+        match ways.iter().any(is_direct) {
+            true => Ok(Ways::direct()),
+            false => Err(Refusal::denied(target, &Denial::NotAllowed)),
+        }
     }
 
     /// Where somebody wants to go, if he may go there as far as can be said before it is looked up.
@@ -174,23 +210,20 @@ impl Forward {
             return Ok(place);
         }
         let judge = Judge::new(&self.plan, target, Arc::clone(&self.own))?;
-        let ways = Ways::to(&self.ways, target);
+        let ways = self.ways_to(target, &judge)?;
         let place = Place::new(&self.plan, (target, None, speech), judge, ways);
         Ok(self.places.keep(place))
     }
 }
 
-/// How answers say that they come through this proxy.
-pub(crate) fn via() -> &'static str {
-    static VIA: OnceLock<String> = OnceLock::new();
-    VIA.get_or_init(|| format!("1.1 {}", pseudonym()))
+/// Whether that is what such a proxy is known by.
+pub(crate) fn is_pseudonym(name: &str) -> bool {
+    let drawn = name.strip_prefix(PSEUDONYM).unwrap_or_default();
+    drawn.len() == 8 && drawn.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
-/// By what other proxies, and this one, know it: no other process has the same.
-pub(crate) fn pseudonym() -> &'static str {
-    static NAME: OnceLock<String> = OnceLock::new();
-    NAME.get_or_init(|| {
-        let drawn = RandomState::new().hash_one("pseudonym");
-        format!("ipreconnect-{:08x}", drawn >> 32)
-    })
+/// By what other proxies, and itself, know a listener.
+fn pseudonym() -> String {
+    let drawn = RandomState::new().hash_one(PSEUDONYM);
+    format!("{PSEUDONYM}{:08x}", drawn >> 32)
 }

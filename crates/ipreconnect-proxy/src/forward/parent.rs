@@ -64,8 +64,8 @@ pub enum Way {
 /// The ways to some hosts, the preferred one first.
 #[derive(Clone, Debug)]
 pub struct Via {
-    /// The hosts, as they are written; all, if there are none.
-    pub to: Places,
+    /// The hosts, as they are written; all, if it is not said.
+    pub to: Option<Places>,
     /// At least one.
     pub ways: Vec<Way>,
 }
@@ -73,7 +73,7 @@ pub struct Via {
 /// The same as it is used.
 #[derive(Debug)]
 pub(super) struct Ways {
-    to: Places,
+    to: Option<Places>,
     ways: Arc<[Onward]>,
 }
 
@@ -116,12 +116,17 @@ impl Ways {
 
     /// The ways to a host: those of the first rule that is for it.
     pub(super) fn to(all: &[Self], target: &Target) -> Arc<[Onward]> {
+        let is_for = |to: &Places| to.has(&target.host);
         let mut all = all.iter();
-        let found = all.find(|ways| ways.to.is_empty() || ways.to.has(&target.host));
-        match found {
+        match all.find(|ways| ways.to.as_ref().is_none_or(is_for)) {
             Some(found) => Arc::clone(&found.ways),
-            None => Arc::new([Onward::Direct]),
+            None => Self::direct(),
         }
+    }
+
+    /// Straight there, and by no other way.
+    pub(super) fn direct() -> Arc<[Onward]> {
+        Arc::new([Onward::Direct])
     }
 }
 
@@ -170,10 +175,10 @@ impl Asked {
         self.authorization.as_deref()
     }
 
-    /// A tunnel to there.
+    /// A tunnel to there; `hops` are the proxies before that one.
     ///
     /// Cancel safety: dropping the future ends whatever was begun.
-    pub(crate) async fn open(&self, target: &Target) -> Result<Link, Failed> {
+    pub(crate) async fn open(&self, target: &Target, hops: &str) -> Result<Link, Failed> {
         let next = |refusal| Failed {
             refusal,
             is_final: false,
@@ -181,7 +186,10 @@ impl Asked {
         let link = self.origin().connect_at_once(None).await;
         let mut link = link.map_err(|error| next(Refusal::behind(target, self.name(), &error)))?;
         let opened = match self.parent.speaks {
-            Speaks::Http => tokio::time::timeout(PATIENCE, self.connect(&mut link, target)).await,
+            Speaks::Http => {
+                let connected = self.connect(&mut link, target, hops);
+                tokio::time::timeout(PATIENCE, connected).await
+            }
             Speaks::Socks5 => tokio::time::timeout(PATIENCE, self.ask(&mut link, target)).await,
         };
         let told = match opened {
@@ -201,8 +209,8 @@ impl Asked {
     }
 
     /// By CONNECT.
-    async fn connect(&self, link: &mut Link, target: &Target) -> Result<(), Told> {
-        let mut said = format!("CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n");
+    async fn connect(&self, link: &mut Link, target: &Target, hops: &str) -> Result<(), Told> {
+        let mut said = format!("CONNECT {target} HTTP/1.1\r\nHost: {target}\r\nVia: {hops}\r\n");
         if let Some(authorization) = &self.authorization {
             said.push_str(&format!("Proxy-Authorization: {authorization}\r\n"));
         }
@@ -231,8 +239,12 @@ impl Asked {
             407 => Err(Told::next("wants credentials")),
             status => Err(Told {
                 why: format!("refuses: {status} {}", printable(head.reason.of(&heard))),
-                is_final: status < 500,
-                status: if status < 500 { 403 } else { 502 },
+                is_final: matches!(status, 403 | 451),
+                status: if matches!(status, 403 | 451) {
+                    403
+                } else {
+                    502
+                },
             }),
         }
     }
@@ -343,7 +355,7 @@ pub(super) struct Tunnelled {
 impl Open for Tunnelled {
     fn open(&self) -> Pin<Box<dyn Future<Output = Result<Link, Failure>> + Send + '_>> {
         Box::pin(async {
-            let opened = self.asked.open(&self.target).await;
+            let opened = self.asked.open(&self.target, "").await;
             opened.map_err(|failed| Failure::with_detail(Cause::Other, failed.refusal.why))
         })
     }

@@ -107,7 +107,9 @@ impl Place {
             Onward::Direct => None,
             Onward::Parent(asked) => Some(asked),
         };
-        if self.speech == Speech::Sealed && asked.is_some() {
+        // Whoever prefers a proxy does not want us to go there past it.
+        let mut before = self.ways.iter().take(way.0 + 1);
+        if self.speech == Speech::Sealed && before.any(|way| !matches!(way, Onward::Direct)) {
             return None;
         }
         if let Some((asked, route)) = asked.and_then(|asked| Some((asked, asked.route()?))) {

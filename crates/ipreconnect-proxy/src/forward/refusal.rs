@@ -54,6 +54,16 @@ impl Refusal {
         }
     }
 
+    /// The client asks more often than it may.
+    pub(crate) fn often(wait: Duration) -> Self {
+        let why = "it asks more often than `limits.rate` allows".to_owned();
+        Self {
+            wait: Some(wait),
+            is_denied: true,
+            ..Self::new(429, "http_request_denied", Reply::Denied, why)
+        }
+    }
+
     /// A rule says so.
     pub(crate) fn denied(target: &Target, denial: &Denial) -> Self {
         Self {

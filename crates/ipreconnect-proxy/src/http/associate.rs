@@ -3,6 +3,7 @@
 //! What comes of the client is judged one by one, as connections are; back comes only what those say that it has
 //! spoken to, with their own address.
 
+use std::cell::RefCell;
 use std::collections::{BTreeSet, VecDeque};
 use std::future::poll_fn;
 use std::io;
@@ -32,6 +33,11 @@ const LONGEST: usize = 65_535 + 262;
 const LOOKUPS: usize = 64;
 /// Those that the client has spoken to, of late.
 const PARTNERS: usize = 1024;
+
+thread_local! {
+    /// The datagram that is looked at.
+    static HEARD: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
 
 /// What is carried for one client.
 pub(super) struct Association {
@@ -94,10 +100,9 @@ impl Association {
     pub(super) async fn run(
         &mut self,
         client: &mut Client,
-        (guest, forward): (&Guest, &Forward),
+        guest: &mut Guest,
         record: &mut Record,
     ) -> End {
-        let (mut near, mut far) = (vec![0; LONGEST], vec![0; LONGEST]);
         let mut found: JoinSet<Found> = JoinSet::new();
         let idle = guest.idle();
         let mut deadline = clock::now() + idle;
@@ -105,15 +110,13 @@ impl Association {
             let (up, down) = tokio::select! {
                 biased;
                 () = ended(client) => return End::ByClient,
-                heard = self.near.recv_from(&mut near) => {
-                    let heard = heard.ok().and_then(|(count, from)| {
-                        let data = near.get(..count)?;
-                        self.is_of_client(from).then_some(data)
-                    });
-                    let sent = heard.and_then(|heard| {
-                        self.take(heard, guest, forward, &mut found)
-                    });
-                    (sent.unwrap_or(0), 0)
+                ready = self.near.readable() => {
+                    // Its port is ours for as long as it is open: what is wrong with it is wrong with one datagram.
+                    drop(ready);
+                    if !is_welcome(guest) {
+                        return End::Drained;
+                    }
+                    (self.hear(guest, &mut found).unwrap_or(0), 0)
                 }
                 Some(one) = found.join_next() => {
                     let Ok((place, data, looked_up)) = one else {
@@ -124,9 +127,12 @@ impl Association {
                     }
                     (self.send(&place, &data).unwrap_or(0), 0)
                 }
-                heard = self.far.recv_from(&mut far) => {
-                    let heard = heard.ok().and_then(|(count, from)| Some((far.get(..count)?, from)));
-                    (0, heard.and_then(|(heard, from)| self.pass_back(heard, from)).unwrap_or(0))
+                ready = self.far.readable() => {
+                    drop(ready);
+                    if !is_welcome(guest) {
+                        return End::Drained;
+                    }
+                    (0, self.hear_back().unwrap_or(0))
                 }
                 () = tokio::time::sleep_until(deadline.into()) => return End::Idle,
             };
@@ -142,6 +148,27 @@ impl Association {
                 }
             }
         }
+    }
+
+    /// Takes one datagram of the client.
+    fn hear(&mut self, guest: &Guest, found: &mut JoinSet<Found>) -> Option<usize> {
+        HEARD.with_borrow_mut(|heard| {
+            heard.resize(LONGEST, 0);
+            let (count, from) = self.near.try_recv_from(heard).ok()?;
+            let data = heard.get(..count)?;
+            let forward = guest.site().forward.as_ref()?;
+            self.is_of_client(from)
+                .then(|| self.take(data, guest, forward, found))?
+        })
+    }
+
+    /// Takes one datagram of somebody else.
+    fn hear_back(&self) -> Option<usize> {
+        HEARD.with_borrow_mut(|heard| {
+            heard.resize(LONGEST, 0);
+            let (count, from) = self.far.try_recv_from(heard).ok()?;
+            self.pass_back(heard.get(..count)?, from)
+        })
     }
 
     /// Whether a datagram comes of the client; the first one says from which port those come.
@@ -227,6 +254,14 @@ impl Association {
         self.near.try_send_to(&out, self.client).ok()?;
         Some(heard.len())
     }
+}
+
+/// Whether the client goes by what its listener is now.
+fn is_welcome(guest: &mut Guest) -> bool {
+    if !guest.is_current() {
+        guest.renew();
+    }
+    guest.is_current() && guest.site().forward.is_some()
 }
 
 fn refused(guest: &Guest, refusal: &Refusal) {

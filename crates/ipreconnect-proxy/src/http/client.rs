@@ -163,20 +163,25 @@ pub(super) async fn serve_one<S: Side>(
     record.bytes_in = head.length as u64;
     record.trail = trail::begin(head, client.text());
     guest.asks();
-    let chosen = match limited(client, guest, head) {
+    let own = through::page(client, guest, head, protocol);
+    let may = limited(client, guest, head);
+    let chosen = match (may, own) {
+        (Ok(()), Some(page)) => Ok(Chosen::Page(page)),
         // What that takes is given back, and not kept by a connection that rests.
-        Ok(()) if guest.is_asked() => match Box::pin(shows_who(client, guest, head)).await {
-            Some(Ok(user)) => {
-                if let Some(user) = user {
-                    record.journey().user = user;
+        (Ok(()), None) if guest.is_asked() => {
+            match Box::pin(shows_who(client, guest, head)).await {
+                Some(Ok(user)) => {
+                    if let Some(user) = user {
+                        record.journey().user = user;
+                    }
+                    choose(client, guest, head).map_err(Some)
                 }
-                choose(client, guest, head).map_err(Some)
+                Some(Err(())) => Err(Some(Trouble::unnamed(guest.role()))),
+                None => Err(None),
             }
-            Some(Err(())) => Err(Some(Trouble::unnamed(guest.role()))),
-            None => Err(None),
-        },
-        Ok(()) => choose(client, guest, head).map_err(Some),
-        Err(trouble) => Err(Some(trouble)),
+        }
+        (Ok(()), None) => choose(client, guest, head).map_err(Some),
+        (Err(trouble), _) => Err(Some(trouble)),
     };
     let (ended, origin) = match chosen {
         Ok(Chosen::Page(page)) => {

@@ -228,7 +228,7 @@ impl<'e, S: Side> Exchange<'e, S> {
         );
     }
 
-    async fn carry_out(&mut self) -> Ended {
+    pub(super) async fn carry_out(&mut self) -> Ended {
         let mut second: Option<Trial<'e>> = None;
         let mut dialling: Option<Dial<'e>> = None;
         let mut first = match self.begin().await {
@@ -414,7 +414,9 @@ impl<'e, S: Side> Exchange<'e, S> {
         let began = clock::now();
         let is_away = self.is_away();
         let has_stale = self.keeping.as_ref().map(|keeping| keeping.last_resort());
-        let mut down = has_stale.flatten().map(|_| Box::pin(down(self.behind)));
+        // Of those that are made on the fly nobody says whether they are down.
+        let has_stale = has_stale.flatten().filter(|_| !self.is_through());
+        let mut down = has_stale.map(|_| Box::pin(down(self.behind)));
         // Whoever dials may come to wait.
         let Some(held) = pool::hold(self.behind, self.window.end()) else {
             return Err(self.refuse(Trouble::Nobody(Away::Full)).await);
@@ -453,7 +455,7 @@ impl<'e, S: Side> Exchange<'e, S> {
                 let listener = self.guest.name();
                 let trouble = match error {
                     DialError::Away(error) if self.is_through() => {
-                        if self.turns() {
+                        if !through::is_decided(&error) && self.turns() {
                             return Box::pin(self.find()).await;
                         }
                         return Err(through::refuse_away(self, &error).await);
@@ -585,7 +587,7 @@ impl<'e, S: Side> Exchange<'e, S> {
     }
 
     /// Goes by the next way; false if there is none.
-    fn turns(&mut self) -> bool {
+    pub(super) fn turns(&mut self) -> bool {
         let Some(route) = self.ways.as_mut().and_then(|ways| ways.turn()) else {
             return false;
         };

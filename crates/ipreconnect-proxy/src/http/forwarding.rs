@@ -7,7 +7,10 @@ use ipreconnect::core::http::{Known, RequestHead, TRACEPARENT, Version, client_o
 
 use super::render;
 use super::trail::Trail;
-use crate::forward::{Headers, pseudonym};
+use crate::forward::{Headers, is_pseudonym};
+
+/// A request that has passed more proxies of this kind is not told of all.
+const HOPS: usize = 32;
 
 /// What becomes of `X-Forwarded-For`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -45,7 +48,7 @@ pub(super) struct Told<'t> {
     /// What the client has shown was for us.
     hides_credentials: bool,
     /// What is told by a forward proxy.
-    through: Option<Headers>,
+    through: Option<(Headers, &'t str)>,
     /// Whom a proxy behind this one is to ask, and what shows it who we are.
     beyond: Option<(&'t str, Option<&'t str>)>,
     /// Where the request belongs in a trace.
@@ -83,8 +86,8 @@ impl<'t> Told<'t> {
     }
 
     /// The same, where the client has said where it wants to go.
-    pub(super) fn through(mut self, headers: Headers) -> Self {
-        self.through = Some(headers);
+    pub(super) fn through(mut self, headers: Headers, pseudonym: &'t str) -> Self {
+        self.through = Some((headers, pseudonym));
         self
     }
 
@@ -113,7 +116,7 @@ impl<'t> Told<'t> {
     /// Whether a field passes that is none of those that are known.
     pub(super) fn passes_name(&self, name: &[u8]) -> bool {
         let is = |other: &[u8]| name.eq_ignore_ascii_case(other);
-        let hides = self.through == Some(Headers::Hide);
+        let hides = matches!(self.through, Some((Headers::Hide, _)));
         !(hides && is(b"via")
             || self.hides_credentials && is(b"authorization")
             || self.trace.is_some() && is(b"traceparent")
@@ -170,8 +173,8 @@ impl<'t> Told<'t> {
     pub(super) fn passes(&self, known: Known) -> bool {
         let chain = match self.through {
             None => self.forwarding.chain,
-            Some(Headers::Hide) => Chain::Deleted,
-            Some(Headers::Tell | Headers::Untouched) => Chain::Untouched,
+            Some((Headers::Hide, _)) => Chain::Deleted,
+            Some((Headers::Tell | Headers::Untouched, _)) => Chain::Untouched,
         };
         match known {
             Known::XForwardedFor
@@ -206,9 +209,18 @@ impl<'t> Told<'t> {
             let authorization = authorization.as_bytes();
             render::line(out, b"Proxy-Authorization", authorization);
         }
-        if let Some(headers) = self.through {
-            if headers == Headers::Tell {
-                self.write_through(out, head.version);
+        if let Some((headers, pseudonym)) = self.through {
+            match (headers, self.beyond) {
+                (Headers::Tell, _) => self.write_through(out, head.version, pseudonym),
+                // By this a chain of proxies that leads back is found.
+                (Headers::Hide, Some(_)) => {
+                    render::line(out, b"Via", hops(head, text, pseudonym).as_bytes());
+                }
+                (Headers::Untouched, Some(_)) => {
+                    let via = format!("1.1 {pseudonym}");
+                    render::line(out, b"Via", via.as_bytes());
+                }
+                (Headers::Hide | Headers::Untouched, None) => {}
             }
             return;
         }
@@ -241,7 +253,7 @@ impl<'t> Told<'t> {
 
     /// On whose behalf a forward proxy asks, and that it does (RFC 9110, section 7.6.3). Each is one more element of
     /// whatever is there.
-    fn write_through(&self, out: &mut Vec<u8>, version: Version) {
+    fn write_through(&self, out: &mut Vec<u8>, version: Version, pseudonym: &str) {
         if !self.peer_text.is_empty() {
             render::line(out, b"X-Forwarded-For", self.peer_text.as_bytes());
             let value = format!("for={}", node(self.peer_text));
@@ -251,7 +263,7 @@ impl<'t> Told<'t> {
             Version::Http10 => "1.0",
             Version::Http11 => "1.1",
         };
-        let via = format!("{version} {}", pseudonym());
+        let via = format!("{version} {pseudonym}");
         render::line(out, b"Via", via.as_bytes());
     }
 
@@ -265,6 +277,22 @@ impl<'t> Told<'t> {
         }
         render::line(out, b"Forwarded", &value);
     }
+}
+
+/// The proxies of this kind that a request has passed, with this one, which has that `pseudonym`, and nothing else of what it says of its way.
+pub(super) fn hops(head: &RequestHead, text: &[u8], pseudonym: &str) -> String {
+    let fields = head.fields.iter();
+    let fields = fields.filter(|field| field.name.of(text).eq_ignore_ascii_case(b"via"));
+    let elements = fields.flat_map(|field| field.value.of(text).split(|byte| *byte == b','));
+    let named = elements.filter_map(|element| {
+        let name = element.trim_ascii().split(u8::is_ascii_whitespace).nth(1)?;
+        let name = std::str::from_utf8(name).ok()?;
+        is_pseudonym(name).then(|| format!("1.1 {name}, "))
+    });
+    let mut hops: String = named.take(HOPS).collect();
+    hops.push_str("1.1 ");
+    hops.push_str(pseudonym);
+    hops
 }
 
 /// A client as `Forwarded` has it (RFC 7239, section 6).

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use atomic_waker::AtomicWaker;
 use data_encoding::BASE64;
+use ipreconnect::clock;
 use ipreconnect::core::http::{Field, RequestHead, Role};
 
 use super::forwarding::Told;
@@ -15,7 +16,7 @@ use super::record::Record;
 use super::wire::Half;
 use super::{HttpLimits, Site};
 use crate::access::{self, Admission, Fit, Refusal};
-use crate::forward::{Headers, nameless, via};
+use crate::forward::{Headers, nameless};
 use crate::l4::{End, HalfClose, Session};
 use crate::notice;
 use crate::places::Counts;
@@ -266,15 +267,16 @@ impl Guest {
         let forwarding = &self.site.forwarding;
         let told = Told::new(forwarding, self.session.from, &self.from, self.scheme());
         match &self.site.forward {
-            Some(forward) => told.through(forward.plan.headers),
+            Some(forward) => told.through(forward.plan.headers, forward.pseudonym()),
             None => told.hiding_credentials(self.is_asked()),
         }
     }
 
     /// How clients are told on whose behalf we are, where they are.
-    pub(super) fn via(&self) -> Option<&'static str> {
+    pub(super) fn via(&self) -> Option<&str> {
         let forward = self.site.forward.as_ref()?;
-        (forward.plan.headers == Headers::Tell).then(via)
+        let is_told = forward.plan.headers == Headers::Tell;
+        is_told.then(|| forward.via())
     }
 
     /// For whom requests are read here.
@@ -358,6 +360,17 @@ impl Guest {
         self.told().client(head, text).or(self.session.from)
     }
 
+    /// Whether it may ask for something now, which it has not done by a request of HTTP.
+    ///
+    /// # Errors
+    /// How long it has to wait.
+    pub(super) fn may_ask(&self) -> Result<(), Duration> {
+        match (&self.site.rates, self.session.from) {
+            (Some(rates), Some(from)) => rates.admit(clock::since_start(clock::now()), from),
+            _ => Ok(()),
+        }
+    }
+
     pub(super) fn counts_down(&self, bytes: usize) {
         self.session.counters.carried_to_client(bytes);
     }
@@ -375,7 +388,11 @@ impl Guest {
         self.session.seat.take_counts()
     }
 
-    pub(super) fn into_session(self) -> Session {
+    /// What is carried on as it is: it needs nothing more of HTTP.
+    pub(super) fn into_session(mut self) -> Session {
+        if let Some(plain) = self.session.route.plain() {
+            self.session.route = plain;
+        }
         self.session
     }
 }

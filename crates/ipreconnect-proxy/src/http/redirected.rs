@@ -20,6 +20,8 @@ use crate::notice;
 
 /// There are servers that speak first: whoever says nothing by then waits for one.
 const PATIENCE: Duration = Duration::from_millis(300);
+/// No method is longer.
+const LONGEST_METHOD: usize = 24;
 /// The first byte of a record of TLS that has a handshake (RFC 8446, section 5.1).
 const HANDSHAKE: u8 = 22;
 
@@ -60,14 +62,18 @@ pub(super) async fn serve(
     to: SocketAddr,
 ) -> Option<(Client, Guest, Seat)> {
     let to = SocketAddr::new(to.ip().to_canonical(), to.port());
-    let host = match begins(&mut client, &seat).await {
+    let host = match begins(&mut client, &seat, guest.limits().head).await {
         Begins::Http => return Some((client, guest.led_to(to), seat)),
         Begins::Gone => {
             guest.ended(l4::End::ByClient);
             return None;
         }
         // What it names is judged; where it goes is what it wanted.
-        Begins::Tls(Some(name)) => Host::parse(name.as_bytes()).ok(),
+        Begins::Tls(Some(name)) => match Host::parse(name.as_bytes()) {
+            // Those are no names there (RFC 6066, section 3), and would be judged in place of the right one.
+            Ok(Host::Ip(_)) | Err(_) => None,
+            Ok(host) => Some(host),
+        },
         Begins::Tls(None) | Begins::Other => None,
     };
     drop(seat);
@@ -113,11 +119,12 @@ async fn open(
         let why = "who is led here cannot show who he is, and the rules ask for that";
         return Err(Refusal::uncarried(403, why));
     }
+    guest.may_ask().map_err(Refusal::often)?;
     let stay = forward
         .enter(|| guest.account(record))
         .map_err(Refusal::over)?;
     let place: Place = forward.place_at(target, to)?;
-    let reached = through::reach(&place).await?;
+    let reached = through::reach(&place, forward.via()).await?;
     through::note_would_be(record, guest, &place);
     record.status = 200;
     record.reached(&reached);
@@ -141,25 +148,74 @@ fn tell(guest: &Guest, record: &Record, target: &Target) {
     record::tell(clock::now(), record, &said);
 }
 
-async fn begins(client: &mut Client, seat: &Seat) -> Begins {
+async fn begins(client: &mut Client, seat: &Seat, patience: Duration) -> Begins {
     client.timer.set(clock::now(), PATIENCE);
+    let mut is_tls = false;
     loop {
         match client.input.first() {
             None => {}
             Some(&HANDSHAKE) => match hello::read(&client.input) {
+                // Whoever takes his time with the name is not let through without it.
+                Hello::More if !is_tls => {
+                    is_tls = true;
+                    client.timer.set(clock::now(), patience);
+                }
                 Hello::More => {}
                 Hello::Tls(hello) => return Begins::Tls(hello.name),
-                Hello::Broken | Hello::NotTls => return Begins::Tls(None),
+                Hello::Broken => return Begins::Gone,
+                Hello::NotTls => return Begins::Other,
             },
-            Some(first) if first.is_ascii_uppercase() && !client.input.starts_with(b"PRI ") => {
-                return Begins::Http;
-            }
-            Some(_) => return Begins::Other,
+            Some(_) => match is_http(&client.input) {
+                Some(true) => return Begins::Http,
+                Some(false) => return Begins::Other,
+                None => {}
+            },
         }
         match poll_fn(|cx| client.poll_head(cx, seat)).await {
             More::Came => {}
+            More::Ended | More::Late if is_tls => return Begins::Gone,
             More::Ended if client.input.is_empty() => return Begins::Gone,
             More::Ended | More::Late => return Begins::Other,
+        }
+    }
+}
+
+/// Whether something begins as requests do: a method, and what is asked for. `None` as long as nobody can say.
+fn is_http(input: &[u8]) -> Option<bool> {
+    let is_letter = |byte: &u8| byte.is_ascii_uppercase() || *byte == b'-';
+    let length = input.iter().take_while(|byte| is_letter(byte)).count();
+    match (input.get(length), input.get(length + 1)) {
+        (None, _) if length <= LONGEST_METHOD => None,
+        (Some(b' '), None) if length > 0 => None,
+        // That of HTTP/2 is carried as it is.
+        (Some(b' '), Some(b'*')) => Some(input.starts_with(b"OPTIONS")),
+        (Some(b' '), Some(b'/' | b'h')) => Some(length > 0),
+        _ => Some(false),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_http;
+
+    #[test]
+    fn requests_are_told_from_what_only_looks_like_them() {
+        for (text, wanted) in [
+            ("GET / HTTP/1.1", Some(true)),
+            ("PROPFIND /a HTTP/1.1", Some(true)),
+            ("GET http://example.com/ HTTP/1.1", Some(true)),
+            ("OPTIONS * HTTP/1.1", Some(true)),
+            ("G", None),
+            ("GET ", None),
+            ("PRI * HTTP/2.0", Some(false)),
+            ("SSH-2.0-OpenSSH", Some(false)),
+            ("NICK ann", Some(false)),
+            ("PING\r\n", Some(false)),
+            (" /", Some(false)),
+            ("*1\r\n", Some(false)),
+            ("AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA", Some(false)),
+        ] {
+            assert_eq!(is_http(text.as_bytes()), wanted, "{text}");
         }
     }
 }

@@ -181,7 +181,10 @@ impl<'e, S: Side> Exchange<'e, S> {
     }
 
     /// What else the client is told: by the cache, if there is anything, and on whose behalf we are.
-    pub(super) fn told<'t>(&self, cache: &'t str) -> Told<'t> {
+    pub(super) fn told<'t>(&self, cache: &'t str) -> Told<'t>
+    where
+        'e: 't,
+    {
         let mut told = Told::default();
         if !cache.is_empty() {
             told.add("Cache-Status", cache);
@@ -260,7 +263,13 @@ impl<'e, S: Side> Exchange<'e, S> {
                 return Box::pin(cache::answer(self, &entry, how)).await;
             }
             Begun::Switched(rest) => return self.switch(trial, rest),
-            Begun::Unwelcome => return through::refuse_unwelcome(self).await,
+            Begun::Unwelcome => {
+                drop(trial);
+                if self.window.is_whole() && self.turns() {
+                    return Box::pin(self.carry_out()).await;
+                }
+                return through::refuse_unwelcome(self).await;
+            }
             Begun::Nonsense => return self.refuse(Trouble::Nonsense).await,
         };
         if sound.is_err() {
@@ -391,6 +400,11 @@ impl<'e, S: Side> Exchange<'e, S> {
                 }
                 Poll::Ready(Ok(Ok(Some(excess)))) => {
                     upstream.input.extend_from_slice(&excess);
+                    let carried = self.record.bytes_out + self.window.end();
+                    let ways = self.ways.as_deref_mut();
+                    if ways.is_some_and(|ways| !ways.carries(carried)) && !reader.is_done() {
+                        return Poll::Ready(Err(by(Who::Proxy)));
+                    }
                     let patience = self.behind.settings().idle;
                     self.client.timer().set(clock::now(), patience);
                 }

@@ -111,18 +111,12 @@ pub(super) async fn serve(mut client: Client, guest: Guest, seat: Seat) {
 /// Carries datagrams for as long as the client's connection lasts.
 async fn carry_datagrams(
     mut client: Client,
-    guest: Guest,
+    mut guest: Guest,
     mut association: Association,
     mut record: Record,
 ) {
     record.status = 200;
-    let end = match &guest.site().forward {
-        Some(forward) => {
-            let through = (&guest, &**forward);
-            association.run(&mut client, through, &mut record).await
-        }
-        None => l4::End::Drained,
-    };
+    let end = association.run(&mut client, &mut guest, &mut record).await;
     record.end = End::of(end);
     let first = association.first.take();
     let first = first.map(|target| target.to_string()).unwrap_or_default();
@@ -186,25 +180,30 @@ impl Talk<'_> {
             V4 => self.ask_v4().await?,
             _ => self.ask().await?,
         };
+        if request.command == Command::Connect {
+            wanted.clone_from(&request.target);
+        }
+        if let Err(wait) = self.guest.may_ask() {
+            return Err(self.refuse(Refusal::often(wait)));
+        }
         let entered = forward.enter(|| self.guest.account(self.record));
         let stay = match entered {
             Ok(stay) => stay,
             Err(over) => return Err(self.refuse(Refusal::over(over))),
         };
         let target = match (request.command, request.target) {
-            (Command::Connect, Some(target)) => wanted.insert(target),
+            (Command::Connect, Some(target)) => target,
             (Command::Associate, told) => return self.associate(told.as_ref(), stay),
             _ => {
                 let why = "nobody is waited for here: BIND is not carried";
                 return Err(self.refuse(Refusal::uncarried(405, why)));
             }
         };
-        let target = target.clone();
         let place = match forward.place(&target) {
             Ok(place) => place,
             Err(refusal) => return Err(self.refuse(refusal)),
         };
-        let reached = self.reach(&place).await?;
+        let reached = self.reach(&place, forward).await?;
         through::note_would_be(self.record, self.guest, &place);
         match reached {
             Ok(reached) => {
@@ -315,8 +314,12 @@ impl Talk<'_> {
         Ok(request)
     }
 
-    async fn reach(&mut self, place: &Place) -> Result<Result<Reached, Refusal>, Away> {
-        let mut reaching = std::pin::pin!(through::reach(place));
+    async fn reach(
+        &mut self,
+        place: &Place,
+        forward: &Forward,
+    ) -> Result<Result<Reached, Refusal>, Away> {
+        let mut reaching = std::pin::pin!(through::reach(place, forward.via()));
         let wire = &self.client.wire;
         let reached = poll_fn(|cx| {
             if let Poll::Ready(reached) = reaching.as_mut().poll(cx) {

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
+use ipreconnect::core::failure::{Cause, Failure};
 use ipreconnect::core::forward::Target;
 use ipreconnect::core::http::{Body, Method, RequestHead, path_of};
 use ipreconnect::{Error, Link, Parts, clock};
@@ -15,6 +16,7 @@ use ipreconnect::{Error, Link, Parts, clock};
 use super::answer;
 use super::client::tell;
 use super::exchange::{self, Ended, Exchange};
+use super::forwarding::hops;
 use super::guest::Guest;
 use super::record::{End, Journey, Record, Shown, When, Who};
 use super::render::Coding;
@@ -23,7 +25,7 @@ use super::site::Route;
 use super::tunnel::Tunnel;
 use super::wire::Half;
 use super::{Page, buffer, cache};
-use crate::forward::{Errand, Forward, Onward, Place, Refusal, Speech, Stay, pseudonym};
+use crate::forward::{Errand, Forward, Onward, Place, Refusal, Speech, Stay};
 use crate::notice;
 
 /// Carries out one request, and tells of it.
@@ -34,11 +36,6 @@ pub(super) async fn serve<S: Side>(
     head: &RequestHead,
     mut record: Record,
 ) -> Ended {
-    if let Some(page) = page(client, guest, forward, head) {
-        let ended = give(client, guest, head, &mut record, &page).await;
-        tell(client, guest, head, "", record);
-        return ended;
-    }
     let placed = place(client, forward, (head, guest.wanted())).and_then(|place| {
         let stay = forward.enter(|| guest.account(&record));
         Ok((place, stay.map_err(Refusal::over)?))
@@ -52,7 +49,7 @@ pub(super) async fn serve<S: Side>(
         }
     };
     if head.method == Method::Connect {
-        return open(client, guest, head, record, (&place, stay)).await;
+        return open(client, (guest, forward), head, record, (&place, stay)).await;
     }
     let ways = Ways::new(forward, &place);
     let Some(route) = ways.route() else {
@@ -66,26 +63,48 @@ pub(super) async fn serve<S: Side>(
         return Ended::Close;
     };
     let mut exchange = Exchange::new(client, guest, (route, choice), head, &mut record);
-    exchange.ways = Some(Box::new(ways));
+    exchange.ways = Some(Box::new(Ways { stay, ..ways }));
     exchange.note_way();
-    let ended = if guest.site().has_caches {
+    let mut ended = if guest.site().has_caches {
         Box::pin(cache::serve(&mut exchange)).await
     } else {
         exchange.run().await
     };
-    note_would_be(&mut record, guest, &place);
-    if let Some(stay) = stay {
+    let carried = exchange.record.bytes_in + exchange.record.bytes_out;
+    let stay = exchange.ways.take().and_then(|mut ways| {
         // What is too much is told at the next request.
-        stay.counts(record.bytes_in + record.bytes_out);
+        ways.carries(carried);
+        ways.stay
+    });
+    note_would_be(&mut record, guest, &place);
+    if let Ended::Tunnel(tunnel) = &mut ended {
+        let method = head.method_text.of(client.text()).to_vec();
+        tunnel.is_told_of((record, stay), (method.into(), place.target()));
+        return ended;
     }
     tell(client, guest, head, place.origin().name(), record);
     ended
 }
 
-/// What is answered here, where the request is for the proxy itself.
-fn page<S: Side>(client: &S, guest: &Guest, forward: &Forward, head: &RequestHead) -> Option<Page> {
+/// What is answered here, where the request is for the proxy itself: whoever may come in by showing who he is has to
+/// find out first how.
+pub(super) fn page<S: Side>(
+    client: &S,
+    guest: &Guest,
+    head: &RequestHead,
+    protocol: &str,
+) -> Option<Page> {
     use ipreconnect::core::http::Host;
+    let forward = guest.site().forward.as_ref()?;
     let host = match head.host {
+        // HTTP/2 has no other form; who comes by this port to this port wants nobody else.
+        Host::Target(host) if protocol == "HTTP/2.0" => {
+            let target = Target::or_port(host.of(client.text()), 443).ok()?;
+            if !forward.has_port(target.port) {
+                return None;
+            }
+            host.of(client.text())
+        }
         Host::Target(_) => return None,
         Host::Field(host) => host.of(client.text()),
         Host::None => b"",
@@ -95,22 +114,6 @@ fn page<S: Side>(client: &S, guest: &Guest, forward: &Forward, head: &RequestHea
     }
     let path = path_of(head.target.of(client.text()));
     forward.pac(path, host, guest.scheme() == "https")
-}
-
-async fn give<S: Side>(
-    client: &mut S,
-    guest: &Guest,
-    head: &RequestHead,
-    record: &mut Record,
-    page: &Page,
-) -> Ended {
-    record.status = 200;
-    record.end = End::by(Who::Local, When::Request);
-    record.bytes_out = page.body.len() as u64;
-    let onward = exchange::onward(guest, head, head.body == Body::None);
-    let mut out = buffer::bytes();
-    answer::page(&mut out, page, onward, head.method == Method::Head);
-    exchange::deliver(client, guest, out, onward).await
 }
 
 /// Where a request is to go, if it may go there.
@@ -124,7 +127,7 @@ pub(super) fn place<S: Side>(
         let why = "a request for a tunnel has no body";
         return Err(Refusal::uncarried(400, why));
     }
-    if has_been_here(head, client.text()) {
+    if has_been_here(forward, head, client.text()) {
         let why = "the request has come through this proxy before";
         return Err(Refusal::circular(&target, why));
     }
@@ -155,11 +158,11 @@ fn target(head: &RequestHead, text: &[u8], wanted: Option<SocketAddr>) -> Result
 }
 
 /// Whether a request has passed this proxy before (RFC 9110, section 7.6.3).
-fn has_been_here(head: &RequestHead, text: &[u8]) -> bool {
+fn has_been_here(forward: &Forward, head: &RequestHead, text: &[u8]) -> bool {
     let mut fields = head.fields.iter();
     fields.any(|field| {
         field.name.of(text).eq_ignore_ascii_case(b"via")
-            && is_within(pseudonym().as_bytes(), field.value.of(text))
+            && is_within(forward.pseudonym().as_bytes(), field.value.of(text))
     })
 }
 
@@ -189,6 +192,12 @@ pub(super) async fn refuse<S: Side>(
     let mut out = buffer::bytes();
     answer::refusal(&mut out, refusal, onward, head.method == Method::Head);
     exchange::deliver(client, guest, out, onward).await
+}
+
+/// Whether a rule keeps a client from there, by whatever way.
+pub(super) fn is_decided(error: &Error) -> bool {
+    let is_rule = |failure: &Failure| failure.cause == Cause::NotAllowed;
+    error.failure().is_some_and(is_rule)
 }
 
 /// The origin of an exchange cannot be reached.
@@ -239,6 +248,9 @@ pub(super) struct Ways<'w> {
     errands: VecDeque<Errand<'w>>,
     /// Where that is, as proxies are told it.
     authority: String,
+    /// What its user has, where that is bounded, and the bytes that are counted there.
+    stay: Option<Stay>,
+    counted: u64,
 }
 
 impl<'w> Ways<'w> {
@@ -253,7 +265,16 @@ impl<'w> Ways<'w> {
                 80 => target.host.to_string(),
                 _ => target.to_string(),
             },
+            stay: None,
+            counted: 0,
         }
+    }
+
+    /// So many bytes were carried by now; says whether there may be more.
+    pub(super) fn carries(&mut self, bytes: u64) -> bool {
+        let more = bytes.saturating_sub(self.counted);
+        self.counted += more;
+        self.stay.as_ref().is_none_or(|stay| stay.counts(more))
     }
 
     /// What the way goes by that is tried now.
@@ -329,18 +350,18 @@ const STAGGER: Duration = Duration::from_secs(2);
 /// One way that is being tried; the error says whether somebody has decided.
 type Trying<'p> = Pin<Box<dyn Future<Output = Result<Gone, (bool, Refusal)>> + Send + 'p>>;
 
-/// Goes there, by the first way that leads there.
+/// Goes there, by the first way that leads there; other proxies are told the `hops` before them.
 ///
 /// Cancel safety: dropping the future closes whatever was being dialled.
-pub(super) async fn reach(place: &Place) -> Result<Reached, Refusal> {
+pub(super) async fn reach(place: &Place, hops: &str) -> Result<Reached, Refusal> {
     let began = clock::now();
     let mut ways = place.ways().peekable();
     let Some((_, way)) = ways.next() else {
         return Err(Refusal::direct());
     };
     let gone = match ways.peek() {
-        None => go(place, way).await.map_err(|(_, refusal)| refusal),
-        Some(_) => go_some_way(place, way, ways.map(|(_, way)| way)).await,
+        None => go(place, way, hops).await.map_err(|(_, refusal)| refusal),
+        Some(_) => go_some_way((place, hops), way, ways.map(|(_, way)| way)).await,
     };
     let (link, found, via) = gone?;
     Ok(Reached {
@@ -352,11 +373,11 @@ pub(super) async fn reach(place: &Place) -> Result<Reached, Refusal> {
 }
 
 async fn go_some_way<'p>(
-    place: &'p Place,
+    (place, hops): (&'p Place, &'p str),
     way: &'p Onward,
     mut others: impl Iterator<Item = &'p Onward>,
 ) -> Result<Gone, Refusal> {
-    let mut trying: Vec<Trying<'_>> = vec![Box::pin(go(place, way))];
+    let mut trying: Vec<Trying<'_>> = vec![Box::pin(go(place, way, hops))];
     let mut last = None;
     loop {
         let ended = tokio::time::timeout(STAGGER, first(&mut trying)).await;
@@ -367,7 +388,7 @@ async fn go_some_way<'p>(
             Ok(None) | Err(_) => {}
         }
         match others.next() {
-            Some(way) => trying.push(Box::pin(go(place, way))),
+            Some(way) => trying.push(Box::pin(go(place, way, hops))),
             None if trying.is_empty() => return Err(last.unwrap_or_else(Refusal::direct)),
             None => {}
         }
@@ -392,7 +413,7 @@ async fn first(trying: &mut Vec<Trying<'_>>) -> Option<Result<Gone, (bool, Refus
     .await
 }
 
-async fn go(place: &Place, way: &Onward) -> Result<Gone, (bool, Refusal)> {
+async fn go(place: &Place, way: &Onward, hops: &str) -> Result<Gone, (bool, Refusal)> {
     // Who denies it has decided, whatever other ways there are.
     let away = |error: Error| {
         let refusal = Refusal::away(place.target(), &error);
@@ -404,7 +425,7 @@ async fn go(place: &Place, way: &Onward) -> Result<Gone, (bool, Refusal)> {
             let link = place.origin().connect().await.map_err(away)?;
             Ok((link, found, None))
         }
-        Onward::Parent(asked) => match asked.open(place.target()).await {
+        Onward::Parent(asked) => match asked.open(place.target(), hops).await {
             Ok(link) => Ok((link, None, Some(asked.origin().name().into()))),
             Err(failed) => Err((failed.is_final, failed.refusal)),
         },
@@ -416,13 +437,14 @@ type Gone = (Link, Option<Duration>, Option<Box<str>>);
 /// Opens a tunnel (RFC 9110, section 9.3.6).
 async fn open<S: Side>(
     client: &mut S,
-    guest: &Guest,
+    (guest, forward): (&Guest, &Forward),
     head: &RequestHead,
     mut record: Record,
     (place, stay): (&Place, Option<Stay>),
 ) -> Ended {
+    let hops = hops(head, client.text(), forward.pseudonym());
     let reached = {
-        let mut reaching = std::pin::pin!(reach(place));
+        let mut reaching = std::pin::pin!(reach(place, &hops));
         poll_fn(|cx| {
             if let Poll::Ready(reached) = reaching.as_mut().poll(cx) {
                 return Poll::Ready(Some(reached));

@@ -1,5 +1,6 @@
 //! What goes on as something else than HTTP: WebSockets, tunnels, and whatever else both sides agree upon.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
@@ -25,6 +26,7 @@ pub(super) struct Tunnel {
 #[derive(Debug)]
 pub(crate) struct Tale {
     record: Record,
+    method: Cow<'static, [u8]>,
     target: Box<str>,
     listener: Arc<str>,
     from: Box<str>,
@@ -36,6 +38,23 @@ pub(crate) struct Tale {
 }
 
 impl Tale {
+    fn new(
+        (record, stay): (Record, Option<Stay>),
+        (method, target): (Cow<'static, [u8]>, &Target),
+    ) -> Box<Self> {
+        Box::new(Self {
+            record,
+            method,
+            target: target.to_string().into(),
+            listener: "".into(),
+            from: "".into(),
+            stay,
+            up: AtomicU64::new(0),
+            down: AtomicU64::new(0),
+            first: AtomicU64::new(0),
+        })
+    }
+
     /// So many bytes went to the origin; says whether there may be more.
     pub(crate) fn goes_up(&self, bytes: usize) -> bool {
         self.up.fetch_add(bytes as u64, Relaxed);
@@ -84,7 +103,7 @@ impl Tale {
                 listener: &self.listener,
                 origin: &self.target,
                 from: &self.from,
-                method: b"CONNECT",
+                method: &self.method,
                 host: b"",
                 target: self.target.as_bytes(),
                 protocol: record.protocol,
@@ -132,17 +151,20 @@ impl Tunnel {
                 endpoint: parts.endpoint,
                 usage: parts.usage,
             },
-            tale: Some(Box::new(Tale {
-                record,
-                target: target.to_string().into(),
-                listener: "".into(),
-                from: "".into(),
-                stay,
-                up: AtomicU64::new(0),
-                down: AtomicU64::new(0),
-                first: AtomicU64::new(0),
-            })),
+            tale: Some(Tale::new(
+                (record, stay),
+                (Cow::Borrowed(b"CONNECT"), target),
+            )),
         }
+    }
+
+    /// It is to be told of when it is over.
+    pub(super) fn is_told_of(
+        &mut self,
+        told: (Record, Option<Stay>),
+        asked: (Cow<'static, [u8]>, &Target),
+    ) {
+        self.tale = Some(Tale::new(told, asked));
     }
 
     /// What it is made of, for those who carry it otherwise.

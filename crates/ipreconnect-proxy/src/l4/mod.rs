@@ -113,6 +113,8 @@ pub(crate) struct Route {
     entrance: Option<Box<Entrance>>,
     /// How it speaks HTTP, if it does.
     site: Option<Arc<Site>>,
+    /// The same for what is carried as it is: a tunnel that lasts for days keeps no lists of yesterday.
+    plain: Option<Arc<Self>>,
     /// Set when another one has taken its place: where the listener keeps the current one, or nowhere.
     next: OnceLock<Weak<ArcSwap<Self>>>,
 }
@@ -146,6 +148,16 @@ impl Route {
             Plane::Stream => None,
             Plane::Http(plan) => Some(Arc::new(Site::new(&origin, *plan))),
         };
+        let plain = site.as_ref().map(|_| {
+            let (origin, settings) = (origin.clone(), settings.clone());
+            Arc::new(Self::new(
+                name,
+                origin,
+                settings,
+                Door::default(),
+                Plane::Stream,
+            ))
+        });
         let policy = origin.settings().balance;
         Self {
             name: name.into(),
@@ -159,6 +171,7 @@ impl Route {
             limiter,
             entrance,
             site,
+            plain,
             next: OnceLock::new(),
         }
     }
@@ -208,6 +221,11 @@ impl Route {
 
     pub(crate) fn site(&self) -> Option<&Arc<Site>> {
         self.site.as_ref()
+    }
+
+    /// What streams go by that have come out of HTTP.
+    pub(crate) fn plain(&self) -> Option<Arc<Self>> {
+        self.plain.clone()
     }
 
     pub(crate) fn access(&self) -> &Access {

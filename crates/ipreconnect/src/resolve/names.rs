@@ -23,8 +23,8 @@ use crate::task::Task;
 
 /// Lookups under way at once, over all names.
 const LOOKUPS: usize = 256;
-/// Hosts that are looked up at once of those that nobody follows.
-const VISITS: usize = 256;
+/// Hosts that are looked up at once of those that nobody follows, with both families.
+const VISITS: usize = 24;
 /// When one family has answered, the other is waited for so long (RFC 8305, section 3).
 const OTHER_FAMILY: Duration = Duration::from_millis(50);
 /// Reads and writes of the store under way at once.
@@ -47,7 +47,10 @@ struct Shared {
     changed: Notify,
     store: Option<Arc<dyn Store>>,
     runtime: Handle,
-    visits: Semaphore,
+    /// The same servers, for hosts that nobody follows: whoever asks for many of those takes nothing away from
+    /// origins, and what their names do says nothing of the servers.
+    visiting: Mutex<Circle>,
+    visits: Arc<Semaphore>,
 }
 
 /// One name of an origin, as people read it.
@@ -103,11 +106,12 @@ impl Names {
         let shared = Arc::new(Shared {
             table: Mutex::new(Table::new(settings.memory(), random_seed())),
             circle: Mutex::new(circle(&settings)),
+            visiting: Mutex::new(circle(&settings)),
             settings: Mutex::new(settings),
             changed: Notify::new(),
             store,
             runtime: runtime.clone(),
-            visits: Semaphore::new(VISITS),
+            visits: Arc::new(Semaphore::new(VISITS)),
         });
         let work = run(Arc::clone(&shared));
         Self {
@@ -135,6 +139,7 @@ impl Names {
             return;
         }
         *lock(&self.shared.circle) = circle(&settings);
+        *lock(&self.shared.visiting) = circle(&settings);
         self.shared
             .table()
             .set_limits(clock::now(), settings.memory());
@@ -188,14 +193,19 @@ impl Names {
     /// # Cancel safety
     /// Nothing is lost; the lookup comes to its end, and nobody hears of it.
     pub async fn visit(&self, host: &str) -> Result<(Vec<IpAddr>, Duration), Failure> {
-        // Whoever cannot have a place comes after those who have one; they are never given back for good.
-        let _place = self.shared.visits.acquire().await;
+        // Whoever cannot have a place comes after those who have one.
+        let place = Arc::clone(&self.shared.visits).acquire_owned().await;
+        let place = Arc::new(place.map_err(|_| Failure::new(Cause::Other))?);
         let ask = |kind| {
-            let circle = lock(&self.shared.circle).clone();
+            let circle = lock(&self.shared.visiting).clone();
             let question = Question::new(host, kind);
-            self.shared
-                .runtime
-                .spawn(async move { circle.look_up(&question, None).await.outcome })
+            // Whoever asked may be gone before the answer is here.
+            let place = Arc::clone(&place);
+            self.shared.runtime.spawn(async move {
+                let brought = circle.look_up(&question, None).await;
+                drop(place);
+                brought.outcome
+            })
         };
         let (mut v6, mut v4) = (ask(RecordKind::Aaaa), ask(RecordKind::A));
         let (first, second) = tokio::select! {
@@ -370,10 +380,12 @@ impl Shared {
     }
 
     fn begin_again(&self) {
-        let circle = lock(&self.circle).clone();
-        lock(&circle.panel).forgive();
-        for server in circle.servers.iter() {
-            server.forget();
+        for circle in [&self.circle, &self.visiting] {
+            let circle = lock(circle).clone();
+            lock(&circle.panel).forgive();
+            for server in circle.servers.iter() {
+                server.forget();
+            }
         }
         self.table().doubt_all(clock::now());
     }

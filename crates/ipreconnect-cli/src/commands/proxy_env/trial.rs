@@ -1,11 +1,14 @@
 //! Programs that are there, tried: whether they go by the proxy, and past it where they are told to.
 
+use std::fs::DirBuilder;
+use std::hash::{BuildHasher, RandomState};
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener};
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
@@ -127,15 +130,21 @@ const PROGRAMS: [Program; 7] = [
     },
 ];
 
-/// Java runs a file that has the source.
+/// The file for Java, if it was wanted and can be written.
+static JAVA_FILE: OnceLock<Option<PathBuf>> = OnceLock::new();
+
+/// Java runs a file that has the source, in a directory that nobody else can have made, or look into.
 fn java_source() -> String {
-    let path = std::env::temp_dir().join(format!("ipreconnect-proxy-env-{}", std::process::id()));
-    let file = path.join("T.java");
-    let written = std::fs::create_dir_all(&path).and_then(|()| std::fs::write(&file, JAVA));
-    match written {
-        Ok(()) => file.display().to_string(),
-        Err(_) => String::new(),
-    }
+    let file = JAVA_FILE.get_or_init(|| {
+        let drawn = RandomState::new().hash_one("proxy-env");
+        let place = std::env::temp_dir().join(format!("ipreconnect-proxy-env-{drawn:016x}"));
+        DirBuilder::new().mode(0o700).create(&place).ok()?;
+        let file = place.join("T.java");
+        std::fs::write(&file, JAVA).ok()?;
+        Some(file)
+    });
+    let shown = file.as_ref().map(|file| file.display().to_string());
+    shown.unwrap_or_default()
 }
 
 /// Tries all.
@@ -151,9 +160,11 @@ pub(super) fn all(variables: &[Variable]) -> Vec<Trial> {
         }
     });
     let trials = trials.collect();
-    let made = std::env::temp_dir().join(format!("ipreconnect-proxy-env-{}", std::process::id()));
-    // Only Java needs it, and it may not be there.
-    let _ = std::fs::remove_dir_all(made);
+    let made = JAVA_FILE.get().and_then(Option::as_ref);
+    if let Some(place) = made.and_then(|file| file.parent()) {
+        // What is left there is of no consequence.
+        let _ = std::fs::remove_dir_all(place);
+    }
     trials
 }
 

@@ -1,6 +1,6 @@
 //! What a forward proxy lets its clients do.
 
-use ipreconnect::core::forward::Private;
+use ipreconnect::core::forward::{Places, Private};
 use ipreconnect_proxy::Headers;
 use serde::Serialize;
 
@@ -8,8 +8,8 @@ use crate::config::plan::ForwardListen;
 
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct ShownForward {
-    /// Names and networks that clients may go to; everything, without any.
-    allowed: usize,
+    /// How many names and networks clients may go to; everything, if it is not said.
+    allowed: Option<usize>,
     /// Those that they may not.
     blocked: usize,
     /// Lines of lists that were not understood.
@@ -30,8 +30,9 @@ impl ShownForward {
         };
         let mut text = String::from("  a forward proxy, to ");
         match self.allowed {
-            0 => text.push_str("everything"),
-            count => text.push_str(&format!("what {} allow", many(count))),
+            None => text.push_str("everything"),
+            Some(0) => text.push_str("nothing: the list of what is allowed is empty"),
+            Some(count) => text.push_str(&format!("what {} allow", many(count))),
         }
         if self.blocked > 0 {
             text.push_str(&format!(" but what {} block", many(self.blocked)));
@@ -66,9 +67,9 @@ pub(super) fn show(forward: &ForwardListen) -> ShownForward {
             false => format!("{first}-{last}"),
         });
     ShownForward {
-        allowed: policy.allow.len(),
+        allowed: policy.allow.as_ref().map(Places::len),
         blocked: policy.block.len(),
-        skipped: policy.allow.skipped() + policy.block.skipped(),
+        skipped: policy.allow.as_ref().map_or(0, Places::skipped) + policy.block.skipped(),
         ports: ports.collect(),
         private: match &policy.private {
             Private::Deny => "no addresses of private networks",

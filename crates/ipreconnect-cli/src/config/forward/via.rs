@@ -12,8 +12,8 @@ use crate::config::section::{Field, Section};
 /// The ways to some hosts, in order of preference.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct ViaPlan {
-    /// All, if there are none.
-    pub(crate) to: Places,
+    /// All, if it is not said.
+    pub(crate) to: Option<Places>,
     pub(crate) ways: Vec<WayPlan>,
 }
 
@@ -59,7 +59,7 @@ pub(super) fn read(field: &Field<'_>, lists: &mut Lists<'_>) -> Vec<ViaPlan> {
     }
     if !others.is_empty() {
         all.push(ViaPlan {
-            to: Places::default(),
+            to: None,
             ways: others,
         });
     }
@@ -77,9 +77,12 @@ fn some(one: &Field<'_>, table: &Section<'_>, lists: &mut Lists<'_>) -> Option<V
         );
         return None;
     };
-    let places = lists.read(Some(&to));
+    let places = lists.read(&to);
     let ways: Vec<WayPlan> = ways.one_or_many().iter().filter_map(way).collect();
-    (!ways.is_empty()).then_some(ViaPlan { to: places, ways })
+    (!ways.is_empty()).then_some(ViaPlan {
+        to: Some(places),
+        ways,
+    })
 }
 
 fn way(field: &Field<'_>) -> Option<WayPlan> {
@@ -110,7 +113,9 @@ fn parent(text: &str) -> Result<ParentPlan, &'static str> {
     }
     let host = url.host_str().filter(|host| !host.is_empty());
     let host = host.ok_or("has no host")?;
-    let port = url.port_or_known_default().ok_or("has no port")?;
+    // The assigned one of SOCKS (RFC 1928, section 3); no list of URLs has it.
+    let known = (speaks == Speaks::Socks5).then_some(1080);
+    let port = url.port_or_known_default().or(known).ok_or("has no port")?;
     let target = Target::or_port(host.as_bytes(), port).map_err(|_| "has no host")?;
     let decoded = |text: &str| {
         let decoded = percent_encoding::percent_decode_str(text).decode_utf8();
@@ -128,7 +133,11 @@ fn parent(text: &str) -> Result<ParentPlan, &'static str> {
         }
     };
     Ok(ParentPlan {
-        origin: target.to_string(),
+        origin: match url.scheme() {
+            "http" => target.to_string(),
+            // Another one may be at the same place.
+            scheme => format!("{}-{target}", scheme.trim_end_matches('h')),
+        },
         address: format!("{scheme}://{target}"),
         speaks,
         credentials,

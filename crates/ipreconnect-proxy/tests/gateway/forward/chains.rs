@@ -35,10 +35,7 @@ fn parent_as(
 
 async fn through(ways: Vec<ForwardWay>) -> Stage {
     Stage::with(open(), |plan| {
-        plan.via = vec![Via {
-            to: Places::default(),
-            ways,
-        }];
+        plan.via = vec![Via { to: None, ways }];
     })
     .await
 }
@@ -308,11 +305,11 @@ async fn hosts_have_ways_of_their_own() {
         to.finish();
         plan.via = vec![
             Via {
-                to,
+                to: Some(to),
                 ways: vec![ForwardWay::Direct],
             },
             Via {
-                to: Places::default(),
+                to: None,
                 ways: vec![parent("parent", parents.address, Speaks::Http)],
             },
         ];
@@ -336,7 +333,7 @@ async fn what_is_denied_here_is_not_asked_for_there() {
     let parents = Origin::start(|_| vec![Act::ok("never")]).await;
     let stage = Stage::with(ForwardPolicy::default(), |plan| {
         plan.via = vec![Via {
-            to: Places::default(),
+            to: None,
             ways: vec![parent("parent", parents.address, Speaks::Http)],
         }];
     })
