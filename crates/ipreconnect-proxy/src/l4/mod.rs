@@ -149,7 +149,7 @@ impl Route {
             Plane::Http(plan) => Some(Arc::new(Site::new(&origin, *plan))),
         };
         let plain = site.as_ref().map(|_| {
-            let (origin, settings) = (origin.clone(), settings.clone());
+            let (origin, settings) = (origin.clone(), settings);
             Arc::new(Self::new(
                 name,
                 origin,

@@ -346,3 +346,109 @@ async fn what_is_denied_here_is_not_asked_for_there() {
         .filter(|request| request.line().contains("GET"));
     assert_eq!(asked.count(), 0);
 }
+
+#[tokio::test]
+async fn chains_that_lead_back_end() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let back = listener.local_addr().unwrap();
+    let first = through(vec![parent("back", back, Speaks::Http)]).await;
+    let second = through(vec![parent("first", first.scene.address, Speaks::Http)]).await;
+    let to = second.scene.address;
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let mut onward = tokio::net::TcpStream::connect(to).await.unwrap();
+            tokio::spawn(async move {
+                let _ = tokio::io::copy_bidirectional(&mut stream, &mut onward).await;
+            });
+        }
+    });
+    let answer = get(&first, "a.test").await;
+    assert_eq!(answer.status, 508, "{}", answer.text());
+    let mut client = first.client().await;
+    client
+        .send("CONNECT a.test:443 HTTP/1.1\r\nHost: x\r\n\r\n")
+        .await;
+    let answer = client.answer().await;
+    assert!(answer.status >= 500, "{}", answer.text());
+    let line = first.lines("has come through this proxy", 2).await;
+    assert!(line.len() < 10, "{line:?}");
+}
+
+#[tokio::test]
+async fn proxies_are_told_of_those_before_them_and_origins_are_not() {
+    let proxy = Origin::start(|request| vec![Act::ok(&request.head)]).await;
+    let origin = Origin::start(|request| vec![Act::ok(&request.head)]).await;
+    let asks = |to: SocketAddr| {
+        format!(
+            "GET http://{to}/ HTTP/1.1\r\nHost: x\r\nVia: 1.1 secret.corp, 1.1 ipreconnect-0a1b2c3d\r\n\r\n"
+        )
+    };
+    let chained = through(vec![parent("proxy", proxy.address, Speaks::Http)]).await;
+    let mut client = chained.client().await;
+    client.send(asks(origin.address)).await;
+    let told = client.answer().await.text().to_owned();
+    assert!(
+        told.contains("Via: 1.1 ipreconnect-0a1b2c3d, 1.1 ipreconnect-"),
+        "{told}"
+    );
+    assert!(!told.contains("secret.corp"), "{told}");
+    let direct = Stage::new(open()).await;
+    let mut client = direct.client().await;
+    client.send(asks(origin.address)).await;
+    let told = client.answer().await.text().to_owned();
+    assert!(!told.to_lowercase().contains("via"), "{told}");
+}
+
+#[tokio::test]
+async fn one_that_does_not_know_us_is_passed_by_with_the_body() {
+    let strict = Origin::start(|_| {
+        vec![Act::say(
+            "HTTP/1.1 407 No\r\nProxy-Authenticate: Basic realm=\"x\"\r\nContent-Length: 0\r\n\r\n",
+        )]
+    })
+    .await;
+    let origin = Origin::start(|request| vec![Act::ok(request.body.len().to_string())]).await;
+    let ways = vec![
+        parent("strict", strict.address, Speaks::Http),
+        ForwardWay::Direct,
+    ];
+    let stage = through(ways).await;
+    let mut client = stage.client().await;
+    client
+        .send(format!(
+            "POST http://{}/ HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\n12345",
+            origin.address
+        ))
+        .await;
+    assert_eq!(client.answer().await.text(), "5");
+    tunnels(&stage, echo().await).await;
+}
+
+#[tokio::test]
+async fn what_is_allowed_by_its_address_goes_by_no_other_proxy() {
+    let parents = Origin::start(|_| vec![Act::ok("by proxy")]).await;
+    let origin = Origin::start(|_| vec![Act::ok("direct")]).await;
+    let by_address = || {
+        let mut allow = Places::default();
+        assert!(allow.add("127.0.0.0/8") && allow.add("named.test"));
+        allow.finish();
+        ForwardPolicy {
+            allow: Some(allow),
+            ..open()
+        }
+    };
+    let port = origin.address.port();
+    for (has_direct, wanted) in [(true, 200), (false, 403)] {
+        let mut ways = vec![parent("parent", parents.address, Speaks::Http)];
+        ways.extend(has_direct.then_some(ForwardWay::Direct));
+        let stage = Stage::with(by_address(), |plan| {
+            plan.via = vec![Via { to: None, ways }];
+        })
+        .await;
+        stage.name("other.test", "127.0.0.1");
+        let answer = get(&stage, format!("other.test:{port}")).await;
+        assert_eq!(answer.status, wanted, "{}", answer.text());
+        let answer = get(&stage, format!("named.test:{port}")).await;
+        assert_eq!(answer.text(), "by proxy");
+    }
+}

@@ -5,7 +5,7 @@ use std::time::Duration;
 use ipreconnect::core::forward::Allowance;
 use ipreconnect::core::rate::Rate;
 use ipreconnect_proxy::ForwardPlan;
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::{Stage, echo, open, plan_of, plane};
 use crate::http::{Act, Origin};
@@ -115,4 +115,62 @@ async fn so_much_a_day_whatever_the_rules_become() {
         answer.text()
     );
     assert!(answer.field("Retry-After").is_some());
+}
+
+#[tokio::test]
+async fn an_answer_that_is_too_much_ends() {
+    let allowance = Allowance {
+        bytes: Some(300_000),
+        ..Allowance::default()
+    };
+    let stage = stage(allowance).await;
+    let origin = Origin::start(|_| vec![Act::ok("a".repeat(8_000_000))]).await;
+    let mut client = stage.client().await;
+    client
+        .send(format!(
+            "GET http://{}/ HTTP/1.1\r\nHost: x\r\n\r\n",
+            origin.address
+        ))
+        .await;
+    let mut heard = Vec::new();
+    // It is cut off, which may look like an end or like a fault.
+    let _ = client.stream().read_to_end(&mut heard).await;
+    assert!(
+        (100_000..6_000_000).contains(&heard.len()),
+        "{}",
+        heard.len()
+    );
+    let line = stage.line("\"status\":200").await;
+    assert!(line.contains("\"end\":\"PD--\""), "{line}");
+}
+
+#[tokio::test]
+async fn what_goes_on_as_something_else_counts_and_is_told_of_in_the_end() {
+    let allowance = Allowance {
+        bytes: Some(1_000_000),
+        ..Allowance::default()
+    };
+    let stage = stage(allowance).await;
+    let origin = Origin::start(|_| {
+        vec![
+            Act::say("HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n"),
+            Act::Echo,
+        ]
+    })
+    .await;
+    let mut client = stage.client().await;
+    client
+        .send(format!(
+            "GET http://{}/chat HTTP/1.1\r\nHost: x\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n",
+            origin.address
+        ))
+        .await;
+    assert_eq!(client.head().await.0, 101);
+    client.send(vec![7; 5_000]).await;
+    let mut back = vec![0; 5_000];
+    client.stream().read_exact(&mut back).await.unwrap();
+    client.stream().shutdown().await.unwrap();
+    let line = stage.line("\"status\":101").await;
+    assert!(line.contains("\"method\":\"GET\""), "{line}");
+    assert!(line.contains("\"bytes_out\":5000"), "{line}");
 }
