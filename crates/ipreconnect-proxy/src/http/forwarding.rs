@@ -9,8 +9,8 @@ use super::render;
 use super::trail::Trail;
 use crate::forward::{Headers, is_pseudonym};
 
-/// A request that has passed more proxies of this kind is not told of all.
-const HOPS: usize = 32;
+/// A request that has passed more proxies goes no further.
+pub(super) const HOPS: usize = 32;
 
 /// What becomes of `X-Forwarded-For`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

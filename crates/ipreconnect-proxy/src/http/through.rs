@@ -16,7 +16,7 @@ use ipreconnect::{Error, Link, Parts, clock};
 use super::answer;
 use super::client::tell;
 use super::exchange::{self, Ended, Exchange};
-use super::forwarding::hops;
+use super::forwarding::{HOPS, hops};
 use super::guest::Guest;
 use super::record::{End, Journey, Record, Shown, When, Who};
 use super::render::Coding;
@@ -127,8 +127,7 @@ pub(super) fn place<S: Side>(
         let why = "a request for a tunnel has no body";
         return Err(Refusal::uncarried(400, why));
     }
-    if has_been_here(forward, head, client.text()) {
-        let why = "the request has come through this proxy before";
+    if let Some(why) = circles(forward, head, client.text()) {
         return Err(Refusal::circular(&target, why));
     }
     let speech = match head.is_secure {
@@ -157,13 +156,19 @@ fn target(head: &RequestHead, text: &[u8], wanted: Option<SocketAddr>) -> Result
     target.map_err(Refusal::unread)
 }
 
-/// Whether a request has passed this proxy before (RFC 9110, section 7.6.3).
-fn has_been_here(forward: &Forward, head: &RequestHead, text: &[u8]) -> bool {
-    let mut fields = head.fields.iter();
-    fields.any(|field| {
-        field.name.of(text).eq_ignore_ascii_case(b"via")
-            && is_within(forward.pseudonym().as_bytes(), field.value.of(text))
-    })
+/// Why a request must not go on: it has passed this proxy before (RFC 9110, section 7.6.3), or so many others that it
+/// goes in circles.
+fn circles(forward: &Forward, head: &RequestHead, text: &[u8]) -> Option<&'static str> {
+    let fields = head.fields.iter();
+    let fields = fields.filter(|field| field.name.of(text).eq_ignore_ascii_case(b"via"));
+    let mut hops = 0;
+    for value in fields.map(|field| field.value.of(text)) {
+        if is_within(forward.pseudonym().as_bytes(), value) {
+            return Some("the request has come through this proxy before");
+        }
+        hops += value.split(|byte| *byte == b',').count();
+    }
+    (hops > HOPS).then_some("the request has come through too many proxies")
 }
 
 fn is_within(name: &[u8], text: &[u8]) -> bool {

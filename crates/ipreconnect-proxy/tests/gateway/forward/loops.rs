@@ -45,4 +45,13 @@ async fn what_has_come_through_before_goes_no_further() {
     let answer = client.answer().await;
     assert_eq!(answer.status, 508, "{}", answer.text());
     assert_eq!(origin.seen().len(), 1);
+    for (hops, wanted) in [(32, 200), (33, 508)] {
+        let others = vec!["1.1 other"; hops].join(", ");
+        client
+            .send(format!(
+                "GET {to} HTTP/1.1\r\nHost: x\r\nVia: {others}\r\n\r\n"
+            ))
+            .await;
+        assert_eq!(client.answer().await.status, wanted, "{hops}");
+    }
 }
