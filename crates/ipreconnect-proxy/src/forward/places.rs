@@ -18,7 +18,7 @@ use crate::http::ThroughRoute;
 const PLACES: usize = 4096;
 
 /// Who speaks TLS with a host.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Speech {
     /// Its clients, or nobody.
     Plain,
@@ -30,6 +30,8 @@ pub(crate) enum Speech {
 #[derive(Debug)]
 pub(crate) struct Place {
     target: Target,
+    /// The same as proxies are told it.
+    authority: Box<str>,
     speech: Speech,
     origin: Origin,
     judge: Arc<Judge>,
@@ -73,6 +75,10 @@ impl Place {
         Self {
             origin: Origin::light(at, dialling, vet, &plan.names),
             speech,
+            authority: match target.port {
+                80 => target.host.to_string().into(),
+                _ => target.to_string().into(),
+            },
             target: target.clone(),
             judge,
             routes: ways.iter().map(|_| OnceLock::new()).collect(),
@@ -83,6 +89,11 @@ impl Place {
 
     pub(crate) fn target(&self) -> &Target {
         &self.target
+    }
+
+    /// The same as proxies are told it: without the port of plain HTTP.
+    pub(crate) fn authority(&self) -> &str {
+        &self.authority
     }
 
     pub(crate) fn origin(&self) -> &Origin {
@@ -166,23 +177,21 @@ fn named(target: &Target) -> Option<OriginTarget> {
     target.to_string().parse().ok()
 }
 
-type Key = (Target, Speech);
-
 #[derive(Debug, Default)]
 pub(super) struct Places(Mutex<Shelf>);
 
 #[derive(Debug, Default)]
 struct Shelf {
-    places: HashMap<Key, Arc<Place>>,
+    plain: HashMap<Target, Arc<Place>>,
+    sealed: HashMap<Target, Arc<Place>>,
     /// In the order in which they are looked at when there has to be room.
-    order: VecDeque<Key>,
+    order: VecDeque<(Target, Speech)>,
 }
 
 impl Places {
     pub(super) fn find(&self, target: &Target, speech: Speech) -> Option<Arc<Place>> {
-        let key = (target.clone(), speech);
-        let shelf = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let place = shelf.places.get(&key)?;
+        let mut shelf = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let place = shelf.of(speech).get(target)?;
         place.is_wanted.store(true, Relaxed);
         Some(Arc::clone(place))
     }
@@ -191,16 +200,16 @@ impl Places {
     pub(super) fn keep(&self, place: Place) -> Arc<Place> {
         let mut out = None;
         let mut shelf = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let key = (place.target.clone(), place.speech);
-        if let Some(known) = shelf.places.get(&key) {
+        let (target, speech) = (place.target.clone(), place.speech);
+        if let Some(known) = shelf.of(speech).get(&target) {
             return Arc::clone(known);
         }
-        if shelf.places.len() >= PLACES {
+        if shelf.order.len() >= PLACES {
             out = shelf.make_room();
         }
         let place = Arc::new(place);
-        shelf.order.push_back(key.clone());
-        shelf.places.insert(key, Arc::clone(&place));
+        shelf.order.push_back((target.clone(), speech));
+        shelf.of(speech).insert(target, Arc::clone(&place));
         drop(shelf);
         drop(out);
         place
@@ -208,14 +217,21 @@ impl Places {
 }
 
 impl Shelf {
+    fn of(&mut self, speech: Speech) -> &mut HashMap<Target, Arc<Place>> {
+        match speech {
+            Speech::Plain => &mut self.plain,
+            Speech::Sealed => &mut self.sealed,
+        }
+    }
+
     /// Takes one out that nobody has asked for since it was looked at last.
     fn make_room(&mut self) -> Option<Arc<Place>> {
-        while let Some(key) = self.order.pop_front() {
+        while let Some((target, speech)) = self.order.pop_front() {
             let is_wanted = |place: &Arc<Place>| place.is_wanted.swap(false, Relaxed);
-            if self.places.get(&key).is_some_and(is_wanted) {
-                self.order.push_back(key);
+            if self.of(speech).get(&target).is_some_and(is_wanted) {
+                self.order.push_back((target, speech));
             } else {
-                return self.places.remove(&key);
+                return self.of(speech).remove(&target);
             }
         }
         None

@@ -250,9 +250,12 @@ async fn answer_refusal<S: Side>(exchange: &mut Exchange<'_, S>, refusal: &Refus
 
 /// The ways of one request to where its client wants to go.
 pub(super) struct Ways<'w> {
-    errands: VecDeque<Errand<'w>>,
+    /// The way that is tried now.
+    now: Option<Errand<'w>>,
+    /// Those after it.
+    later: VecDeque<Errand<'w>>,
     /// Where that is, as proxies are told it.
-    authority: String,
+    authority: &'w str,
     /// What its user has, where that is bounded, and the bytes that are counted there.
     stay: Option<Stay>,
     counted: u64,
@@ -260,16 +263,12 @@ pub(super) struct Ways<'w> {
 
 impl<'w> Ways<'w> {
     pub(super) fn new(forward: &Forward, place: &'w Place) -> Self {
-        let target = place.target();
-        let errands = place.ways();
+        let ways = place.ways();
+        let mut errands = ways.filter_map(|way| place.errand(&forward.plan, way));
         Self {
-            errands: errands
-                .filter_map(|way| place.errand(&forward.plan, way))
-                .collect(),
-            authority: match target.port {
-                80 => target.host.to_string(),
-                _ => target.to_string(),
-            },
+            now: errands.next(),
+            later: errands.collect(),
+            authority: place.authority(),
             stay: None,
             counted: 0,
         }
@@ -284,26 +283,24 @@ impl<'w> Ways<'w> {
 
     /// What the way goes by that is tried now.
     pub(super) fn route(&self) -> Option<&'w Route> {
-        Some(self.errands.front()?.route.route())
+        Some(self.now?.route.route())
     }
 
     /// Whom the proxy is to ask that is asked now, and what shows it who we are.
     pub(super) fn asked(&self) -> Option<(&str, Option<&str>)> {
-        let authorization = self.errands.front()?.asked?;
-        Some((&self.authority, authorization))
+        let authorization = self.now?.asked?;
+        Some((self.authority, authorization))
     }
 
     /// The proxy that is asked now.
     fn proxy(&self) -> Option<&'w str> {
-        self.errands.front()?.proxy
+        self.now?.proxy
     }
 
     /// The next way, if there is one.
     pub(super) fn turn(&mut self) -> Option<&'w Route> {
-        if self.errands.len() < 2 {
-            return None;
-        }
-        self.errands.pop_front();
+        // The last one stays: what becomes of it is told.
+        self.now = Some(self.later.pop_front()?);
         self.route()
     }
 }
