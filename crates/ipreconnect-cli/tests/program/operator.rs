@@ -627,7 +627,7 @@ fn anybody_may_see_what_is_up_and_nothing_of_where_or_why() {
         ),
         (
             "mode = \"status\"\ncompress = true\n",
-            "has no effect on the status page",
+            "has no effect: the listener serves the status page",
         ),
         (
             "origin = \"a\"\n[listen.status]\ntitle = \"x\"\n",
