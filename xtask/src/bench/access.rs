@@ -18,7 +18,7 @@ use tokio::net::TcpStream;
 
 use super::cpu::Cores;
 use super::figures::middle;
-use super::frame::{Outcome, report};
+use super::frame::{Outcome, play, report};
 use super::l4::client;
 use super::l4::{Tree, costing};
 use super::machine::{Machine, today};
@@ -26,6 +26,7 @@ use super::namespace::{in_namespaces, prepare_namespace};
 use super::peers::{self, Builds};
 use super::process::{self, Process};
 use super::proxy::{PREFERRED_PORT, PROXY_PORT, Proxy};
+use super::wish::rounds_alone;
 use crate::reference::root;
 
 const RULES: usize = 10_000;
@@ -75,17 +76,10 @@ struct Order {
 
 /// `cargo xtask bench access [--rounds N]`.
 pub(crate) fn measure(arguments: &[&str]) -> ExitCode {
-    let rounds = match arguments {
-        [] => 5,
-        ["--rounds", count]
-            if count
-                .parse::<usize>()
-                .is_ok_and(|count| (1..=99).contains(&count)) =>
-        {
-            count.parse().unwrap_or(5)
-        }
-        _ => {
-            eprintln!("error: `cargo xtask bench access [--rounds N]`, from 1 to 99");
+    let rounds = match rounds_alone(arguments) {
+        Ok(rounds) => rounds,
+        Err(why) => {
+            eprintln!("error: {why}");
             return ExitCode::from(2);
         }
     };
@@ -192,10 +186,7 @@ fn markdown(rounds: usize, decisions: &[Vec<f64>], seen: &[Vec<Vec<f64>>; 4]) ->
 
 /// A round in a process of its own.
 pub(crate) fn round(order: &str) -> ExitCode {
-    let figures = serde_json::from_str(order)
-        .map_err(io::Error::from)
-        .and_then(|order| carry_out(&order));
-    report(&Outcome::from(figures))
+    play(order, carry_out)
 }
 
 fn carry_out(order: &Order) -> io::Result<Vec<f64>> {

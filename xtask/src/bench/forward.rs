@@ -19,7 +19,7 @@ use tokio::time::timeout;
 
 use super::cpu::Cores;
 use super::figures::middle;
-use super::frame::{Outcome, report};
+use super::frame::{Outcome, play};
 use super::l4::server::{LINE, POUR};
 use super::l4::{Tree, costing};
 use super::machine::{Machine, today};
@@ -27,6 +27,7 @@ use super::namespace::{in_namespaces, prepare_namespace};
 use super::peers::{self, Builds};
 use super::process::{self, Process};
 use super::proxy::{PREFERRED_PORT, PROXY_PORT, Proxy};
+use super::wish::rounds_alone;
 use crate::install;
 use crate::reference::root;
 
@@ -91,6 +92,8 @@ enum Peer {
 }
 
 impl Peer {
+    const ALL: [Self; 3] = [Self::Ipreconnect, Self::Squid, Self::Tinyproxy];
+
     fn name(self) -> &'static str {
         match self {
             Self::Ipreconnect => "ipreconnect",
@@ -123,13 +126,10 @@ type Found = (Peer, String, PathBuf);
 
 /// `cargo xtask bench forward [--rounds N]`.
 pub(crate) fn measure(arguments: &[&str]) -> ExitCode {
-    let rounds = match arguments {
-        [] => 5,
-        ["--rounds", count] if matches!(count.parse::<usize>(), Ok(1..=99)) => {
-            count.parse().unwrap_or(5)
-        }
-        _ => {
-            eprintln!("error: `cargo xtask bench forward [--rounds N]`, from 1 to 99");
+    let rounds = match rounds_alone(arguments) {
+        Ok(rounds) => rounds,
+        Err(why) => {
+            eprintln!("error: {why}");
             return ExitCode::from(2);
         }
     };
@@ -154,6 +154,11 @@ pub(crate) fn measure(arguments: &[&str]) -> ExitCode {
     let names = million();
     let text = markdown(rounds, &found, &seen, &names);
     println!("\n{text}");
+    let is_seen = |(_, _, outcome): &(_, _, Outcome<_>)| matches!(outcome, Outcome::Seen(_));
+    if found.len() < Peer::ALL.len() || !seen.iter().all(is_seen) {
+        eprintln!("error: not everything was measured, and the table stays as it was");
+        return ExitCode::FAILURE;
+    }
     match fs::write(root().join("docs/benchmarks/forward.md"), text) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -300,10 +305,7 @@ fn resident() -> u64 {
 
 /// A round in a process of its own.
 pub(crate) fn round(order: &str) -> ExitCode {
-    let figures = serde_json::from_str(order)
-        .map_err(io::Error::from)
-        .and_then(|order| carry_out(&order));
-    report(&Outcome::from(figures))
+    play(order, carry_out)
 }
 
 fn carry_out(order: &Order) -> io::Result<Vec<f64>> {

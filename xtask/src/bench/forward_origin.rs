@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
-use super::origin::READY;
+use super::origin::{READY, for_ever};
 
 /// Bytes of the page.
 pub(crate) const PAGE: usize = 1024;
@@ -18,16 +18,7 @@ pub(crate) fn run(port: &str) -> ExitCode {
         eprintln!("error: {port} is no port");
         return ExitCode::from(2);
     };
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build();
-    match runtime.and_then(|runtime| runtime.block_on(serve(port))) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: the origin on port {port} ended: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    for_ever(format_args!("port {port}"), serve(port))
 }
 
 async fn serve(port: u16) -> io::Result<()> {

@@ -6,6 +6,7 @@ use std::io;
 use std::process::ExitCode;
 
 use serde::Serialize;
+use serde::de::DeserializeOwned;
 
 use super::machine::{Machine, today};
 use super::peers::{self, Found};
@@ -112,7 +113,18 @@ pub(crate) fn measure<B: Bench>(arguments: &[&str]) -> ExitCode {
     }
 }
 
-/// The process of a round: carries its order out, and prints what came of it.
+/// The process of a round: carries its order out, and prints what was seen.
+pub(super) fn play<O: DeserializeOwned, T: Serialize>(
+    order: &str,
+    carry_out: impl FnOnce(&O) -> io::Result<T>,
+) -> ExitCode {
+    let seen = serde_json::from_str(order)
+        .map_err(io::Error::from)
+        .and_then(|order| carry_out(&order));
+    report(&Outcome::from(seen))
+}
+
+/// Prints what came of a round.
 pub(crate) fn report<T: Serialize>(outcome: &Outcome<T>) -> ExitCode {
     match serde_json::to_string(outcome) {
         Ok(line) => {

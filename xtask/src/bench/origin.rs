@@ -1,5 +1,6 @@
 //! The origin of a benchmark: a small server, as a process that can be killed and stopped.
 
+use std::fmt::Display;
 use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -25,9 +26,6 @@ pub(crate) fn run(address: &str, name: &str, papers: Option<&str>) -> ExitCode {
         eprintln!("error: {address} is no address");
         return ExitCode::from(2);
     };
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build();
     let acceptor = match papers.map(|papers| papers::server(Path::new(papers))) {
         Some(Ok(config)) => Some(TlsAcceptor::from(config)),
         Some(Err(error)) => {
@@ -36,10 +34,21 @@ pub(crate) fn run(address: &str, name: &str, papers: Option<&str>) -> ExitCode {
         }
         None => None,
     };
-    match runtime.and_then(|runtime| runtime.block_on(serve(address, name, acceptor))) {
+    for_ever(address, serve(address, name, acceptor))
+}
+
+/// The process of an origin, which ends only if it fails.
+pub(super) fn for_ever(
+    place: impl Display,
+    serve: impl Future<Output = io::Result<()>>,
+) -> ExitCode {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    match runtime.and_then(|runtime| runtime.block_on(serve)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: the origin on {address} ended: {error}");
+            eprintln!("error: the origin on {place} ended: {error}");
             ExitCode::FAILURE
         }
     }

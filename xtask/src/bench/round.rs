@@ -14,7 +14,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::cpu::Cores;
 use super::fault::{Fault, MOVES_TO, NAME, TTL};
-use super::frame::{Outcome, report};
+use super::frame::play;
 use super::namespace::prepare_namespace;
 use super::papers;
 use super::process::{self, Process};
@@ -39,10 +39,7 @@ pub(crate) struct Order {
 
 /// The process of a round: carries out the order and prints what was seen.
 pub(crate) fn run(order: &str) -> ExitCode {
-    let round = serde_json::from_str(order)
-        .map_err(io::Error::from)
-        .and_then(|order| carry_out(&order));
-    report(&Outcome::from(round))
+    play(order, carry_out)
 }
 
 fn carry_out(order: &Order) -> io::Result<Sight> {

@@ -72,6 +72,16 @@ impl<S: Subject> Wish<S> {
     }
 }
 
+/// The arguments of a benchmark that takes nothing but `[--rounds N]`.
+pub(super) fn rounds_alone(arguments: &[&str]) -> Result<usize, String> {
+    match arguments {
+        [] => Ok(ROUNDS),
+        ["--rounds", count] => rounds(count),
+        ["--rounds"] => Err("--rounds needs a value".to_owned()),
+        [word, ..] => Err(format!("unknown argument {word}")),
+    }
+}
+
 fn rounds(word: &str) -> Result<usize, String> {
     word.parse()
         .ok()

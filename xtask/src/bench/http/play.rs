@@ -12,7 +12,7 @@ use super::h2load;
 use super::proxies::{self, Around};
 use super::task::Task;
 use crate::bench::cpu::Cores;
-use crate::bench::frame::{Outcome, report};
+use crate::bench::frame::play;
 use crate::bench::l4::Tree;
 use crate::bench::namespace::prepare_namespace;
 use crate::bench::papers;
@@ -36,10 +36,7 @@ pub(super) struct Order {
 
 /// The process of a round: carries out the order and prints what was seen.
 pub(crate) fn run(order: &str) -> ExitCode {
-    let figures = serde_json::from_str(order)
-        .map_err(io::Error::from)
-        .and_then(|order| carry_out(&order));
-    report(&Outcome::from(figures))
+    play(order, carry_out)
 }
 
 fn carry_out(order: &Order) -> io::Result<Vec<f64>> {

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
-use crate::bench::origin::{BACKLOG, READY};
+use crate::bench::origin::{BACKLOG, READY, for_ever};
 
 /// Send without end.
 pub(in crate::bench) const POUR: u8 = b'P';
@@ -31,16 +31,7 @@ pub(crate) fn run(port: &str, burst: &str) -> ExitCode {
             eprintln!("error: the UDP origin on port {port} ended: {error}");
         }
     });
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build();
-    match runtime.and_then(|runtime| runtime.block_on(serve(port))) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: the origin on port {port} ended: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    for_ever(format_args!("port {port}"), serve(port))
 }
 
 async fn serve(port: u16) -> io::Result<()> {

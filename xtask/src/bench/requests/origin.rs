@@ -11,7 +11,7 @@ use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
-use crate::bench::origin::{BACKLOG, READY};
+use crate::bench::origin::{BACKLOG, READY, for_ever};
 
 /// What an answer takes.
 const WORK: Duration = Duration::from_millis(2);
@@ -22,16 +22,7 @@ pub(crate) fn run(port: &str, book: &str) -> ExitCode {
         eprintln!("error: {port} is no port");
         return ExitCode::from(2);
     };
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build();
-    match runtime.and_then(|runtime| runtime.block_on(serve(port, book.into()))) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: the origin on port {port} ended: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    for_ever(format_args!("port {port}"), serve(port, book.into()))
 }
 
 async fn serve(port: u16, book: PathBuf) -> io::Result<()> {

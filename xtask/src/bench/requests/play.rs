@@ -13,7 +13,7 @@ use super::case::Case;
 use super::load::{self, Seen};
 use crate::bench::cpu::Cores;
 use crate::bench::fault::Fault;
-use crate::bench::frame::{Outcome, report};
+use crate::bench::frame::play;
 use crate::bench::http::{Around, command};
 use crate::bench::namespace::prepare_namespace;
 use crate::bench::process::{self, Process};
@@ -33,10 +33,7 @@ pub(super) struct Order {
 
 /// The process of a round: carries out the order and prints what was seen.
 pub(crate) fn run(order: &str) -> ExitCode {
-    let seen = serde_json::from_str(order)
-        .map_err(io::Error::from)
-        .and_then(|order| carry_out(&order));
-    report(&Outcome::from(seen))
+    play(order, carry_out)
 }
 
 fn origin(port: u16, book: &Path) -> io::Result<Process> {
