@@ -1,8 +1,8 @@
 //! A set of networks that may have many thousands of them: whether an address is in one.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net, Ipv4Subnets};
 
 /// Networks. IPv4 that is written as IPv6 is IPv4.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -19,6 +19,13 @@ impl NetSet {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.four.is_empty() && self.six.is_empty()
+    }
+
+    /// Those of IPv4, as few as there can be.
+    pub fn of_ipv4(&self) -> impl Iterator<Item = Ipv4Net> + '_ {
+        let address = |bits: u128| Ipv4Addr::from_bits(u32::try_from(bits).unwrap_or(u32::MAX));
+        let ranges = self.four.iter();
+        ranges.flat_map(move |(first, last)| Ipv4Subnets::new(address(*first), address(*last), 0))
     }
 
     /// Whether an address is in one of the networks.

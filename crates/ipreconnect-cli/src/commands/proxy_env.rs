@@ -6,6 +6,7 @@ use std::fmt::Write as _;
 use std::net::SocketAddr;
 
 use hyper::Method;
+use ipreconnect::core::forward::direct;
 use serde::Serialize;
 
 use crate::admin::client::ask;
@@ -16,7 +17,6 @@ use crate::exit::{Exit, Refusal};
 
 /// Hosts that no program asks the proxy for; some programs understand networks, and the others ignore them.
 const HERE: [&str; 4] = ["localhost", ".localhost", "127.0.0.1", "::1"];
-const PRIVATE: [&str; 3] = ["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16"];
 
 /// A variable, and its value.
 type Variable = (String, String);
@@ -27,7 +27,7 @@ struct Told {
     /// As programs name it.
     address: SocketAddr,
     url: String,
-    no_proxy: Vec<&'static str>,
+    no_proxy: Vec<String>,
 }
 
 #[derive(Serialize)]
@@ -101,18 +101,18 @@ fn told(arguments: &Arguments, wish: &ProxyEnv, plan: &Plan) -> Result<Told, Ref
         Some(user) => format!("{}@", credentials(user)),
         None => String::new(),
     };
-    let keeps_private = listener.forward.as_ref().is_some_and(|forward| {
-        matches!(
-            forward.policy.private,
-            ipreconnect::core::forward::Private::Deny
-        )
-    });
-    let private: &[&str] = if keeps_private { &PRIVATE } else { &[] };
+    let policy = listener.forward.as_ref().map(|forward| &forward.policy);
+    let straight = policy.map(|policy| direct(policy)).unwrap_or_default();
+    let straight = straight.iter().map(ToString::to_string);
     Ok(Told {
         listener: name.clone(),
         url: format!("{scheme}://{user}{address}"),
         address,
-        no_proxy: HERE.iter().chain(private).copied().collect(),
+        no_proxy: HERE
+            .into_iter()
+            .map(str::to_owned)
+            .chain(straight)
+            .collect(),
     })
 }
 

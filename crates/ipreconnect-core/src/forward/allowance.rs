@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::rate::Rate;
 
-/// Users that are remembered.
+/// Users that are remembered, beside those who have something open.
 const PEOPLE: usize = 65_536;
 /// Of those, so many at least are forgotten when there has to be room.
 const ROOM: usize = PEOPLE / 8;
@@ -148,27 +148,27 @@ impl Allowances {
         }
     }
 
-    /// Forgets those first who have nothing open and nothing used of this day, then those who have used the least.
+    /// Forgets those first who have nothing open and nothing used of this day, then those who have used the least,
+    /// and last those who come too fast.
     fn make_room(&mut self, day: u64, now: Duration) {
         if self.0.len() < PEOPLE {
             return;
         }
-        let used = |account: &Account| match account.day == day {
-            true => account.spent.0.load(Relaxed),
-            false => 0,
+        let owes = |account: &Account| {
+            let used = match account.day == day {
+                true => account.spent.0.load(Relaxed),
+                false => 0,
+            };
+            (account.next.saturating_sub(now), used)
         };
-        let mut idle: Vec<u64> = self
-            .0
-            .values()
-            .filter(|account| account.open == 0 && account.next <= now)
-            .map(used)
-            .collect();
+        let idle = self.0.values().filter(|account| account.open == 0);
+        let mut idle: Vec<(Duration, u64)> = idle.map(owes).collect();
         idle.sort_unstable();
         let Some(most) = idle.get(ROOM.min(idle.len().saturating_sub(1))).copied() else {
             return;
         };
         self.0
-            .retain(|_, account| account.open > 0 || account.next > now || used(account) > most);
+            .retain(|_, account| account.open > 0 || owes(account) > most);
     }
 }
 
@@ -256,5 +256,24 @@ mod tests {
         }
         assert!(all.0.len() <= PEOPLE);
         assert!(all.0.contains_key("open") && all.0.contains_key("used"));
+        // Nor do those stay for ever who may come once an hour.
+        let hourly = Allowance {
+            rate: Some(Rate {
+                interval: Duration::from_secs(3600),
+                burst: 2,
+            }),
+            ..Allowance::default()
+        };
+        for _ in 0..2 {
+            all.open(at(0), "hasty", &hourly).unwrap();
+            all.close("hasty");
+        }
+        for number in 0..PEOPLE + 10 {
+            let name = format!("hourly{number}");
+            all.open(at(0), &name, &hourly).unwrap();
+            all.close(&name);
+        }
+        assert!(all.0.len() <= PEOPLE);
+        assert!(all.open(at(0), "hasty", &hourly).is_err());
     }
 }

@@ -9,7 +9,7 @@ const FREE: u32 = u32::MAX;
 
 /// Which hosts an entry is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Reach {
+pub(super) enum Reach {
     /// That name alone.
     Exact,
     /// All names below it.
@@ -18,27 +18,19 @@ pub enum Reach {
     Suffix,
 }
 
-/// Where an entry was read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Origin {
-    /// The number of its list, in the order in which they were given.
-    pub list: u16,
-    /// The line in it, from 1.
-    pub line: u32,
-}
-
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Entry {
     /// Where its name begins in all the text.
     from: u32,
     length: u8,
     reach: Reach,
-    origin: Origin,
+    /// Where it was read, from 1.
+    line: u32,
 }
 
-/// A set of names. It takes about 35 bytes for each, beside the text of the names.
+/// A set of names. It takes about 31 bytes for each, beside the text of the names.
 #[derive(Clone, Debug, Default)]
-pub struct Domains {
+pub(super) struct Domains {
     text: String,
     entries: Vec<Entry>,
     /// Numbers of entries, where their hashes put them, or after.
@@ -56,7 +48,7 @@ impl PartialEq for Domains {
 impl Domains {
     /// An empty one. Who knows the seed can choose names that are slow to find.
     #[must_use]
-    pub fn new(seed: u64) -> Self {
+    pub(super) fn new(seed: u64) -> Self {
         Self {
             seed,
             ..Self::default()
@@ -65,19 +57,13 @@ impl Domains {
 
     /// How many there are.
     #[must_use]
-    pub fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.entries.len()
     }
 
-    /// Whether there are none.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.entries.is_empty()
-    }
-
-    /// Takes a name, in small letters and without a dot at its end. Of the same name with the same reach the first
+    /// Takes a name, in small letters and without a dot at its end, and the line where it was read. Of the same name with the same reach the first
     /// one stays. False if it is too long to be a host's, or there are too many.
-    pub fn insert(&mut self, name: &str, reach: Reach, origin: Origin) -> bool {
+    pub(super) fn insert(&mut self, name: &str, reach: Reach, line: u32) -> bool {
         let (Ok(length), Ok(from)) = (u8::try_from(name.len()), u32::try_from(self.text.len()))
         else {
             return false;
@@ -103,7 +89,7 @@ impl Domains {
             from,
             length,
             reach,
-            origin,
+            line,
         });
         true
     }
@@ -111,7 +97,7 @@ impl Domains {
     /// The entry that a host is in: the one with the longest name. The host is in small letters, and without a dot at
     /// its end.
     #[must_use]
-    pub fn find(&self, host: &str) -> Option<(&str, Reach, Origin)> {
+    pub(super) fn find(&self, host: &str) -> Option<(&str, Reach, u32)> {
         if self.entries.is_empty() {
             return None;
         }
@@ -123,7 +109,7 @@ impl Domains {
                 Reach::Suffix => true,
             };
             if let Some(entry) = self.look(rest, fits).0 {
-                return Some((self.name(entry), entry.reach, entry.origin));
+                return Some((self.name(entry), entry.reach, entry.line));
             }
             rest = rest.split_once('.')?.1;
             is_whole = false;
@@ -131,7 +117,7 @@ impl Domains {
     }
 
     /// Gives back what was taken for names to come.
-    pub fn shrink(&mut self) {
+    pub(super) fn shrink(&mut self) {
         self.text.shrink_to_fit();
         self.entries.shrink_to_fit();
     }
@@ -195,12 +181,10 @@ impl Domains {
 mod tests {
     use super::*;
 
-    const SOMEWHERE: Origin = Origin { list: 0, line: 1 };
-
     fn set(entries: &[(&str, Reach)]) -> Domains {
         let mut domains = Domains::new(7);
         for ((name, reach), line) in entries.iter().zip(1..) {
-            assert!(domains.insert(name, *reach, Origin { list: 0, line }));
+            assert!(domains.insert(name, *reach, line));
         }
         domains
     }
@@ -229,7 +213,7 @@ mod tests {
             ("", None),
             ("..", None),
         ] {
-            let found = domains.find(host).map(|(_, _, origin)| origin.line);
+            let found = domains.find(host).map(|(_, _, line)| line);
             assert_eq!(found, line, "{host}");
         }
     }
@@ -240,17 +224,14 @@ mod tests {
         assert_eq!(domains.find("a.example").unwrap().1, Reach::Exact);
         assert_eq!(domains.find("b.a.example").unwrap().1, Reach::Below);
         let twice = set(&[("a.example", Reach::Exact), ("a.example", Reach::Exact)]);
-        assert_eq!(
-            (twice.len(), twice.find("a.example").unwrap().2.line),
-            (1, 1)
-        );
+        assert_eq!((twice.len(), twice.find("a.example").unwrap().2), (1, 1));
     }
 
     #[test]
     fn many_are_found_all_and_nothing_else() {
         let mut domains = Domains::new(7);
         for number in 0..50_000 {
-            assert!(domains.insert(&format!("h{number}.example"), Reach::Suffix, SOMEWHERE));
+            assert!(domains.insert(&format!("h{number}.example"), Reach::Suffix, 1));
         }
         domains.shrink();
         for number in 0..50_000 {
@@ -258,7 +239,7 @@ mod tests {
             assert!(domains.find(&format!("h{number}x.example")).is_none());
         }
         assert!(domains.table.len() < 50_000 * 4);
-        assert!(!domains.insert(&"x".repeat(254), Reach::Exact, SOMEWHERE));
-        assert!(!domains.insert("", Reach::Exact, SOMEWHERE));
+        assert!(!domains.insert(&"x".repeat(254), Reach::Exact, 1));
+        assert!(!domains.insert("", Reach::Exact, 1));
     }
 }

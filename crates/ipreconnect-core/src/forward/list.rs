@@ -85,7 +85,7 @@ fn alone(word: &str) -> Line {
 
 /// A name as configurations write it: `ads.example`, `*.example` (all below), `.example` (it, and all below).
 #[must_use]
-pub fn pattern(word: &str) -> Option<(String, Reach)> {
+pub(super) fn pattern(word: &str) -> Option<(String, Reach)> {
     if let Some(rest) = word.strip_prefix("*.") {
         return Some((name(rest)?, Reach::Below));
     }

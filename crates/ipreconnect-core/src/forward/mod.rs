@@ -9,8 +9,6 @@ pub mod socks;
 mod target;
 
 pub use allowance::{Allowance, Allowances, Over, Spent};
-pub use domains::{Domains, Origin, Reach};
-pub use list::pattern;
-pub use pac::pac;
+pub use pac::{direct, pac};
 pub use policy::{Denial, Entry, ForwardPolicy, Places, Private, Standing};
 pub use target::{Host, Target, TargetError};

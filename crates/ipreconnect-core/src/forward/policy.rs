@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use super::domains::{Domains, Origin, Reach};
+use super::domains::{Domains, Reach};
 use super::list::{Line, line, pattern};
 use super::target::{Host, Target};
 use crate::netset::NetSet;
@@ -73,8 +73,7 @@ impl Places {
             self.networks.push(network.trunc());
             return true;
         }
-        let nowhere = Origin { list: 0, line: 0 };
-        pattern(word).is_some_and(|(name, reach)| self.own.insert(&name, reach, nowhere))
+        pattern(word).is_some_and(|(name, reach)| self.own.insert(&name, reach, 0))
     }
 
     /// Takes a list of others, line by line; `name` is what people know it by.
@@ -85,10 +84,6 @@ impl Places {
             exceptions: Domains::new(self.seed),
         };
         for (number, text) in (1..).zip(text.lines()) {
-            let origin = Origin {
-                list: 0,
-                line: number,
-            };
             let is_taken = match line(text) {
                 Line::Nothing => true,
                 Line::Network(network) => {
@@ -97,8 +92,8 @@ impl Places {
                 }
                 Line::Names(names) => names
                     .iter()
-                    .all(|(name, reach)| list.names.insert(name, *reach, origin)),
-                Line::Except(name, reach) => list.exceptions.insert(&name, reach, origin),
+                    .all(|(name, reach)| list.names.insert(name, *reach, number)),
+                Line::Except(name, reach) => list.exceptions.insert(&name, reach, number),
                 Line::Other => false,
             };
             self.skipped += u64::from(!is_taken);
@@ -117,13 +112,16 @@ impl Places {
         self.set = self.networks.iter().copied().collect();
     }
 
-    /// Whether a host is in it, as it is written.
+    /// Whether a host is in it, as it is written: an address by itself, whatever other address it carries.
     #[must_use]
     pub fn has(&self, host: &Host) -> bool {
-        self.host(host).is_some()
+        match host {
+            Host::Ip(ip) => self.set.contains(*ip),
+            Host::Name(_) => self.host(host).is_some(),
+        }
     }
 
-    /// The entry that a host is in.
+    /// The entry that a host is in, or the address of IPv4 that it carries.
     fn host(&self, host: &Host) -> Option<Entry> {
         let name = match host {
             Host::Ip(ip) => return self.address(*ip),
@@ -136,13 +134,13 @@ impl Places {
             });
         }
         self.lists.iter().find_map(|list| {
-            let (found, reach, origin) = list.names.find(name)?;
+            let (found, reach, line) = list.names.find(name)?;
             if list.exceptions.find(name).is_some() {
                 return None;
             }
             Some(Entry {
                 text: shown(found, reach),
-                place: Some(format!("line {} of {}", origin.line, list.name).into()),
+                place: Some(format!("line {line} of {}", list.name).into()),
             })
         })
     }
@@ -222,19 +220,6 @@ pub enum Denial {
     NotAllowed,
     /// It is, or resolves to, such an address.
     Private(IpAddr, Scope),
-}
-
-impl Denial {
-    /// A word for programs.
-    #[must_use]
-    pub fn word(&self) -> &'static str {
-        match self {
-            Self::Port(_) => "port",
-            Self::Blocked(_) | Self::ResolvesToBlocked(..) => "blocked",
-            Self::NotAllowed => "not_allowed",
-            Self::Private(..) => "private",
-        }
-    }
 }
 
 impl fmt::Display for Denial {
@@ -337,6 +322,15 @@ mod tests {
         places
     }
 
+    fn word(denial: &Denial) -> &'static str {
+        match denial {
+            Denial::Port(_) => "port",
+            Denial::Blocked(_) | Denial::ResolvesToBlocked(..) => "blocked",
+            Denial::NotAllowed => "not_allowed",
+            Denial::Private(..) => "private",
+        }
+    }
+
     fn target(text: &str) -> Target {
         Target::authority(text.as_bytes()).unwrap()
     }
@@ -348,7 +342,7 @@ mod tests {
             ports: vec![(80, 80), (443, 443)],
             ..ForwardPolicy::default()
         };
-        let judge = |text: &str| policy.judge(&target(text)).map_err(|denial| denial.word());
+        let judge = |text: &str| policy.judge(&target(text)).map_err(|denial| word(&denial));
         for (text, wanted) in [
             ("good.example:443", Ok(Standing::Welcome)),
             ("good.example:22", Err("port")),
@@ -373,7 +367,7 @@ mod tests {
         let resolved = |ip: &str| {
             policy
                 .judge_address(ip.parse().unwrap(), Standing::Welcome)
-                .map_err(|denial| denial.word())
+                .map_err(|denial| word(&denial))
         };
         assert_eq!(resolved("93.184.216.34"), Ok(()));
         assert_eq!(resolved("203.0.113.9"), Err("blocked"));
@@ -388,7 +382,7 @@ mod tests {
             block: places(&["bad.example.com"]),
             ..ForwardPolicy::default()
         };
-        let judge = |text: &str| policy.judge(&target(text)).map_err(|denial| denial.word());
+        let judge = |text: &str| policy.judge(&target(text)).map_err(|denial| word(&denial));
         assert_eq!(judge("www.example.com:443"), Ok(Standing::Welcome));
         assert_eq!(judge("bad.example.com:443"), Err("blocked"));
         assert_eq!(judge("198.252.100.7:443"), Ok(Standing::Welcome));
@@ -429,8 +423,28 @@ mod tests {
             ..ForwardPolicy::default()
         };
         for text in ["[64:ff9b::5db8:d822]:80", "[2002:5db8:d822::1]:80"] {
-            let word = policy.judge(&target(text)).map_err(|denial| denial.word());
-            assert_eq!(word, Err("blocked"), "{text}");
+            assert_eq!(
+                policy.judge(&target(text)).map_err(|denial| word(&denial)),
+                Err("blocked"),
+                "{text}"
+            );
+        }
+        // They are not allowed as those: whoever carries it there is nobody's choice.
+        let policy = ForwardPolicy {
+            allow: Some(places(&["93.184.216.0/24"])),
+            ..ForwardPolicy::default()
+        };
+        for (text, wanted) in [
+            ("93.184.216.34:80", Ok(Standing::Welcome)),
+            ("[::ffff:93.184.216.34]:80", Ok(Standing::Welcome)),
+            ("[64:ff9b::5db8:d822]:80", Err("not_allowed")),
+            ("[2002:5db8:d822::1]:80", Err("not_allowed")),
+        ] {
+            assert_eq!(
+                policy.judge(&target(text)).map_err(|denial| word(&denial)),
+                wanted,
+                "{text}"
+            );
         }
     }
 

@@ -75,8 +75,6 @@ pub struct Request {
     pub command: Command,
     /// Where to; none of datagrams whose source is not known yet.
     pub target: Option<Target>,
-    /// Who says to be asking (version 4).
-    pub user: Vec<u8>,
 }
 
 /// What a client is told.
@@ -252,11 +250,7 @@ pub fn request(bytes: &[u8]) -> Result<Read<Request>, SocksError> {
     };
     let used = bytes.len() - rest.len();
     let target = target(host, port, command)?;
-    let request = Request {
-        command,
-        target,
-        user: Vec::new(),
-    };
+    let request = Request { command, target };
     Ok(Read::Whole(request, used))
 }
 
@@ -278,7 +272,8 @@ pub fn request_v4(bytes: &[u8]) -> Result<Read<Request>, SocksError> {
         2 => Command::Bind,
         _ => return Err(SocksError::Command),
     };
-    let Some((user, mut rest)) = ended(rest)? else {
+    // Who says to be asking proves nothing.
+    let Some((_, mut rest)) = ended(rest)? else {
         return Ok(Read::Partial);
     };
     let has_name = [*a, *b, *c] == [0, 0, 0] && *d != 0;
@@ -292,11 +287,7 @@ pub fn request_v4(bytes: &[u8]) -> Result<Read<Request>, SocksError> {
         Place::Host(Host::v4([*a, *b, *c, *d]))
     };
     let target = target(host, u16::from_be_bytes([*high, *low]), command)?;
-    let request = Request {
-        command,
-        target,
-        user: user.to_vec(),
-    };
+    let request = Request { command, target };
     Ok(Read::Whole(request, bytes.len() - rest.len()))
 }
 
@@ -669,21 +660,18 @@ mod tests {
                 let target = request
                     .target
                     .map_or(String::new(), |target| target.to_string());
-                Ok(format!(
-                    "{target} {} {used}",
-                    String::from_utf8_lossy(&request.user)
-                ))
+                Ok(format!("{target} {used}"))
             }
             Ok(Read::Partial) => Ok("partial".to_owned()),
             Err(error) => Err(error),
         };
         assert_eq!(
             read(b"\x04\x01\x00\x50\xc6\x33\x64\x07ann\0").as_deref(),
-            Ok("198.51.100.7:80 ann 12")
+            Ok("198.51.100.7:80 12")
         );
         assert_eq!(
             read(b"\x04\x01\x00\x50\0\0\0\x01ann\0example.com\0").as_deref(),
-            Ok("example.com:80 ann 24")
+            Ok("example.com:80 24")
         );
         assert_eq!(
             read(b"\x04\x01\x00\x50\0\0\0\x01ann\0example").as_deref(),
