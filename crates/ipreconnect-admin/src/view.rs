@@ -344,6 +344,9 @@ pub struct WhyTo {
     pub addresses: Vec<WhyAddress>,
     /// Why it has none.
     pub nameless: Option<String>,
+    /// The proxies by which it may be gone to, in order.
+    #[serde(default)]
+    pub proxies: Vec<String>,
 }
 
 /// One address of that place.

@@ -77,8 +77,6 @@ struct Known {
     whereabouts: Whereabouts,
     endpoints: BTreeMap<IpAddr, (EndpointId, Arc<Meter>)>,
     next: u32,
-    /// Why the first of the addresses that may not be dialled may not.
-    refused: Option<String>,
 }
 
 impl Light {
@@ -96,7 +94,6 @@ impl Light {
                 whereabouts,
                 endpoints: BTreeMap::new(),
                 next: 0,
-                refused: None,
             }),
         }
     }
@@ -153,7 +150,6 @@ impl Light {
 
     fn publish(&self, shared: &Shared, known: &mut Known) -> Result<(), Failure> {
         let now = clock::now();
-        known.refused = None;
         let ips = match known.whereabouts.ips() {
             Ok(ips) => ips,
             Err(failure) => {
@@ -163,9 +159,11 @@ impl Light {
         };
         let mut views = Vec::with_capacity(ips.len());
         let mut endpoints = BTreeMap::new();
+        // Why the first of those that may not be dialled may not.
+        let mut refused = None;
         for ip in ips {
             if let Err(why) = self.vet.vet(*ip) {
-                known.refused.get_or_insert(why);
+                refused.get_or_insert(why);
                 continue;
             }
             let (id, meter) = known.endpoints.remove(ip).unwrap_or_else(|| {
@@ -179,7 +177,7 @@ impl Light {
         known.endpoints = endpoints;
         if views.is_empty() {
             shared.publish(empty());
-            let why = known.refused.clone().unwrap_or_default();
+            let why = refused.unwrap_or_default();
             return Err(Failure::with_detail(Cause::NotAllowed, why));
         }
         let meters = known.endpoints.values();

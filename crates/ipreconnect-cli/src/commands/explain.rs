@@ -56,7 +56,7 @@ const ADVICE: &[(&str, &str)] = &[
     ),
     (
         "PD",
-        "The origin's answer had broken chunks: the client was told so by a torn connection.",
+        "The origin's answer had broken chunks, and the client was told so by a torn connection; or its user had used up the bytes of the day.",
     ),
     (
         "PH",
@@ -68,7 +68,7 @@ const ADVICE: &[(&str, &str)] = &[
     ),
     (
         "PR",
-        "The request cannot be read, or is too long; the answer said why.",
+        "The request cannot be read, or a rule is against it: `cause` or `rule` of the line says why, as the answer did.",
     ),
     (
         "SC",

@@ -117,5 +117,8 @@ fn there(to: &WhyTo) -> String {
     if let Some(why) = &to.nameless {
         let _ = writeln!(text, "   it has no address now: {why}");
     }
+    for proxy in &to.proxies {
+        let _ = writeln!(text, "   by the proxy {proxy}, which looks it up by itself");
+    }
     text
 }

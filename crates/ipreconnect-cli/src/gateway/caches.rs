@@ -1,4 +1,4 @@
-//! The caches of routes. They outlive changes of the configuration that do not concern their route.
+//! The caches of routes and of forward proxies. They outlive changes of the configuration that do not concern their route.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -80,13 +80,13 @@ impl Caches {
 
     /// The cache of a forward proxy.
     pub(super) fn through(&self, listener: &str, settings: Option<CacheSettings>) -> Option<Cache> {
-        let before = self.lock().remove(listener).unwrap_or_default();
+        let mut all = self.lock();
+        let before = all.remove(listener).unwrap_or_default();
         let settings = settings?;
         let wanted = For::Through(settings);
         let kept = before.into_iter().find(|(what, _)| *what == wanted);
         let (what, cache) = kept.unwrap_or_else(|| (wanted, self.make(listener, settings)));
-        self.lock()
-            .insert(listener.to_owned(), vec![(what, cache.clone())]);
+        all.insert(listener.to_owned(), vec![(what, cache.clone())]);
         Some(cache)
     }
 

@@ -55,6 +55,7 @@ impl Desk {
             enforced: found.is_enforced,
             denied: found.denied,
             nameless: found.nameless,
+            proxies: found.proxies,
         })
     }
 

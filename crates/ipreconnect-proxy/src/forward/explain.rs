@@ -6,7 +6,8 @@ use std::sync::Arc;
 use ipreconnect::core::forward::{Host, Standing, Target};
 
 use super::Forward;
-use super::judge::ITSELF;
+use super::judge::{ITSELF, Judge};
+use super::parent::{Leg, Ways};
 
 /// The rules of a forward proxy, as they are when they are asked.
 #[derive(Clone, Debug)]
@@ -23,6 +24,8 @@ pub struct Direction {
     pub addresses: Vec<(IpAddr, Option<String>)>,
     /// Why it has no address.
     pub nameless: Option<String>,
+    /// The proxies behind this one by which it may be gone to, in order: those look it up by themselves.
+    pub proxies: Vec<String>,
     /// Whether the rules are enforced.
     pub is_enforced: bool,
 }
@@ -32,7 +35,8 @@ impl Direction {
     #[must_use]
     pub fn is_open(&self) -> bool {
         let is_allowed = |(_, denied): &(IpAddr, Option<String>)| denied.is_none();
-        !self.is_enforced || self.denied.is_none() && self.addresses.iter().any(is_allowed)
+        let leads_there = !self.proxies.is_empty() || self.addresses.iter().any(is_allowed);
+        !self.is_enforced || self.denied.is_none() && leads_there
     }
 }
 
@@ -51,18 +55,32 @@ impl Directions {
     pub async fn explain(&self, to: &str) -> Result<Direction, String> {
         let target = read(to).map_err(|error| error.to_string())?;
         let plan = &self.0.plan;
-        let (denied, standing) = match plan.policy.judge(&target) {
-            Ok(standing) => (None, standing),
-            Err(denial) => (Some(denial.to_string()), Standing::Welcome),
+        let own = Arc::clone(&self.0.own);
+        let judged = Judge::new(plan, &target, own);
+        let judged = judged.and_then(|judge| Ok((self.0.ways_to(&target, &judge)?, judge)));
+        let (denied, standing, ways) = match judged {
+            Ok((ways, judge)) => {
+                let would_be = judge.would_be().map(ToString::to_string);
+                (would_be, judge.standing(), ways)
+            }
+            Err(refusal) => (Some(refusal.why), Standing::Welcome, Ways::direct()),
         };
+        let is_direct = ways.iter().any(|way| matches!(way, Leg::Direct));
+        let proxies = ways.iter().filter_map(|way| match way {
+            Leg::Direct => None,
+            Leg::Parent(asked) => Some(asked.origin().name().to_owned()),
+        });
         let mut direction = Direction {
             target: target.to_string(),
             denied,
             addresses: Vec::new(),
             nameless: None,
+            proxies: proxies.collect(),
             is_enforced: plan.is_enforced,
         };
         let ips = match &target.host {
+            // It is the proxies' to look up.
+            _ if !is_direct => Vec::new(),
             Host::Ip(ip) => vec![*ip],
             // What is denied by its name is not asked for.
             Host::Name(_) if direction.denied.is_some() && plan.is_enforced => Vec::new(),

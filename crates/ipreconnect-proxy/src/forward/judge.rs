@@ -60,6 +60,11 @@ impl Judge {
         self.standing == Standing::ByAddress
     }
 
+    /// What is left to its addresses.
+    pub(super) fn standing(&self) -> Standing {
+        self.standing
+    }
+
     /// Why nobody might go there, where that is only told.
     pub(super) fn would_be(&self) -> Option<&Denial> {
         let by_address = || {

@@ -23,10 +23,10 @@ use ipreconnect::tls::TlsSettings;
 use crate::http::{Cache, FieldRules, Page};
 
 pub use explain::{Direction, Directions};
-pub(crate) use parent::Onward;
+pub(crate) use parent::{Failed, Leg};
 pub use parent::{Parent, Speaks, Via, Way};
 pub(crate) use places::{Errand, Place, Speech};
-pub(crate) use refusal::Refusal;
+pub(crate) use refusal::{Refusal, Whose};
 pub(crate) use stay::{Stay, nameless};
 
 use judge::Judge;
@@ -115,10 +115,11 @@ fn is_here(address: SocketAddr) -> bool {
 
 impl Forward {
     pub(crate) fn new(plan: ForwardPlan) -> Self {
+        let own = Arc::default();
         Self {
             places: Places::default(),
-            ways: Ways::all(&plan),
-            own: Arc::default(),
+            ways: Ways::all(&plan, &own),
+            own,
             users: Users::default(),
             via: format!("{VERSION}{}", pseudonym()).into(),
             plan,
@@ -187,12 +188,12 @@ impl Forward {
     }
 
     /// The ways there. What is allowed by its address alone goes by no other proxy: that would look it up anew.
-    fn ways_to(&self, target: &Target, judge: &Judge) -> Result<Arc<[Onward]>, Refusal> {
+    fn ways_to(&self, target: &Target, judge: &Judge) -> Result<Arc<[Leg]>, Refusal> {
         let ways = Ways::to(&self.ways, target);
         if !judge.needs_address() || !self.plan.is_enforced {
             return Ok(ways);
         }
-        let is_direct = |way: &Onward| matches!(way, Onward::Direct);
+        let is_direct = |way: &Leg| matches!(way, Leg::Direct);
         match ways.iter().any(is_direct) {
             true => Ok(Ways::direct()),
             false => Err(Refusal::denied(target, &Denial::NotAllowed)),

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use data_encoding::BASE64;
+use ipreconnect::core::address::Address;
 use ipreconnect::core::failure::{Cause, Failure};
 use ipreconnect::core::forward::socks::{self, Read, Reply, SocksError};
 use ipreconnect::core::forward::{Places, Target};
@@ -15,7 +16,7 @@ use ipreconnect::core::http::{Parsed, ResponseHead};
 use ipreconnect::{Link, Open, Origin};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use super::{ForwardPlan, Refusal};
+use super::{ForwardPlan, Own, Refusal};
 use crate::http::ThroughRoute;
 
 /// A proxy that has not answered by then is of no use.
@@ -74,12 +75,12 @@ pub struct Via {
 #[derive(Debug)]
 pub(super) struct Ways {
     to: Option<Places>,
-    ways: Arc<[Onward]>,
+    ways: Arc<[Leg]>,
 }
 
 /// One way, as it is used.
 #[derive(Debug)]
-pub(crate) enum Onward {
+pub(crate) enum Leg {
     Direct,
     Parent(Arc<Asked>),
 }
@@ -87,9 +88,10 @@ pub(crate) enum Onward {
 /// A proxy behind this one, as it is used.
 pub(crate) struct Asked {
     parent: Parent,
-    /// What requests to it go by, if it takes them.
-    route: ThroughRoute,
+    /// What requests go by that it is asked to carry out; none, if it only has tunnels.
+    route: Option<ThroughRoute>,
     authorization: Option<String>,
+    own: Arc<Own>,
 }
 
 impl fmt::Debug for Asked {
@@ -106,16 +108,19 @@ pub(crate) struct Failed {
 }
 
 impl Ways {
-    pub(super) fn all(plan: &ForwardPlan) -> Vec<Self> {
-        let all = plan.via.iter().map(|via| Self {
-            to: via.to.clone(),
-            ways: via.ways.iter().map(|way| Onward::new(way, plan)).collect(),
+    pub(super) fn all(plan: &ForwardPlan, own: &Arc<Own>) -> Vec<Self> {
+        let all = plan.via.iter().map(|via| {
+            let ways = via.ways.iter().map(|way| Leg::new(way, plan, own));
+            Self {
+                to: via.to.clone(),
+                ways: ways.collect(),
+            }
         });
         all.collect()
     }
 
     /// The ways to a host: those of the first rule that is for it.
-    pub(super) fn to(all: &[Self], target: &Target) -> Arc<[Onward]> {
+    pub(super) fn to(all: &[Self], target: &Target) -> Arc<[Leg]> {
         let is_for = |to: &Places| to.has(&target.host);
         let mut all = all.iter();
         match all.find(|ways| ways.to.as_ref().is_none_or(is_for)) {
@@ -125,16 +130,16 @@ impl Ways {
     }
 
     /// Straight there, and by no other way.
-    pub(super) fn direct() -> Arc<[Onward]> {
-        Arc::new([Onward::Direct])
+    pub(super) fn direct() -> Arc<[Leg]> {
+        Arc::new([Leg::Direct])
     }
 }
 
-impl Onward {
-    fn new(way: &Way, plan: &ForwardPlan) -> Self {
+impl Leg {
+    fn new(way: &Way, plan: &ForwardPlan, own: &Arc<Own>) -> Self {
         match way {
             Way::Direct => Self::Direct,
-            Way::Parent(parent) => Self::Parent(Arc::new(Asked::new(parent, plan))),
+            Way::Parent(parent) => Self::Parent(Arc::new(Asked::new(parent, plan, own))),
         }
     }
 
@@ -148,7 +153,7 @@ impl Onward {
 }
 
 impl Asked {
-    fn new(parent: &Parent, plan: &ForwardPlan) -> Self {
+    fn new(parent: &Parent, plan: &ForwardPlan, own: &Arc<Own>) -> Self {
         let credentials = parent.credentials.as_ref();
         let authorization = credentials.map(|(user, password)| {
             let shown = BASE64.encode(format!("{user}:{password}").as_bytes());
@@ -156,8 +161,10 @@ impl Asked {
         });
         Self {
             parent: parent.clone(),
-            route: ThroughRoute::to_parent(&parent.origin, plan),
+            route: (parent.speaks == Speaks::Http)
+                .then(|| ThroughRoute::to_parent(&parent.origin, plan)),
             authorization,
+            own: Arc::clone(own),
         }
     }
 
@@ -167,7 +174,7 @@ impl Asked {
 
     /// What requests go by that it is asked to carry out; none, if it only has tunnels.
     pub(crate) fn route(&self) -> Option<&ThroughRoute> {
-        (self.parent.speaks == Speaks::Http).then_some(&self.route)
+        self.route.as_ref()
     }
 
     /// What shows it who we are.
@@ -185,6 +192,16 @@ impl Asked {
         };
         let link = self.origin().connect_at_once(None).await;
         let mut link = link.map_err(|error| next(Refusal::behind(target, self.name(), &error)))?;
+        // SOCKS has nothing by which it would be found later.
+        if let Address::Tcp(address) = link.address()
+            && self.own.is(*address)
+        {
+            let why = format!(
+                "the proxy {} on the way there is this proxy itself",
+                self.name()
+            );
+            return Err(next(Refusal::circular(target, &why)));
+        }
         let opened = match self.parent.speaks {
             Speaks::Http => {
                 let connected = self.connect(&mut link, target, hops);
@@ -192,15 +209,16 @@ impl Asked {
             }
             Speaks::Socks5 => tokio::time::timeout(PATIENCE, self.ask(&mut link, target)).await,
         };
-        let told = match opened {
+        let said = match opened {
             Ok(Ok(())) => return Ok(link),
-            Ok(Err(told)) => told,
-            Err(_) => Told::next("does not answer"),
+            Ok(Err(said)) => said,
+            Err(_) => Said::next("does not answer"),
         };
-        let why = format!("the proxy {} on the way there {}", self.name(), told.why);
+        let why = format!("the proxy {} on the way there {}", self.name(), said.why);
+        let status = if said.is_final { 403 } else { 502 };
         Err(Failed {
-            refusal: Refusal::refused_behind(target, why, told.status),
-            is_final: told.is_final,
+            refusal: Refusal::refused_behind(target, why, status),
+            is_final: said.is_final,
         })
     }
 
@@ -209,13 +227,13 @@ impl Asked {
     }
 
     /// By CONNECT.
-    async fn connect(&self, link: &mut Link, target: &Target, hops: &str) -> Result<(), Told> {
-        let mut said = format!("CONNECT {target} HTTP/1.1\r\nHost: {target}\r\nVia: {hops}\r\n");
+    async fn connect(&self, link: &mut Link, target: &Target, hops: &str) -> Result<(), Said> {
+        let mut asks = format!("CONNECT {target} HTTP/1.1\r\nHost: {target}\r\nVia: {hops}\r\n");
         if let Some(authorization) = &self.authorization {
-            said.push_str(&format!("Proxy-Authorization: {authorization}\r\n"));
+            asks.push_str(&format!("Proxy-Authorization: {authorization}\r\n"));
         }
-        said.push_str("\r\n");
-        link.write_all(said.as_bytes()).await?;
+        asks.push_str("\r\n");
+        link.write_all(asks.as_bytes()).await?;
         let mut head = ResponseHead::default();
         let mut heard = Vec::new();
         loop {
@@ -226,7 +244,7 @@ impl Asked {
                 }
                 Ok(Parsed::Whole) => break,
                 Ok(Parsed::Partial) if heard.len() < LONGEST => {}
-                Ok(Parsed::Partial) | Err(_) => return Err(Told::next("does not speak HTTP")),
+                Ok(Parsed::Partial) | Err(_) => return Err(Said::next("does not speak HTTP")),
             }
             more(link, &mut heard).await?;
         }
@@ -235,22 +253,17 @@ impl Asked {
                 link.put_back(heard.get(head.length..).unwrap_or_default());
                 Ok(())
             }
-            407 if self.authorization.is_some() => Err(Told::next("does not take our credentials")),
-            407 => Err(Told::next("wants credentials")),
-            status => Err(Told {
+            407 if self.authorization.is_some() => Err(Said::next("does not take our credentials")),
+            407 => Err(Said::next("wants credentials")),
+            status => Err(Said {
                 why: format!("refuses: {status} {}", printable(head.reason.of(&heard))),
                 is_final: matches!(status, 403 | 451),
-                status: if matches!(status, 403 | 451) {
-                    403
-                } else {
-                    502
-                },
             }),
         }
     }
 
     /// By SOCKS5.
-    async fn ask(&self, link: &mut Link, target: &Target) -> Result<(), Told> {
+    async fn ask(&self, link: &mut Link, target: &Target) -> Result<(), Said> {
         let credentials = self.parent.credentials.as_ref();
         link.write_all(socks::greet(credentials.is_some())).await?;
         let mut heard = Vec::new();
@@ -259,13 +272,13 @@ impl Asked {
             (false, _) => {}
             (true, Some((user, password))) => {
                 let shown = socks::show_password(user.as_bytes(), password.as_bytes());
-                let shown = shown.ok_or_else(|| Told::next("cannot be shown our credentials"))?;
+                let shown = shown.ok_or_else(|| Said::next("cannot be shown our credentials"))?;
                 link.write_all(&shown).await?;
                 if !read(link, &mut heard, socks::password_taken).await? {
-                    return Err(Told::next("does not take our credentials"));
+                    return Err(Said::next("does not take our credentials"));
                 }
             }
-            (true, None) => return Err(Told::next("wants credentials")),
+            (true, None) => return Err(Said::next("wants credentials")),
         }
         link.write_all(&socks::ask(target)).await?;
         match read(link, &mut heard, socks::answered).await? {
@@ -273,39 +286,36 @@ impl Asked {
                 link.put_back(&heard);
                 Ok(())
             }
-            reply => Err(Told {
+            reply => Err(Said {
                 why: format!("refuses: {reply}"),
                 is_final: reply == Reply::Denied,
-                status: if reply == Reply::Denied { 403 } else { 502 },
             }),
         }
     }
 }
 
-/// What a proxy said.
-struct Told {
+/// What a proxy said that does not lead there.
+struct Said {
     why: String,
     is_final: bool,
-    status: u16,
 }
 
-impl Told {
+impl Said {
     fn next(why: &str) -> Self {
         Self {
             why: why.to_owned(),
             is_final: false,
-            status: 502,
         }
     }
 }
 
-impl From<io::Error> for Told {
+impl From<io::Error> for Said {
     fn from(error: io::Error) -> Self {
         Self::next(&format!("goes away: {error}"))
     }
 }
 
-impl From<SocksError> for Told {
+impl From<SocksError> for Said {
     fn from(error: SocksError) -> Self {
         Self::next(match error {
             SocksError::Command => "takes none of our ways to show who we are",
@@ -314,10 +324,10 @@ impl From<SocksError> for Told {
     }
 }
 
-async fn more(link: &mut Link, heard: &mut Vec<u8>) -> Result<(), Told> {
+async fn more(link: &mut Link, heard: &mut Vec<u8>) -> Result<(), Said> {
     let mut piece = [0; 1024];
     match link.read(&mut piece).await? {
-        0 => Err(Told::next("goes away without an answer")),
+        0 => Err(Said::next("goes away without an answer")),
         count => {
             heard.extend_from_slice(piece.get(..count).unwrap_or_default());
             Ok(())
@@ -329,7 +339,7 @@ async fn read<T>(
     link: &mut Link,
     heard: &mut Vec<u8>,
     read: impl Fn(&[u8]) -> Result<Read<T>, SocksError>,
-) -> Result<T, Told> {
+) -> Result<T, Said> {
     loop {
         if let Read::Whole(message, used) = read(heard)? {
             heard.drain(..used);

@@ -11,7 +11,7 @@ use ipreconnect::{Host as OriginHost, Origin, OriginSettings, Target as OriginTa
 
 use super::ForwardPlan;
 use super::judge::Judge;
-use super::parent::{Onward, Tunnelled};
+use super::parent::{Leg, Tunnelled};
 use crate::http::ThroughRoute;
 
 /// Hosts that are remembered, each with its port.
@@ -35,7 +35,7 @@ pub(crate) struct Place {
     speech: Speech,
     origin: Origin,
     judge: Arc<Judge>,
-    ways: Arc<[Onward]>,
+    ways: Arc<[Leg]>,
     /// What requests to it go by, by each of the ways.
     routes: Box<[OnceLock<ThroughRoute>]>,
     /// Somebody has asked for it since it was last looked at.
@@ -57,7 +57,7 @@ impl Place {
         plan: &ForwardPlan,
         (target, at, speech): (&Target, Option<IpAddr>, Speech),
         judge: Arc<Judge>,
-        ways: Arc<[Onward]>,
+        ways: Arc<[Leg]>,
     ) -> Self {
         let host = match (at, &target.host) {
             (Some(ip), _) => OriginHost::Ip(ip),
@@ -100,8 +100,8 @@ impl Place {
         &self.origin
     }
 
-    /// The ways to it in the order in which they are to be tried: those that are known to lead nowhere come last.
-    pub(crate) fn ways(&self) -> impl Iterator<Item = (usize, &Onward)> {
+    /// The ways to it with their numbers, in the order in which they are to be tried: those that are known to lead nowhere come last.
+    pub(crate) fn ways(&self) -> impl Iterator<Item = (usize, &Leg)> {
         let ways = || self.ways.iter().enumerate();
         let open = ways().filter(|(_, way)| way.is_open());
         open.chain(ways().filter(|(_, way)| !way.is_open()))
@@ -109,18 +109,18 @@ impl Place {
 
     /// Whether it may be gone to without any other proxy.
     pub(crate) fn is_direct(&self) -> bool {
-        self.ways.iter().any(|way| matches!(way, Onward::Direct))
+        self.ways.iter().any(|way| matches!(way, Leg::Direct))
     }
 
-    /// What a request goes by, on one of the ways.
-    pub(crate) fn errand(&self, plan: &ForwardPlan, way: (usize, &Onward)) -> Option<Errand<'_>> {
-        let asked = match self.ways.get(way.0)? {
-            Onward::Direct => None,
-            Onward::Parent(asked) => Some(asked),
+    /// What a request goes by, on the way with that number.
+    pub(crate) fn errand(&self, plan: &ForwardPlan, at: usize) -> Option<Errand<'_>> {
+        let asked = match self.ways.get(at)? {
+            Leg::Direct => None,
+            Leg::Parent(asked) => Some(asked),
         };
         // Whoever prefers a proxy does not want us to go there past it.
-        let mut before = self.ways.iter().take(way.0 + 1);
-        if self.speech == Speech::Sealed && before.any(|way| !matches!(way, Onward::Direct)) {
+        let mut before = self.ways.iter().take(at + 1);
+        if self.speech == Speech::Sealed && before.any(|way| !matches!(way, Leg::Direct)) {
             return None;
         }
         if let Some((asked, route)) = asked.and_then(|asked| Some((asked, asked.route()?))) {
@@ -130,7 +130,7 @@ impl Place {
                 asked: Some(asked.authorization()),
             });
         }
-        let route = self.routes.get(way.0)?.get_or_init(|| match asked {
+        let route = self.routes.get(at)?.get_or_init(|| match asked {
             None => ThroughRoute::new(&self.origin, (&self.target, self.speech), plan),
             Some(asked) => {
                 let way = Arc::new(Tunnelled {

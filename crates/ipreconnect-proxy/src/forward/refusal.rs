@@ -25,8 +25,21 @@ pub(crate) struct Refusal {
     pub(crate) target: String,
     /// A rule says so.
     pub(crate) is_denied: bool,
+    /// Whose doing it is.
+    pub(crate) whose: Whose,
     /// After how long another try makes sense.
     pub(crate) wait: Option<Duration>,
+}
+
+/// Whose doing it is that a client does not get there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Whose {
+    /// This proxy's.
+    Ours,
+    /// The other end's, or that of the way there.
+    Theirs,
+    /// The other end could not prove who it is.
+    Proof,
 }
 
 const ASK: &str = "Whoever runs this proxy sees by `ipreconnect why` which rule it is.";
@@ -41,6 +54,7 @@ impl Refusal {
             advice: "",
             target: String::new(),
             is_denied: false,
+            whose: Whose::Ours,
             wait: None,
         }
     }
@@ -119,6 +133,7 @@ impl Refusal {
         let words = failure.map_or_else(|| error.to_string(), ToString::to_string);
         let of = |status, kind, reply| Self {
             target: target.to_string(),
+            whose: Whose::Theirs,
             ..Self::new(status, kind, reply, words.clone())
         };
         match cause {
@@ -147,7 +162,10 @@ impl Refusal {
                 of(503, "connection_limit_reached", Reply::Failed)
             }
             _ if failure.is_some_and(|one| matches!(one.layer(), Layer::Tls | Layer::Identity)) => {
-                of(502, "tls_certificate_error", Reply::Failed)
+                Self {
+                    whose: Whose::Proof,
+                    ..of(502, "tls_certificate_error", Reply::Failed)
+                }
             }
             _ => of(502, "destination_unavailable", Reply::Failed),
         }
@@ -160,6 +178,10 @@ impl Refusal {
             why: format!("the proxy {proxy} on the way there: {}", away.why),
             advice: "",
             is_denied: false,
+            whose: match away.whose {
+                Whose::Proof => Whose::Proof,
+                Whose::Ours | Whose::Theirs => Whose::Theirs,
+            },
             status: if away.status == 403 { 502 } else { away.status },
             ..away
         }
@@ -177,7 +199,25 @@ impl Refusal {
         };
         Self {
             target: target.to_string(),
+            whose: Whose::Theirs,
             ..Self::new(status, error, reply, why)
+        }
+    }
+
+    /// The rules ask for a name, and the client cannot show one.
+    pub(crate) fn unnamed(why: &str) -> Self {
+        Self {
+            is_denied: true,
+            ..Self::new(403, "http_request_denied", Reply::Denied, why.to_owned())
+        }
+    }
+
+    /// There is none of the ways that it would need.
+    pub(crate) fn wayless(target: &Target, why: &str) -> Self {
+        Self {
+            target: target.to_string(),
+            is_denied: true,
+            ..Self::new(403, "http_request_denied", Reply::Denied, why.to_owned())
         }
     }
 

@@ -22,6 +22,7 @@ use tokio::task::JoinSet;
 
 use super::client::Client;
 use super::guest::Guest;
+use super::reach::note_would_be;
 use super::record::Record;
 use crate::forward::{Forward, Place, Refusal, Stay};
 use crate::l4::End;
@@ -116,7 +117,7 @@ impl Association {
                     if !is_welcome(guest) {
                         return End::Drained;
                     }
-                    (self.hear(guest, &mut found).unwrap_or(0), 0)
+                    (self.hear((record, guest), &mut found).unwrap_or(0), 0)
                 }
                 Some(one) = found.join_next() => {
                     let Ok((place, data, looked_up)) = one else {
@@ -124,8 +125,9 @@ impl Association {
                     };
                     if let Err(error) = looked_up {
                         refused(guest, &Refusal::away(place.target(), &error));
+                        continue;
                     }
-                    (self.send(&place, &data).unwrap_or(0), 0)
+                    (self.send((record, guest), &place, &data).unwrap_or(0), 0)
                 }
                 ready = self.far.readable() => {
                     drop(ready);
@@ -151,14 +153,18 @@ impl Association {
     }
 
     /// Takes one datagram of the client.
-    fn hear(&mut self, guest: &Guest, found: &mut JoinSet<Found>) -> Option<usize> {
+    fn hear(
+        &mut self,
+        (record, guest): (&mut Record, &Guest),
+        found: &mut JoinSet<Found>,
+    ) -> Option<usize> {
         HEARD.with_borrow_mut(|heard| {
             heard.resize(LONGEST, 0);
             let (count, from) = self.near.try_recv_from(heard).ok()?;
             let data = heard.get(..count)?;
             let forward = guest.site().forward.as_ref()?;
             self.is_of_client(from)
-                .then(|| self.take(data, guest, forward, found))?
+                .then(|| self.take(data, (record, guest), forward, found))?
         })
     }
 
@@ -187,7 +193,7 @@ impl Association {
     fn take(
         &mut self,
         heard: &[u8],
-        guest: &Guest,
+        (record, guest): (&mut Record, &Guest),
         forward: &Forward,
         found: &mut JoinSet<Found>,
     ) -> Option<usize> {
@@ -202,15 +208,12 @@ impl Association {
         };
         if !place.is_direct() {
             let why = "datagrams do not go by other proxies, and there is no other way there";
-            refused(
-                guest,
-                &Refusal::refused_behind(&target, why.to_owned(), 403),
-            );
+            refused(guest, &Refusal::wayless(&target, why));
             return None;
         }
         self.first.get_or_insert(target);
         if place.is_found() {
-            return self.send(&place, data);
+            return self.send((record, guest), &place, data);
         }
         if found.len() < LOOKUPS {
             let data = data.to_vec();
@@ -222,7 +225,12 @@ impl Association {
         None
     }
 
-    fn send(&mut self, place: &Place, data: &[u8]) -> Option<usize> {
+    fn send(
+        &mut self,
+        (record, guest): (&mut Record, &Guest),
+        place: &Place,
+        data: &[u8],
+    ) -> Option<usize> {
         let to = place.origin().look(|snapshot| {
             let endpoints = snapshot.view().endpoints.iter();
             let mut addresses = endpoints.filter_map(|endpoint| match endpoint.address {
@@ -231,6 +239,10 @@ impl Association {
             });
             addresses.find(|address| self.far_is_v6 || address.is_ipv4())
         })?;
+        // Of all that one association has carried, the first is told.
+        if record.journey().decision.is_empty() {
+            note_would_be(record, guest, place);
+        }
         self.partners.add(to);
         let mapped = match to.ip() {
             IpAddr::V4(ip) if self.far_is_v6 => {
@@ -264,10 +276,9 @@ fn is_welcome(guest: &mut Guest) -> bool {
     guest.is_current() && guest.site().forward.is_some()
 }
 
+/// Whoever looks after the proxy is told: the client has no way to be.
 fn refused(guest: &Guest, refusal: &Refusal) {
-    if refusal.is_denied {
-        notice::refused(guest.name(), guest.from(), &refusal.words());
-    }
+    notice::refused(guest.name(), guest.from(), &refusal.words());
 }
 
 /// Waits until the client's connection ends; what it says there means nothing.

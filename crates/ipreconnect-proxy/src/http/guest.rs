@@ -219,6 +219,7 @@ impl Guest {
         &self.site
     }
 
+    /// The name of its listener.
     pub(super) fn name(&self) -> &str {
         self.session.route.name()
     }
@@ -237,7 +238,7 @@ impl Guest {
         self.session.route.timeouts().idle
     }
 
-    /// The same, for who keeps it longer.
+    /// The name of its listener, for who keeps it longer.
     pub(super) fn shared_name(&self) -> Arc<str> {
         self.session.route.shared_name()
     }
@@ -252,12 +253,12 @@ impl Guest {
         self.asked.load(Relaxed) >= self.limits().requests || is_draining() || !self.is_current()
     }
 
-    /// The other end of the connection; empty if that has no address.
     /// The client, as whoever looks at what passes is told.
     pub(super) fn peer(&self) -> Option<SocketAddr> {
         self.session.from.map(|ip| SocketAddr::new(ip, 0))
     }
 
+    /// The other end of the connection; empty if that has no address.
     pub(super) fn from(&self) -> &str {
         &self.from
     }

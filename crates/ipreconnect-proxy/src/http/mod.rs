@@ -18,6 +18,7 @@ mod h2;
 mod line;
 mod mirror;
 pub(crate) mod pool;
+mod reach;
 mod record;
 mod redirected;
 mod relay;

@@ -9,6 +9,7 @@ use ipreconnect::clock;
 use ipreconnect::core::http::{Known, RequestHead, Version};
 use ipreconnect::stats::Outcome;
 
+use super::guest::Guest;
 use super::trail::Trail;
 
 /// A worker's lines go out when there are so many bytes of them.
@@ -326,6 +327,22 @@ pub(super) fn tell(now: Instant, record: &Record, said: &Said<'_>) {
             lines.flush();
         }
     });
+}
+
+/// The same of what is no request of HTTP.
+pub(super) fn tell_of(guest: &Guest, record: &Record, (method, target): (&[u8], &str)) {
+    let said = Said {
+        listener: guest.name(),
+        origin: "",
+        from: guest.from(),
+        method,
+        host: b"",
+        target: target.as_bytes(),
+        protocol: record.protocol,
+        referer: None,
+        agent: None,
+    };
+    tell(clock::now(), record, &said);
 }
 
 impl Lines {

@@ -11,12 +11,12 @@ use rustix::net::{AddressFamily, getsockname, sockopt};
 
 use super::client::{Client, More};
 use super::guest::{Guest, Place as Seat};
-use super::record::{self, End, Record, Said, When, Who};
-use super::through;
+use super::reach::reach_for;
+use super::record::{self, End, Record, When, Who};
 use super::tunnel::Tunnel;
-use crate::forward::{Place, Refusal};
+use super::wire::Half;
+use crate::forward::{Forward, Place, Refusal, Stay};
 use crate::l4;
-use crate::notice;
 
 /// There are servers that speak first: whoever says nothing by then waits for one.
 const PATIENCE: Duration = Duration::from_millis(300);
@@ -83,69 +83,69 @@ pub(super) async fn serve(
     };
     let mut record = Record::new(clock::now(), "TCP");
     guest.asks();
-    match open(&guest, &target, to, &mut record).await {
-        Ok(tunnel) => {
+    match open((&client, &guest), &target, to, &mut record).await {
+        Some(Ok(tunnel)) => {
             guest.ended(l4::End::ByClient);
             tunnel.carry(client, guest);
+            return None;
         }
-        Err(refusal) => {
-            if refusal.is_denied {
-                notice::refused(guest.name(), guest.from(), &refusal.words());
-            }
-            record.journey().refused(&refusal);
-            record.end = match refusal.is_denied {
-                true => End::by(Who::Proxy, When::Request),
-                false => End::by(Who::Server, When::Connect),
-            };
-            tell(&guest, &record, &target);
-            // Nobody takes it for the end of what was wanted.
-            client.wire.abort();
+        Some(Err(refusal)) => {
+            record.refused(&guest, &refusal);
             guest.ended(l4::End::ByOrigin);
         }
+        None => {
+            record.end = End::by(Who::Client, When::Connect);
+            guest.ended(l4::End::ByClient);
+        }
     }
+    record::tell_of(&guest, &record, (b"CONNECT", &target.to_string()));
+    // Nobody takes it for the end of what was wanted.
+    client.wire.abort();
     None
 }
 
+/// The way there; none, if the client has gone meanwhile.
 async fn open(
-    guest: &Guest,
+    (client, guest): (&Client, &Guest),
     target: &Target,
     to: SocketAddr,
     record: &mut Record,
-) -> Result<Tunnel, Refusal> {
+) -> Option<Result<Tunnel, Refusal>> {
     let Some(forward) = &guest.site().forward else {
-        return Err(Refusal::direct());
+        return Some(Err(Refusal::direct()));
     };
-    if guest.is_asked() {
-        let why = "who is led here cannot show who he is, and the rules ask for that";
-        return Err(Refusal::uncarried(403, why));
-    }
-    guest.may_ask().map_err(Refusal::often)?;
-    let stay = forward
-        .enter(|| guest.account(record))
-        .map_err(Refusal::over)?;
-    let place: Place = forward.place_at(target, to)?;
-    let reached = through::reach(&place, forward.via()).await?;
-    through::note_would_be(record, guest, &place);
+    let admitted = admit((guest, forward), target, to, record);
+    let (place, stay) = match admitted {
+        Ok(admitted) => admitted,
+        Err(refusal) => return Some(Err(refusal)),
+    };
+    let reached = reach_for((record, guest), (&place, forward.via()), |cx| {
+        client.wire.poll_gone(cx, Half::Listens)
+    });
+    let reached = match reached.await? {
+        Ok(reached) => reached,
+        Err(refusal) => return Some(Err(refusal)),
+    };
     record.status = 200;
     record.reached(&reached);
     let record = std::mem::replace(record, Record::new(clock::now(), "TCP"));
-    Ok(Tunnel::through(reached.parts, (record, stay), target))
+    Some(Ok(Tunnel::through(reached.parts, (record, stay), target)))
 }
 
-fn tell(guest: &Guest, record: &Record, target: &Target) {
-    let target = target.to_string();
-    let said = Said {
-        listener: guest.name(),
-        origin: "",
-        from: guest.from(),
-        method: b"CONNECT",
-        host: b"",
-        target: target.as_bytes(),
-        protocol: record.protocol,
-        referer: None,
-        agent: None,
-    };
-    record::tell(clock::now(), record, &said);
+fn admit(
+    (guest, forward): (&Guest, &Forward),
+    target: &Target,
+    to: SocketAddr,
+    record: &Record,
+) -> Result<(Place, Option<Stay>), Refusal> {
+    if guest.is_asked() {
+        let why = "who is led here cannot show who he is, and the rules ask for that";
+        return Err(Refusal::unnamed(why));
+    }
+    guest.may_ask().map_err(Refusal::often)?;
+    let stay = forward.enter(|| guest.account(record));
+    let stay = stay.map_err(Refusal::over)?;
+    Ok((forward.place_at(target, to)?, stay))
 }
 
 async fn begins(client: &mut Client, seat: &Seat, patience: Duration) -> Begins {

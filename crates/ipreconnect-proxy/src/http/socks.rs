@@ -1,8 +1,7 @@
 //! Clients that speak SOCKS, versions 4, 4a and 5.
 
-use std::future::{Future, poll_fn};
+use std::future::poll_fn;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::task::Poll;
 use std::time::Duration;
 
 use ipreconnect::clock;
@@ -16,11 +15,11 @@ use super::associate::Association;
 use super::client::{Client, More};
 use super::exchange;
 use super::guest::{Credentials, Guest, Place as Seat};
-use super::record::{self, End, Record, Said, When, Who};
-use super::through::{self, Reached};
+use super::reach::{Reached, reach_for};
+use super::record::{self, End, Record, When, Who};
 use super::tunnel::Tunnel;
 use super::wire::Half;
-use crate::forward::{Forward, Place, Refusal, Stay};
+use crate::forward::{Forward, Refusal, Stay};
 use crate::l4;
 use crate::notice;
 
@@ -47,7 +46,7 @@ enum Away {
     /// It does not get where it wants to go.
     Refused(Refusal),
     /// It does not show that it is somebody who may come in.
-    Unnamed,
+    Unnamed(&'static str),
 }
 
 impl From<SocksError> for Away {
@@ -100,7 +99,7 @@ pub(super) async fn serve(mut client: Client, guest: Guest, seat: Seat) {
         Err(away) => {
             away.note(&guest, &mut record);
             let target = wanted.map(|target| target.to_string());
-            tell(&guest, &record, (b"CONNECT", &target.unwrap_or_default()));
+            record::tell_of(&guest, &record, (b"CONNECT", &target.unwrap_or_default()));
             exchange::flush(&mut client, FAREWELL).await;
             client.linger().await;
             guest.ended(l4::End::ByClient);
@@ -120,23 +119,8 @@ async fn carry_datagrams(
     record.end = End::of(end);
     let first = association.first.take();
     let first = first.map(|target| target.to_string()).unwrap_or_default();
-    tell(&guest, &record, (b"UDP", &first));
+    record::tell_of(&guest, &record, (b"UDP", &first));
     guest.ended(end);
-}
-
-fn tell(guest: &Guest, record: &Record, (method, target): (&[u8], &str)) {
-    let said = Said {
-        listener: guest.name(),
-        origin: "",
-        from: guest.from(),
-        method,
-        host: b"",
-        target: target.as_bytes(),
-        protocol: record.protocol,
-        referer: None,
-        agent: None,
-    };
-    record::tell(clock::now(), record, &said);
 }
 
 impl Away {
@@ -151,20 +135,10 @@ impl Away {
                 let words = format!("The request was refused: {error}.");
                 notice::refused(guest.name(), guest.from(), &words);
             }
-            Self::Refused(refusal) => {
-                record.status = refusal.status;
-                record.end = match refusal.is_denied {
-                    true => End::by(Who::Proxy, When::Request),
-                    false => End::by(Who::Server, When::Connect),
-                };
-                record.journey().refused(refusal);
-                if refusal.is_denied {
-                    notice::refused(guest.name(), guest.from(), &refusal.words());
-                }
-            }
-            Self::Unnamed => {
+            Self::Refused(refusal) => record.refused(guest, refusal),
+            Self::Unnamed(why) => {
+                record.refused(guest, &Refusal::unnamed(why));
                 record.status = 407;
-                record.end = End::by(Who::Proxy, When::Request);
             }
         }
     }
@@ -203,14 +177,17 @@ impl Talk<'_> {
             Ok(place) => place,
             Err(refusal) => return Err(self.refuse(refusal)),
         };
-        let reached = self.reach(&place, forward).await?;
-        through::note_would_be(self.record, self.guest, &place);
-        match reached {
-            Ok(reached) => {
+        let wire = &self.client.wire;
+        let reached = reach_for((self.record, self.guest), (&place, forward.via()), |cx| {
+            wire.poll_gone(cx, Half::Listens)
+        });
+        match reached.await {
+            Some(Ok(reached)) => {
                 self.reply(Reply::Granted, here(&reached));
                 Ok((Gets::Tunnel(reached, target), stay))
             }
-            Err(refusal) => Err(self.refuse(refusal)),
+            Some(Err(refusal)) => Err(self.refuse(refusal)),
+            None => Err(Away::Gone(End::by(Who::Client, When::Connect))),
         }
     }
 
@@ -254,7 +231,11 @@ impl Talk<'_> {
         };
         self.say(&socks::method(by_password));
         match by_password {
-            None => return Err(Away::Unnamed),
+            None => {
+                return Err(Away::Unnamed(
+                    "it offers none of the ways to show who it is",
+                ));
+            }
             Some(true) => self.hear_who().await?,
             Some(false) => {}
         }
@@ -294,7 +275,7 @@ impl Talk<'_> {
                 self.record.journey().user = user.unwrap_or_default();
                 Ok(())
             }
-            Err(()) => Err(Away::Unnamed),
+            Err(()) => Err(Away::Unnamed("name and password are not right")),
         }
     }
 
@@ -309,30 +290,11 @@ impl Talk<'_> {
         };
         if self.guest.is_asked() {
             self.reply(Reply::Denied, None);
-            return Err(Away::Unnamed);
+            return Err(Away::Unnamed(
+                "clients of SOCKS4 cannot show who they are, and the rules ask for that",
+            ));
         }
         Ok(request)
-    }
-
-    async fn reach(
-        &mut self,
-        place: &Place,
-        forward: &Forward,
-    ) -> Result<Result<Reached, Refusal>, Away> {
-        let mut reaching = std::pin::pin!(through::reach(place, forward.via()));
-        let wire = &self.client.wire;
-        let reached = poll_fn(|cx| {
-            if let Poll::Ready(reached) = reaching.as_mut().poll(cx) {
-                return Poll::Ready(Some(reached));
-            }
-            wire.poll_gone(cx, Half::Listens).map(|()| None)
-        })
-        .await;
-        match reached {
-            Some(Ok(reached)) => Ok(Ok(reached)),
-            Some(Err(refusal)) => Ok(Err(refusal)),
-            None => Err(Away::Gone(End::by(Who::Client, When::Connect))),
-        }
     }
 
     /// Reads one message; what is behind it stays.

@@ -1,32 +1,28 @@
 //! Requests of clients that say where they want to go: by the absolute form, or for a tunnel.
 
 use std::collections::VecDeque;
-use std::future::{Future, poll_fn};
 use std::net::SocketAddr;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::Poll;
-use std::time::Duration;
 
+use ipreconnect::Error;
 use ipreconnect::core::failure::{Cause, Failure};
 use ipreconnect::core::forward::Target;
 use ipreconnect::core::http::{Body, Method, RequestHead, path_of};
-use ipreconnect::{Error, Link, Parts, clock};
 
 use super::answer;
 use super::client::tell;
 use super::exchange::{self, Ended, Exchange};
 use super::forwarding::{HOPS, hops};
 use super::guest::Guest;
-use super::record::{End, Journey, Record, Shown, When, Who};
+use super::reach::{note_would_be, reach_for};
+use super::record::{End, Record, When, Who};
 use super::render::Coding;
 use super::side::Side;
 use super::site::Route;
 use super::tunnel::Tunnel;
 use super::wire::Half;
 use super::{Page, buffer, cache};
-use crate::forward::{Errand, Forward, Onward, Place, Refusal, Speech, Stay};
-use crate::notice;
+use crate::forward::{Errand, Forward, Place, Refusal, Speech, Stay};
 
 /// Carries out one request, and tells of it.
 pub(super) async fn serve<S: Side>(
@@ -36,9 +32,10 @@ pub(super) async fn serve<S: Side>(
     head: &RequestHead,
     mut record: Record,
 ) -> Ended {
-    let placed = place(client, forward, (head, guest.wanted())).and_then(|place| {
-        let stay = forward.enter(|| guest.account(&record));
-        Ok((place, stay.map_err(Refusal::over)?))
+    let entered = forward.enter(|| guest.account(&record));
+    let placed = entered.map_err(Refusal::over).and_then(|stay| {
+        let place = place(client, forward, (head, guest.wanted()))?;
+        Ok((place, stay))
     });
     let (place, stay) = match placed {
         Ok(placed) => placed,
@@ -183,16 +180,7 @@ pub(super) async fn refuse<S: Side>(
     record: &mut Record,
     refusal: &Refusal,
 ) -> Ended {
-    record.status = refusal.status;
-    record.end = match refusal.is_denied {
-        true => End::by(Who::Proxy, When::Request),
-        false if refusal.status < 500 => End::by(Who::Proxy, When::Request),
-        false => End::by(Who::Server, When::Connect),
-    };
-    record.journey().refused(refusal);
-    if refusal.is_denied {
-        notice::refused(guest.name(), guest.from(), &refusal.words());
-    }
+    record.refused(guest, refusal);
     let onward = exchange::onward(guest, head, head.body == Body::None);
     let mut out = buffer::bytes();
     answer::refusal(&mut out, refusal, onward, head.method == Method::Head);
@@ -207,16 +195,12 @@ pub(super) fn is_decided(error: &Error) -> bool {
 
 /// The origin of an exchange cannot be reached.
 pub(super) async fn refuse_away<S: Side>(exchange: &mut Exchange<'_, S>, error: &Error) -> Ended {
-    let target = target(
-        exchange.head,
-        exchange.client.text(),
-        exchange.guest.wanted(),
-    );
-    let proxy = exchange.ways.as_deref().and_then(Ways::proxy);
-    let refusal = match (target, proxy) {
-        (Ok(target), None) => Refusal::away(&target, error),
-        (Ok(target), Some(proxy)) => Refusal::behind(&target, proxy, error),
-        (Err(refusal), _) => refusal,
+    let Some(ways) = exchange.ways.as_deref() else {
+        return Ended::Close;
+    };
+    let refusal = match ways.proxy() {
+        None => Refusal::away(ways.target, error),
+        Some(proxy) => Refusal::behind(ways.target, proxy, error),
     };
     if !refusal.is_denied
         && let Some(keeping) = exchange.keeping.take()
@@ -229,19 +213,7 @@ pub(super) async fn refuse_away<S: Side>(exchange: &mut Exchange<'_, S>, error: 
 
 async fn answer_refusal<S: Side>(exchange: &mut Exchange<'_, S>, refusal: &Refusal) -> Ended {
     let onward = exchange.onward(Coding::AsItIs);
-    exchange.record.status = refusal.status;
-    exchange.record.end = match refusal.is_denied {
-        true => End::by(Who::Proxy, When::Connect),
-        false => End::by(Who::Server, When::Connect),
-    };
-    exchange.record.journey().refused(refusal);
-    if refusal.is_denied {
-        notice::refused(
-            exchange.guest.name(),
-            exchange.guest.from(),
-            &refusal.words(),
-        );
-    }
+    exchange.record.refused(exchange.guest, refusal);
     let mut out = buffer::bytes();
     let is_head = exchange.head.method == Method::Head;
     answer::refusal(&mut out, refusal, onward, is_head);
@@ -254,7 +226,8 @@ pub(super) struct Ways<'w> {
     now: Option<Errand<'w>>,
     /// Those after it.
     later: VecDeque<Errand<'w>>,
-    /// Where that is, as proxies are told it.
+    target: &'w Target,
+    /// The same as proxies are told it.
     authority: &'w str,
     /// What its user has, where that is bounded, and the bytes that are counted there.
     stay: Option<Stay>,
@@ -264,10 +237,11 @@ pub(super) struct Ways<'w> {
 impl<'w> Ways<'w> {
     pub(super) fn new(forward: &Forward, place: &'w Place) -> Self {
         let ways = place.ways();
-        let mut errands = ways.filter_map(|way| place.errand(&forward.plan, way));
+        let mut errands = ways.filter_map(|(at, _)| place.errand(&forward.plan, at));
         Self {
             now: errands.next(),
             later: errands.collect(),
+            target: place.target(),
             authority: place.authority(),
             stay: None,
             counted: 0,
@@ -317,124 +291,18 @@ impl<S: Side> Exchange<'_, S> {
 
 /// The proxy behind this one does not know us: its client is not asked for what is ours to know.
 pub(super) async fn refuse_unwelcome<S: Side>(exchange: &mut Exchange<'_, S>) -> Ended {
-    let ways = exchange.ways.as_deref();
-    let proxy = ways.and_then(Ways::proxy).unwrap_or_default();
-    let what = match ways.and_then(Ways::asked) {
+    let Some(ways) = exchange.ways.as_deref() else {
+        return Ended::Close;
+    };
+    let what = match ways.asked() {
         Some((_, Some(_))) => "does not take our credentials",
         _ => "wants credentials",
     };
+    let proxy = ways.proxy().unwrap_or_default();
     let why = format!("the proxy {proxy} on the way there {what}");
-    let refusal = match target(
-        exchange.head,
-        exchange.client.text(),
-        exchange.guest.wanted(),
-    ) {
-        Ok(target) => Refusal::refused_behind(&target, why, 502),
-        Err(refusal) => refusal,
-    };
+    let refusal = Refusal::refused_behind(ways.target, why, 502);
     answer_refusal(exchange, &refusal).await
 }
-
-/// A connection to a place, and what finding it took.
-pub(super) struct Reached {
-    pub(super) parts: Parts,
-    /// Looking it up.
-    pub(super) found: Option<Duration>,
-    /// All of it.
-    pub(super) took: Duration,
-    /// The proxy by which it goes.
-    via: Option<Box<str>>,
-}
-
-/// A way that has not led anywhere by then is not given up, and the next one is tried beside it.
-const STAGGER: Duration = Duration::from_secs(2);
-
-/// One way that is being tried; the error says whether somebody has decided.
-type Trying<'p> = Pin<Box<dyn Future<Output = Result<Gone, (bool, Refusal)>> + Send + 'p>>;
-
-/// Goes there, by the first way that leads there; other proxies are told the `hops` before them.
-///
-/// Cancel safety: dropping the future closes whatever was being dialled.
-pub(super) async fn reach(place: &Place, hops: &str) -> Result<Reached, Refusal> {
-    let began = clock::now();
-    let mut ways = place.ways().peekable();
-    let Some((_, way)) = ways.next() else {
-        return Err(Refusal::direct());
-    };
-    let gone = match ways.peek() {
-        None => go(place, way, hops).await.map_err(|(_, refusal)| refusal),
-        Some(_) => go_some_way((place, hops), way, ways.map(|(_, way)| way)).await,
-    };
-    let (link, found, via) = gone?;
-    Ok(Reached {
-        parts: link.into_parts(),
-        found,
-        took: began.elapsed(),
-        via,
-    })
-}
-
-async fn go_some_way<'p>(
-    (place, hops): (&'p Place, &'p str),
-    way: &'p Onward,
-    mut others: impl Iterator<Item = &'p Onward>,
-) -> Result<Gone, Refusal> {
-    let mut trying: Vec<Trying<'_>> = vec![Box::pin(go(place, way, hops))];
-    let mut last = None;
-    loop {
-        let ended = tokio::time::timeout(STAGGER, first(&mut trying)).await;
-        match ended {
-            Ok(Some(Ok(gone))) => return Ok(gone),
-            Ok(Some(Err((true, refusal)))) => return Err(refusal),
-            Ok(Some(Err((false, refusal)))) => last = Some(refusal),
-            Ok(None) | Err(_) => {}
-        }
-        match others.next() {
-            Some(way) => trying.push(Box::pin(go(place, way, hops))),
-            None if trying.is_empty() => return Err(last.unwrap_or_else(Refusal::direct)),
-            None => {}
-        }
-    }
-}
-
-/// Waits for the first one that ends; `None` if there are none.
-async fn first(trying: &mut Vec<Trying<'_>>) -> Option<Result<Gone, (bool, Refusal)>> {
-    poll_fn(|cx| {
-        for at in 0..trying.len() {
-            let one = trying.get_mut(at).map(|one| one.as_mut().poll(cx));
-            if let Some(Poll::Ready(ended)) = one {
-                drop(trying.swap_remove(at));
-                return Poll::Ready(Some(ended));
-            }
-        }
-        match trying.is_empty() {
-            true => Poll::Ready(None),
-            false => Poll::Pending,
-        }
-    })
-    .await
-}
-
-async fn go(place: &Place, way: &Onward, hops: &str) -> Result<Gone, (bool, Refusal)> {
-    // Who denies it has decided, whatever other ways there are.
-    let away = |error: Error| {
-        let refusal = Refusal::away(place.target(), &error);
-        (refusal.is_denied, refusal)
-    };
-    match way {
-        Onward::Direct => {
-            let found = place.origin().find().await.map_err(away)?;
-            let link = place.origin().connect().await.map_err(away)?;
-            Ok((link, found, None))
-        }
-        Onward::Parent(asked) => match asked.open(place.target(), hops).await {
-            Ok(link) => Ok((link, None, Some(asked.origin().name().into()))),
-            Err(failed) => Err((failed.is_final, failed.refusal)),
-        },
-    }
-}
-
-type Gone = (Link, Option<Duration>, Option<Box<str>>);
 
 /// Opens a tunnel (RFC 9110, section 9.3.6).
 async fn open<S: Side>(
@@ -445,18 +313,11 @@ async fn open<S: Side>(
     (place, stay): (&Place, Option<Stay>),
 ) -> Ended {
     let hops = hops(head, client.text(), forward.pseudonym());
-    let reached = {
-        let mut reaching = std::pin::pin!(reach(place, &hops));
-        poll_fn(|cx| {
-            if let Poll::Ready(reached) = reaching.as_mut().poll(cx) {
-                return Poll::Ready(Some(reached));
-            }
-            // Who says nothing more may still want to hear.
-            client.poll_gone(cx, Half::Listens).map(|()| None)
-        })
-        .await
-    };
-    note_would_be(&mut record, guest, place);
+    // Who says nothing more may still want to hear.
+    let reached = reach_for((&mut record, guest), (place, &hops), |cx| {
+        client.poll_gone(cx, Half::Listens)
+    })
+    .await;
     let reached = match reached {
         Some(Ok(reached)) => reached,
         Some(Err(refusal)) => {
@@ -482,34 +343,4 @@ async fn open<S: Side>(
         (record, stay),
         place.target(),
     )))
-}
-
-impl Record {
-    /// A connection was there.
-    pub(super) fn reached(&mut self, reached: &Reached) {
-        self.connected = Some(reached.took);
-        self.endpoint = Shown::new(&reached.parts.address.to_string());
-        let journey = self.journey();
-        journey.found = reached.found;
-        journey.via.clone_from(&reached.via);
-    }
-}
-
-/// Tells that a rule would have refused it, if one had.
-pub(super) fn note_would_be(record: &mut Record, guest: &Guest, place: &Place) {
-    if let Some(denial) = place.would_be() {
-        let journey = record.journey();
-        journey.decision = "would be denied";
-        journey.why = Some(denial.to_string().into());
-        let target = place.target();
-        let words = format!("{target} would be denied, and the rules are not enforced: {denial}.");
-        notice::refused(guest.name(), guest.from(), &words);
-    }
-}
-
-impl Journey {
-    pub(super) fn refused(&mut self, refusal: &Refusal) {
-        self.decision = if refusal.is_denied { "denied" } else { "" };
-        self.why = Some(refusal.why.as_str().into());
-    }
 }

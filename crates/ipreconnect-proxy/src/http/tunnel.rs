@@ -63,7 +63,7 @@ impl Tale {
 
     /// So many bytes came from it; says whether there may be more.
     pub(crate) fn comes_down(&self, bytes: usize) -> bool {
-        if self.down.fetch_add(bytes as u64, Relaxed) == 0 {
+        if bytes > 0 && self.down.fetch_add(bytes as u64, Relaxed) == 0 {
             self.first.store(clock::stamp(clock::now()), Relaxed);
         }
         self.may_go_on(bytes)
@@ -181,8 +181,9 @@ impl Tunnel {
             return;
         };
         if let Some(tale) = &mut self.tale {
-            tale.goes_up(early_up.len());
             tale.is_of(&guest);
+            tale.goes_up(early_up.len());
+            tale.comes_down(self.to.input.len());
         }
         let mut early_down = unsent;
         early_down.extend_from_slice(&self.to.input);

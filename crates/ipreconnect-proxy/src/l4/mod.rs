@@ -113,7 +113,7 @@ pub(crate) struct Route {
     entrance: Option<Box<Entrance>>,
     /// How it speaks HTTP, if it does.
     site: Option<Arc<Site>>,
-    /// The same for what is carried as it is: a tunnel that lasts for days keeps no lists of yesterday.
+    /// The same route for what is carried as it is: a tunnel that lasts for days keeps no lists of yesterday.
     plain: Option<Arc<Self>>,
     /// Set when another one has taken its place: where the listener keeps the current one, or nowhere.
     next: OnceLock<Weak<ArcSwap<Self>>>,

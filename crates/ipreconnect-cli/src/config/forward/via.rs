@@ -77,6 +77,11 @@ fn some(one: &Field<'_>, table: &Section<'_>, lists: &mut Lists<'_>) -> Option<V
         );
         return None;
     };
+    for field in [&to, &ways] {
+        if field.one_or_many().is_empty() {
+            field.wrong("is empty, and needs one entry at least", HINT);
+        }
+    }
     let places = lists.read(&to);
     let ways: Vec<WayPlan> = ways.one_or_many().iter().filter_map(way).collect();
     (!ways.is_empty()).then_some(ViaPlan {

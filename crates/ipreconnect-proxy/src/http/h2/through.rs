@@ -51,6 +51,7 @@ pub(super) async fn carry(
     let (taken, mut tale) = tunnel.into_parts();
     if let Some(tale) = &mut tale {
         tale.is_of(guest);
+        tale.comes_down(taken.input.len());
     }
     let idle = guest.idle();
     let mut out = Outbox::default();
