@@ -88,6 +88,22 @@ impl Stage {
     }
 }
 
+/// A file in which ann's password is `hush`.
+fn users() -> tempfile::NamedTempFile {
+    use std::io::Write;
+    let mut child = Command::new(crate::desk::PROGRAM)
+        .args(["password", "ann"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child.stdin.take().unwrap().write_all(b"hush\n").unwrap();
+    let made = child.wait_with_output().unwrap();
+    let users = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(users.path(), &made.stdout).unwrap();
+    users
+}
+
 /// All that a program says.
 fn said(output: &Output) -> String {
     let words = [output.stdout.as_slice(), &output.stderr].concat();
@@ -222,21 +238,9 @@ fn who_has_to_show_a_name_shows_it() {
     if !is_here(test, &["nginx", "curl"]) {
         return;
     }
-    let made = Command::new(crate::desk::PROGRAM)
-        .args(["password", "ann"])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .and_then(|mut child| {
-            use std::io::Write;
-            child.stdin.take().unwrap().write_all(b"hush\n")?;
-            child.wait_with_output()
-        })
-        .unwrap();
-    let users = tempfile::NamedTempFile::new().unwrap();
-    std::fs::write(users.path(), &made.stdout).unwrap();
+    let users = users();
     let rules = format!(
-        "users = {{ file = {:?} }}\nper_user = {{ bytes_per_day = \"100KiB\" }}\n",
+        "users = {{ file = {:?} }}\nper_user = {{ bytes_per_day = \"100KiB\" }}\npac = \"/proxy.pac\"\n",
         users.path()
     );
     let stage = Stage::new(&rules, "");
@@ -279,6 +283,13 @@ fn who_has_to_show_a_name_shows_it() {
             .unwrap()
             .contains("hush")
     );
+    // What leads here is nobody's secret.
+    for more in ["--http1.1", "--http2-prior-knowledge"] {
+        let pac = format!("http://{proxy}/proxy.pac");
+        let told = run("curl", &["-sS", "-m", "30", more, &pac], &[]);
+        let wanted = format!("PROXY {proxy}; SOCKS5 {proxy}");
+        assert!(told.contains(&wanted), "{more}: {told}");
+    }
     // What ann may have of this day is hers alone.
     let large = format!("http://localhost:{}/large", stage.plain.port());
     ask("http", "ann:hush@", &large);
@@ -512,7 +523,7 @@ fn chromium_goes_by_it() {
     );
 }
 
-/// Squid, tinyproxy, or both, as proxies behind ours.
+/// A proxy behind ours.
 fn squid(directory: &Path, address: SocketAddr) -> Server {
     let place = directory.join(format!("squid-{}", address.port()));
     std::fs::create_dir_all(&place).unwrap();
@@ -611,6 +622,114 @@ fn squid_and_tinyproxy_stand_behind_it() {
 }
 
 #[test]
+fn proxies_behind_it_are_proven_and_know_who_asks() {
+    let test = "proxies_behind_it_are_proven_and_know_who_asks";
+    if !is_here(test, &["nginx", "curl"]) {
+        return;
+    }
+    let users = users();
+    for (way, told_instead) in [
+        ("https://ann:hush@localhost:", None),
+        ("socks5://ann:hush@127.0.0.1:", None),
+        (
+            "socks5://ann:wrong@127.0.0.1:",
+            Some("does not take our credentials"),
+        ),
+        (
+            "https://ann:hush@127.0.0.1:",
+            Some("certificate is for another name"),
+        ),
+    ] {
+        let parent = free_address();
+        let stage = Stage::new(&format!("via = [\"{way}{}\"]\n", parent.port()), "");
+        let tls = match way.starts_with("https") {
+            true => format!("tls = {}\n", stage.papers.pair("web", "")),
+            false => String::new(),
+        };
+        let behind = Desk::run(&format!(
+            "[log]\naccess = \"access.log\"\n[[listen]]\nmode = \"forward\"\naddress = \"{parent}\"\n{tls}\
+             [listen.forward]\n{OPEN}users = {{ file = {:?} }}\n",
+            users.path()
+        ));
+        let (by, ca) = (stage.proxy().to_string(), stage.papers.at("ca.pem"));
+        let [plain, sealed] = stage.pages();
+        let get = |url: &str| {
+            run(
+                "curl",
+                &["-sS", "-4", "-m", "30", "--cacert", &ca, "-x", &by, url],
+                &[],
+            )
+        };
+        if let Some(wanted) = told_instead {
+            until("it is told why", || get(&plain).contains(wanted));
+            continue;
+        }
+        until("the proxy behind is up", || {
+            get(&plain).starts_with("plain GET")
+        });
+        let told = get(&sealed);
+        assert!(told.starts_with("sealed GET localhost"), "{way}: {told}");
+        until("its lines are written", || {
+            let lines = std::fs::read_to_string(behind.path("access.log"));
+            lines.is_ok_and(|lines| lines.contains("\"user\":\"ann\""))
+        });
+        for log in [stage.desk.log(), behind.log()] {
+            assert!(!log.contains("hush"), "{log}");
+        }
+    }
+}
+
+#[test]
+fn what_memory_has_no_room_for_is_kept_in_files() {
+    let test = "what_memory_has_no_room_for_is_kept_in_files";
+    if !is_here(test, &["nginx"]) {
+        return;
+    }
+    let mut stage = Stage::new("cache = { size = \"1MiB\", disk = \"64MiB\" }\n", "");
+    let pages = stage.desk.path("plain/html");
+    let body = |number: u32| format!("{number:09}\n").repeat(10_000);
+    for number in 0..30 {
+        let page = pages.join(number.to_string());
+        std::fs::write(&page, body(number)).unwrap();
+        // What has not changed for long will not soon.
+        let file = std::fs::File::options().write(true).open(page).unwrap();
+        file.set_modified(std::time::UNIX_EPOCH).unwrap();
+    }
+    let asked = || {
+        let log = std::fs::read_to_string(stage.desk.path("plain/access.log")).unwrap();
+        log.lines().filter(|line| line.contains("GET /")).count()
+    };
+    let proxy = stage.proxy();
+    let get_all = || {
+        for number in 0..30 {
+            let mut stream = std::io::BufReader::new(crate::desk::dial(proxy));
+            let port = stage.plain.port();
+            let asks = format!("GET http://localhost:{port}/{number} HTTP/1.1\r\nHost: x\r\n\r\n");
+            let (status, text) = crate::http::ask(&mut stream, &asks).unwrap();
+            assert!(status == 200 && text == body(number), "{number}: {status}");
+        }
+    };
+    let kept = stage.desk.path("state/cache");
+    let files = || {
+        let all = std::fs::read_dir(&kept).into_iter().flatten().flatten();
+        all.flat_map(|one| std::fs::read_dir(one.path()).into_iter().flatten())
+            .count()
+    };
+    get_all();
+    until("answers are in files", || files() >= 20);
+    let before = asked();
+    get_all();
+    let again = asked() - before;
+    assert!(again <= 3, "{again} of 30 were asked for again");
+    // What another process has left there is nobody's.
+    stage.desk.signal("KILL");
+    stage.desk.ended();
+    assert!(files() >= 20);
+    stage.desk.start();
+    assert_eq!(files(), 0);
+}
+
+#[test]
 fn each_hop_knows_what_it_is_to_know() {
     let test = "each_hop_knows_what_it_is_to_know";
     if !is_here(test, &["nginx", "curl"]) {
@@ -688,7 +807,7 @@ fn variables_are_told_and_proven() {
         "{told}"
     );
     assert!(
-        told.contains("export no_proxy='localhost,.localhost,127.0.0.1,::1'"),
+        told.contains("export no_proxy='localhost,.localhost,127.0.0.1,::1,10.0.0.0/8,169.254.0.0/16,172.16.0.0/12,192.168.0.0/16,100.64.0.0/10'"),
         "{told}"
     );
     let output = stage.desk.command(&["proxy-env", "--test", "--json"]);

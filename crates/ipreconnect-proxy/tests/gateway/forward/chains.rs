@@ -6,11 +6,11 @@ use std::time::{Duration, Instant};
 
 use ipreconnect::Origin as Kept;
 use ipreconnect::core::forward::{ForwardPolicy, Places};
-use ipreconnect_proxy::{ForwardWay, Parent, Speaks, Via};
+use ipreconnect_proxy::{ForwardPlan, ForwardWay, Parent, Speaks, Via};
 use tokio::io::AsyncWriteExt;
 use tokio::sync::Notify;
 
-use super::{Stage, echo, echoes, open};
+use super::{Stage, echo, echoes, open, plan_of, plane};
 use crate::http::{Act, Origin};
 use crate::scene::within;
 
@@ -138,7 +138,7 @@ async fn what_cannot_be_reached_by_one_goes_by_the_next() {
 }
 
 #[tokio::test]
-async fn a_proxy_that_dies_is_left_and_one_that_returns_is_used() {
+async fn a_proxy_that_is_away_is_passed_by_and_used_when_it_is_there() {
     let to = echo().await;
     let at = nowhere().await;
     let other = Stage::new(open()).await;
@@ -369,7 +369,12 @@ async fn chains_that_lead_back_end() {
         .send("CONNECT a.test:443 HTTP/1.1\r\nHost: x\r\n\r\n")
         .await;
     let answer = client.answer().await;
-    assert!(answer.status >= 500, "{}", answer.text());
+    assert_eq!(answer.status, 502, "{}", answer.text());
+    assert!(
+        answer.text().contains("on the way there refuses: 502"),
+        "{}",
+        answer.text()
+    );
     let line = first.lines("has come through this proxy", 2).await;
     assert!(line.len() < 10, "{line:?}");
 }
@@ -450,5 +455,123 @@ async fn what_is_allowed_by_its_address_goes_by_no_other_proxy() {
         assert_eq!(answer.status, wanted, "{}", answer.text());
         let answer = get(&stage, format!("named.test:{port}")).await;
         assert_eq!(answer.text(), "by proxy");
+    }
+}
+
+#[tokio::test]
+async fn what_a_proxy_says_of_a_tunnel_has_no_length() {
+    // What stands in the head of such an answer means nothing (RFC 9110, section 9.3.6).
+    for fields in ["Content-Length: 5\r\n", "Transfer-Encoding: chunked\r\n"] {
+        let proxy = Origin::start(move |_| {
+            let head = format!("HTTP/1.1 200 OK\r\n{fields}\r\n");
+            vec![Act::say(head), Act::Echo]
+        })
+        .await;
+        let stage = through(vec![parent("proxy", proxy.address, Speaks::Http)]).await;
+        within(20, tunnels(&stage, "a.test:443")).await;
+    }
+}
+
+#[tokio::test]
+async fn garbage_for_an_answer_harms_nobody_else() {
+    let origin = Origin::start(|request| match request.line() {
+        line if line.contains("/chunks") => vec![
+            Act::say("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\nzz\r\n"),
+            Act::Close,
+        ],
+        line if line.contains("/both") => vec![Act::say(
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nContent-Length: 3\r\nContent-Length: 4\r\n\r\n0\r\n\r\n",
+        )],
+        line if line.contains("/noise") => vec![Act::say(b"HTTP/1.1 200 OK\r\n\0\xff: x\r\n\r\n".to_vec())],
+        line if line.contains("/short") => {
+            vec![Act::say("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhello"), Act::Close]
+        }
+        _ => vec![Act::ok("fine")],
+    })
+    .await;
+    let stage = through(vec![parent("proxy", origin.address, Speaks::Http)]).await;
+    for path in ["chunks", "both", "noise", "short"] {
+        let mut client = stage.client().await;
+        client
+            .send(format!(
+                "GET http://a.test/{path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+            ))
+            .await;
+        // Nothing that looks whole: an error of ours, or an answer that breaks off.
+        let heard = String::from_utf8_lossy(&client.rest().await).into_owned();
+        let is_whole = heard.contains("\r\n0\r\n\r\n") || heard.ends_with("fine");
+        let is_error = heard.starts_with("HTTP/1.1 502 ");
+        assert!(is_error || !is_whole, "{path}: {heard}");
+        assert_eq!(get(&stage, "a.test").await.text(), "fine", "after {path}");
+    }
+}
+
+#[tokio::test]
+async fn a_proxy_that_is_this_one_itself_is_found() {
+    for speaks in [Speaks::Http, Speaks::Socks5] {
+        let mut stage = Stage::new(open()).await;
+        let names = stage.names.clone();
+        let own = parent("own", stage.scene.address, speaks);
+        let to = echo().await;
+        let plan = |ways| ForwardPlan {
+            via: vec![Via { to: None, ways }],
+            ..plan_of(open(), &names)
+        };
+        stage.scene.speak(plane(plan(vec![own.clone()])));
+        let mut client = stage.client().await;
+        client
+            .send(format!("CONNECT {to} HTTP/1.1\r\nHost: x\r\n\r\n"))
+            .await;
+        let answer = client.answer().await;
+        assert_eq!(answer.status, 508, "{}", answer.text());
+        let wanted = "the proxy own on the way there is this proxy itself";
+        assert!(answer.text().contains(wanted), "{}", answer.text());
+        // Another way is taken all the same.
+        stage
+            .scene
+            .speak(plane(plan(vec![own, ForwardWay::Direct])));
+        tunnels(&stage, to).await;
+    }
+}
+
+#[tokio::test]
+async fn who_asks_why_is_told_by_which_way() {
+    let parents = Stage::new(open()).await;
+    let ways = |has_direct: bool| {
+        let mut ways = vec![parent("parent", parents.scene.address, Speaks::Http)];
+        ways.extend(has_direct.then_some(ForwardWay::Direct));
+        ways
+    };
+    let mut by_address = Places::default();
+    assert!(by_address.add("127.0.0.0/8"));
+    by_address.finish();
+    let by_address = ForwardPolicy {
+        allow: Some(by_address),
+        ..open()
+    };
+    for (policy, has_direct, is_open, proxies, addresses) in [
+        // Only the proxy can look it up, and it is not asked here.
+        (open(), false, true, 1, 0),
+        (open(), true, true, 1, 0),
+        // What is allowed by its address alone goes by no proxy.
+        (by_address.clone(), false, false, 0, 0),
+        (by_address, true, false, 0, 0),
+    ] {
+        let stage = Stage::with(policy, |plan| {
+            plan.via = vec![Via {
+                to: None,
+                ways: ways(has_direct),
+            }];
+        })
+        .await;
+        let directions = stage.scene.gateway.directions("test").unwrap();
+        let told = directions.explain("nowhere.test").await.unwrap();
+        assert_eq!(told.is_open(), is_open, "{told:?}");
+        assert_eq!(
+            (told.proxies.len(), told.addresses.len()),
+            (proxies, addresses),
+            "{told:?}"
+        );
+        assert_eq!(stage.zone.asked_at_all() > 0, has_direct, "{told:?}");
     }
 }

@@ -4,12 +4,13 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use ipreconnect::core::forward::ForwardPolicy;
+use ipreconnect_proxy::{ClientLimits, Door};
 use tokio::io::AsyncWriteExt;
 use tokio::net::UdpSocket;
 
-use super::{Stage, open};
+use super::{Stage, open, plan_of, plane};
 use crate::http::Client;
-use crate::scene::within;
+use crate::scene::{listener, within};
 
 /// What answers each datagram with itself, and who asked.
 async fn echo() -> SocketAddr {
@@ -178,8 +179,71 @@ async fn what_is_no_datagram_is_dropped_and_nobody_else_gets_in() {
         .send_to(&packed(to, b"mine"), party.to)
         .await
         .unwrap();
-    // And whoever the client has not spoken to is not heard.
-    let far = UdpSocket::bind("127.0.0.1:0").await.unwrap();
-    far.send_to(b"hello", party.to).await.unwrap();
     party.hears_nothing().await;
+}
+
+#[tokio::test]
+async fn whoever_was_not_spoken_to_is_not_heard() {
+    let stage = Stage::new(open()).await;
+    let spoken = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let to = spoken.local_addr().unwrap();
+    let party = associate(&stage).await;
+    party.say(&packed(to, b"hello")).await;
+    let (_, source) = within(10, spoken.recv_from(&mut [0; 16])).await.unwrap();
+    let stranger = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    stranger.send_to(b"let me in", source).await.unwrap();
+    party.hears_nothing().await;
+    spoken.send_to(b"welcome", source).await.unwrap();
+    assert_eq!(party.hear().await, packed(to, b"welcome"));
+}
+
+#[tokio::test]
+async fn what_is_not_enforced_is_told() {
+    let mut policy = open();
+    assert!(policy.block.add("127.0.0.1"));
+    policy.block.finish();
+    let stage = Stage::with(policy, |plan| plan.is_enforced = false).await;
+    let to = echo().await;
+    let mut party = associate(&stage).await;
+    party.say(&packed(to, b"ping")).await;
+    assert_eq!(party.hear().await, packed(to, b"ping"));
+    party.client.stream().shutdown().await.unwrap();
+    let line = stage.line("\"method\":\"UDP\"").await;
+    assert!(line.contains("\"decision\":\"would be denied\""), "{line}");
+}
+
+#[tokio::test]
+async fn other_rules_hold_for_the_next() {
+    let mut stage = Stage::new(open()).await;
+    let to = echo().await;
+    let mut party = associate(&stage).await;
+    party.say(&packed(to, b"before")).await;
+    assert_eq!(party.hear().await, packed(to, b"before"));
+    let mut stricter = open();
+    assert!(stricter.block.add("127.0.0.1"));
+    stricter.block.finish();
+    let names = stage.names.clone();
+    stage.scene.speak(plane(plan_of(stricter, &names)));
+    party.say(&packed(to, b"blocked")).await;
+    party.hears_nothing().await;
+    stage.scene.speak(plane(plan_of(open(), &names)));
+    party.say(&packed(to, b"after")).await;
+    assert_eq!(party.hear().await, packed(to, b"after"));
+    // Who may not come in any more is not carried on.
+    let denies = Door {
+        limits: ClientLimits {
+            deny: std::sync::Arc::new(["127.0.0.0/8".parse().unwrap()].into_iter().collect()),
+            ..ClientLimits::default()
+        },
+        ..Door::default()
+    };
+    let origin = stage.scene.origin.clone();
+    let plane = plane(plan_of(open(), &names));
+    stage
+        .scene
+        .gateway
+        .reroute("test", origin, listener(), denies, plane);
+    party.say(&packed(to, b"denied")).await;
+    party.hears_nothing().await;
+    assert!(party.client.is_closed().await);
 }

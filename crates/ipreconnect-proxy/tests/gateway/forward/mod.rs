@@ -133,12 +133,16 @@ fn plan_of(policy: ForwardPolicy, names: &Names) -> ForwardPlan {
     }
 }
 
-fn plane(forward: ForwardPlan) -> Plane {
-    Plane::Http(Box::new(HttpPlan {
+fn http_plan(forward: ForwardPlan) -> HttpPlan {
+    HttpPlan {
         forward: Some(forward),
         settings: None,
         ..plan()
-    }))
+    }
+}
+
+fn plane(forward: ForwardPlan) -> Plane {
+    Plane::Http(Box::new(http_plan(forward)))
 }
 
 /// What echoes what it is told, and its end.

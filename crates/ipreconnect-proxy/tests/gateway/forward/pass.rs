@@ -128,6 +128,38 @@ async fn answers_pass_as_they_are() {
 }
 
 #[tokio::test]
+async fn where_an_answer_leads_is_judged_when_it_is_asked_for() {
+    let mut policy = open();
+    assert!(policy.block.add("127.0.0.2"));
+    policy.block.finish();
+    let stage = Stage::new(policy).await;
+    let leads = ["http://169.254.169.254/latest", "http://127.0.0.2/"];
+    let origin = Origin::start(move |request| {
+        let to = leads[usize::from(request.line().contains("/1"))];
+        vec![Act::say(format!(
+            "HTTP/1.1 307 Elsewhere\r\nLocation: {to}\r\nContent-Length: 0\r\n\r\n"
+        ))]
+    })
+    .await;
+    let mut client = stage.client().await;
+    for number in 0..2 {
+        client
+            .send(format!(
+                "GET http://{}/{number} HTTP/1.1\r\nHost: x\r\n\r\n",
+                origin.address
+            ))
+            .await;
+        let answer = client.answer().await;
+        assert_eq!(answer.status, 307);
+        let to = answer.field("Location").unwrap();
+        client
+            .send(format!("GET {to} HTTP/1.1\r\nHost: x\r\n\r\n"))
+            .await;
+        assert_eq!(client.answer().await.status, 403, "{to}");
+    }
+}
+
+#[tokio::test]
 async fn a_tunnel_carries_everything_both_ways() {
     let stage = Stage::new(open()).await;
     let to = echo().await;

@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use ipreconnect::core::forward::Allowance;
 use ipreconnect::core::rate::Rate;
-use ipreconnect_proxy::ForwardPlan;
+use ipreconnect_proxy::{ForwardPlan, Plane};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use super::{Stage, echo, open, plan_of, plane};
+use super::{Stage, echo, http_plan, open, plan_of, plane};
 use crate::http::{Act, Origin};
 use crate::scene::until;
 
@@ -147,13 +147,13 @@ async fn an_answer_that_is_too_much_ends() {
 #[tokio::test]
 async fn what_goes_on_as_something_else_counts_and_is_told_of_in_the_end() {
     let allowance = Allowance {
-        bytes: Some(1_000_000),
+        bytes: Some(10_000),
         ..Allowance::default()
     };
     let stage = stage(allowance).await;
     let origin = Origin::start(|_| {
         vec![
-            Act::say("HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n"),
+            Act::say("HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\nearly"),
             Act::Echo,
         ]
     })
@@ -167,10 +167,63 @@ async fn what_goes_on_as_something_else_counts_and_is_told_of_in_the_end() {
         .await;
     assert_eq!(client.head().await.0, 101);
     client.send(vec![7; 5_000]).await;
-    let mut back = vec![0; 5_000];
-    client.stream().read_exact(&mut back).await.unwrap();
-    client.stream().shutdown().await.unwrap();
+    let mut back = client.bytes().await;
+    while back.len() < 5_005 {
+        back.extend(client.bytes().await);
+    }
+    assert!(back.starts_with(b"early") && back.len() == 5_005);
+    // That was all of this day.
+    assert_eq!(client.rest().await, b"");
     let line = stage.line("\"status\":101").await;
     assert!(line.contains("\"method\":\"GET\""), "{line}");
-    assert!(line.contains("\"bytes_out\":5000"), "{line}");
+    assert!(line.contains("\"bytes_out\":5005"), "{line}");
+    assert!(line.contains("\"end\":\"PD--\""), "{line}");
+}
+
+#[tokio::test]
+async fn what_holds_for_requests_holds_for_all_who_ask() {
+    let mut stage = Stage::new(open()).await;
+    let to = echo().await;
+    let names = stage.names.clone();
+    let mut plan = http_plan(plan_of(open(), &names));
+    plan.limits.rate = Some(Rate {
+        interval: Duration::from_secs(3600),
+        burst: 3,
+    });
+    stage.scene.speak(Plane::Http(Box::new(plan)));
+    let [high, low] = to.port().to_be_bytes();
+    for (said, wanted) in [
+        (
+            vec![5, 1, 0, 5, 1, 0, 1, 127, 0, 0, 1, high, low],
+            vec![5, 0, 5, 0],
+        ),
+        (vec![4, 1, high, low, 127, 0, 0, 1, 0], vec![0, 90]),
+        (
+            vec![5, 1, 0, 5, 3, 0, 1, 0, 0, 0, 0, 0, 0],
+            vec![5, 0, 5, 0],
+        ),
+        // That was all for an hour.
+        (
+            vec![5, 1, 0, 5, 1, 0, 1, 127, 0, 0, 1, high, low],
+            vec![5, 0, 5, 2],
+        ),
+        (vec![4, 1, high, low, 127, 0, 0, 1, 0], vec![0, 91]),
+        (
+            vec![5, 1, 0, 5, 3, 0, 1, 0, 0, 0, 0, 0, 0],
+            vec![5, 0, 5, 2],
+        ),
+    ] {
+        let mut client = stage.client().await;
+        client.send(&said).await;
+        let mut heard = client.bytes().await;
+        while heard.len() < wanted.len() {
+            heard.extend(client.bytes().await);
+        }
+        assert_eq!(heard[..wanted.len()], wanted, "{said:?}");
+    }
+    let mut client = stage.client().await;
+    client
+        .send(format!("CONNECT {to} HTTP/1.1\r\nHost: x\r\n\r\n"))
+        .await;
+    assert_eq!(client.answer().await.status, 429);
 }

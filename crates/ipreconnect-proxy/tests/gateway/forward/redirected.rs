@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use ipreconnect_lab::namespace::{inside, run};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpSocket, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
 use super::{Stage, echo, echoes, open};
 use crate::http::{Act, Origin};
@@ -61,9 +61,8 @@ fn hello(name: &str) -> Vec<u8> {
     [&[22, 3, 1][..], &length(&handshake), &handshake].concat()
 }
 
-#[test]
-fn they_get_where_they_wanted_to_go() {
-    let test = "forward::redirected::they_get_where_they_wanted_to_go";
+/// Runs this in a namespace of its own, where that is possible.
+fn in_namespace(test: &str, play: impl AsyncFnOnce()) {
     if !inside(test, &[("nft", &["-v"])]) {
         return;
     }
@@ -71,10 +70,16 @@ fn they_get_where_they_wanted_to_go() {
         .enable_all()
         .build()
         .unwrap();
-    runtime.block_on(async {
+    runtime.block_on(play());
+}
+
+#[test]
+fn they_get_where_they_wanted_to_go() {
+    let test = "forward::redirected::they_get_where_they_wanted_to_go";
+    in_namespace(test, async || {
         let stage = stage("blocked.test").await;
         let to = echo().await;
-        // What is neither HTTP nor TLS, and a server that speaks first.
+        // What is neither HTTP nor TLS.
         echoes(&mut led(to).await).await;
         let speaks = Origin::start(|request| vec![Act::ok(&request.head)]).await;
         let mut client = led(speaks.address).await;
@@ -121,5 +126,57 @@ fn they_get_where_they_wanted_to_go() {
             .await;
         assert_eq!(client.head().await.0, 200);
         echoes(client.stream()).await;
+    });
+}
+
+#[test]
+fn what_is_no_request_is_judged_by_where_it_goes() {
+    let test = "forward::redirected::what_is_no_request_is_judged_by_where_it_goes";
+    in_namespace(test, async || {
+        let stage = stage("127.0.0.9").await;
+        let to = echo().await;
+        // A server that speaks first, to a client that waits for it.
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let first = listener.local_addr().unwrap();
+        let greets = tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            stream.write_all(b"220 welcome\r\n").await.unwrap();
+        });
+        let mut client = led(first).await;
+        assert_eq!(rest(&mut client).await, b"220 welcome\r\n");
+        greets.await.unwrap();
+        // A client that speaks first, with what could be the beginning of a method.
+        let mut client = led(to).await;
+        client.write_all(b"SSH").await.unwrap();
+        client.write_all(b"-2.0-test\r\n").await.unwrap();
+        let mut heard = [0; 14];
+        within(10, client.read_exact(&mut heard)).await.unwrap();
+        assert_eq!(&heard, b"SSH-2.0-test\r\n");
+        // An address in place of a name in TLS says nothing: neither for it nor against it.
+        for name in ["127.0.0.9", "10.0.0.1", "0x7f.9"] {
+            let said = hello(name);
+            let mut client = led(to).await;
+            client.write_all(&said).await.unwrap();
+            let mut heard = vec![0; said.len()];
+            within(10, client.read_exact(&mut heard)).await.unwrap();
+            assert_eq!(heard, said, "{name}");
+        }
+        let denied = SocketAddr::new([127, 0, 0, 9].into(), to.port());
+        for name in ["127.0.0.1", "8.8.8.8"] {
+            let mut client = led(denied).await;
+            client.write_all(&hello(name)).await.unwrap();
+            assert_eq!(rest(&mut client).await, b"", "{name}");
+        }
+        // Half of a hello, and one that is broken, get nowhere.
+        let said = hello("fine.test");
+        let (half, _) = said.split_at(said.len() / 2);
+        let broken = [&said[..5], &[9; 60]].concat();
+        for said in [half, &broken] {
+            let mut client = led(to).await;
+            client.write_all(said).await.unwrap();
+            let _ = client.shutdown().await;
+            assert_eq!(rest(&mut client).await, b"", "{said:?}");
+        }
+        assert_eq!(stage.zone.asked_at_all(), 0);
     });
 }
