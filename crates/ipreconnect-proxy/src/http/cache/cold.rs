@@ -1,9 +1,9 @@
 //! What memory has no room for: bodies in files, and what else is known of them in memory. One thread writes; whoever
 //! wants one back reads it away from the workers. Nothing of it outlives the process.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap};
 use std::fs;
-use std::io;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -20,11 +20,11 @@ const PART: u64 = 4;
 
 /// An answer whose body is in a file.
 #[derive(Debug)]
-struct Frozen {
+pub(super) struct Frozen {
     /// Without its body.
     entry: Entry,
     file: u64,
-    length: u64,
+    pub(super) length: u64,
 }
 
 /// The answers in files.
@@ -45,8 +45,8 @@ pub(super) struct Cold {
 #[derive(Debug, Default)]
 struct Shelf {
     slots: HashMap<Arc<[u8]>, Vec<Frozen>>,
-    /// In the order of their coming, some of them gone since.
-    order: VecDeque<(Arc<[u8]>, u64)>,
+    /// By the numbers of their files, which are in the order of their coming.
+    order: BTreeMap<u64, Arc<[u8]>>,
     bytes: u64,
     heads: u64,
 }
@@ -92,23 +92,28 @@ impl Cold {
         }
     }
 
-    /// Whether there is any answer to this URL.
-    pub(super) fn has(&self, key: &[u8]) -> bool {
-        self.shelf().slots.contains_key(key)
+    /// Takes the newest answer to a URL out that is for this request, if `has_room` says of its length that there is
+    /// room for it in memory.
+    pub(super) fn take(
+        &self,
+        key: &[u8],
+        is_it: impl Fn(&Entry) -> bool,
+        has_room: impl FnOnce(u64) -> bool,
+    ) -> Option<Frozen> {
+        let mut shelf = self.shelf();
+        let slot = shelf.slots.get(key)?;
+        let at = slot.iter().rposition(|one| is_it(&one.entry))?;
+        let length = slot.get(at)?.length;
+        has_room(length).then(|| shelf.take_one(key, at))?
     }
 
-    /// Takes the answers to a URL out, with their bodies. Those whose file cannot be read are gone.
-    pub(super) fn thaw(&self, key: &[u8]) -> Vec<Entry> {
-        let frozen = self.shelf().take(key);
-        let thawed = frozen.into_iter().filter_map(|one| {
-            let path = self.path(one.file);
-            let body = fs::read(&path).ok();
-            // Whatever came of it, the file is not needed any more.
-            let _ = fs::remove_file(path);
-            let body = body.filter(|body| body.len() as u64 == one.length)?;
-            Some(one.entry.with_body(body.into_boxed_slice().into()))
-        });
-        thawed.collect()
+    /// An answer that was taken out with its body, if its file can be read. That is gone then.
+    pub(super) fn thaw(&self, frozen: &Frozen) -> Option<Entry> {
+        let path = self.path(frozen.file);
+        let body = read(&path, frozen.length);
+        // Whatever came of it, the file is not needed any more.
+        let _ = fs::remove_file(path);
+        Some(frozen.entry.with_body(body?.into()))
     }
 
     /// Forgets the answers to every URL that is meant; returns how many.
@@ -177,48 +182,56 @@ impl Cold {
     }
 }
 
+/// A file that has so many bytes.
+fn read(path: &Path, length: u64) -> Option<Box<[u8]>> {
+    let mut body = vec![0; usize::try_from(length).ok()?].into_boxed_slice();
+    let mut file = fs::File::open(path).ok()?;
+    file.read_exact(&mut body).ok()?;
+    matches!(file.read(&mut [0]), Ok(0)).then_some(body)
+}
+
 impl Shelf {
     fn put(&mut self, key: Arc<[u8]>, frozen: Frozen) {
         self.bytes += frozen.length;
         self.heads += frozen.entry.size() as u64;
-        self.order.push_back((Arc::clone(&key), frozen.file));
+        self.order.insert(frozen.file, Arc::clone(&key));
         self.slots.entry(key).or_default().push(frozen);
     }
 
     fn take(&mut self, key: &[u8]) -> Vec<Frozen> {
         let frozen = self.slots.remove(key).unwrap_or_default();
         for one in &frozen {
-            self.bytes -= one.length;
-            self.heads -= one.entry.size() as u64;
+            self.goes(one);
         }
         frozen
+    }
+
+    fn take_one(&mut self, key: &[u8], at: usize) -> Option<Frozen> {
+        let slot = self.slots.get_mut(key)?;
+        let one = slot.remove(at);
+        if slot.is_empty() {
+            self.slots.remove(key);
+        }
+        self.goes(&one);
+        Some(one)
+    }
+
+    fn goes(&mut self, one: &Frozen) {
+        self.order.remove(&one.file);
+        self.bytes -= one.length;
+        self.heads -= one.entry.size() as u64;
     }
 
     /// The oldest ones go.
     fn make_room(&mut self, room: u64, heads: u64) -> Vec<Frozen> {
         let mut gone = Vec::new();
-        let is_full = |shelf: &Self| shelf.bytes > room || shelf.heads > heads;
-        while is_full(self) || self.order.len() > 2 * self.slots.len() + 64 {
-            let Some((key, file)) = self.order.pop_front() else {
+        while self.bytes > room || self.heads > heads {
+            let Some((file, key)) = self.order.pop_first() else {
                 return gone;
             };
-            let Some(slot) = self.slots.get_mut(&key) else {
-                continue;
-            };
-            let Some(at) = slot.iter().position(|one| one.file == file) else {
-                continue;
-            };
-            if self.bytes <= room && self.heads <= heads {
-                self.order.push_back((key, file));
-                continue;
-            }
-            let one = slot.remove(at);
-            if slot.is_empty() {
-                self.slots.remove(&key);
-            }
-            self.bytes -= one.length;
-            self.heads -= one.entry.size() as u64;
-            gone.push(one);
+            let slot = self.slots.get(&key).into_iter().flatten();
+            let at = slot.map(|one| one.file).position(|other| other == file);
+            gone.extend(at.and_then(|at| self.take_one(&key, at)));
         }
         gone
     }

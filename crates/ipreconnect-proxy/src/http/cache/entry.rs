@@ -37,6 +37,11 @@ pub(super) struct Source {
 }
 
 impl Entry {
+    /// Whether both are for the same requests, of which one answer is enough.
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        self.origin == other.origin && self.policy.variant() == other.policy.variant()
+    }
+
     /// An answer of the origin, whose head is in `text`.
     pub(super) fn new(
         source: Source,

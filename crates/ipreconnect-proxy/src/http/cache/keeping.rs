@@ -14,8 +14,9 @@ use super::{Cache, key};
 use crate::http::record::Shown;
 use crate::http::render::Conditions;
 
-/// A body is not given more room than this before it comes.
-const EARLY: u64 = 1024 * 1024;
+/// A body is not given more room than this before it comes: whoever announces much and sends nothing takes no room
+/// from others.
+const EARLY: u64 = 16 * 1024;
 
 /// The part of an exchange that is the cache's.
 pub(in crate::http) struct Keeping {
@@ -183,10 +184,13 @@ impl Keeping {
     /// Takes a part of the body.
     pub(in crate::http) fn take(&mut self, data: &[u8]) {
         let longest = self.cache.settings().object;
-        if let Some(taken) = &mut self.taken
-            && ((taken.body.bytes.len() + data.len()) as u64 > longest || !taken.body.push(data))
-        {
+        let Some(taken) = &mut self.taken else {
+            return;
+        };
+        if (taken.body.bytes.len() + data.len()) as u64 > longest {
             self.give_up();
+        } else if !taken.body.push(data) {
+            self.let_go();
         }
     }
 
@@ -197,12 +201,17 @@ impl Keeping {
         }
     }
 
-    /// What was taken is not to be kept.
+    /// What was taken is not to be kept, nor will the next one be.
     pub(in crate::http) fn give_up(&mut self) {
-        self.taken = None;
         if !self.is_named {
             self.cache.store().unfit(&self.key);
         }
+        self.let_go();
+    }
+
+    /// There is no room for it now, which says nothing of the next one.
+    fn let_go(&mut self) {
+        self.taken = None;
         self.settle();
     }
 
@@ -303,11 +312,7 @@ impl Keeping {
         };
         self.is_named = stored.request.has(b"authorization");
         let policy = policy(&stored);
-        let room = room.and_then(|room| {
-            let room = usize::try_from(room).unwrap_or_default();
-            Growing::new(&self.cache, room).filter(|_| policy.is_some())
-        });
-        let (Some(policy), Some(body)) = (policy, room) else {
+        let (Some(policy), Some(room)) = (policy, room) else {
             // Another answer has taken its place, unless it is no answer to what was asked.
             let is_other = !self.is_named
                 && stored.status < 500
@@ -316,6 +321,11 @@ impl Keeping {
                 self.cache.store().remove(&self.key, stale);
             }
             self.give_up();
+            return false;
+        };
+        let room = usize::try_from(room).unwrap_or_default();
+        let Some(body) = Growing::new(&self.cache, room) else {
+            self.let_go();
             return false;
         };
         self.taken = Some(Taken {

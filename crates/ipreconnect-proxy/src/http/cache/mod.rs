@@ -103,21 +103,26 @@ impl Cache {
         Ok(Self(shared))
     }
 
-    /// Brings the answers to a URL back into memory, if they are in files.
+    /// Brings the answer to a request back into memory, if it is in a file, and there is room for it.
     ///
-    /// Cancel safety: what was taken out of the files is forgotten.
-    async fn thaw(&self, url: &[u8]) {
-        let is_cold = self.0.cold.as_ref().is_some_and(|cold| cold.has(url));
-        if !is_cold {
+    /// Cancel safety: it comes to its end, for who asks next.
+    async fn thaw(&self, url: &[u8], is_it: impl Fn(&Entry) -> bool) {
+        let Some(cold) = &self.0.cold else {
             return;
-        }
+        };
         let since = self.0.store.now(url);
-        let (shared, url) = (Arc::clone(&self.0), url.to_vec());
+        // Until it is among those that are counted there, it counts among those that are on their way.
+        let Some(frozen) = cold.take(url, is_it, |length| self.count(length)) else {
+            return;
+        };
+        let (cache, url) = (self.clone(), url.to_vec());
         let thawed = tokio::task::spawn_blocking(move || {
-            let thawed = shared.cold.as_ref().map(|cold| cold.thaw(&url));
-            for entry in thawed.into_iter().flatten() {
+            let shared = &cache.0;
+            let entry = shared.cold.as_ref().and_then(|cold| cold.thaw(&frozen));
+            if let Some(entry) = entry {
                 shared.put(&url, Arc::new(entry), since, Whence::Files);
             }
+            cache.uncount(frozen.length);
         });
         // One that fell over has told so; the origin is asked then.
         let _ = thawed.await;
@@ -188,7 +193,9 @@ enum Whence {
 impl Shared {
     /// Keeps an answer; what has no room any more goes to the files.
     fn put(&self, key: &[u8], entry: Arc<Entry>, since: u64, whence: Whence) {
-        let (out, now) = self.store.put(key, entry, since);
+        // While it was read, there may have come a newer one.
+        let is_old = whence == Whence::Files;
+        let (out, now) = self.store.put(key, entry, since, is_old);
         if let Some(cold) = &self.cold {
             if whence == Whence::Origin {
                 // What is known now is newer, also than what is just being written.

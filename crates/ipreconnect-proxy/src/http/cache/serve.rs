@@ -96,7 +96,11 @@ pub(in crate::http) async fn serve<S: Side>(exchange: &mut Exchange<'_, S>) -> E
     let mut how = How::Hit;
     let began = clock::now();
     let mut may_wait = is_for_all(exchange);
-    cache.thaw(&url).await;
+    if cache.settings().disk > 0
+        && matches!(find(exchange, cache, &url), Found::Others | Found::Nothing)
+    {
+        cache.thaw(&url, |entry| is_for(exchange, entry)).await;
+    }
     let lead = loop {
         let found = find(exchange, cache, &url);
         if let Found::Entry(entry) = &found {
@@ -213,11 +217,14 @@ fn voiding<S: Side>(exchange: &Exchange<'_, S>) -> Option<Box<Voiding>> {
 }
 
 fn find<S: Side>(exchange: &Exchange<'_, S>, cache: &Cache, url: &[u8]) -> Found {
+    cache.store().find(url, |entry| is_for(exchange, entry))
+}
+
+/// Whether an answer is for this request, as far as what it asks for goes.
+fn is_for<S: Side>(exchange: &Exchange<'_, S>, entry: &Entry) -> bool {
     let request = Fields::new(&exchange.head.fields, exchange.client.text());
     let origin = exchange.behind.origin().name();
-    cache.store().find(url, |entry| {
-        *entry.origin == *origin && entry.policy.answers(request)
-    })
+    *entry.origin == *origin && entry.policy.answers(request)
 }
 
 /// Has the origin asked in the background, unless it is asked already.

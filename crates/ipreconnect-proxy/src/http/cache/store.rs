@@ -206,11 +206,17 @@ impl Store {
         self.part(key).0.next
     }
 
-    /// Keeps an answer that was asked for at `since`, unless the URL was made void meanwhile. Returns what has no room
-    /// any more, and what has happened by then.
-    pub(super) fn put(&self, key: &[u8], entry: Arc<Entry>, since: u64) -> (Vec<Out>, u64) {
+    /// Keeps an answer that was asked for at `since`, unless the URL was made void meanwhile; an old one takes no other
+    /// one's place. Returns what has no room any more, and what has happened by then.
+    pub(super) fn put(
+        &self,
+        key: &[u8],
+        entry: Arc<Entry>,
+        since: u64,
+        is_old: bool,
+    ) -> (Vec<Out>, u64) {
         let (mut part, hash) = self.part(key);
-        if part.was_voided(hash, since) {
+        if part.was_voided(hash, since) || is_old && part.has_same(key, &entry) {
             return (Vec::new(), 0);
         }
         part.unfit.remove(&hash);
@@ -309,14 +315,22 @@ impl Part {
         self.purged > since || voided.any(|(number, other)| *number >= since && *other == hash)
     }
 
+    /// Whether there is an answer in whose place this one would come.
+    fn has_same(&self, key: &[u8], entry: &Entry) -> bool {
+        let mut entries = self
+            .slots
+            .get(key)
+            .into_iter()
+            .flat_map(|slot| &slot.entries);
+        entries.any(|other| other.is_same(entry))
+    }
+
     fn put(&mut self, key: &[u8], entry: Arc<Entry>, room: usize) -> Vec<Out> {
         let size = entry.size() + 2 * key.len();
         if size > room {
             return Vec::new();
         }
-        self.drop_entries(key, |other| {
-            other.origin == entry.origin && other.policy.variant() == entry.policy.variant()
-        });
+        self.drop_entries(key, |other| other.is_same(&entry));
         if !self.slots.contains_key(key) {
             let (key, number): (Arc<[u8]>, u64) = (key.into(), self.count());
             self.queue.push_back((Arc::clone(&key), number));

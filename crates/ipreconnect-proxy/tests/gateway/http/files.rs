@@ -61,6 +61,13 @@ fn files(directory: &Path) -> usize {
     std::fs::read_dir(directory).map_or(0, Iterator::count)
 }
 
+/// A cache with files below a place that is not there yet.
+fn cache_in(place: &tempfile::TempDir) -> (std::path::PathBuf, Cache) {
+    let directory = place.path().join("files");
+    let cache = Cache::with_files(settings(), &directory).unwrap();
+    (directory, cache)
+}
+
 async fn get(client: &mut Client, path: &str) {
     let answer = client.get(path).await;
     assert_eq!(answer.text(), path.repeat(BODY / path.len()), "{path}");
@@ -69,8 +76,7 @@ async fn get(client: &mut Client, path: &str) {
 #[tokio::test]
 async fn what_memory_has_no_room_for_comes_back_from_files() {
     let place = tempfile::tempdir().unwrap();
-    let directory = place.path().join("files");
-    let cache = Cache::with_files(settings(), &directory).unwrap();
+    let (directory, cache) = cache_in(&place);
     let origin = origin().await;
     let scene = scene_by(&origin, &cache).await;
     let mut client = Client::new(&scene).await;
@@ -109,8 +115,7 @@ async fn what_memory_has_no_room_for_comes_back_from_files() {
 #[tokio::test]
 async fn files_have_a_bound_and_go_with_the_cache() {
     let place = tempfile::tempdir().unwrap();
-    let directory = place.path().join("files");
-    let cache = Cache::with_files(settings(), &directory).unwrap();
+    let (directory, cache) = cache_in(&place);
     let origin = origin().await;
     let scene = scene_by(&origin, &cache).await;
     let mut client = Client::new(&scene).await;
@@ -127,4 +132,98 @@ async fn files_have_a_bound_and_go_with_the_cache() {
     }
     drop((client, scene, cache));
     until("the directory goes", || !directory.exists()).await;
+}
+
+#[tokio::test]
+async fn each_answer_to_a_url_is_found_by_itself() {
+    const URLS: usize = 12;
+    const VARIANTS: usize = 30;
+    let place = tempfile::tempdir().unwrap();
+    let (directory, cache) = cache_in(&place);
+    let origin = Origin::start(|request| {
+        let tongue = request.field("accept-language").unwrap_or_default();
+        let body = format!("{tongue:>8}").repeat(500);
+        vec![Act::say(format!(
+            "HTTP/1.1 200 OK\r\nCache-Control: max-age=600\r\nVary: Accept-Language\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        ))]
+    })
+    .await;
+    let scene = scene_by(&origin, &cache).await;
+    let mut client = Client::new(&scene).await;
+    let mut ask = async |url: usize, variant: usize| {
+        client
+            .send(format!(
+                "GET /{url} HTTP/1.1\r\nHost: shop\r\nAccept-Language: x{variant}\r\n\r\n"
+            ))
+            .await;
+        let answer = client.answer().await;
+        assert_eq!(
+            answer.text(),
+            format!("{:>8}", format!("x{variant}")).repeat(500)
+        );
+    };
+    for url in 0..URLS {
+        for variant in 0..VARIANTS {
+            ask(url, variant).await;
+        }
+    }
+    // Whole URLs leave memory, and there are more answers than URLs by far.
+    until("answers are in files", || files(&directory) >= 3 * VARIANTS).await;
+    let (asked, kept) = (origin.seen().len(), files(&directory));
+    ask(0, 7).await;
+    assert_eq!(origin.seen().len(), asked);
+    // The others of that URL stay where they are.
+    until("it is in memory", || files(&directory) < kept).await;
+    assert!(
+        files(&directory) >= kept - 1 - VARIANTS,
+        "{}",
+        files(&directory)
+    );
+    ask(0, 8).await;
+    ask(0, 7).await;
+    assert_eq!(origin.seen().len(), asked);
+}
+
+#[tokio::test]
+async fn answers_that_do_not_come_take_no_room_from_others() {
+    let cache = Cache::new(CacheSettings {
+        size: 8_000_000,
+        object: 1_000_000,
+        ..CacheSettings::default()
+    });
+    let never = std::sync::Arc::new(tokio::sync::Notify::new());
+    let origin = Origin::start(move |request| {
+        let head = |length: usize| {
+            format!(
+                "HTTP/1.1 200 OK\r\nCache-Control: max-age=600\r\nContent-Length: {length}\r\n\r\n"
+            )
+        };
+        match request.line().contains("/stalls") {
+            true => vec![
+                Act::say(head(1_000_000) + "x"),
+                Act::Wait(std::sync::Arc::clone(&never)),
+            ],
+            false => vec![Act::say(head(4) + "kept")],
+        }
+    })
+    .await;
+    let scene = scene_by(&origin, &cache).await;
+    let mut stalled = Vec::new();
+    for number in 0..40 {
+        let mut client = Client::new(&scene).await;
+        client
+            .send(format!(
+                "GET /stalls{number} HTTP/1.1\r\nHost: shop\r\n\r\n"
+            ))
+            .await;
+        client.head().await;
+        stalled.push(client);
+    }
+    let asked = origin.seen().len();
+    let mut client = Client::new(&scene).await;
+    for _ in 0..3 {
+        assert_eq!(client.get("/").await.text(), "kept");
+    }
+    assert_eq!(origin.seen().len(), asked + 1);
 }
