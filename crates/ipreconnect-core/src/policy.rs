@@ -95,6 +95,7 @@ fn scope_v4(ip: Ipv4Addr) -> Scope {
         [169, 254, 169, 254]
         | [169, 254, 170, 2 | 23]
         | [169, 254, 0, 23]
+        | [169, 254, 42, 42]
         | [100, 100, 100, 200]
         | [192, 0, 0, 192]
         | [168, 63, 129, 16] => Scope::Metadata,
@@ -115,7 +116,9 @@ fn scope_v6(ip: Ipv6Addr) -> Scope {
     match ip.segments() {
         [0, 0, 0, 0, 0, 0, 0, 0] => Scope::Unspecified,
         [0, 0, 0, 0, 0, 0, 0, 1] => Scope::Loopback,
-        [0xfd00, 0x0ec2, 0, 0, 0, 0, 0, 0x0254 | 0x0023] => Scope::Metadata,
+        [0xfd00, 0x0ec2, 0, 0, 0, 0, 0, 0x0254 | 0x0023]
+        | [0xfd20, 0x00ce, 0, 0, 0, 0, 0, 0x0254]
+        | [0xfd00, 0x0042, 0, 0, 0, 0, 0, 0x0042] => Scope::Metadata,
         [0xfe80..=0xfebf, ..] => Scope::LinkLocal,
         [0xff00..=0xffff, ..] => Scope::Multicast,
         // Unique local, and the site-local addresses that they replaced.

@@ -16,6 +16,7 @@ use tokio::sync::oneshot;
 use crate::access::source_of;
 use crate::counters::Counters;
 use crate::crowd::Crowd;
+use crate::http;
 use crate::l4::{self, Route};
 use crate::notice;
 use crate::number;
@@ -121,6 +122,7 @@ impl Acceptor {
                 }
                 Err(Errno::AGAIN) => return Turn::Empty,
                 Err(errno @ (Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM)) => {
+                    http::pool::make_room();
                     return Turn::Full(Some(errno));
                 }
                 // Everything else is the trouble of that one connection (accept(2)).

@@ -27,7 +27,7 @@ const LOOKS: usize = 8;
 /// Places for clients, over all workers.
 #[derive(Debug)]
 pub(crate) struct Places {
-    desks: Box<[Arc<Desk>]>,
+    desks: Box<[Desk]>,
     limit: usize,
     /// Stamp of the last time that no place was left; 0 when that was told to be over.
     full: AtomicU64,
@@ -46,7 +46,7 @@ impl Places {
     /// As many as fit into so many descriptors.
     pub(crate) fn within(files: usize, workers: u16) -> Self {
         Self {
-            desks: (0..workers).map(|_| Arc::default()).collect(),
+            desks: (0..workers).map(|_| Desk::default()).collect(),
             limit: (files.saturating_sub(RESERVED_FILES) / 2).max(1),
             full: AtomicU64::new(0),
         }
@@ -54,12 +54,12 @@ impl Places {
 
     /// Clients that are inside.
     pub(crate) fn taken(&self) -> usize {
-        self.desks.iter().map(|desk| desk.taken()).sum()
+        self.desks.iter().map(Desk::taken).sum()
     }
 
     /// Clients that are inside, for each worker.
     pub(crate) fn by_desk(&self) -> Vec<usize> {
-        self.desks.iter().map(|desk| desk.taken()).collect()
+        self.desks.iter().map(Desk::taken).collect()
     }
 
     /// UDP sessions that one socket of one worker may have: who sends from ever new addresses must not
@@ -74,13 +74,9 @@ impl Places {
     }
 
     /// A place with that worker; `None` if there is no such worker.
-    pub(crate) fn take(&self, worker: u16) -> Option<Seat> {
-        let desk = Arc::clone(self.desks.get(usize::from(worker))?);
-        desk.taken.fetch_add(1, Relaxed);
-        Some(Seat {
-            desk,
-            counts: (None, None),
-        })
+    pub(crate) fn take(self: &Arc<Self>, worker: u16) -> Option<Seat> {
+        self.desks.get(usize::from(worker))?;
+        Some(Seat::new(self, worker))
     }
 
     /// The worker that should have the next client that `worker` accepts: itself, unless another has
@@ -142,7 +138,8 @@ impl Desk {
 /// One client's place.
 #[derive(Debug)]
 pub(crate) struct Seat {
-    desk: Arc<Desk>,
+    places: Arc<Places>,
+    worker: u16,
     counts: Counts,
 }
 
@@ -150,13 +147,30 @@ pub(crate) struct Seat {
 pub(crate) type Counts = (Option<Inside>, Option<Held>);
 
 impl Seat {
+    fn new(places: &Arc<Places>, worker: u16) -> Self {
+        let seat = Self {
+            places: Arc::clone(places),
+            worker,
+            counts: (None, None),
+        };
+        if let Some(desk) = seat.desk() {
+            desk.taken.fetch_add(1, Relaxed);
+        }
+        seat
+    }
+
+    fn desk(&self) -> Option<&Desk> {
+        self.places.desks.get(usize::from(self.worker))
+    }
+
     /// A place beside it, for work that its client has caused and does not wait for.
     pub(crate) fn beside(&self) -> Self {
-        self.desk.taken.fetch_add(1, Relaxed);
-        Self {
-            desk: Arc::clone(&self.desk),
-            counts: (None, None),
-        }
+        Self::new(&self.places, self.worker)
+    }
+
+    /// One more for the same client, which opens more than one connection; none, if no places are left.
+    pub(crate) fn one_more(&self) -> Option<Self> {
+        self.places.are_left().then(|| self.beside())
     }
 
     /// The same, which counts for its listener.
@@ -186,22 +200,26 @@ impl Seat {
 
 impl Drop for Seat {
     fn drop(&mut self) {
-        self.desk.taken.fetch_sub(1, Relaxed);
+        if let Some(desk) = self.desk() {
+            desk.taken.fetch_sub(1, Relaxed);
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::{Places, Seat};
 
-    fn seat(places: &Places, accepting: u16) -> (u16, Seat) {
+    fn seat(places: &Arc<Places>, accepting: u16) -> (u16, Seat) {
         let worker = places.emptiest(accepting);
         (worker, places.take(worker).expect("that worker exists"))
     }
 
     #[test]
     fn whoever_accepts_few_long_connections_are_spread_evenly() {
-        let places = Places::within(20_000, 2);
+        let places = Arc::new(Places::within(20_000, 2));
         let seats: Vec<_> = (0..8).map(|_| seat(&places, 0)).collect();
         let first = seats.iter().filter(|(worker, _)| *worker == 0).count();
         assert_eq!(first, 4);
@@ -209,7 +227,7 @@ mod tests {
 
     #[test]
     fn many_connections_are_even_within_an_eighth_over_all_workers() {
-        let places = Places::within(200_000, 64);
+        let places = Arc::new(Places::within(200_000, 64));
         let seats: Vec<_> = (0..6_400).map(|_| seat(&places, 7)).collect();
         let most = (0..64)
             .map(|worker| seats.iter().filter(|(of, _)| *of == worker).count())
@@ -221,7 +239,7 @@ mod tests {
 
     #[test]
     fn one_worker_keeps_what_it_accepts() {
-        let places = Places::within(1_000, 1);
+        let places = Arc::new(Places::within(1_000, 1));
         let seats: Vec<_> = (0..10).map(|_| seat(&places, 0)).collect();
         assert!(seats.iter().all(|(worker, _)| *worker == 0));
     }

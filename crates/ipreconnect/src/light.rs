@@ -99,16 +99,20 @@ impl Light {
     }
 
     /// Has the state of the origin say where it is, and that it was looked up now if it was. Returns how long that
-    /// took.
+    /// took. The turn is that of the source that it is for.
     ///
     /// Cancel safety: nothing is lost.
-    pub(crate) async fn find(&self, shared: &Shared) -> Result<Option<Duration>, Failure> {
+    pub(crate) async fn find(
+        &self,
+        shared: &Shared,
+        source: Option<IpAddr>,
+    ) -> Result<Option<Duration>, Failure> {
         let mut known = self.known.lock().await;
         let now = clock::now();
         let mut took = None;
         if known.whereabouts.is_due(now) {
             if let Host::Name(name) = &self.host {
-                let found = self.names.visit(name).await;
+                let found = self.names.visit(name, source).await;
                 known.whereabouts.take(clock::now(), found);
                 took = Some(now.elapsed());
             }

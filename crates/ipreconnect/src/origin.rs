@@ -1,6 +1,7 @@
 //! One origin: connect to it, watch it, wait for it.
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
@@ -136,19 +137,26 @@ impl Origin {
         .await
     }
 
+    /// Whether it is made on the fly ([`light`](Self::light), [`beyond`](Self::beyond)), for one host that somebody named.
+    #[must_use]
+    pub fn is_made_on_the_fly(&self) -> bool {
+        self.shared.way.is_some()
+    }
+
     /// Looks up where an origin is that is made on the fly ([`light`](Self::light)), if that is not known; returns how
-    /// long it took, if it had to. Of any other origin there is nothing to do.
+    /// long it took, if it had to. Of any other origin there is nothing to do. No `source` has more than half of all
+    /// such hosts looked up at once.
     ///
     /// # Errors
     /// [`Kind::Down`] if it has no address, or none that may be dialled.
     ///
     /// # Cancel safety
     /// Nothing is lost.
-    pub async fn find(&self) -> Result<Option<Duration>, Error> {
+    pub async fn find(&self, source: Option<IpAddr>) -> Result<Option<Duration>, Error> {
         let Some(light) = self.shared.light() else {
             return Ok(None);
         };
-        let found = light.find(&self.shared).await;
+        let found = light.find(&self.shared, source).await;
         found.map_err(|failure| self.error(Kind::Down, &Place::default(), Some(failure)))
     }
 
@@ -423,7 +431,7 @@ impl Origin {
         let down = |failure| self.error(Kind::Down, &Place::default(), Some(failure));
         let mut tried: Option<(BTreeSet<EndpointId>, Failure)> = None;
         loop {
-            let looked_up = light.find(&self.shared).await.map_err(down)?;
+            let looked_up = light.find(&self.shared, None).await.map_err(down)?;
             let snapshot = self.snapshot();
             let endpoints = snapshot.view().endpoints.iter();
             let endpoints = endpoints.map(|endpoint| endpoint.id).collect();

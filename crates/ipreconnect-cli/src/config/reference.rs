@@ -779,7 +779,7 @@ pub(super) const PARTS: &[Part] = &[
             (
                 "private",
                 "`\"deny\"`",
-                "addresses that are not of the whole Internet, this machine's included: `deny`, `allow`, or a list of networks. Metadata services of clouds, groups and unspecified addresses are never gone to, unless a list names them",
+                "addresses that are not of the whole Internet, this machine's included: `deny`, `allow`, or a list of networks. Link-local addresses, metadata services of clouds, groups and unspecified addresses are never gone to, unless a list names them",
             ),
             (
                 "enforce",

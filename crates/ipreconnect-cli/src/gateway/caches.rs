@@ -8,7 +8,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use ipreconnect_proxy::{Cache, CacheSettings, Purge};
 
-use crate::config::RoutePlan;
+use crate::config::{ForwardListen, RoutePlan};
 
 /// All caches, by listener.
 #[derive(Debug)]
@@ -24,7 +24,17 @@ pub(crate) struct Caches {
 enum For {
     Route(Box<RoutePlan>),
     /// All that a forward proxy asks for.
-    Through(CacheSettings),
+    Through(Box<ForwardListen>),
+}
+
+/// Whether a forward proxy asks the same things in the same way as another: else its answers are others, and what is
+/// kept may be what may not be had any more.
+fn asks_as(one: &ForwardListen, other: &ForwardListen) -> bool {
+    let told = |one: &ForwardListen| (one.is_enforced, one.headers, one.cache);
+    told(one) == told(other)
+        && (&one.request, &one.response) == (&other.request, &other.response)
+        && one.via == other.via
+        && one.policy == other.policy
 }
 
 impl Caches {
@@ -79,13 +89,17 @@ impl Caches {
     }
 
     /// The cache of a forward proxy.
-    pub(super) fn through(&self, listener: &str, settings: Option<CacheSettings>) -> Option<Cache> {
+    pub(super) fn through(&self, listener: &str, forward: &ForwardListen) -> Option<Cache> {
         let mut all = self.lock();
         let before = all.remove(listener).unwrap_or_default();
-        let settings = settings?;
-        let wanted = For::Through(settings);
-        let kept = before.into_iter().find(|(what, _)| *what == wanted);
-        let (what, cache) = kept.unwrap_or_else(|| (wanted, self.make(listener, settings)));
+        let settings = forward.cache?;
+        let is_it = |what: &For| matches!(what, For::Through(other) if asks_as(other, forward));
+        let kept = before.into_iter().find(|(what, _)| is_it(what));
+        let cache = match kept {
+            Some((_, cache)) => cache,
+            None => self.make(listener, settings),
+        };
+        let what = For::Through(Box::new(forward.clone()));
         all.insert(listener.to_owned(), vec![(what, cache.clone())]);
         Some(cache)
     }

@@ -443,7 +443,7 @@ impl Running {
             headers: listener.headers,
             request: listener.request.clone(),
             response: listener.response.clone(),
-            cache: self.board.caches().through(name, listener.cache),
+            cache: self.board.caches().through(name, listener),
             pac: listener.pac.as_deref().map(Into::into),
             allowance: listener.allowance,
             via: listener.via.iter().map(|via| self.via(via)).collect(),

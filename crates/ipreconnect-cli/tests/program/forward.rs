@@ -71,6 +71,14 @@ impl Stage {
         ]
     }
 
+    /// Puts a page there that may be kept: what has not changed for long will not soon.
+    fn keep(&self, name: &str, body: &str) {
+        let page = self.desk.path("plain/html").join(name);
+        std::fs::write(&page, body).unwrap();
+        let file = std::fs::File::options().write(true).open(page).unwrap();
+        file.set_modified(std::time::UNIX_EPOCH).unwrap();
+    }
+
     /// The lines of the access log with this in them, once there is one.
     fn lines(&self, what: &str) -> Vec<String> {
         let path = self.desk.path("access.log");
@@ -290,6 +298,23 @@ fn who_has_to_show_a_name_shows_it() {
         let wanted = format!("PROXY {proxy}; SOCKS5 {proxy}");
         assert!(told.contains(&wanted), "{more}: {told}");
     }
+    // Over HTTP/2 it is told, too, how that is done.
+    let instead = format!("localhost:{}:{proxy}", stage.plain.port());
+    let told = run(
+        "curl",
+        &[
+            "-sSi",
+            "-m",
+            "30",
+            "--http2-prior-knowledge",
+            "--connect-to",
+            &instead,
+            &plain,
+        ],
+        &[],
+    );
+    assert!(told.starts_with("HTTP/2 407"), "{told}");
+    assert!(told.contains("proxy-authenticate: Basic realm="), "{told}");
     // What ann may have of this day is hers alone.
     let large = format!("http://localhost:{}/large", stage.plain.port());
     ask("http", "ann:hush@", &large);
@@ -686,14 +711,9 @@ fn what_memory_has_no_room_for_is_kept_in_files() {
         return;
     }
     let mut stage = Stage::new("cache = { size = \"1MiB\", disk = \"64MiB\" }\n", "");
-    let pages = stage.desk.path("plain/html");
     let body = |number: u32| format!("{number:09}\n").repeat(10_000);
     for number in 0..30 {
-        let page = pages.join(number.to_string());
-        std::fs::write(&page, body(number)).unwrap();
-        // What has not changed for long will not soon.
-        let file = std::fs::File::options().write(true).open(page).unwrap();
-        file.set_modified(std::time::UNIX_EPOCH).unwrap();
+        stage.keep(&number.to_string(), &body(number));
     }
     let asked = || {
         let log = std::fs::read_to_string(stage.desk.path("plain/access.log")).unwrap();
@@ -846,11 +866,29 @@ fn a_list_is_read_again_with_the_configuration() {
     }
     let list = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(list.path(), "nobody.example\n").unwrap();
-    let stage = Stage::new(&format!("block = {{ file = {:?} }}\n", list.path()), "");
+    let rules = format!("block = {{ file = {:?} }}\ncache = \"1MiB\"\n", list.path());
+    let stage = Stage::new(&rules, "");
+    stage.keep("kept", "kept");
     let by = stage.proxy().to_string();
     let [plain, _] = stage.pages();
-    let get = || run("curl", &["-sS", "-4", "-m", "20", "-x", &by, &plain], &[]);
+    let kept = plain.replace("/who", "/kept");
+    let ask = |url: &str| run("curl", &["-sS", "-4", "-m", "20", "-x", &by, url], &[]);
+    let get = || ask(&plain);
     assert!(get().starts_with("plain GET"), "{}", get());
+    for _ in 0..2 {
+        assert_eq!(ask(&kept), "kept");
+    }
+    // Lists that say the same change nothing.
+    assert!(stage.desk.command(&["reload"]).status.success());
+    assert_eq!(ask(&kept), "kept");
+    until("the second one was found", || {
+        let lines = stage.lines("\"target\":\"/kept\"");
+        lines
+            .iter()
+            .filter(|line| line.contains("\"cache\":\"hit\""))
+            .count()
+            == 2
+    });
     std::fs::write(list.path(), "0.0.0.0 other\n127.0.0.0/8\n").unwrap();
     assert!(stage.desk.command(&["reload"]).status.success());
     let told = get();
@@ -858,6 +896,8 @@ fn a_list_is_read_again_with_the_configuration() {
         told.contains("127.0.0.1, which is blocked by `127.0.0.0/8`"),
         "{told}"
     );
+    // Nor is what was kept before given to anybody.
+    assert!(ask(&kept).contains("403 Forbidden"), "{}", ask(&kept));
     // A list that cannot be read changes nothing.
     std::fs::remove_file(list.path()).unwrap();
     assert!(!stage.desk.command(&["reload"]).status.success());

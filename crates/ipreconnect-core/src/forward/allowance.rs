@@ -45,6 +45,13 @@ pub enum Over {
 }
 
 impl Over {
+    /// The bytes of the day are used up, so long after the beginning of 1970.
+    #[must_use]
+    pub fn until_tomorrow(unix: Duration) -> Self {
+        let next = Duration::from_secs((unix.as_secs() / DAY + 1) * DAY);
+        Self::Bytes(next.saturating_sub(unix))
+    }
+
     /// After how long another try makes sense, if that is known.
     #[must_use]
     pub fn wait(self) -> Option<Duration> {
@@ -126,8 +133,7 @@ impl Allowances {
             return Err(Over::Connections(account.open));
         }
         if allowance.bytes.is_some() && !account.spent.add(0, allowance) {
-            let next = Duration::from_secs((day + 1) * DAY);
-            return Err(Over::Bytes(next.saturating_sub(unix)));
+            return Err(Over::until_tomorrow(unix));
         }
         if let Some(rate) = allowance.rate {
             let ahead = rate.interval.saturating_mul(rate.burst.saturating_sub(1));

@@ -55,6 +55,10 @@ impl Domains {
         }
     }
 
+    pub(super) fn seed(&self) -> u64 {
+        self.seed
+    }
+
     /// How many there are.
     #[must_use]
     pub(super) fn len(&self) -> usize {

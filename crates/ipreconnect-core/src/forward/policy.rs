@@ -20,7 +20,6 @@ pub struct Places {
     lists: Vec<List>,
     networks: Vec<IpNet>,
     set: NetSet,
-    seed: u64,
     /// Lines that say more than is understood, or nothing.
     skipped: u64,
 }
@@ -40,7 +39,6 @@ impl Places {
     pub fn new(seed: u64) -> Self {
         Self {
             own: Domains::new(seed),
-            seed,
             ..Self::default()
         }
     }
@@ -80,8 +78,8 @@ impl Places {
     pub fn read(&mut self, name: &str, text: &str) {
         let mut list = List {
             name: name.into(),
-            names: Domains::new(self.seed),
-            exceptions: Domains::new(self.seed),
+            names: Domains::new(self.own.seed()),
+            exceptions: Domains::new(self.own.seed()),
         };
         for (number, text) in (1..).zip(text.lines()) {
             let is_taken = match line(text) {
@@ -296,8 +294,12 @@ impl ForwardPolicy {
         let is_allowed = match (&self.private, scope(ip)) {
             (_, Scope::Global) => true,
             (Private::Deny, _) => false,
-            // Nobody means these by all.
-            (Private::Allow, Scope::Unspecified | Scope::Multicast | Scope::Metadata) => false,
+            // Nobody means these by all; services of clouds for their own machines are among the link-local ones, and
+            // there are new ones every year.
+            (
+                Private::Allow,
+                Scope::Unspecified | Scope::Multicast | Scope::Metadata | Scope::LinkLocal,
+            ) => false,
             (Private::Allow, _) => true,
             (Private::Only(set), _) => set.contains(ip),
         };
@@ -449,6 +451,20 @@ mod tests {
     }
 
     #[test]
+    fn the_same_lists_are_the_same_whatever_the_seed() {
+        let read = |seed, text: &str| {
+            let mut places = Places::new(seed);
+            assert!(places.add("a.example") && places.add("10.0.0.0/8"));
+            places.read("list", text);
+            places.finish();
+            places
+        };
+        let text = "||evil.example^\n@@||good.evil.example^\n";
+        assert_eq!(read(1, text), read(2, text));
+        assert_ne!(read(1, text), read(1, "||evil.example^\n"));
+    }
+
+    #[test]
     fn a_list_excepts_nothing_of_others() {
         let mut block = places(&["evil.example"]);
         block.read(
@@ -491,6 +507,9 @@ mod tests {
         assert!(passes(&all, "127.0.0.1") && passes(&all, "192.168.0.1"));
         assert!(
             !passes(&all, "169.254.169.254")
+                && !passes(&all, "169.254.42.42")
+                && !passes(&all, "fd20:ce::254")
+                && !passes(&all, "fe80::1")
                 && !passes(&all, "0.0.0.0")
                 && !passes(&all, "224.0.0.1")
         );

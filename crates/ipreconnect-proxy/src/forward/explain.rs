@@ -84,7 +84,7 @@ impl Directions {
             Host::Ip(ip) => vec![*ip],
             // What is denied by its name is not asked for.
             Host::Name(_) if direction.denied.is_some() && plan.is_enforced => Vec::new(),
-            Host::Name(name) => match plan.names.visit(name).await {
+            Host::Name(name) => match plan.names.visit(name, None).await {
                 Ok((ips, _)) => ips,
                 Err(failure) => {
                     direction.nameless = Some(failure.to_string());

@@ -30,7 +30,7 @@ pub(crate) enum Speech {
 #[derive(Debug)]
 pub(crate) struct Place {
     target: Target,
-    /// The same as proxies are told it.
+    /// The same as proxies are told it, and as it stands in URLs.
     authority: Box<str>,
     speech: Speech,
     origin: Origin,
@@ -75,8 +75,8 @@ impl Place {
         Self {
             origin: Origin::light(at, dialling, vet, &plan.names),
             speech,
-            authority: match target.port {
-                80 => target.host.to_string().into(),
+            authority: match (target.port, speech) {
+                (80, Speech::Plain) | (443, Speech::Sealed) => target.host.to_string().into(),
                 _ => target.to_string().into(),
             },
             target: target.clone(),
@@ -91,7 +91,7 @@ impl Place {
         &self.target
     }
 
-    /// The same as proxies are told it: without the port of plain HTTP.
+    /// The same as proxies are told it, and as it stands in URLs: without the port that everybody knows.
     pub(crate) fn authority(&self) -> &str {
         &self.authority
     }

@@ -68,6 +68,15 @@ impl Refusal {
         }
     }
 
+    /// There is no room for one more connection.
+    pub(crate) fn full() -> Self {
+        let why = "there are as many connections as there may be".to_owned();
+        Self {
+            advice: "Whoever runs this proxy may raise its limit of open files.",
+            ..Self::new(503, "connection_limit_reached", Reply::Failed, why)
+        }
+    }
+
     /// The client asks more often than it may.
     pub(crate) fn often(wait: Duration) -> Self {
         let why = "it asks more often than `limits.rate` allows".to_owned();

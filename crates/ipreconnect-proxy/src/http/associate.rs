@@ -27,9 +27,13 @@ use super::record::Record;
 use crate::forward::{Forward, Place, Refusal, Stay};
 use crate::l4::End;
 use crate::notice;
+use crate::places::Seat;
+use crate::throttle::Throttle;
 
 /// The longest datagram, with the head that SOCKS has before it.
 const LONGEST: usize = 65_535 + 262;
+/// Datagrams of each direction in one turn, before others have theirs.
+const BUDGET: usize = 16;
 /// Datagrams that wait for their host to be looked up.
 const LOOKUPS: usize = 64;
 /// Those that the client has spoken to, of late.
@@ -51,6 +55,10 @@ pub(super) struct Association {
     client: SocketAddr,
     partners: Partners,
     stay: Option<Stay>,
+    /// Its two sockets take as much as another client.
+    _seat: Seat,
+    /// What holds its bytes to the rates of others, to where they go and back.
+    throttles: Option<Box<[Throttle; 2]>>,
     /// Where it has gone first.
     pub(super) first: Option<Target>,
 }
@@ -64,12 +72,17 @@ type Found = (
 
 impl Association {
     /// Opens both sockets; `told` is what the client says of where its datagrams will come from.
+    ///
+    /// # Errors
+    /// Why that cannot be.
     pub(super) fn open(
         client: &Client,
         guest: &Guest,
         told: Option<&Target>,
         stay: Option<Stay>,
     ) -> io::Result<Self> {
+        let full = || io::Error::other("there are as many connections as there may be");
+        let seat = guest.one_more().ok_or_else(full)?;
         let here = getsockname(client.wire.socket())?;
         let here = SocketAddr::try_from(here).map_err(|_| io::ErrorKind::Unsupported)?;
         let near = bind(here.ip(), false)?;
@@ -87,6 +100,8 @@ impl Association {
             client: SocketAddr::new(from, told.map_or(0, |told| told.port)),
             partners: Partners::default(),
             stay,
+            _seat: seat,
+            throttles: guest.throttles(),
             first: None,
         })
     }
@@ -108,17 +123,12 @@ impl Association {
         let idle = guest.idle();
         let mut deadline = clock::now() + idle;
         loop {
-            let (up, down) = tokio::select! {
+            let [may_come, may_go] = self.may();
+            let mut up = 0;
+            let mut is_read = false;
+            tokio::select! {
                 biased;
                 () = ended(client) => return End::ByClient,
-                ready = self.near.readable() => {
-                    // Its port is ours for as long as it is open: what is wrong with it is wrong with one datagram.
-                    drop(ready);
-                    if !is_welcome(guest) {
-                        return End::Drained;
-                    }
-                    (self.hear((record, guest), &mut found).unwrap_or(0), 0)
-                }
                 Some(one) = found.join_next() => {
                     let Ok((place, data, looked_up)) = one else {
                         continue;
@@ -127,17 +137,24 @@ impl Association {
                         refused(guest, &Refusal::away(place.target(), &error));
                         continue;
                     }
-                    (self.send((record, guest), &place, &data).unwrap_or(0), 0)
+                    up = self.send((record, guest), &place, &data).unwrap_or(0);
                 }
-                ready = self.far.readable() => {
-                    drop(ready);
-                    if !is_welcome(guest) {
-                        return End::Drained;
-                    }
-                    (0, self.hear_back().unwrap_or(0))
-                }
+                // Their ports are ours for as long as they are open: what is wrong with one is wrong with one datagram.
+                _ = self.near.readable(), if may_come => is_read = true,
+                _ = self.far.readable(), if may_go => is_read = true,
+                () = paid(self.throttles.as_deref_mut()), if !(may_come && may_go) => {}
                 () = tokio::time::sleep_until(deadline.into()) => return End::Idle,
-            };
+            }
+            if !is_welcome(guest) {
+                return End::Drained;
+            }
+            let mut down = 0;
+            if is_read {
+                up = self.hear_some((record, guest), &mut found);
+                down = self.hear_back_some();
+                // Whoever never stops sending leaves others their turn.
+                tokio::task::yield_now().await;
+            }
             if up + down > 0 {
                 deadline = clock::now() + idle;
                 record.bytes_in += up as u64;
@@ -152,7 +169,49 @@ impl Association {
         }
     }
 
-    /// Takes one datagram of the client.
+    /// Whether it may carry more of each direction now, as far as rates go.
+    fn may(&self) -> [bool; 2] {
+        match self.throttles.as_deref() {
+            Some([comes, goes]) => [!comes.is_waiting(), !goes.is_waiting()],
+            None => [true; 2],
+        }
+    }
+
+    /// Takes some datagrams of the client; returns the bytes that went on.
+    fn hear_some(
+        &mut self,
+        (record, guest): (&mut Record, &Guest),
+        found: &mut JoinSet<Found>,
+    ) -> usize {
+        let mut up = 0;
+        for _ in 0..BUDGET {
+            if !self.may()[0] {
+                break;
+            }
+            match self.hear((record, guest), found) {
+                Some(bytes) => up += bytes,
+                None => break,
+            }
+        }
+        up
+    }
+
+    /// The same of what comes back.
+    fn hear_back_some(&mut self) -> usize {
+        let mut down = 0;
+        for _ in 0..BUDGET {
+            if !self.may()[1] {
+                break;
+            }
+            match self.hear_back() {
+                Some(bytes) => down += bytes,
+                None => break,
+            }
+        }
+        down
+    }
+
+    /// Takes one datagram of the client, if there is one; returns how many bytes of it went on.
     fn hear(
         &mut self,
         (record, guest): (&mut Record, &Guest),
@@ -161,20 +220,35 @@ impl Association {
         HEARD.with_borrow_mut(|heard| {
             heard.resize(LONGEST, 0);
             let (count, from) = self.near.try_recv_from(heard).ok()?;
-            let data = heard.get(..count)?;
-            let forward = guest.site().forward.as_ref()?;
-            self.is_of_client(from)
-                .then(|| self.take(data, (record, guest), forward, found))?
+            self.pays(0, count);
+            let data = heard.get(..count).unwrap_or_default();
+            let went = match &guest.site().forward {
+                Some(forward) if self.is_of_client(from) => {
+                    self.take(data, (record, guest), forward, found)
+                }
+                _ => None,
+            };
+            Some(went.unwrap_or(0))
         })
     }
 
-    /// Takes one datagram of somebody else.
-    fn hear_back(&self) -> Option<usize> {
+    /// Takes one datagram of somebody else, if there is one; returns how many bytes of it went on.
+    fn hear_back(&mut self) -> Option<usize> {
         HEARD.with_borrow_mut(|heard| {
             heard.resize(LONGEST, 0);
             let (count, from) = self.far.try_recv_from(heard).ok()?;
-            self.pass_back(heard.get(..count)?, from)
+            let heard = heard.get(..count).unwrap_or_default();
+            let went = self.pass_back(heard, from).unwrap_or(0);
+            self.pays(1, went);
+            Some(went)
         })
+    }
+
+    fn pays(&mut self, direction: usize, bytes: usize) {
+        let throttles = self.throttles.as_deref_mut();
+        if let Some(throttle) = throttles.and_then(|both| both.get_mut(direction)) {
+            throttle.charge(bytes);
+        }
     }
 
     /// Whether a datagram comes of the client; the first one says from which port those come.
@@ -215,10 +289,11 @@ impl Association {
         if place.is_found() {
             return self.send((record, guest), &place, data);
         }
-        if found.len() < LOOKUPS {
-            let data = data.to_vec();
+        // To look hosts up is to ask, as requests are.
+        if found.len() < LOOKUPS && guest.may_ask().is_ok() {
+            let (data, source) = (data.to_vec(), self.client.ip());
             found.spawn(async move {
-                let looked_up = place.origin().find().await;
+                let looked_up = place.origin().find(Some(source)).await;
                 (place, data, looked_up)
             });
         }
@@ -279,6 +354,21 @@ fn is_welcome(guest: &mut Guest) -> bool {
 /// Whoever looks after the proxy is told: the client has no way to be.
 fn refused(guest: &Guest, refusal: &Refusal) {
     notice::refused(guest.name(), guest.from(), &refusal.words());
+}
+
+/// Waits until one of those that wait need not any more.
+async fn paid(throttles: Option<&mut [Throttle; 2]>) {
+    let Some(throttles) = throttles else {
+        return std::future::pending().await;
+    };
+    poll_fn(|cx| {
+        let mut waiting = throttles.iter_mut().filter(|one| one.is_waiting());
+        match waiting.any(|one| one.poll(cx).is_ready()) {
+            true => std::task::Poll::Ready(()),
+            false => std::task::Poll::Pending,
+        }
+    })
+    .await;
 }
 
 /// Waits until the client's connection ends; what it says there means nothing.

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use ipreconnect::clock;
 use ipreconnect::core::http::{
-    Body, Method, Parsed, RequestHead, ResponseBody, ResponseHead, Role, path_of,
+    Method, Parsed, RequestHead, ResponseBody, ResponseHead, Role, path_of,
 };
 use ipreconnect::socket::Socket;
 use ipreconnect::tls::Session as Tls;
@@ -188,7 +188,7 @@ pub(super) async fn serve_one<S: Side>(
             record.status = 200;
             record.end = record::End::by(record::Who::Local, record::When::Request);
             record.bytes_out = page.body.len() as u64;
-            let onward = exchange::onward(guest, head, head.body == Body::None);
+            let onward = exchange::onward_unread(client, guest, head);
             let mut out = buffer::bytes();
             answer::page(&mut out, &page, onward, head.method == Method::Head);
             (exchange::deliver(client, guest, out, onward).await, "")
@@ -220,7 +220,7 @@ pub(super) async fn serve_one<S: Side>(
         Err(Some(trouble)) => {
             record.status = trouble.status();
             record.end = trouble.end();
-            let onward = exchange::onward(guest, head, head.body == Body::None);
+            let onward = exchange::onward_unread(client, guest, head);
             let mut out = buffer::bytes();
             let is_head = head.method == Method::Head;
             let form = Form::of(client.text(), guest.error_page());
@@ -520,6 +520,10 @@ impl Client {
 impl Side for Client {
     fn text(&self) -> &[u8] {
         &self.input
+    }
+
+    fn says_more(&self, head: &RequestHead) -> bool {
+        self.input.len() > head.length
     }
 
     fn timer(&mut self) -> &mut Timer {

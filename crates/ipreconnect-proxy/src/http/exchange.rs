@@ -1,6 +1,7 @@
 //! One request and its answer.
 
 use std::future::poll_fn;
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Poll, ready};
@@ -61,6 +62,8 @@ pub(super) enum Event {
     Broken,
     /// Its body is too long.
     TooMuch,
+    /// Its user has had the bytes of the day.
+    UsedUp,
     /// The client says nothing more of its body.
     Slow,
     Late,
@@ -121,6 +124,8 @@ pub(super) struct Exchange<'e, S> {
     pub(super) is_stalled: bool,
     /// Answers that only informed.
     pub(super) informed: u32,
+    /// Bytes of their heads.
+    pub(super) informed_bytes: usize,
     /// Its endpoint fell silent for good.
     pub(super) is_mute: bool,
     /// What keeps the client to the origin that it was given.
@@ -168,6 +173,7 @@ impl<'e, S: Side> Exchange<'e, S> {
             reader: Reader::of_request(head.body),
             is_stalled: false,
             informed: 0,
+            informed_bytes: 0,
             is_mute: false,
             keeping: None,
             voiding: None,
@@ -300,6 +306,7 @@ impl<'e, S: Side> Exchange<'e, S> {
                 }
                 Event::Broken => return self.refuse(Trouble::Body).await,
                 Event::TooMuch => return self.refuse(Trouble::TooMuch).await,
+                Event::UsedUp => return through::refuse_used_up(self).await,
                 Event::Slow => return self.refuse(Trouble::Slow).await,
                 Event::Late => {
                     if let Some(upstream) = first.upstream() {
@@ -422,8 +429,9 @@ impl<'e, S: Side> Exchange<'e, S> {
             return Err(self.refuse(Trouble::Nobody(Away::Full)).await);
         };
         let mut found = None;
+        let source = self.guest.peer().map(|peer| peer.ip());
         let mut dial = match self.is_through() {
-            true => dial_through(self.behind, &mut found),
+            true => dial_through(self.behind, source, &mut found),
             false => dial(self.behind, self.hash),
         };
         let half = self.guest.half();
@@ -455,6 +463,7 @@ impl<'e, S: Side> Exchange<'e, S> {
                 let listener = self.guest.name();
                 let trouble = match error {
                     DialError::Away(error) if self.is_through() => {
+                        through::note_scarcity(&error);
                         if !through::is_decided(&error) && self.turns() {
                             return Box::pin(self.find()).await;
                         }
@@ -667,6 +676,13 @@ impl<'e, S: Side> Exchange<'e, S> {
     }
 }
 
+/// Whether the client's connection goes on after an answer of our own, which comes before anything else is read. What
+/// stands behind a request for a tunnel was meant for its other end, and nobody here takes it for a request.
+pub(super) fn onward_unread<S: Side>(client: &S, guest: &Guest, head: &RequestHead) -> Onward {
+    let is_for_another = head.method == Method::Connect && client.says_more(head);
+    onward(guest, head, head.body == Body::None && !is_for_another)
+}
+
 /// Whether the client's connection goes on after an answer, where nothing of the request is left to be
 /// read.
 pub(super) fn onward(guest: &Guest, head: &RequestHead, is_clean: bool) -> Onward {
@@ -752,10 +768,14 @@ fn dial(behind: &Behind, hash: Option<u64>) -> Dial<'_> {
 }
 
 /// The same of an origin that is made on the fly; `found` is how long it took to look it up, if it had to be.
-fn dial_through<'d>(behind: &'d Behind, found: &'d mut Option<Duration>) -> Dial<'d> {
+fn dial_through<'d>(
+    behind: &'d Behind,
+    source: Option<IpAddr>,
+    found: &'d mut Option<Duration>,
+) -> Dial<'d> {
     let origin = behind.origin();
     Box::pin(async move {
-        *found = origin.find().await.map_err(DialError::Away)?;
+        *found = origin.find(source).await.map_err(DialError::Away)?;
         let connecting = origin.connect_by(behind.chooser(), None);
         let link = connecting.await.map_err(DialError::Away)?;
         Ok(Upstream::new(origin, link))

@@ -19,7 +19,8 @@ use crate::access::{self, Admission, Fit, Refusal};
 use crate::forward::{Headers, nameless};
 use crate::l4::{End, HalfClose, Session};
 use crate::notice;
-use crate::places::Counts;
+use crate::places::{Counts, Seat};
+use crate::throttle::Throttle;
 
 thread_local! {
     static DRAINING: Cell<bool> = const { Cell::new(false) };
@@ -217,6 +218,16 @@ impl Guest {
 
     pub(super) fn site(&self) -> &Site {
         &self.site
+    }
+
+    /// A place for one more connection that it has opened; none, if there is none left.
+    pub(super) fn one_more(&self) -> Option<Seat> {
+        self.session.seat.one_more()
+    }
+
+    /// What holds its bytes to the rates that it shares with others, if anything does.
+    pub(super) fn throttles(&self) -> Option<Box<[Throttle; 2]>> {
+        self.session.seat.throttles()
     }
 
     /// The name of its listener.

@@ -14,6 +14,7 @@ use ipreconnect::{Link, Meter, Origin, Usage, clock};
 
 use super::buffer;
 use super::h2::{Call, Mux};
+use super::pool::Resting;
 use super::record::Shown;
 use super::way::Way;
 use super::wire::Wire;
@@ -145,6 +146,8 @@ pub(super) struct Upstream {
     pub(super) input: Vec<u8>,
     line: Arc<Line>,
     key: Key,
+    /// That it rests, while it does.
+    pub(super) resting: Option<Resting>,
     /// Requests that it has answered.
     served: u32,
     /// Since when nobody uses it.
@@ -206,6 +209,7 @@ impl Upstream {
             input: Vec::new(),
             line,
             key: watch::enter(watched),
+            resting: None,
             served,
             rests,
             keeps_for: None,

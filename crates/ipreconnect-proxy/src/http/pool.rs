@@ -1,7 +1,7 @@
 //! The connections that a worker keeps to each origin between requests, and what it knows of it. Nobody
 //! else has to do with them, so that nothing is locked.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -27,6 +27,30 @@ const FLOOR: u32 = 10;
 const SHARE: u32 = 80;
 /// Idle connections to one endpoint.
 const IDLE: usize = 1024;
+
+/// Idle connections of one worker to all origins that are made on the fly.
+const RESTING: usize = 256;
+
+/// An idle connection to an origin that is made on the fly, of which there may be very many.
+#[derive(Debug)]
+pub(super) struct Resting;
+
+impl Resting {
+    fn begin() -> Option<Self> {
+        let count = RESTS.get();
+        (count < RESTING).then(|| {
+            RESTS.set(count + 1);
+            Self
+        })
+    }
+}
+
+impl Drop for Resting {
+    fn drop(&mut self) {
+        // A thread that ends has none any more.
+        let _ = RESTS.try_with(|count| count.set(count.get().saturating_sub(1)));
+    }
+}
 
 /// What one worker has of one origin.
 struct Pool {
@@ -73,6 +97,7 @@ struct Shelf {
 
 thread_local! {
     static POOLS: RefCell<BTreeMap<usize, Pool>> = const { RefCell::new(BTreeMap::new()) };
+    static RESTS: Cell<usize> = const { Cell::new(0) };
 }
 
 fn with<T>(behind: &Behind, work: impl FnOnce(&mut Pool) -> T) -> T {
@@ -149,6 +174,7 @@ impl Shelf {
             if rested >= self.retire_after(&upstream) {
                 self.limit.retired();
             } else if upstream.way.is_quiet() && !upstream.is_condemned() {
+                upstream.resting = None;
                 return Some(upstream);
             } else {
                 self.limit.closed(rested);
@@ -511,8 +537,14 @@ impl Drop for Held<'_> {
 }
 
 /// Keeps a connection for the next request.
-pub(super) fn give(behind: &Behind, upstream: Upstream) {
+pub(super) fn give(behind: &Behind, mut upstream: Upstream) {
     let longest = behind.settings().pool_idle;
+    if behind.origin().is_made_on_the_fly() {
+        upstream.resting = Resting::begin();
+        if upstream.resting.is_none() {
+            return;
+        }
+    }
     with(behind, |pool| {
         let bell = Arc::clone(&pool.bell);
         let shelf = pool.shelf(upstream.line().endpoint());
@@ -529,6 +561,15 @@ pub(super) fn give(behind: &Behind, upstream: Upstream) {
 /// Asks for a retry.
 pub(super) fn withdraw(behind: &Behind, now: Instant) -> Permit {
     with(behind, |pool| pool.budget.withdraw(now))
+}
+
+/// Ends all that rests on this worker, since there are no descriptors for what is needed now.
+pub(crate) fn make_room() {
+    let resting: Vec<Upstream> = POOLS.with_borrow_mut(|pools| {
+        let shelves = pools.values_mut().flat_map(|pool| &mut pool.shelves);
+        shelves.flat_map(|shelf| shelf.idle.drain(..)).collect()
+    });
+    drop(resting);
 }
 
 /// Ends all that rests: the worker ends.

@@ -1,6 +1,7 @@
 //! The way to where a client wants to go: there, or by other proxies.
 
 use std::future::{Future, poll_fn};
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -9,6 +10,7 @@ use ipreconnect::{Error, Link, Parts, clock};
 
 use super::guest::Guest;
 use super::record::{End, Record, Shown, When, Who};
+use super::through::note_scarcity;
 use crate::forward::{Failed, Leg, Place, Refusal, Whose};
 use crate::notice;
 
@@ -19,7 +21,12 @@ pub(super) async fn reach_for(
     (place, hops): (&Place, &str),
     mut gone: impl FnMut(&mut Context<'_>) -> Poll<()>,
 ) -> Option<Result<Reached, Refusal>> {
-    let mut reaching = std::pin::pin!(reach(place, hops));
+    let search = Search {
+        place,
+        hops,
+        source: guest.peer().map(|peer| peer.ip()),
+    };
+    let mut reaching = std::pin::pin!(search.reach());
     let reached = poll_fn(|cx| {
         if let Poll::Ready(reached) = reaching.as_mut().poll(cx) {
             return Poll::Ready(Some(reached));
@@ -48,47 +55,87 @@ const STAGGER: Duration = Duration::from_secs(2);
 /// One way that is being tried.
 type Trying<'p> = Pin<Box<dyn Future<Output = Result<Gone, Failed>> + Send + 'p>>;
 
-/// Goes there, by the first way that leads there; other proxies are told the `hops` before them.
-///
-/// Cancel safety: dropping the future closes whatever was being dialled.
-async fn reach(place: &Place, hops: &str) -> Result<Reached, Refusal> {
-    let began = clock::now();
-    let mut ways = place.ways().peekable();
-    let Some((_, way)) = ways.next() else {
-        return Err(Refusal::direct());
-    };
-    let gone = match ways.peek() {
-        None => go(place, way, hops).await.map_err(|failed| failed.refusal),
-        Some(_) => go_some_way((place, hops), way, ways.map(|(_, way)| way)).await,
-    };
-    let (link, found, via) = gone?;
-    Ok(Reached {
-        parts: link.into_parts(),
-        found,
-        took: began.elapsed(),
-        via,
-    })
+/// Looking for a way to a place.
+#[derive(Clone, Copy)]
+struct Search<'p> {
+    place: &'p Place,
+    /// What other proxies are told of those before them.
+    hops: &'p str,
+    /// Whom it is for.
+    source: Option<IpAddr>,
 }
 
-async fn go_some_way<'p>(
-    (place, hops): (&'p Place, &'p str),
-    way: &'p Leg,
-    mut others: impl Iterator<Item = &'p Leg>,
-) -> Result<Gone, Refusal> {
-    let mut trying: Vec<Trying<'_>> = vec![Box::pin(go(place, way, hops))];
-    let mut last = None;
-    loop {
-        let ended = tokio::time::timeout(STAGGER, first(&mut trying)).await;
-        match ended {
-            Ok(Some(Ok(gone))) => return Ok(gone),
-            Ok(Some(Err(failed))) if failed.is_final => return Err(failed.refusal),
-            Ok(Some(Err(failed))) => last = Some(failed.refusal),
-            Ok(None) | Err(_) => {}
+impl<'p> Search<'p> {
+    /// Goes there, by the first way that leads there.
+    ///
+    /// Cancel safety: dropping the future closes whatever was being dialled.
+    async fn reach(self) -> Result<Reached, Refusal> {
+        let began = clock::now();
+        let mut ways = self.place.ways().peekable();
+        let Some((_, way)) = ways.next() else {
+            return Err(self.nowhere());
+        };
+        let gone = match ways.peek() {
+            None => self.go(way).await.map_err(|failed| failed.refusal),
+            Some(_) => self.go_some_way(way, ways.map(|(_, way)| way)).await,
+        };
+        let (link, found, via) = gone?;
+        Ok(Reached {
+            parts: link.into_parts(),
+            found,
+            took: began.elapsed(),
+            via,
+        })
+    }
+
+    async fn go_some_way(
+        self,
+        way: &'p Leg,
+        mut others: impl Iterator<Item = &'p Leg>,
+    ) -> Result<Gone, Refusal> {
+        let mut trying: Vec<Trying<'_>> = vec![Box::pin(self.go(way))];
+        let mut last = None;
+        loop {
+            let ended = tokio::time::timeout(STAGGER, first(&mut trying)).await;
+            match ended {
+                Ok(Some(Ok(gone))) => return Ok(gone),
+                Ok(Some(Err(failed))) if failed.is_final => return Err(failed.refusal),
+                Ok(Some(Err(failed))) => last = Some(failed.refusal),
+                Ok(None) | Err(_) => {}
+            }
+            match others.next() {
+                Some(way) => trying.push(Box::pin(self.go(way))),
+                None if trying.is_empty() => return Err(last.unwrap_or_else(|| self.nowhere())),
+                None => {}
+            }
         }
-        match others.next() {
-            Some(way) => trying.push(Box::pin(go(place, way, hops))),
-            None if trying.is_empty() => return Err(last.unwrap_or_else(Refusal::direct)),
-            None => {}
+    }
+
+    fn nowhere(self) -> Refusal {
+        Refusal::wayless(self.place.target(), "no way leads there")
+    }
+
+    async fn go(self, way: &Leg) -> Result<Gone, Failed> {
+        let place = self.place;
+        // Who denies it has decided, whatever other ways there are.
+        let away = |error: Error| {
+            note_scarcity(&error);
+            let refusal = Refusal::away(place.target(), &error);
+            Failed {
+                is_final: refusal.is_denied,
+                refusal,
+            }
+        };
+        match way {
+            Leg::Direct => {
+                let found = place.origin().find(self.source).await.map_err(away)?;
+                let link = place.origin().connect().await.map_err(away)?;
+                Ok((link, found, None))
+            }
+            Leg::Parent(asked) => {
+                let link = asked.open(place.target(), self.hops).await?;
+                Ok((link, None, Some(asked.origin().name().into())))
+            }
         }
     }
 }
@@ -109,28 +156,6 @@ async fn first(trying: &mut Vec<Trying<'_>>) -> Option<Result<Gone, Failed>> {
         }
     })
     .await
-}
-
-async fn go(place: &Place, way: &Leg, hops: &str) -> Result<Gone, Failed> {
-    // Who denies it has decided, whatever other ways there are.
-    let away = |error: Error| {
-        let refusal = Refusal::away(place.target(), &error);
-        Failed {
-            is_final: refusal.is_denied,
-            refusal,
-        }
-    };
-    match way {
-        Leg::Direct => {
-            let found = place.origin().find().await.map_err(away)?;
-            let link = place.origin().connect().await.map_err(away)?;
-            Ok((link, found, None))
-        }
-        Leg::Parent(asked) => {
-            let link = asked.open(place.target(), hops).await?;
-            Ok((link, None, Some(asked.origin().name().into())))
-        }
-    }
 }
 
 type Gone = (Link, Option<Duration>, Option<Box<str>>);

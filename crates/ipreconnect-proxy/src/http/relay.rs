@@ -27,6 +27,8 @@ use crate::watch::Said;
 
 /// Answers to one request that only inform; an origin that says more has lost its way.
 const INFORMED: u32 = 64;
+/// Bytes of their heads that are passed on; what comes after that is left out.
+const INFORMED_BYTES: usize = 16 * 1024;
 /// Reads of an answer in one turn, before others have theirs.
 const BUDGET: u32 = 16;
 
@@ -227,7 +229,10 @@ impl<'e, S: Side> Exchange<'e, S> {
 
     fn inform(&mut self, head: &ResponseHead, text: &[u8]) {
         let is_wanted = head.status != 100 || self.head.expects_continue;
-        if self.head.version == Version::Http11 && is_wanted {
+        self.informed_bytes += head.length;
+        // Nobody needs it, and nobody keeps it for a client that does not take it.
+        let has_room = self.informed_bytes <= INFORMED_BYTES && !self.client.is_blocked();
+        if self.head.version == Version::Http11 && is_wanted && has_room {
             self.client.inform(head, text);
         }
     }
@@ -326,7 +331,7 @@ impl<'e, S: Side> Exchange<'e, S> {
                     Poll::Ready(Event::Gone) => says_no_more = true,
                     // What follows has no meaning any more.
                     Poll::Ready(Event::Broken) => return Poll::Ready(Err(by(Who::Client))),
-                    Poll::Ready(Event::TooMuch | Event::Slow) => {
+                    Poll::Ready(Event::TooMuch | Event::UsedUp | Event::Slow) => {
                         self.is_deaf = true;
                         says_no_more = true;
                     }

@@ -117,6 +117,16 @@ pub(super) trait Side: Send {
     /// The bytes that the head of the request is a place of.
     fn text(&self) -> &[u8];
 
+    /// Whether anything has come behind the head of the request.
+    fn says_more(&self, _head: &RequestHead) -> bool {
+        false
+    }
+
+    /// Whether there is room for a connection of its own, beside those of other requests of the same client.
+    fn has_room(&self) -> bool {
+        true
+    }
+
     fn timer(&mut self) -> &mut Timer;
 
     /// Takes what has come of the body together with the head.

@@ -4,10 +4,10 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use ipreconnect::Error;
 use ipreconnect::core::failure::{Cause, Failure};
-use ipreconnect::core::forward::Target;
+use ipreconnect::core::forward::{Over, Target};
 use ipreconnect::core::http::{Body, Method, RequestHead, path_of};
+use ipreconnect::{Error, clock};
 
 use super::answer;
 use super::client::tell;
@@ -21,7 +21,7 @@ use super::side::Side;
 use super::site::Route;
 use super::tunnel::Tunnel;
 use super::wire::Half;
-use super::{Page, buffer, cache};
+use super::{Page, buffer, cache, pool};
 use crate::forward::{Errand, Forward, Place, Refusal, Speech, Stay};
 
 /// Carries out one request, and tells of it.
@@ -32,8 +32,13 @@ pub(super) async fn serve<S: Side>(
     head: &RequestHead,
     mut record: Record,
 ) -> Ended {
-    let entered = forward.enter(|| guest.account(&record));
-    let placed = entered.map_err(Refusal::over).and_then(|stay| {
+    let entered = match client.has_room() {
+        true => forward
+            .enter(|| guest.account(&record))
+            .map_err(Refusal::over),
+        false => Err(Refusal::full()),
+    };
+    let placed = entered.and_then(|stay| {
         let place = place(client, forward, (head, guest.wanted()))?;
         Ok((place, stay))
     });
@@ -181,7 +186,7 @@ pub(super) async fn refuse<S: Side>(
     refusal: &Refusal,
 ) -> Ended {
     record.refused(guest, refusal);
-    let onward = exchange::onward(guest, head, head.body == Body::None);
+    let onward = exchange::onward_unread(client, guest, head);
     let mut out = buffer::bytes();
     answer::refusal(&mut out, refusal, onward, head.method == Method::Head);
     exchange::deliver(client, guest, out, onward).await
@@ -191,6 +196,14 @@ pub(super) async fn refuse<S: Side>(
 pub(super) fn is_decided(error: &Error) -> bool {
     let is_rule = |failure: &Failure| failure.cause == Cause::NotAllowed;
     error.failure().is_some_and(is_rule)
+}
+
+/// Where there are no descriptors left, connections that rest give theirs back.
+pub(super) fn note_scarcity(error: &Error) {
+    let is_scarce = |failure: &Failure| failure.cause == Cause::NoResources;
+    if error.failure().is_some_and(is_scarce) {
+        pool::make_room();
+    }
 }
 
 /// The origin of an exchange cannot be reached.
@@ -208,6 +221,12 @@ pub(super) async fn refuse_away<S: Side>(exchange: &mut Exchange<'_, S>, error: 
     {
         return Box::pin(cache::answer(exchange, entry, cache::How::Silent)).await;
     }
+    answer_refusal(exchange, &refusal).await
+}
+
+/// Its user has had the bytes of the day, in the middle of what he sends.
+pub(super) async fn refuse_used_up<S: Side>(exchange: &mut Exchange<'_, S>) -> Ended {
+    let refusal = Refusal::over(Over::until_tomorrow(clock::since_unix()));
     answer_refusal(exchange, &refusal).await
 }
 
@@ -264,6 +283,11 @@ impl<'w> Ways<'w> {
     pub(super) fn asked(&self) -> Option<(&str, Option<&str>)> {
         let authorization = self.now?.asked?;
         Some((self.authority, authorization))
+    }
+
+    /// Where it goes, as it stands in URLs.
+    pub(super) fn authority(&self) -> &'w str {
+        self.authority
     }
 
     /// The proxy that is asked now.

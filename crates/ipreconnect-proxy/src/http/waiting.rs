@@ -218,6 +218,11 @@ impl<'e, S: Side> Exchange<'e, S> {
                     if self.window.end() > self.guest.limits().body {
                         return Poll::Ready(Event::TooMuch);
                     }
+                    let carried = self.record.bytes_out + self.window.end();
+                    let ways = self.ways.as_deref_mut();
+                    if ways.is_some_and(|ways| !ways.carries(carried)) {
+                        return Poll::Ready(Event::UsedUp);
+                    }
                     if !self.client.is_unread() && self.is_trickling() {
                         return Poll::Ready(Event::Slow);
                     }

@@ -12,6 +12,7 @@ use super::hosts::HostsFile;
 use super::server::DnsServer;
 use super::settings::{DnsSettings, Dnssec};
 use super::system::System;
+use super::visits::Visit;
 
 /// A server that said nothing by then has failed.
 const PATIENCE: Duration = Duration::from_secs(4);
@@ -112,17 +113,17 @@ impl Server {
             .collect()
     }
 
-    /// Asks.
+    /// Asks, in somebody's turn if it is not for an origin.
     ///
     /// Cancel safety: dropping the future gives the question up.
-    pub(super) async fn ask(&self, question: &Question) -> Said {
+    pub(super) async fn ask(&self, question: &Question, turn: Option<Arc<Visit>>) -> Said {
         let asked = async {
             match &self.way {
                 Way::System {
                     system,
                     dnssec: Dnssec::Off,
                     ..
-                } if question.kind != RecordKind::Srv => system.ask(question).await,
+                } if question.kind != RecordKind::Srv => system.ask(question, turn).await,
                 Way::System { servers, .. } => servers.ask(question).await,
                 Way::Dns { client, hosts } => match hosts.look_up(question) {
                     Some(said) => said,

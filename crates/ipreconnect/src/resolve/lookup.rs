@@ -9,6 +9,7 @@ use tokio::task::JoinSet;
 
 use super::answer::{Question, Record};
 use super::ask::{Answer, Said, Server};
+use super::visits::Visit;
 use crate::clock;
 
 /// A server that was silent for so long when another one answered counts as failed.
@@ -41,6 +42,16 @@ impl Circle {
     ///
     /// Cancel safety: dropping the future gives the questions up.
     pub(super) async fn look_up(&self, question: &Question, last: Option<usize>) -> Brought {
+        self.look_up_in(question, last, None).await
+    }
+
+    /// The same in somebody's turn, which lasts until all that it was begun for has ended.
+    pub(super) async fn look_up_in(
+        &self,
+        question: &Question,
+        last: Option<usize>,
+        turn: Option<Arc<Visit>>,
+    ) -> Brought {
         let order = self.with_panel(|panel| panel.order(clock::now(), last));
         let mut inquiry = Inquiry::new(self.strategy, &order);
         let mut under_way: JoinSet<(usize, Said)> = JoinSet::new();
@@ -49,7 +60,7 @@ impl Circle {
             let until = match inquiry.step(clock::now()) {
                 Step::Done(decision) => break decision,
                 Step::Ask(server) => {
-                    self.ask(&mut under_way, server, question);
+                    self.ask(&mut under_way, server, question, turn.as_ref());
                     asked.push(Asked {
                         server,
                         at: clock::now(),
@@ -78,11 +89,18 @@ impl Circle {
         conclude(question, asked, decision)
     }
 
-    fn ask(&self, under_way: &mut JoinSet<(usize, Said)>, index: usize, question: &Question) {
+    fn ask(
+        &self,
+        under_way: &mut JoinSet<(usize, Said)>,
+        index: usize,
+        question: &Question,
+        turn: Option<&Arc<Visit>>,
+    ) {
         let (server, question) = (self.servers.get(index).cloned(), question.clone());
+        let turn = turn.cloned();
         under_way.spawn(async move {
             let said = match server {
-                Some(server) => server.ask(&question).await,
+                Some(server) => server.ask(&question, turn).await,
                 None => Said::failed(&question, "there is no such server"),
             };
             (index, said)

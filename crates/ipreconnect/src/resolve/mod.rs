@@ -16,6 +16,7 @@ mod server;
 mod settings;
 mod system;
 mod table;
+mod visits;
 
 pub use answer::{Question, Record, RecordKind, Service};
 pub use names::{NameStatus, Names, ServerAnswer, ServerStatus};

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use ipreconnect_core::failure::{Cause, Failure};
 use ipreconnect_core::names::{Knowledge, Outcome, Panel, Remembered, Security, Turn};
 use tokio::runtime::Handle;
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
 use super::answer::{Question, Record, RecordKind};
@@ -16,6 +16,7 @@ use super::lookup::{Brought, Circle};
 use super::place::reachable;
 use super::settings::DnsSettings;
 use super::table::{Due, Known, Table};
+use super::visits::Visits;
 use crate::builder::random_seed;
 use crate::clock;
 use crate::store::Store;
@@ -23,8 +24,6 @@ use crate::task::Task;
 
 /// Lookups under way at once, over all names.
 const LOOKUPS: usize = 256;
-/// Hosts that are looked up at once of those that nobody follows, with both families.
-const VISITS: usize = 24;
 /// When one family has answered, the other is waited for so long (RFC 8305, section 3).
 const OTHER_FAMILY: Duration = Duration::from_millis(50);
 /// Reads and writes of the store under way at once.
@@ -50,7 +49,7 @@ struct Shared {
     /// The same servers, for hosts that nobody follows: whoever asks for many of those takes nothing away from
     /// origins, and what their names do says nothing of the servers.
     visiting: Mutex<Circle>,
-    visits: Arc<Semaphore>,
+    visits: Mutex<Arc<Visits>>,
 }
 
 /// One name of an origin, as people read it.
@@ -107,11 +106,11 @@ impl Names {
             table: Mutex::new(Table::new(settings.memory(), random_seed())),
             circle: Mutex::new(circle(&settings)),
             visiting: Mutex::new(circle(&settings)),
+            visits: Mutex::new(Arc::new(Visits::new(&settings))),
             settings: Mutex::new(settings),
             changed: Notify::new(),
             store,
             runtime: runtime.clone(),
-            visits: Arc::new(Semaphore::new(VISITS)),
         });
         let work = run(Arc::clone(&shared));
         Self {
@@ -140,6 +139,7 @@ impl Names {
         }
         *lock(&self.shared.circle) = circle(&settings);
         *lock(&self.shared.visiting) = circle(&settings);
+        *lock(&self.shared.visits) = Arc::new(Visits::new(&settings));
         self.shared
             .table()
             .set_limits(clock::now(), settings.memory());
@@ -157,7 +157,7 @@ impl Names {
             let (server, question) = (Arc::clone(server), question.clone());
             asked.spawn(async move {
                 let began = clock::now();
-                let said = server.ask(&question).await;
+                let said = server.ask(&question, None).await;
                 (index, answer_of(&server, said, began))
             });
         }
@@ -185,25 +185,31 @@ impl Names {
     }
 
     /// The addresses of a host that nobody follows, those first that may be reached, and for how long they hold.
-    /// Nothing is kept of it here.
+    /// Nothing is kept of it here. Whoever it is for has no more than half of all that are looked up at once.
     ///
     /// # Errors
-    /// Why there are none.
+    /// Why there are none: also, that too many others are looked up.
     ///
     /// # Cancel safety
     /// Nothing is lost; the lookup comes to its end, and nobody hears of it.
-    pub async fn visit(&self, host: &str) -> Result<(Vec<IpAddr>, Duration), Failure> {
-        // Whoever cannot have a place comes after those who have one.
-        let place = Arc::clone(&self.shared.visits).acquire_owned().await;
-        let place = Arc::new(place.map_err(|_| Failure::new(Cause::Other))?);
+    pub async fn visit(
+        &self,
+        host: &str,
+        source: Option<IpAddr>,
+    ) -> Result<(Vec<IpAddr>, Duration), Failure> {
+        let visits = Arc::clone(&lock(&self.shared.visits));
+        let full = || {
+            let why = format!("{host}: too many other hosts are being looked up");
+            Failure::with_detail(Cause::ResolverFailed, why)
+        };
+        let turn = visits.begin(source).await.ok_or_else(full)?;
         let ask = |kind| {
             let circle = lock(&self.shared.visiting).clone();
             let question = Question::new(host, kind);
             // Whoever asked may be gone before the answer is here.
-            let place = Arc::clone(&place);
+            let turn = Arc::clone(&turn);
             self.shared.runtime.spawn(async move {
-                let brought = circle.look_up(&question, None).await;
-                drop(place);
+                let brought = circle.look_up_in(&question, None, Some(turn)).await;
                 brought.outcome
             })
         };

@@ -10,6 +10,7 @@ use tokio::sync::Semaphore;
 
 use super::answer::{Question, Record, RecordKind};
 use super::ask::{Answer, Said};
+use super::visits::Visit;
 
 /// The system does not say for how long its answers hold; whatever caches them below knows.
 pub(super) const TTL: Duration = Duration::from_secs(5);
@@ -33,8 +34,8 @@ impl Default for System {
 impl System {
     /// Addresses of one family.
     ///
-    /// Cancel safety: a lookup that nobody waits for goes on in its thread, and keeps its slot.
-    pub(super) async fn ask(&self, question: &Question) -> Said {
+    /// Cancel safety: a lookup that nobody waits for goes on in its thread, and keeps its slot and the turn.
+    pub(super) async fn ask(&self, question: &Question, turn: Option<Arc<Visit>>) -> Said {
         let family = match question.kind {
             RecordKind::A => libc::AF_INET,
             RecordKind::Aaaa => libc::AF_INET6,
@@ -48,7 +49,7 @@ impl System {
         };
         let name = Arc::clone(&question.name);
         let lookup = tokio::task::spawn_blocking(move || {
-            let _slot = slot;
+            let _slot = (slot, turn);
             let hints = AddrInfoHints {
                 address: family,
                 socktype: libc::SOCK_STREAM,

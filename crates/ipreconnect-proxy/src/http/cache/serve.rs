@@ -190,6 +190,10 @@ fn is_for_all<S: Side>(exchange: &Exchange<'_, S>) -> bool {
 }
 
 fn host<'t, S: Side>(exchange: &'t Exchange<'_, S>) -> &'t [u8] {
+    // Where it goes, whatever the field says of it.
+    if let Some(ways) = exchange.ways.as_deref() {
+        return ways.authority().as_bytes();
+    }
     let host = exchange.head.host.span();
     host.map_or(&b""[..], |host| host.of(exchange.client.text()))
 }

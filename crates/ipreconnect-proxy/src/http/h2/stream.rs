@@ -34,6 +34,7 @@ use crate::http::timer::Timer;
 use crate::http::window::Window;
 use crate::http::wire::{Half, Wire};
 use crate::notice;
+use crate::places::Seat;
 
 /// A body that nobody wants is taken for so long, and so much of it.
 const LINGER: Duration = Duration::from_secs(2);
@@ -57,6 +58,9 @@ struct Stream<'t> {
     unwanted: usize,
     timer: Timer,
     tally: &'t Tally,
+    /// Its place, where each request may open a connection to somewhere else.
+    seat: Option<Seat>,
+    needs_seat: bool,
 }
 
 /// Carries out one request.
@@ -69,6 +73,8 @@ pub(super) async fn serve(
     let (parts, body) = request.into_parts();
     let has_body = !body.is_end_stream();
     let text = in_words_of_http1(&parts, has_body, guest.role());
+    let is_forward = guest.role() == Role::Forward;
+    let seat = is_forward.then(|| guest.one_more()).flatten();
     let mut stream = Stream {
         text,
         is_chunked: has_body && !parts.headers.contains_key(CONTENT_LENGTH),
@@ -82,6 +88,8 @@ pub(super) async fn serve(
         unwanted: 0,
         timer: Timer::new(clock::now(), guest.limits().idle),
         tally,
+        seat,
+        needs_seat: is_forward,
     };
     drop(parts);
     let mut head = buffer::request();
@@ -241,6 +249,10 @@ impl Side for Stream<'_> {
         &self.text
     }
 
+    fn has_room(&self) -> bool {
+        self.seat.is_some() || !self.needs_seat
+    }
+
     fn timer(&mut self) -> &mut Timer {
         &mut self.timer
     }
@@ -396,7 +408,9 @@ impl Side for Stream<'_> {
         let mut head = buffer::response();
         let parsed = head.parse(answer).is_ok();
         if let (true, Some(mut response)) = (parsed, response(&head)) {
-            for field in head.fields.iter().filter(|field| !field.is_hop) {
+            // It is ours, so that what is for the next hop alone is for the client.
+            let passes = |field: &&Field| !field.is_hop || field.known == Known::ProxyAuthenticate;
+            for field in head.fields.iter().filter(passes) {
                 fields::insert(
                     response.headers_mut(),
                     field.name.of(answer),

@@ -147,3 +147,49 @@ async fn an_origin_that_tears_a_tunnel_tears_it_for_the_client() {
     let line = stage.line("CONNECT").await;
     assert!(line.contains("\"end\":\"SD--\""), "{line}");
 }
+
+#[tokio::test]
+async fn what_was_meant_for_a_tunnel_is_no_request() {
+    let stage = Stage::new(open()).await;
+    let origin = Origin::start(|_| vec![Act::ok("never")]).await;
+    let mut client = stage.client().await;
+    client
+        .send(format!(
+            "CONNECT 10.0.0.1:443 HTTP/1.1\r\nHost: x\r\n\r\nGET http://{}/ HTTP/1.1\r\nHost: x\r\n\r\n",
+            origin.address
+        ))
+        .await;
+    let answer = client.answer().await;
+    assert_eq!(answer.status, 403);
+    assert_eq!(answer.field("Connection"), Some("close"));
+    assert!(client.is_closed().await);
+    assert_eq!(origin.seen().len(), 0);
+}
+
+#[tokio::test]
+async fn answers_that_only_inform_are_not_piled_up() {
+    let heads = format!(
+        "HTTP/1.1 103 Early Hints\r\nLink: </{}>\r\n\r\n",
+        "a".repeat(6_000)
+    );
+    let stage = Stage::new(open()).await;
+    let origin = Origin::start(move |_| {
+        let mut said = heads.repeat(50);
+        said.push_str("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\ndone");
+        vec![Act::say(said)]
+    })
+    .await;
+    let mut client = stage.client().await;
+    client
+        .send(format!(
+            "GET http://{}/ HTTP/1.1\r\nHost: x\r\n\r\n",
+            origin.address
+        ))
+        .await;
+    let mut informed = 0;
+    while client.head().await.0 == 103 {
+        informed += 1;
+    }
+    assert!((1..=2).contains(&informed), "{informed}");
+    assert_eq!(client.bytes().await, b"done");
+}

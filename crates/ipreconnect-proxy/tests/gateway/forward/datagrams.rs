@@ -247,3 +247,35 @@ async fn other_rules_hold_for_the_next() {
     party.hears_nothing().await;
     assert!(party.client.is_closed().await);
 }
+
+#[tokio::test]
+async fn who_sends_without_an_end_leaves_others_their_turn() {
+    let stage = Stage::new(open()).await;
+    let to = echo().await;
+    let party = associate(&stage).await;
+    party.say(&packed(to, b"first")).await;
+    party.hear().await;
+    let is_over = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let flood = std::thread::spawn({
+        let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        let (near, is_over) = (party.to, std::sync::Arc::clone(&is_over));
+        let datagram = packed(to, b"flood");
+        move || {
+            let mut sent = 0_u32;
+            while !is_over.load(std::sync::atomic::Ordering::Relaxed) {
+                sent += u32::from(socket.send_to(&datagram, near).is_ok());
+            }
+            sent
+        }
+    });
+    // The same worker serves everybody else all the while, and the end of it is heard.
+    for _ in 0..20 {
+        let mut client = stage.client().await;
+        client.send("GET / HTTP/1.1\r\nHost: x\r\n\r\n").await;
+        assert_eq!(within(10, client.answer()).await.status, 400);
+    }
+    drop(party.client);
+    stage.line("\"method\":\"UDP\"").await;
+    is_over.store(true, std::sync::atomic::Ordering::Relaxed);
+    assert!(flood.join().unwrap() > 1_000);
+}

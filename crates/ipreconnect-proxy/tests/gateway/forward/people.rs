@@ -227,3 +227,32 @@ async fn what_holds_for_requests_holds_for_all_who_ask() {
         .await;
     assert_eq!(client.answer().await.status, 429);
 }
+
+#[tokio::test]
+async fn what_is_sent_counts_while_it_is_sent() {
+    let stage = stage(Allowance {
+        bytes: Some(300_000),
+        ..Allowance::default()
+    })
+    .await;
+    let origin = Origin::start(|_| vec![Act::ok("taken")]).await;
+    let mut client = stage.client().await;
+    client
+        .send(format!(
+            "POST http://{}/ HTTP/1.1\r\nHost: x\r\nContent-Length: 8000000\r\n\r\n",
+            origin.address
+        ))
+        .await;
+    // It is answered long before all of it has come.
+    for _ in 0..80 {
+        let _ = client.stream().write_all(&[b'x'; 100_000]).await;
+    }
+    let answer = client.answer().await;
+    assert_eq!(answer.status, 429, "{}", answer.text());
+    assert!(
+        answer.text().contains("bytes of this day"),
+        "{}",
+        answer.text()
+    );
+    assert_eq!(origin.seen().len(), 0);
+}

@@ -34,7 +34,7 @@ fn deeds() -> impl Strategy<Value = Vec<Deed>> {
 proptest! {
     #[test]
     fn the_order_is_that_of_last_use(deeds in deeds()) {
-        let places = Places::within(10_000, 1);
+        let places = std::sync::Arc::new(Places::within(10_000, 1));
         let mut table = Table::default();
         let mut model: VecDeque<u16> = VecDeque::new();
         let mut gone: Vec<Key> = Vec::new();
