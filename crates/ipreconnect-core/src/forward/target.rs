@@ -114,6 +114,14 @@ impl Host {
         if text.is_empty() || text.len() > LONGEST + 2 {
             return Err(TargetError::Length);
         }
+        match plain(text) {
+            Some(host) => Ok(host),
+            None => Self::parse_any(text),
+        }
+    }
+
+    /// The same, however it is written.
+    fn parse_any(text: &[u8]) -> Result<Self, TargetError> {
         if let Some(inside) = text.strip_prefix(b"[") {
             let inside = inside.strip_suffix(b"]").ok_or(TargetError::Host)?;
             if inside.contains(&b'%') {
@@ -156,6 +164,33 @@ impl Host {
     pub fn v6(octets: [u8; 16]) -> Self {
         Self::Ip(IpAddr::V6(Ipv6Addr::from(octets)).to_canonical())
     }
+}
+
+/// A host in the spelling that nearly all have, which leaves nothing to be understood in two ways: an address in four
+/// decimal numbers, or a name of letters whose last label is no number. None says nothing of the others.
+fn plain(text: &[u8]) -> Option<Host> {
+    let last = text.rsplit(|byte| *byte == b'.').next()?;
+    match last.first()? {
+        b'0'..=b'9' => {
+            let ip = std::str::from_utf8(text).ok()?.parse::<Ipv4Addr>().ok()?;
+            return Some(Host::Ip(ip.into()));
+        }
+        b'a'..=b'z' | b'A'..=b'Z' => {}
+        _ => return None,
+    }
+    // Two hyphens may be punycode, which has to be understood.
+    let is_label = |label: &[u8]| {
+        let is_plain = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+        (1..=63).contains(&label.len())
+            && label.iter().all(is_plain)
+            && label.get(2..4) != Some(b"--")
+    };
+    if text.len() > LONGEST || !text.split(|byte| *byte == b'.').all(is_label) {
+        return None;
+    }
+    let mut name = String::from_utf8(text.to_vec()).ok()?;
+    name.make_ascii_lowercase();
+    Some(Host::Name(name.into()))
 }
 
 /// A name as lists have it; none if it is an address or nothing.
@@ -304,6 +339,44 @@ mod tests {
         ] {
             let read = Target::or_port(text.as_bytes(), 80).map(|target| target.to_string());
             assert_eq!(read.as_deref().map_err(|error| *error), wanted, "{text}");
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn the_plain_reading_is_the_whole_one(text in "[a-zA-Z0-9._x-]{1,24}(\\.[a-zA-Z0-9-]{1,5}){0,3}") {
+            if let Some(host) = plain(text.as_bytes()) {
+                proptest::prop_assert_eq!(Host::parse_any(text.as_bytes()), Ok(host));
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_plain_is_read_so() {
+        for text in [
+            "a.example",
+            "WWW.Example.com",
+            "localhost",
+            "a_b.c-d.e",
+            "192.0.2.1",
+            "1.2.3.a4",
+        ] {
+            let host = plain(text.as_bytes());
+            assert!(host.is_some(), "{text}");
+            assert_eq!(host, Host::parse_any(text.as_bytes()).ok(), "{text}");
+        }
+        for text in [
+            "xn--bcher-kva.example",
+            "a.example.",
+            "127.1",
+            "0x7f.1",
+            "a.0x7f",
+            "a..b",
+            "1.2.3.4.5",
+            "-",
+            "é.example",
+        ] {
+            assert_eq!(plain(text.as_bytes()), None, "{text}");
         }
     }
 }

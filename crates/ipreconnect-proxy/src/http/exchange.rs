@@ -716,19 +716,21 @@ pub(super) async fn deliver<S: Side>(
 
 /// Has the client take what was written; false if it does not.
 pub(super) async fn flush<S: Side>(client: &mut S, patience: Duration) -> bool {
-    // What was waited for before is over.
-    client.timer().set(clock::now(), patience);
+    let mut is_waiting = false;
     poll_fn(|cx| {
         loop {
             if let Poll::Ready(flushed) = client.poll_flush(cx) {
                 return Poll::Ready(flushed.is_ok());
             }
-            ready!(client.timer().poll(cx));
-            if !client.is_throttled() {
-                return Poll::Ready(false);
+            if is_waiting {
+                ready!(client.timer().poll(cx));
+                if !client.is_throttled() {
+                    return Poll::Ready(false);
+                }
             }
-            // It is we who do not write.
+            // What was waited for before is over; or it is we who do not write.
             client.timer().set(clock::now(), patience);
+            is_waiting = true;
         }
     })
     .await

@@ -94,7 +94,7 @@ pub(in crate::http) async fn serve<S: Side>(exchange: &mut Exchange<'_, S>) -> E
     }
     let url = url(exchange);
     let mut how = How::Hit;
-    let began = clock::now();
+    let began = exchange.record.began;
     let mut may_wait = is_for_all(exchange);
     if cache.settings().disk > 0
         && matches!(find(exchange, cache, &url), Found::Others | Found::Nothing)
