@@ -29,6 +29,7 @@ pub mod origin;
 pub mod outlier;
 pub mod path;
 pub mod policy;
+pub mod ports;
 pub mod postgres;
 pub mod question;
 pub mod race;
