@@ -39,8 +39,11 @@ const UNIX_NAME: u16 = 0;
 const UNIX_UID: u16 = 7;
 /// `INET_DIAG_SKV6ONLY`, which every listening IPv6 socket comes with.
 const V6_ONLY: u16 = 11;
+/// `INET_DIAG_SKMEMINFO`, and where in it the dropped ones are (`SK_MEMINFO_DROPS`).
+const MEMORY: u16 = 7;
+const DROPS: usize = 8;
 /// Datagrams read for one answer at most.
-const DATAGRAMS: usize = 4096;
+const DATAGRAMS: usize = 1 << 20;
 
 /// A socket, by what identifies its owner.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,6 +89,100 @@ pub(crate) fn connected_tcp(port: u16) -> io::Result<Vec<FoundInet>> {
 /// All UDP sockets that receive from anybody on a port, of both families.
 pub(crate) fn receiving_udp(port: u16) -> io::Result<Vec<FoundInet>> {
     on_port(IPPROTO_UDP, UNCONNECTED, port)
+}
+
+/// Which table of sockets is meant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Table {
+    Tcp,
+    Udp,
+}
+
+/// A socket that takes what comes from anybody, with its queue.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Listening {
+    pub(crate) socket: FoundInet,
+    /// The interface that it is bound to; 0, if to none.
+    pub(crate) interface: u32,
+    /// What waits in its queue.
+    pub(crate) waiting: u32,
+    /// What its queue has room for.
+    pub(crate) room: u32,
+    /// What found no room.
+    pub(crate) dropped: Option<u32>,
+}
+
+/// All sockets that take what comes from anybody, of both families.
+pub(crate) fn listening(table: Table, mut each: impl FnMut(Listening)) -> io::Result<()> {
+    let (protocol, states) = match table {
+        Table::Tcp => (IPPROTO_TCP, LISTEN),
+        Table::Udp => (IPPROTO_UDP, UNCONNECTED),
+    };
+    for family in [AF_INET, AF_INET6] {
+        let mut request = inet_request(family, protocol, states);
+        // `idiag_ext`: which attributes are wanted, counted from 1.
+        if let Some(extensions) = request.get_mut(2) {
+            *extensions = 1 << (MEMORY - 1);
+        }
+        dump(&request, |payload| {
+            parse_listening(payload).into_iter().for_each(&mut each);
+        })?;
+    }
+    Ok(())
+}
+
+/// One end of a connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct FoundConnection {
+    pub(crate) socket: FoundInet,
+    pub(crate) remote: SocketAddr,
+    pub(crate) state: u8,
+}
+
+/// All connections of TCP, of both families.
+pub(crate) fn connections(mut each: impl FnMut(FoundConnection)) -> io::Result<()> {
+    for family in [AF_INET, AF_INET6] {
+        let request = inet_request(family, IPPROTO_TCP, !(LISTEN | UNCONNECTED));
+        dump(&request, |payload| {
+            parse_connection(payload).into_iter().for_each(&mut each);
+        })?;
+    }
+    Ok(())
+}
+
+fn parse_connection(message: &[u8]) -> Option<FoundConnection> {
+    let port = u16::from_be_bytes(message.get(6..8)?.try_into().ok()?);
+    Some(FoundConnection {
+        socket: parse_inet(message)?,
+        remote: SocketAddr::new(address(*message.first()?, message.get(24..40)?)?, port),
+        state: *message.get(1)?,
+    })
+}
+
+/// An address in the room that `struct inet_diag_sockid` has for it.
+fn address(family: u8, room: &[u8]) -> Option<IpAddr> {
+    match family {
+        AF_INET => {
+            let octets: [u8; 4] = room.get(..4)?.try_into().ok()?;
+            Some(IpAddr::V4(Ipv4Addr::from(octets)))
+        }
+        AF_INET6 => {
+            let octets: [u8; 16] = room.get(..16)?.try_into().ok()?;
+            Some(IpAddr::V6(Ipv6Addr::from(octets)))
+        }
+        _ => None,
+    }
+}
+
+fn parse_listening(message: &[u8]) -> Option<Listening> {
+    let memory = attribute(message.get(72..)?, MEMORY);
+    Some(Listening {
+        socket: parse_inet(message)?,
+        interface: word(message, 40)?,
+        waiting: word(message, 56)?,
+        room: word(message, 60)?,
+        dropped: memory.and_then(|memory| word(memory, 4 * DROPS)),
+    })
 }
 
 fn on_port(protocol: u8, states: u32, port: u16) -> io::Result<Vec<FoundInet>> {
@@ -247,17 +344,7 @@ fn messages(mut datagram: &[u8], each: &mut impl FnMut(&[u8])) -> io::Result<Str
 /// `struct inet_diag_msg` of `linux/inet_diag.h`, 72 bytes, and its attributes.
 fn parse_inet(message: &[u8]) -> Option<FoundInet> {
     let port = u16::from_be_bytes(message.get(4..6)?.try_into().ok()?);
-    let ip = match *message.first()? {
-        AF_INET => {
-            let octets: [u8; 4] = message.get(8..12)?.try_into().ok()?;
-            IpAddr::V4(Ipv4Addr::from(octets))
-        }
-        AF_INET6 => {
-            let octets: [u8; 16] = message.get(8..24)?.try_into().ok()?;
-            IpAddr::V6(Ipv6Addr::from(octets))
-        }
-        _ => return None,
-    };
+    let ip = address(*message.first()?, message.get(8..24)?)?;
     let found = Found {
         uid: Some(word(message, 64)?),
         inode: word(message, 68)?.into(),

@@ -3,7 +3,7 @@
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use rustix::net::Protocol;
+use rustix::net::{AddressFamily, Protocol, SocketType};
 
 use crate::diag::{DUMP, ask, attribute};
 
@@ -20,6 +20,13 @@ const NAME: u16 = 3;
 const ROUTE: Option<Protocol> = None;
 const AF_INET: u8 = 2;
 const AF_INET6: u8 = 10;
+
+/// The name of an interface by its number.
+#[must_use]
+pub fn interface_name(index: u32) -> Option<String> {
+    let socket = rustix::net::socket(AddressFamily::INET, SocketType::DGRAM, None).ok()?;
+    rustix::net::netdevice::index_to_name(socket, index).ok()
+}
 
 /// One address of an interface.
 #[derive(Clone, Debug, PartialEq, Eq)]

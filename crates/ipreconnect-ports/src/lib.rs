@@ -1,17 +1,26 @@
-//! The sockets of this machine: who holds an address.
+//! The sockets of this machine: which there are, and who holds an address.
 //!
 //! Sockets are found by `sock_diag(7)`, their processes by `/proc`. Both work unprivileged; what
 //! another user's process holds is then seen without its process.
 
+mod connection;
 mod diag;
 mod holder;
 mod interface;
+mod inventory;
+mod namespace;
 mod peer;
 mod process;
+mod program;
 mod range;
+mod scan;
 
-pub use interface::{Interface, interfaces};
+pub use connection::{Connection, State, connections, owners};
+pub use interface::{Interface, interface_name, interfaces};
+pub use inventory::{Inventory, Reach, Socket, Transport, Unseen, inventory};
+pub use namespace::Namespace;
 pub use peer::{group_id, owner, user, user_id};
+pub use program::{Program, program};
 pub use range::{candidates, ephemeral, reserved};
 
 pub use holder::{Holder, Process, connected_from, holders, holders_of_udp, holders_of_unix};

@@ -1,0 +1,151 @@
+//! Every listening socket of this machine, with whoever has it open.
+
+use std::collections::{BTreeMap, HashSet};
+use std::io;
+use std::net::SocketAddr;
+
+use crate::diag::{self, Families, Listening};
+use crate::namespace::{Namespace, namespaces};
+use crate::program::Program;
+use crate::scan;
+
+/// What is spoken over a socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Transport {
+    /// TCP.
+    Tcp,
+    /// UDP.
+    Udp,
+}
+
+/// A socket that takes what comes from anybody: a listening one of TCP, or one of UDP that is connected to nobody.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Socket {
+    /// TCP or UDP.
+    pub transport: Transport,
+    /// Where it is.
+    pub address: SocketAddr,
+    /// Whether it is an IPv6 wildcard that takes IPv4, too.
+    pub takes_both: bool,
+    /// The index of the interface that it is bound to (`SO_BINDTODEVICE`), if it is.
+    pub interface: Option<u32>,
+    /// The number of its namespace among those of the inventory.
+    pub namespace: usize,
+    /// Its inode.
+    pub inode: u64,
+    /// The user who opened it.
+    pub uid: u32,
+    /// Of TCP, connections that wait to be accepted; of UDP, bytes that wait to be read.
+    pub waiting: u32,
+    /// How many of them may wait; of UDP that is not told.
+    pub room: Option<u32>,
+    /// How many found no room so far; none, if the kernel does not tell it.
+    pub dropped: Option<u32>,
+    /// The processes that have it open, as far as that can be seen.
+    pub pids: Vec<u32>,
+}
+
+/// What could not be seen.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Unseen {
+    /// Processes of other users whose sockets are not shown to us.
+    pub processes: usize,
+    /// Namespaces that we may not enter, or that were gone, and why.
+    pub namespaces: Vec<(usize, String)>,
+}
+
+/// All listening sockets, and who has them open.
+#[derive(Clone, Debug, Default)]
+pub struct Inventory {
+    /// The sockets, by port.
+    pub sockets: Vec<Socket>,
+    /// Whoever has one of them open.
+    pub programs: BTreeMap<u32, Program>,
+    /// The network namespaces, ours first.
+    pub namespaces: Vec<Namespace>,
+    /// What is not in it.
+    pub unseen: Unseen,
+}
+
+/// Which namespaces are looked into.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reach {
+    /// Ours alone.
+    Own,
+    /// All that can be seen.
+    All,
+}
+
+/// Takes the inventory. It works without privileges: what other users' processes are is not seen then, and other
+/// namespaces are not; it says so.
+///
+/// # Errors
+/// If the kernel's table of our own namespace cannot be read.
+pub fn inventory(reach: Reach) -> io::Result<Inventory> {
+    let processes = scan::processes();
+    let others = match reach {
+        Reach::Own => &[][..],
+        Reach::All => &processes,
+    };
+    let mut taken = Inventory {
+        namespaces: namespaces(reach, others),
+        ..Inventory::default()
+    };
+    for (number, namespace) in taken.namespaces.iter().enumerate() {
+        match namespace.enter(listening) {
+            Ok(sockets) => {
+                let sockets = sockets.into_iter();
+                taken
+                    .sockets
+                    .extend(sockets.map(|(transport, one)| Socket::new(transport, &one, number)));
+            }
+            Err(error) if namespace.is_own => return Err(error),
+            Err(error) => taken.unseen.namespaces.push((number, error.to_string())),
+        }
+    }
+    let wanted: HashSet<u64> = taken.sockets.iter().map(|socket| socket.inode).collect();
+    let owners = scan::owners(&processes, &wanted);
+    taken.unseen.processes = owners.hidden;
+    for socket in &mut taken.sockets {
+        if let Some(pids) = owners.of.get(&socket.inode) {
+            socket.pids.clone_from(pids);
+            socket.pids.sort_unstable();
+        }
+    }
+    taken.programs = owners.programs;
+    taken.sockets.sort_by_key(|socket| {
+        (
+            socket.namespace,
+            socket.address.port(),
+            socket.transport,
+            socket.address.ip(),
+        )
+    });
+    Ok(taken)
+}
+
+fn listening() -> io::Result<Vec<(Transport, Listening)>> {
+    let mut found = Vec::new();
+    diag::listening(diag::Table::Tcp, |one| found.push((Transport::Tcp, one)))?;
+    diag::listening(diag::Table::Udp, |one| found.push((Transport::Udp, one)))?;
+    Ok(found)
+}
+
+impl Socket {
+    fn new(transport: Transport, one: &Listening, namespace: usize) -> Self {
+        let found = &one.socket;
+        Self {
+            transport,
+            address: SocketAddr::new(found.ip, found.port),
+            takes_both: found.families == Families::Both,
+            interface: (one.interface != 0).then_some(one.interface),
+            namespace,
+            inode: found.found.inode,
+            uid: found.found.uid.unwrap_or_default(),
+            waiting: one.waiting,
+            room: (transport == Transport::Tcp).then_some(one.room),
+            dropped: one.dropped,
+            pids: Vec::new(),
+        }
+    }
+}

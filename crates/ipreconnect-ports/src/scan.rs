@@ -1,0 +1,200 @@
+//! Which processes have which sockets open, by `/proc` (proc(5)).
+
+use std::collections::{BTreeMap, HashSet};
+use std::ffi::CStr;
+use std::mem::MaybeUninit;
+use std::os::fd::OwnedFd;
+
+use rustix::fs::{Mode, OFlags, RawDir, openat, readlinkat_raw};
+use rustix::io::Errno;
+
+use crate::program::{Program, booted, look_at};
+
+/// Processes looked through at most.
+const PROCESSES: usize = 1 << 20;
+/// Descriptors of one process looked through at most.
+const DESCRIPTORS: usize = 1 << 20;
+/// Threads that look, where there are so many cores.
+const THREADS: usize = 4;
+/// So few are looked through by one thread.
+const FEW: usize = 64;
+/// Room for entries of a directory.
+const ENTRIES: usize = 32 * 1024;
+
+/// What was found, and what could not be looked at.
+#[derive(Debug, Default)]
+pub(crate) struct Owners {
+    /// The processes that have a socket open, by its inode.
+    pub(crate) of: BTreeMap<u64, Vec<u32>>,
+    /// What those are.
+    pub(crate) programs: BTreeMap<u32, Program>,
+    /// Processes whose descriptors are not for us to see.
+    pub(crate) hidden: usize,
+}
+
+/// The numbers of all processes.
+pub(crate) fn processes() -> Vec<u32> {
+    let mut found = Vec::new();
+    if let Some(proc) = open_proc() {
+        each_name(&proc, PROCESSES, |name| {
+            found.extend(number(name.to_bytes()).and_then(|pid| u32::try_from(pid).ok()));
+        });
+    }
+    found
+}
+
+/// Which of these processes have which of these sockets open.
+pub(crate) fn owners(processes: &[u32], wanted: &HashSet<u64>) -> Owners {
+    if wanted.is_empty() {
+        return Owners::default();
+    }
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let threads = cores.min(THREADS).min(processes.len().div_ceil(FEW)).max(1);
+    let part = processes.len().div_ceil(threads).max(1);
+    let mut all = Owners::default();
+    std::thread::scope(|scope| {
+        let looking: Vec<_> = processes
+            .chunks(part)
+            .map(|part| scope.spawn(|| look(part, wanted)))
+            .collect();
+        for looked in looking.into_iter().filter_map(|one| one.join().ok()) {
+            all.hidden += looked.hidden;
+            all.programs.extend(looked.programs);
+            for (inode, pids) in looked.of {
+                all.of.entry(inode).or_default().extend(pids);
+            }
+        }
+    });
+    all
+}
+
+fn look(processes: &[u32], wanted: &HashSet<u64>) -> Owners {
+    let mut found = Owners::default();
+    let Some(proc) = open_proc() else {
+        return found;
+    };
+    let booted = booted();
+    let flags = OFlags::DIRECTORY | OFlags::CLOEXEC;
+    for pid in processes {
+        // What is read by this is of that very process, even if another one has its number by then.
+        let Ok(process) = openat(&proc, pid.to_string(), flags | OFlags::PATH, Mode::empty())
+        else {
+            continue;
+        };
+        let mut has_some = false;
+        match openat(&process, "fd", flags, Mode::empty()) {
+            Ok(directory) => sockets(&directory, |inode| {
+                if wanted.contains(&inode) {
+                    has_some = true;
+                    let pids = found.of.entry(inode).or_default();
+                    // A socket that is open twice in a process is one.
+                    if pids.last() != Some(pid) {
+                        pids.push(*pid);
+                    }
+                }
+            }),
+            Err(Errno::ACCESS | Errno::PERM) => found.hidden += 1,
+            // It has ended meanwhile.
+            Err(_) => {}
+        }
+        // One that ends at this moment is told by its number alone.
+        if has_some && let Some(program) = look_at(*pid, &process, booted) {
+            found.programs.insert(*pid, program);
+        }
+    }
+    found
+}
+
+fn open_proc() -> Option<OwnedFd> {
+    let flags = OFlags::DIRECTORY | OFlags::CLOEXEC;
+    rustix::fs::open("/proc", flags, Mode::empty()).ok()
+}
+
+/// The inodes of the sockets that a process has open.
+fn sockets(directory: &OwnedFd, mut each: impl FnMut(u64)) {
+    each_name(directory, DESCRIPTORS, |name| {
+        if name.to_bytes().starts_with(b".") {
+            return;
+        }
+        let mut room = [MaybeUninit::<u8>::uninit(); 40];
+        // A descriptor that is closed meanwhile leads nowhere.
+        if let Ok((target, _)) = readlinkat_raw(directory, name, &mut room[..])
+            && let Some(inode) = socket(target)
+        {
+            each(inode);
+        }
+    });
+}
+
+fn each_name(directory: &OwnedFd, most: usize, mut each: impl FnMut(&CStr)) {
+    let mut room = Vec::with_capacity(ENTRIES);
+    let mut entries = RawDir::new(directory, room.spare_capacity_mut());
+    let mut count = 0;
+    // What cannot be read any more has ended.
+    while let Some(Ok(entry)) = entries.next() {
+        count += 1;
+        if count > most {
+            return;
+        }
+        each(entry.file_name());
+    }
+}
+
+/// The inode of `socket:[4711]`.
+fn socket(target: &[u8]) -> Option<u64> {
+    let number_of = target.strip_prefix(b"socket:[")?.strip_suffix(b"]")?;
+    number(number_of)
+}
+
+fn number(text: &[u8]) -> Option<u64> {
+    let is_number = !text.is_empty() && text.len() < 20 && text.iter().all(u8::is_ascii_digit);
+    is_number.then(|| {
+        let digits = text.iter().map(|digit| u64::from(digit - b'0'));
+        digits.fold(0, |number, digit| number * 10 + digit)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+    use std::os::fd::AsFd;
+
+    use super::*;
+
+    #[test]
+    fn links_of_sockets_are_read() {
+        assert_eq!(socket(b"socket:[4711]"), Some(4711));
+        for other in [
+            &b"pipe:[4711]"[..],
+            b"socket:[]",
+            b"socket:[4711",
+            b"socket:[-1]",
+            b"socket:[99999999999999999999]",
+            b"/dev/null",
+            b"",
+        ] {
+            assert_eq!(socket(other), None);
+        }
+    }
+
+    #[test]
+    fn our_own_sockets_are_ours() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let twice = listener.try_clone().unwrap();
+        let inode = rustix::fs::fstat(listener.as_fd()).unwrap().st_ino;
+        let all = processes();
+        assert!(all.contains(&std::process::id()));
+        let found = owners(&all, &HashSet::from([inode]));
+        assert_eq!(
+            found.of,
+            BTreeMap::from([(inode, vec![std::process::id()])])
+        );
+        drop((listener, twice));
+        assert!(owners(&all, &HashSet::from([inode])).of.is_empty());
+        assert!(
+            owners(&[u32::MAX, 0], &HashSet::from([inode]))
+                .of
+                .is_empty()
+        );
+    }
+}
