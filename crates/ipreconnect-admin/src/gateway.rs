@@ -5,8 +5,8 @@ use ipreconnect::stats::Counts;
 use tokio::sync::mpsc;
 
 use crate::view::{
-    Acceptance, IdentityView, ListenerView, OriginView, Outcome, Preference, PurgeWish, Readiness,
-    TapQuestion, TapView, Why, WhyQuestion,
+    Acceptance, IdentityView, ListenerView, OriginView, Outcome, Ports, Preference, PurgeWish,
+    Readiness, TapQuestion, TapView, Why, WhyQuestion,
 };
 
 /// A running gateway. What is shown is read without waiting; commands may wait.
@@ -50,6 +50,9 @@ pub trait Gateway: Send + Sync + 'static {
 
     /// Which rule decides whether a client may come in.
     async fn why(&self, question: WhyQuestion) -> Result<Why, Denial>;
+
+    /// The listening sockets of this machine.
+    async fn ports(&self) -> Result<Ports, Denial>;
 
     /// Shows what passes through a listener, for as long as it is taken.
     fn tap(&self, listener: &str, question: TapQuestion) -> Result<Tapped, Denial>;

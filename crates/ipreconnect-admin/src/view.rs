@@ -715,3 +715,78 @@ impl LossView {
 
 /// What is said to have ended a loss that lasted when its gateway ended.
 pub const UNSEEN: &str = "its end was not seen: the gateway ended first";
+
+/// The listening sockets of this machine.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]
+pub struct Ports {
+    /// Always [`SCHEMA`].
+    pub schema: u32,
+    /// By namespace and port.
+    pub sockets: Vec<PortView>,
+    /// The first and the last port that the kernel gives to connections by itself.
+    pub ephemeral: Option<[u16; 2]>,
+    /// Processes of other users, whose sockets are not shown to us with them.
+    pub hidden_processes: usize,
+    /// Network namespaces that could not be looked into, and why.
+    pub hidden_namespaces: Vec<String>,
+}
+
+/// One place where somebody listens, be it with several sockets.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct PortView {
+    /// `tcp` or `udp`.
+    pub transport: String,
+    /// The address with its port.
+    pub address: String,
+    /// The port.
+    pub port: u16,
+    /// Whether it is an IPv6 wildcard that takes IPv4, too.
+    pub takes_both: bool,
+    /// The interface that it is bound to, or that has its address.
+    pub interface: Option<String>,
+    /// `loopback`, `interface` or `everywhere`.
+    pub exposure: String,
+    /// `system`, `user` or `dynamic`.
+    pub class: String,
+    /// Whether the kernel gives this port to connections by itself.
+    pub ephemeral: bool,
+    /// The name that the port is assigned to.
+    pub service: Option<String>,
+    /// What is usually found there.
+    pub usual: Option<String>,
+    /// Who has the same port of the other address family: `same` or `other`; nobody, if it is not said.
+    pub twin: Option<String>,
+    /// The user who opened it.
+    pub user: String,
+    /// Those who have it open, as far as they can be seen.
+    pub processes: Vec<ProcessView>,
+    /// How many sockets it has.
+    pub sockets: usize,
+    /// Connections that wait to be accepted; of UDP, bytes that wait to be read.
+    pub waiting: u32,
+    /// How many may wait, of TCP.
+    pub room: Option<u32>,
+    /// How many found no room.
+    pub dropped: Option<u32>,
+    /// The network namespace, if it is not ours.
+    pub namespace: Option<String>,
+    /// Why it had better reach less far.
+    pub concern: Option<String>,
+}
+
+/// A process that has a socket open.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]
+pub struct ProcessView {
+    /// Its number.
+    pub pid: u32,
+    /// Its name, which it can set to what it likes.
+    pub name: String,
+    /// The file that it runs.
+    pub path: Option<String>,
+    /// For how many milliseconds it has run.
+    pub for_ms: Option<u64>,
+    /// Its unit of systemd.
+    pub unit: Option<String>,
+    /// Its container.
+    pub container: Option<String>,
+}

@@ -1,5 +1,6 @@
 //! Arguments as they are typed.
 
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -116,6 +117,11 @@ pub(crate) enum Command {
         after_help = "Examples:\n  eval \"$(ipreconnect proxy-env)\"\n  ipreconnect proxy-env office --shell fish | source\n  ipreconnect proxy-env --test\n\nWith --test it exits with 1 if a program that is there does not go by the proxy, or not past it to this machine."
     )]
     ProxyEnv(ProxyEnv),
+    /// See who listens on this machine, and what its ports are for
+    Ports {
+        #[command(subcommand)]
+        action: PortsAction,
+    },
     /// Make the line of a file of users: reads the password from the terminal or from standard input
     Password {
         /// The user
@@ -191,6 +197,112 @@ pub(crate) struct Run {
     /// Reload when a file of the configuration changes
     #[arg(long)]
     pub(crate) watch: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum PortsAction {
+    /// Every listening socket of this machine and its containers, with whoever has it open
+    #[command(
+        after_help = "Examples:\n  ipreconnect ports list\n  ipreconnect ports list --exposed\n  ipreconnect ports list --port 5432,8000-8999 --of nginx.service\n\nIt exits with 1 if something is open to a network that usually is not: databases, debuggers, dashboards.\nWithout root, processes of other users and other network namespaces are not seen; it says so."
+    )]
+    List(PortsList),
+    /// What an address and a port mean on this machine, who has them, and what would become of who wanted them
+    #[command(
+        after_help = "Examples:\n  ipreconnect ports explain 127.0.0.1:62893\n  ipreconnect ports explain 5432\n  ipreconnect ports explain '*:8080'\n\nIt exits with 1 if nobody could listen there now."
+    )]
+    Explain(PortsExplain),
+    /// How near outgoing connections are to the end of their ports, and what helps
+    #[command(
+        after_help = "Examples:\n  ipreconnect ports pressure\n  ipreconnect ports pressure --for 10\n\nIt looks twice. It exits with 1 if a destination comes to the end of its ports."
+    )]
+    Pressure(PortsPressure),
+}
+
+/// `ports explain`.
+#[derive(Debug, Args)]
+pub(crate) struct PortsExplain {
+    /// The address with its port, or a port of 127.0.0.1
+    pub(crate) address: String,
+}
+
+/// `ports pressure`.
+#[derive(Debug, Args)]
+pub(crate) struct PortsPressure {
+    /// How long there is between the two looks
+    #[arg(long = "for", value_name = "SECONDS", default_value_t = 2, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    pub(crate) seconds: u64,
+
+    /// So many destinations
+    #[arg(long, value_name = "N", default_value_t = 20)]
+    pub(crate) limit: u32,
+}
+
+/// `ports list`.
+#[derive(Debug, Args)]
+pub(crate) struct PortsList {
+    /// Only TCP
+    #[arg(long, conflicts_with = "udp")]
+    pub(crate) tcp: bool,
+
+    /// Only UDP
+    #[arg(long)]
+    pub(crate) udp: bool,
+
+    /// Only what can be reached from beyond this machine, as far as addresses go
+    #[arg(long)]
+    pub(crate) exposed: bool,
+
+    /// Only these ports, as 5432 or 8000-8999
+    #[arg(long, value_name = "PORT,…", value_delimiter = ',', value_parser = ports)]
+    pub(crate) port: Vec<RangeInclusive<u16>>,
+
+    /// Only those of this user
+    #[arg(long, value_name = "USER")]
+    pub(crate) user: Option<String>,
+
+    /// Only those of this program, process number, unit or container
+    #[arg(long, value_name = "NAME")]
+    pub(crate) of: Option<String>,
+
+    /// Only this network namespace: no containers
+    #[arg(long)]
+    pub(crate) own: bool,
+
+    /// In which order
+    #[arg(long, value_enum, value_name = "ORDER", default_value_t = SortPorts::Port)]
+    pub(crate) sort: SortPorts,
+}
+
+/// Orders of `ports list`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum SortPorts {
+    /// The lowest first
+    Port,
+    /// By the program's name
+    Program,
+    /// By the user's name
+    User,
+    /// What reaches farthest first
+    Exposure,
+    /// What was started last first
+    Age,
+    /// What lost most, and has most waiting, first
+    Queue,
+}
+
+/// A port, or a range of them.
+fn ports(text: &str) -> Result<RangeInclusive<u16>, String> {
+    let wrong = |_| format!("{text:?} is neither a port nor a range of ports");
+    match text.split_once('-') {
+        None => text.parse().map(|port| port..=port).map_err(wrong),
+        Some((first, last)) => {
+            let range = first.parse().map_err(wrong)?..=last.parse().map_err(wrong)?;
+            match range.is_empty() {
+                false => Ok(range),
+                true => Err(format!("{text:?} ends before it begins")),
+            }
+        }
+    }
 }
 
 #[derive(Debug, Subcommand)]

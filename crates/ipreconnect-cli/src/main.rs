@@ -9,6 +9,7 @@ mod config;
 mod demo;
 mod exit;
 mod gateway;
+mod inventory;
 mod log;
 mod paint;
 mod state;
@@ -59,6 +60,7 @@ fn dispatch(arguments: &Arguments) -> Result<Exit, Refusal> {
         Command::Explain { code: None } => Ok(commands::explain::all(arguments.json)),
         Command::Why(why) => commands::why::why(arguments, why),
         Command::ProxyEnv(wish) => commands::proxy_env::proxy_env(arguments, wish),
+        Command::Ports { action } => commands::ports::ports(arguments, action),
         Command::Password { name } => commands::password::password(name, arguments.json),
         Command::Tap(tap) => commands::tap::tap(arguments, tap),
         Command::Reconnect { origin } => commands::order::reconnect(arguments, origin),

@@ -10,8 +10,8 @@ use super::chronicle::{Loss, Scope};
 use super::*;
 use crate::gateway::{Denial, Tapped};
 use crate::view::{
-    Acceptance, IdentityView, ListenerView, OriginView, Outcome, Preference, PurgeWish, Readiness,
-    TapQuestion, UNSEEN, Why, WhyQuestion,
+    Acceptance, IdentityView, ListenerView, OriginView, Outcome, Ports, Preference, PurgeWish,
+    Readiness, TapQuestion, UNSEEN, Why, WhyQuestion,
 };
 
 /// A gateway with one origin.
@@ -93,6 +93,10 @@ impl Gateway for One {
     }
 
     async fn why(&self, _: WhyQuestion) -> Result<Why, Denial> {
+        unreachable!("nobody asks")
+    }
+
+    async fn ports(&self) -> Result<Ports, Denial> {
         unreachable!("nobody asks")
     }
 

@@ -15,7 +15,7 @@ use super::{Api, stream};
 use crate::metrics::{self, Own};
 use crate::view::{
     Acceptance, FeatureView, Features, History, HistoryQuestion, Identities, Listeners, OriginView,
-    Origins, Outcome, Preference, PurgeWish, Readiness, SCHEMA, Why, WhyQuestion,
+    Origins, Outcome, Ports, Preference, PurgeWish, Readiness, SCHEMA, Why, WhyQuestion,
 };
 
 /// Losses that are told at once.
@@ -44,6 +44,7 @@ type Told<T> = Result<Json<T>, Refused>;
         accept_identity,
         identities,
         listeners,
+        ports,
         features,
         history,
         stream::events,
@@ -189,6 +190,15 @@ pub(super) async fn listeners(State(api): State<Api>) -> Json<Listeners> {
         schema: SCHEMA,
         listeners: api.gateway.listeners(),
     })
+}
+
+/// The listening sockets of this machine, with whoever has them open as far as the gateway can see that.
+#[utoipa::path(
+    get, path = "/v1/ports",
+    responses((status = 200, body = Ports), (status = 503, body = Outcome))
+)]
+pub(super) async fn ports(State(api): State<Api>) -> Told<Ports> {
+    Ok(Json(api.gateway.ports().await?))
 }
 
 /// What an application can do now.

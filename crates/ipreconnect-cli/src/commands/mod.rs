@@ -10,6 +10,7 @@ pub(crate) mod identity;
 pub(crate) mod man;
 pub(crate) mod order;
 pub(crate) mod password;
+pub(crate) mod ports;
 pub(crate) mod probe;
 pub(crate) mod proxy_env;
 pub(crate) mod reload;

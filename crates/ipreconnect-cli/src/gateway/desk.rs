@@ -9,15 +9,17 @@ use ipreconnect::core::locality::Blame;
 use ipreconnect::core::origin::{Health, Phase};
 use ipreconnect::{Origin, Surroundings};
 use ipreconnect_admin::{Denial, Gateway, Pulse, Tapped};
+use ipreconnect_ports::Reach;
 use ipreconnect_proxy::{Asked, Purge};
 use tokio::sync::{mpsc, oneshot};
 
 use super::board::Board;
 use super::tap::{self, Taps};
 use crate::admin::view::{
-    Acceptance, IdentityView, ListenerView, OriginView, Outcome, Preference, PurgeWish, Readiness,
-    SCHEMA, TapQuestion, Why, WhyAddress, WhyQuestion, WhyRule, WhyTo,
+    Acceptance, IdentityView, ListenerView, OriginView, Outcome, Ports, Preference, PurgeWish,
+    Readiness, SCHEMA, TapQuestion, Why, WhyAddress, WhyQuestion, WhyRule, WhyTo,
 };
+use crate::inventory;
 
 /// A change that only the main loop can make.
 pub(crate) type Reload = oneshot::Sender<Outcome>;
@@ -30,6 +32,8 @@ pub(crate) struct Desk {
     /// Why a changed configuration is not in force.
     pub(crate) stale: Arc<Mutex<Option<String>>>,
     pub(crate) taps: Taps,
+    /// Held by whoever has an inventory of the machine's sockets taken.
+    pub(crate) inventories: tokio::sync::Mutex<()>,
 }
 
 impl Desk {
@@ -218,6 +222,16 @@ impl Gateway for Desk {
             refusal: explanation.refusal,
             to,
         })
+    }
+
+    async fn ports(&self) -> Result<Ports, Denial> {
+        // It takes a while: whoever asks again meanwhile waits, and takes no more of the machine.
+        let _turn = self.inventories.lock().await;
+        let taken = tokio::task::spawn_blocking(|| inventory::take(Reach::All)).await;
+        let unable = |why: String| Denial::Unable(format!("the sockets cannot be read: {why}"));
+        taken
+            .map_err(|error| unable(error.to_string()))?
+            .map_err(|error| unable(error.to_string()))
     }
 
     fn tap(&self, listener: &str, question: TapQuestion) -> Result<Tapped, Denial> {

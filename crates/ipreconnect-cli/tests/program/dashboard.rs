@@ -217,6 +217,7 @@ fn new_work_is_sent_to_another_server_from_the_page() {
         until("the configuration decides again", || {
             desk.origin("a")["preferred"].is_null()
         });
+        browser.client.clone().close().await.unwrap();
     });
 }
 

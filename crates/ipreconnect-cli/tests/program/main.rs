@@ -16,6 +16,7 @@ mod http;
 mod lan;
 mod log;
 mod operator;
+mod ports;
 mod postgres;
 mod reload;
 mod resolvers;

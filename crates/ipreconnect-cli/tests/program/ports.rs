@@ -1,0 +1,217 @@
+//! The ports of this machine, with programs that people run.
+
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::process::{Command, Output};
+
+use ipreconnect_lab::namespace::inside;
+use serde_json::Value;
+
+use crate::desk::{Desk, PROGRAM, free_address, until};
+use crate::servers::{Server, needed};
+
+fn ports(arguments: &[&str]) -> Output {
+    Command::new(PROGRAM)
+        .arg("ports")
+        .args(arguments)
+        .env("NO_COLOR", "1")
+        .output()
+        .unwrap()
+}
+
+fn text(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+fn json(arguments: &[&str]) -> Value {
+    let output = ports(&[arguments, &["--json"]].concat());
+    let found: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(found["schema"], 1);
+    found
+}
+
+/// What is listed of a port of this network namespace.
+fn listed(port: u16) -> Vec<Value> {
+    let found = json(&["list", "--own", "--port", &port.to_string()]);
+    found["sockets"].as_array().unwrap().clone()
+}
+
+#[test]
+fn redis_is_found_and_told_of_where_it_is_open_to_all() {
+    let test = "redis_is_found_and_told_of_where_it_is_open_to_all";
+    let Some(redis) = needed(test, "redis-server") else {
+        return;
+    };
+    for (bind, exposure, is_concern) in [
+        ("127.0.0.1", "loopback", false),
+        ("0.0.0.0", "everywhere", true),
+    ] {
+        let port = free_address().port();
+        let _server = Server::start(Command::new(&redis).args([
+            "--bind",
+            bind,
+            "--port",
+            &port.to_string(),
+            "--save",
+            "",
+            "--protected-mode",
+            "no",
+        ]));
+        until("redis listens", || {
+            TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_ok()
+        });
+        let found = listed(port);
+        assert_eq!(found.len(), 1, "{found:?}");
+        let one = &found[0];
+        assert_eq!(one["exposure"], exposure);
+        assert_eq!(one["processes"][0]["name"], "redis-server");
+        assert!(
+            one["processes"][0]["for_ms"].as_u64().unwrap() < 60_000,
+            "{one}"
+        );
+        assert_eq!(one["concern"].is_string(), is_concern, "{one}");
+        let output = ports(&["list", "--own", "--port", &port.to_string()]);
+        assert_eq!(output.status.code(), Some(i32::from(is_concern)));
+        let shown = text(&output);
+        assert!(shown.contains("redis-server"), "{shown}");
+        let wanted = "Redis is a database, and is open to every network of this machine";
+        assert_eq!(shown.contains(wanted), is_concern, "{shown}");
+    }
+}
+
+#[test]
+fn what_is_asked_for_is_listed_and_nothing_else() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let own = std::process::id().to_string();
+    let all = json(&["list", "--own", "--of", &own]);
+    let is_it = |one: &Value| one["port"] == port;
+    assert!(
+        all["sockets"].as_array().unwrap().iter().any(is_it),
+        "{all}"
+    );
+    for (arguments, is_there) in [
+        (&["--tcp"][..], true),
+        (&["--udp"], false),
+        (&["--exposed"], false),
+        (&["--user", "nobody-of-that-name"], false),
+        (&["--of", "init"], false),
+        (&["--sort", "exposure"], true),
+        (&["--sort", "queue"], true),
+    ] {
+        let found = json(&[&["list", "--own", "--port", &port.to_string()], arguments].concat());
+        let count = found["sockets"].as_array().unwrap().len();
+        assert_eq!(count, usize::from(is_there), "{arguments:?}: {found}");
+    }
+    for wrong in [
+        &["list", "--port", "x"][..],
+        &["list", "--port", "9-3"],
+        &["list", "--tcp", "--udp"],
+    ] {
+        assert_eq!(ports(wrong).status.code(), Some(2), "{wrong:?}");
+    }
+}
+
+#[test]
+fn an_address_is_explained() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let _client = TcpStream::connect(address).unwrap();
+    let output = ports(&["explain", &address.to_string()]);
+    let shown = text(&output);
+    let own = format!("pid {}", std::process::id());
+    for wanted in [
+        "is a loopback address",
+        &own,
+        "1 of 128 connections wait to be accepted",
+        "would fail: EADDRINUSE",
+        "[::1]",
+        "ESTABLISHED",
+    ] {
+        assert!(shown.contains(wanted), "{wanted} in {shown}");
+    }
+    let found = json(&["explain", &address.to_string()]);
+    assert_eq!(found["connected"], 1);
+    assert_eq!(found["connections"][0]["pid"], std::process::id());
+    drop(listener);
+    // One that nobody has, and that no connection is given by the kernel.
+    let output = ports(&["explain", "62893"]);
+    let shown = text(&output);
+    for wanted in [
+        "a dynamic port",
+        "nobody, neither over TCP nor over UDP",
+        "would work",
+    ] {
+        assert!(shown.contains(wanted), "{wanted} in {shown}");
+    }
+    assert_eq!(output.status.code(), Some(0));
+    let shown = text(&ports(&["explain", "203.0.113.1:5432"]));
+    for wanted in ["a reserved address", "`postgresql`", "EADDRNOTAVAIL"] {
+        assert!(shown.contains(wanted), "{wanted} in {shown}");
+    }
+    for wrong in ["example.com:80", "0", "127.0.0.1"] {
+        let output = ports(&["explain", wrong]);
+        assert_eq!(output.status.code(), Some(2), "{wrong}");
+    }
+}
+
+#[test]
+fn the_end_of_the_ports_is_told() {
+    let test = "ports::the_end_of_the_ports_is_told";
+    if !inside(test, &[]) {
+        return;
+    }
+    std::fs::write("/proc/sys/net/ipv4/ip_local_port_range", "40000 40019").unwrap();
+    let listener = TcpListener::bind("127.0.0.1:7000").unwrap();
+    let at = listener.local_addr().unwrap();
+    let mut kept: Vec<TcpStream> = (0..10).map(|_| TcpStream::connect(at).unwrap()).collect();
+    let output = ports(&["pressure", "--for", "1"]);
+    let shown = text(&output);
+    assert!(
+        shown.contains("50 %") && shown.contains("no destination is near its end"),
+        "{shown}"
+    );
+    assert_eq!(output.status.code(), Some(0));
+    while let Ok(one) = TcpStream::connect(at) {
+        kept.push(one);
+    }
+    let found = json(&["pressure", "--for", "1"]);
+    assert_eq!(found["room"], 20);
+    let one = &found["destinations"][0];
+    assert_eq!(
+        (&one["to"], &one["used_percent"]),
+        (&at.to_string().into(), &100.into()),
+        "{found}"
+    );
+    let output = ports(&["pressure", "--for", "1"]);
+    let shown = text(&output);
+    for wanted in [
+        "there are no ports left",
+        "EADDRNOTAVAIL",
+        "ip_local_port_range = 40000 40019",
+    ] {
+        assert!(shown.contains(wanted), "{wanted} in {shown}");
+    }
+    assert_eq!(output.status.code(), Some(1));
+}
+
+#[test]
+fn the_gateway_tells_the_same() {
+    let desk = Desk::run(
+        "[[listen]]\nname = \"a\"\naddress = \"127.0.0.1:auto\"\norigin = \"a\"\n[origin.a]\naddress = \"127.0.0.1:1\"\n",
+    );
+    let port = desk.address("a").port();
+    let mut stream =
+        std::os::unix::net::UnixStream::connect(desk.path("state/admin.sock")).unwrap();
+    let asks = "GET /v1/ports HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+    std::io::Write::write_all(&mut stream, asks.as_bytes()).unwrap();
+    let mut heard = String::new();
+    std::io::Read::read_to_string(&mut stream, &mut heard).unwrap();
+    let (_, body) = heard.split_once("\r\n\r\n").unwrap();
+    let body = &body[body.find('{').unwrap()..=body.rfind('}').unwrap()];
+    let found: Value = serde_json::from_str(body).unwrap();
+    let is_ours = |one: &Value| one["port"] == port && one["processes"][0]["pid"] == desk.pid();
+    assert!(
+        found["sockets"].as_array().unwrap().iter().any(is_ours),
+        "{found}"
+    );
+}
