@@ -27,6 +27,8 @@ cargo xtask bench access [--rounds N]
                              what access rules cost, and strangers that are refused
 cargo xtask bench forward [--rounds N]
                              what the forward proxy costs, beside Squid and tinyproxy
+cargo xtask bench ports [--rounds N]
+                             what an inventory of listening sockets costs, beside ss
 cargo xtask bench operating [--rounds N] [--before PROGRAM]
                              what the operator's side costs; beside another build with --before
 cargo xtask fuzz [--seconds N] [TARGET]...
@@ -60,6 +62,9 @@ fn main() -> ExitCode {
         ["bench", "access", arguments @ ..] => bench::access::measure(arguments),
         ["bench", "forward", arguments @ ..] => bench::forward::measure(arguments),
         ["bench-forward-round", order] => bench::forward::round(order),
+        ["bench", "ports", arguments @ ..] => bench::ports::measure(arguments),
+        ["bench-ports-round", order] => bench::ports::round(order),
+        ["holder", "--sockets", count] => bench::ports::hold(count),
         ["forward-origin", "--port", port] => bench::forward_origin::run(port),
         ["bench", "operating", arguments @ ..] => bench::operating::measure(arguments),
         ["bench-access-round", order] => bench::access::round(order),

@@ -15,6 +15,7 @@ pub(crate) mod operating;
 pub(crate) mod origin;
 mod papers;
 mod peers;
+pub(crate) mod ports;
 mod process;
 mod proxy;
 mod recovery;
