@@ -1,5 +1,7 @@
 //! What the API shows: plain data, read back by the commands.
 
+use std::borrow::Cow;
+
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -735,7 +737,7 @@ pub struct Ports {
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct PortView {
     /// `tcp` or `udp`.
-    pub transport: String,
+    pub transport: Cow<'static, str>,
     /// The address with its port.
     pub address: String,
     /// The port.
@@ -745,17 +747,17 @@ pub struct PortView {
     /// The interface that it is bound to, or that has its address.
     pub interface: Option<String>,
     /// `loopback`, `interface` or `everywhere`.
-    pub exposure: String,
+    pub exposure: Cow<'static, str>,
     /// `system`, `user` or `dynamic`.
-    pub class: String,
+    pub class: Cow<'static, str>,
     /// Whether the kernel gives this port to connections by itself.
     pub ephemeral: bool,
     /// The name that the port is assigned to.
-    pub service: Option<String>,
+    pub service: Option<Cow<'static, str>>,
     /// What is usually found there.
-    pub usual: Option<String>,
+    pub usual: Option<Cow<'static, str>>,
     /// Who has the same port of the other address family: `same` or `other`; nobody, if it is not said.
-    pub twin: Option<String>,
+    pub twin: Option<Cow<'static, str>>,
     /// The user who opened it.
     pub user: String,
     /// Those who have it open, as far as they can be seen.

@@ -1,5 +1,6 @@
 //! The listening sockets of this machine as they are shown.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::io;
 use std::net::IpAddr;
@@ -44,7 +45,9 @@ type Place = (usize, u16, Transport, IpAddr, Option<u32>, u32);
 impl Around<'_> {
     fn shown(&self) -> Ports {
         let mut users = BTreeMap::new();
-        let mut places: BTreeMap<Place, PortView> = BTreeMap::new();
+        // They are in order, so that those of one place follow each other.
+        let mut places: Vec<PortView> = Vec::with_capacity(self.taken.sockets.len());
+        let mut before: Option<Place> = None;
         for socket in &self.taken.sockets {
             let place = (
                 socket.namespace,
@@ -54,13 +57,14 @@ impl Around<'_> {
                 socket.interface,
                 socket.uid,
             );
-            match places.get_mut(&place) {
+            match places.last_mut().filter(|_| before == Some(place)) {
                 Some(known) => self.join(known, socket),
                 None => {
                     let name = users.entry(socket.uid).or_insert_with(|| user(socket.uid));
-                    places.insert(place, self.view(socket, name));
+                    places.push(self.view(socket, name));
                 }
             }
+            before = Some(place);
         }
         let named = |(number, why): &(usize, String)| {
             let name = self.namespace(*number).unwrap_or_default();
@@ -68,7 +72,7 @@ impl Around<'_> {
         };
         Ports {
             schema: SCHEMA,
-            sockets: places.into_values().collect(),
+            sockets: places,
             ephemeral: self
                 .ephemeral
                 .as_ref()
@@ -92,20 +96,21 @@ impl Around<'_> {
         let ephemeral = self.ephemeral.as_ref();
         PortView {
             transport: match socket.transport {
-                Transport::Tcp => "tcp".to_owned(),
-                Transport::Udp => "udp".to_owned(),
+                Transport::Tcp => "tcp".into(),
+                Transport::Udp => "udp".into(),
             },
             address: socket.address.to_string(),
             port,
             takes_both: socket.takes_both,
             interface: self.interface(socket),
-            exposure: exposure.to_string(),
-            class: PortClass::of(port).to_string(),
+            exposure: exposure.name().into(),
+            class: PortClass::of(port).name().into(),
             ephemeral: is_own && ephemeral.is_some_and(|range| range.contains(&port)),
             service: known
-                .map(|known| known.name.to_owned())
-                .filter(|name| !name.is_empty()),
-            usual: known.map(|known| known.title.to_owned()),
+                .map(|known| known.name)
+                .filter(|name| !name.is_empty())
+                .map(Into::into),
+            usual: known.map(|known| known.title.into()),
             twin: self.twin(socket),
             user: user.to_owned(),
             concern: concern(exposure, program, known).filter(|_| is_own),
@@ -183,7 +188,7 @@ impl Around<'_> {
     }
 
     /// Who has the same port of the other family.
-    fn twin(&self, socket: &Socket) -> Option<String> {
+    fn twin(&self, socket: &Socket) -> Option<Cow<'static, str>> {
         let is_same_kind = |other: &&Socket| {
             other.namespace == socket.namespace
                 && other.transport == socket.transport
@@ -191,7 +196,7 @@ impl Around<'_> {
                 && other.address.is_ipv4() != socket.address.is_ipv4()
         };
         if socket.takes_both {
-            return Some("same".to_owned());
+            return Some("same".into());
         }
         let port = socket.address.port();
         let sockets = &self.taken.sockets;
@@ -207,7 +212,7 @@ impl Around<'_> {
                 && (other.pids == socket.pids
                     || other.pids.iter().any(|pid| socket.pids.contains(pid)))
         });
-        Some(if is_same { "same" } else { "other" }.to_owned())
+        Some(if is_same { "same" } else { "other" }.into())
     }
 
     fn namespace(&self, number: usize) -> Option<String> {

@@ -114,9 +114,9 @@ pub fn owners(inodes: &HashSet<u64>) -> BTreeMap<u64, Program> {
         return BTreeMap::new();
     }
     let found = scan::owners(&scan::processes(), inodes);
-    let owners = found.of.into_iter().filter_map(|(inode, pids)| {
-        let first = pids.into_iter().min()?;
-        Some((inode, found.programs.get(&first)?.clone()))
+    let owners = inodes.iter().filter_map(|inode| {
+        let first = found.of(*inode).next()?;
+        Some((*inode, found.programs.get(&first)?.clone()))
     });
     owners.collect()
 }

@@ -57,7 +57,7 @@ pub struct Unseen {
 /// All listening sockets, and who has them open.
 #[derive(Clone, Debug, Default)]
 pub struct Inventory {
-    /// The sockets, by port.
+    /// The sockets: by namespace, port, transport, address, interface and user.
     pub sockets: Vec<Socket>,
     /// Whoever has one of them open.
     pub programs: BTreeMap<u32, Program>,
@@ -107,19 +107,12 @@ pub fn inventory(reach: Reach) -> io::Result<Inventory> {
     let owners = scan::owners(&processes, &wanted);
     taken.unseen.processes = owners.hidden;
     for socket in &mut taken.sockets {
-        if let Some(pids) = owners.of.get(&socket.inode) {
-            socket.pids.clone_from(pids);
-            socket.pids.sort_unstable();
-        }
+        socket.pids = owners.of(socket.inode).collect();
     }
     taken.programs = owners.programs;
-    taken.sockets.sort_by_key(|socket| {
-        (
-            socket.namespace,
-            socket.address.port(),
-            socket.transport,
-            socket.address.ip(),
-        )
+    taken.sockets.sort_unstable_by_key(|socket| {
+        let at = (socket.address.port(), socket.transport, socket.address.ip());
+        (socket.namespace, at, socket.interface, socket.uid)
     });
     Ok(taken)
 }

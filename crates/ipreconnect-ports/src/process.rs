@@ -13,14 +13,14 @@ pub(crate) fn owners(inodes: &[u64]) -> BTreeMap<u64, Process> {
         return BTreeMap::new();
     }
     let owners = scan::owners(&scan::processes(), &wanted);
-    let first = owners.of.into_iter().filter_map(|(inode, pids)| {
-        let pid = pids.into_iter().min()?;
+    let first = wanted.iter().filter_map(|inode| {
+        let pid = owners.of(*inode).next()?;
         let name = owners
             .programs
             .get(&pid)
             .map_or("?", |program| &program.name);
         let name = name.to_owned();
-        Some((inode, Process { pid, name }))
+        Some((*inode, Process { pid, name }))
     });
     first.collect()
 }

@@ -24,12 +24,22 @@ const ENTRIES: usize = 32 * 1024;
 /// What was found, and what could not be looked at.
 #[derive(Debug, Default)]
 pub(crate) struct Owners {
-    /// The processes that have a socket open, by its inode.
-    pub(crate) of: BTreeMap<u64, Vec<u32>>,
+    /// The inodes of sockets, each with a process that has it open; in order.
+    pairs: Vec<(u64, u32)>,
     /// What those are.
     pub(crate) programs: BTreeMap<u32, Program>,
     /// Processes whose descriptors are not for us to see.
     pub(crate) hidden: usize,
+}
+
+impl Owners {
+    /// The processes that have a socket open, in the order of their numbers.
+    pub(crate) fn of(&self, inode: u64) -> impl Iterator<Item = u32> + '_ {
+        let from = self.pairs.partition_point(|(other, _)| *other < inode);
+        let pairs = self.pairs.iter().skip(from);
+        let own = pairs.take_while(move |(other, _)| *other == inode);
+        own.map(|(_, pid)| *pid)
+    }
 }
 
 /// The numbers of all processes.
@@ -60,11 +70,12 @@ pub(crate) fn owners(processes: &[u32], wanted: &HashSet<u64>) -> Owners {
         for looked in looking.into_iter().filter_map(|one| one.join().ok()) {
             all.hidden += looked.hidden;
             all.programs.extend(looked.programs);
-            for (inode, pids) in looked.of {
-                all.of.entry(inode).or_default().extend(pids);
-            }
+            all.pairs.extend(looked.pairs);
         }
     });
+    all.pairs.sort_unstable();
+    // A socket that is open twice in a process is one.
+    all.pairs.dedup();
     all
 }
 
@@ -86,11 +97,7 @@ fn look(processes: &[u32], wanted: &HashSet<u64>) -> Owners {
             Ok(directory) => sockets(&directory, |inode| {
                 if wanted.contains(&inode) {
                     has_some = true;
-                    let pids = found.of.entry(inode).or_default();
-                    // A socket that is open twice in a process is one.
-                    if pids.last() != Some(pid) {
-                        pids.push(*pid);
-                    }
+                    found.pairs.push((inode, *pid));
                 }
             }),
             Err(Errno::ACCESS | Errno::PERM) => found.hidden += 1,
@@ -185,15 +192,13 @@ mod tests {
         let all = processes();
         assert!(all.contains(&std::process::id()));
         let found = owners(&all, &HashSet::from([inode]));
-        assert_eq!(
-            found.of,
-            BTreeMap::from([(inode, vec![std::process::id()])])
-        );
+        assert_eq!(found.of(inode).collect::<Vec<_>>(), [std::process::id()]);
+        assert_eq!(found.of(inode + 1).count(), 0);
         drop((listener, twice));
-        assert!(owners(&all, &HashSet::from([inode])).of.is_empty());
+        assert!(owners(&all, &HashSet::from([inode])).pairs.is_empty());
         assert!(
             owners(&[u32::MAX, 0], &HashSet::from([inode]))
-                .of
+                .pairs
                 .is_empty()
         );
     }

@@ -34,15 +34,21 @@ impl PortClass {
             49_152.. => Self::Dynamic,
         }
     }
+
+    /// What it is called.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::System => "system",
+            Self::User => "user",
+            Self::Dynamic => "dynamic",
+        }
+    }
 }
 
 impl fmt::Display for PortClass {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::System => "system",
-            Self::User => "user",
-            Self::Dynamic => "dynamic",
-        })
+        f.write_str(self.name())
     }
 }
 
@@ -67,15 +73,21 @@ impl Exposure {
             _ => Self::Interface,
         }
     }
+
+    /// What it is called.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Loopback => "loopback",
+            Self::Interface => "interface",
+            Self::Everywhere => "everywhere",
+        }
+    }
 }
 
 impl fmt::Display for Exposure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Loopback => "loopback",
-            Self::Interface => "interface",
-            Self::Everywhere => "everywhere",
-        })
+        f.write_str(self.name())
     }
 }
 

@@ -314,7 +314,7 @@ fn text(paint: Paint, at: SocketAddr, found: &Explained) -> String {
         say("listening", "nobody, neither over TCP nor over UDP.");
     }
     for one in &found.listeners {
-        let reach = match one.exposure.as_str() {
+        let reach = match &*one.exposure {
             "loopback" => "for this machine alone".to_owned(),
             "everywhere" if one.takes_both => "on every address of both families".to_owned(),
             "everywhere" => "on every address of its family".to_owned(),

@@ -60,7 +60,7 @@ impl PortsList {
             let ages = socket.processes.iter().filter_map(|process| process.for_ms);
             ages.max()
         };
-        let reach = |socket: &PortView| match socket.exposure.as_str() {
+        let reach = |socket: &PortView| match &*socket.exposure {
             "everywhere" => 0,
             "interface" => 1,
             _ => 2,
@@ -110,7 +110,7 @@ fn text(paint: Paint, ports: &Ports, all: usize) -> String {
         }
         before = Some(&socket.namespace);
         let shown = line(row, &widths);
-        let code = match (&socket.concern, socket.exposure.as_str()) {
+        let code = match (&socket.concern, &*socket.exposure) {
             (Some(_), _) => "33",
             (None, "loopback") => "0",
             (None, _) => "1",
@@ -124,7 +124,7 @@ fn text(paint: Paint, ports: &Ports, all: usize) -> String {
             let _ = writeln!(text, "{}", paint.with("33", words));
         }
         if let Some(dropped) = socket.dropped.filter(|dropped| *dropped > 0) {
-            let what = match socket.transport.as_str() {
+            let what = match &*socket.transport {
                 "udp" => "datagrams found no room: it reads more slowly than they come",
                 _ => {
                     "connections found no room: it accepts more slowly than they come, or its backlog is short"
@@ -177,7 +177,7 @@ fn end(paint: Paint, ports: &Ports, all: usize) -> String {
 }
 
 fn cells(socket: &PortView) -> [String; 7] {
-    let reach = match (&socket.interface, socket.exposure.as_str()) {
+    let reach = match (&socket.interface, &*socket.exposure) {
         (Some(name), "interface") => name.clone(),
         (Some(name), "everywhere") => format!("all of {name}"),
         (_, exposure) => exposure.to_owned(),
