@@ -28,6 +28,21 @@ proptest! {
         let _ = messages(&bytes, &mut |payload| { parse_inet(payload); parse_unix(payload); });
         parse_inet(&bytes);
         parse_unix(&bytes);
+        parse_listening(&bytes);
+        parse_connection(&bytes);
+    }
+
+    #[test]
+    fn whole_messages_with_hostile_attributes_do_no_harm(
+        head in prop::collection::vec(any::<u8>(), 72..=72),
+        attributes in prop::collection::vec(any::<u8>(), 0..64),
+        family in prop::sample::select(vec![AF_INET, AF_INET6, 0, 255]),
+    ) {
+        let mut message = [head, attributes].concat();
+        message[0] = family;
+        let is_known = family == AF_INET || family == AF_INET6;
+        prop_assert_eq!(parse_listening(&message).is_some(), is_known);
+        prop_assert_eq!(parse_connection(&message).is_some(), is_known);
     }
 
     #[test]

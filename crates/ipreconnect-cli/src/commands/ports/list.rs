@@ -161,7 +161,8 @@ fn end(paint: Paint, ports: &Ports, all: usize) -> String {
     };
     if ports.hidden_processes > 0 {
         let words = format!(
-            "the sockets of {} processes of other users are shown without them: run it as root, or with CAP_SYS_PTRACE",
+            "{} processes of other users are not shown to us: their sockets are listed without them, and those in \
+             containers of theirs are not listed; run it as root, or with CAP_SYS_PTRACE and CAP_SYS_ADMIN",
             ports.hidden_processes
         );
         let _ = writeln!(text, "{}", paint.with("2", &words));
