@@ -62,6 +62,12 @@ impl Scene {
         Self::open(free, settings, listener, (workers, 20_000), plane)
     }
 
+    /// The same within so many descriptors.
+    pub(crate) fn speaking_within(files: usize, settings: OriginSettings, plane: Plane) -> Self {
+        let free = ListenAddress::Tcp(SocketAddr::from(([127, 0, 0, 1], 0)));
+        Self::open(free, settings, listener(), (1, files), plane)
+    }
+
     fn open(
         address: ListenAddress,
         settings: OriginSettings,

@@ -33,6 +33,12 @@ fn parent_as(
     })
 }
 
+/// A proxy over HTTP for all hosts.
+pub(super) fn by(at: SocketAddr) -> Via {
+    let ways = vec![parent("parent", at, Speaks::Http)];
+    Via { to: None, ways }
+}
+
 async fn through(ways: Vec<ForwardWay>) -> Stage {
     Stage::with(open(), |plan| {
         plan.via = vec![Via { to: None, ways }];

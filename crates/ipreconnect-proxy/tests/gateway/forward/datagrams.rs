@@ -1,10 +1,11 @@
 //! Datagrams of clients of SOCKS5.
 
 use std::net::SocketAddr;
-use std::time::Duration;
+use std::num::NonZeroU64;
+use std::time::{Duration, Instant};
 
 use ipreconnect::core::forward::ForwardPolicy;
-use ipreconnect_proxy::{ClientLimits, Door};
+use ipreconnect_proxy::{Bandwidth, ClientLimits, Door};
 use tokio::io::AsyncWriteExt;
 use tokio::net::UdpSocket;
 
@@ -278,4 +279,40 @@ async fn who_sends_without_an_end_leaves_others_their_turn() {
     stage.line("\"method\":\"UDP\"").await;
     is_over.store(true, std::sync::atomic::Ordering::Relaxed);
     assert!(flood.join().unwrap() > 1_000);
+}
+
+#[tokio::test]
+async fn they_are_held_to_the_rates_of_their_source() {
+    let stage = Stage::new(open()).await;
+    let to = echo().await;
+    let held = Door {
+        limits: ClientLimits {
+            bandwidth: Bandwidth {
+                source: NonZeroU64::new(20_000),
+                ..Bandwidth::default()
+            },
+            ..ClientLimits::default()
+        },
+        ..Door::default()
+    };
+    let (origin, names) = (stage.scene.origin.clone(), stage.names.clone());
+    let plane = plane(plan_of(open(), &names));
+    stage
+        .scene
+        .gateway
+        .reroute("test", origin, listener(), held, plane);
+    let party = associate(&stage).await;
+    let began = Instant::now();
+    for _ in 0..40 {
+        party.say(&packed(to, &[7; 1000])).await;
+    }
+    for _ in 0..40 {
+        party.hear().await;
+    }
+    // Forty thousand bytes: no faster than that, whatever the machine does.
+    assert!(
+        began.elapsed() > Duration::from_secs(1),
+        "{:?}",
+        began.elapsed()
+    );
 }

@@ -28,7 +28,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Handle;
 
 use crate::http::{Client, plan};
-use crate::scene::{Scene, listener, settings, until};
+use crate::scene::{Scene, settings, until};
 
 /// Lines of the access log.
 #[derive(Clone, Debug, Default)]
@@ -63,6 +63,15 @@ impl Stage {
     }
 
     async fn with(policy: ForwardPolicy, change: impl FnOnce(&mut ForwardPlan)) -> Self {
+        Self::within(20_000, policy, change).await
+    }
+
+    /// The same within so many descriptors.
+    async fn within(
+        files: usize,
+        policy: ForwardPolicy,
+        change: impl FnOnce(&mut ForwardPlan),
+    ) -> Self {
         let zone = NameServer::start().await.unwrap();
         let dns = DnsSettings {
             servers: vec![DnsServer::Plain(zone.address(), PlainTransport::Both)],
@@ -72,7 +81,7 @@ impl Stage {
         let names = Names::start(&Handle::current(), dns, None);
         let mut forward = plan_of(policy, &names);
         change(&mut forward);
-        let scene = Scene::speaking(settings(&[]), listener(), plane(forward), 1);
+        let scene = Scene::speaking_within(files, settings(&[]), plane(forward));
         let lines = Lines::default();
         let sink = Arc::new(lines.clone());
         let format = AccessFormat::Json;

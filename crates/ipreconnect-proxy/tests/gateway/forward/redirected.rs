@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 
 use ipreconnect_lab::namespace::{inside, run};
+use ipreconnect_proxy::{Cache, CacheSettings, ForwardPlan};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
@@ -18,10 +19,18 @@ async fn led(to: SocketAddr) -> TcpStream {
 }
 
 async fn stage(blocked: &str) -> Stage {
+    stage_with(blocked, |_| {}).await
+}
+
+async fn stage_with(blocked: &str, change: impl FnOnce(&mut ForwardPlan)) -> Stage {
     let mut policy = open();
     assert!(policy.block.add(blocked));
     policy.block.finish();
-    let stage = Stage::with(policy, |plan| plan.is_transparent = true).await;
+    let stage = Stage::with(policy, |plan| {
+        plan.is_transparent = true;
+        change(plan);
+    })
+    .await;
     let port = stage.scene.address.port();
     for rule in [
         "add table ip nat",
@@ -178,5 +187,35 @@ fn what_is_no_request_is_judged_by_where_it_goes() {
             assert_eq!(rest(&mut client).await, b"", "{said:?}");
         }
         assert_eq!(stage.zone.asked_at_all(), 0);
+    });
+}
+
+#[test]
+fn answers_of_two_ports_are_two() {
+    let test = "forward::redirected::answers_of_two_ports_are_two";
+    in_namespace(test, async || {
+        let proxy = Origin::start(|request| {
+            let line = request.line().to_owned();
+            vec![Act::say(format!(
+                "HTTP/1.1 200 OK\r\nCache-Control: max-age=60\r\nContent-Length: {}\r\n\r\n{line}",
+                line.len()
+            ))]
+        })
+        .await;
+        let _stage = stage_with("blocked.test", |plan| {
+            plan.cache = Some(Cache::new(CacheSettings::default()));
+            plan.via = vec![super::chains::by(proxy.address)];
+        })
+        .await;
+        for (port, wanted) in [(8080, 1), (9090, 2), (8080, 2)] {
+            let mut client = led(([127, 0, 0, 9], port).into()).await;
+            // Whoever was led here says no port, where he wants to go to the one that everybody knows.
+            let asks = "GET /x HTTP/1.1\r\nHost: shop.test\r\nConnection: close\r\n\r\n";
+            client.write_all(asks.as_bytes()).await.unwrap();
+            let heard = String::from_utf8(rest(&mut client).await).unwrap();
+            let own = format!("GET http://shop.test:{port}/x");
+            assert!(heard.ends_with(&own), "{heard}");
+            assert_eq!(proxy.seen().len(), wanted, "{port}");
+        }
     });
 }

@@ -3,9 +3,12 @@
 use std::time::Duration;
 
 use ipreconnect::core::forward::ForwardPolicy;
+use ipreconnect_lab::dns::Misdeed;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::{Stage, open};
 use crate::http::{Act, Origin};
+use crate::scene::until;
 
 /// Ways to write this machine, a network of one's own, or a cloud's metadata service.
 const TRICKS: [&str; 40] = [
@@ -222,4 +225,43 @@ async fn what_is_not_enforced_is_told() {
         let wanted = format!("\"decision\":\"would be denied\",\"rule\":\"{wanted}\"");
         assert!(line.contains(&wanted), "{line}");
     }
+}
+
+#[tokio::test]
+async fn names_that_hang_for_one_client_hold_up_no_other() {
+    let stage = Stage::new(open()).await;
+    let origin = Origin::start(|_| vec![Act::ok("there")]).await;
+    stage.name("good.test", "127.0.0.1");
+    stage.zone.misbehave(Misdeed::Silent);
+    let mut waiting = Vec::new();
+    for number in 0..300 {
+        let mut client = stage.client().await;
+        client
+            .send(format!(
+                "CONNECT n{number}.test:443 HTTP/1.1\r\nHost: x\r\n\r\n"
+            ))
+            .await;
+        waiting.push(client);
+    }
+    // All lookups of theirs that may be are under way.
+    until("they are asked for", || {
+        stage.zone.asked_at_all() >= 2 * 128
+    })
+    .await;
+    stage.zone.behave();
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.2:0".parse().unwrap()).unwrap();
+    let mut other = socket.connect(stage.scene.address).await.unwrap();
+    let asks = format!(
+        "GET http://good.test:{}/ HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
+        origin.address.port()
+    );
+    other.write_all(asks.as_bytes()).await.unwrap();
+    let mut heard = String::new();
+    other.read_to_string(&mut heard).await.unwrap();
+    assert!(heard.ends_with("there"), "{heard}");
+    assert!(
+        !waiting[0].has_come(),
+        "the first of the others waits still"
+    );
 }

@@ -107,3 +107,29 @@ async fn a_tunnel_that_is_torn_is_torn_for_the_other() {
     let line = stage.line("CONNECT").await;
     assert!(line.contains("\"end\":\"SD--\""), "{line}");
 }
+
+#[tokio::test]
+async fn each_tunnel_takes_a_place() {
+    // So many descriptors are six places, of which the connection has one.
+    let stage = Stage::within(140, open(), |_| {}).await;
+    let to = echo().await;
+    let mut caller = caller(&stage).await;
+    let mut tunnels = Vec::new();
+    let mut open = async |tunnels: &mut Vec<_>| {
+        let asks = request(Method::CONNECT, &to.to_string());
+        let (answer, send) = caller.send_request(asks, false).unwrap();
+        let answer = within(10, answer).await.unwrap();
+        let status = answer.status();
+        tunnels.push((answer.into_body(), send));
+        status
+    };
+    for _ in 0..5 {
+        assert_eq!(open(&mut tunnels).await, 200);
+    }
+    assert_eq!(open(&mut tunnels).await, 503);
+    drop(tunnels);
+    let began = std::time::Instant::now();
+    while open(&mut Vec::new()).await != 200 {
+        assert!(began.elapsed() < std::time::Duration::from_secs(10));
+    }
+}
