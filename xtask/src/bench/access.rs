@@ -78,10 +78,7 @@ struct Order {
 pub(crate) fn measure(arguments: &[&str]) -> ExitCode {
     let rounds = match rounds_alone(arguments) {
         Ok(rounds) => rounds,
-        Err(why) => {
-            eprintln!("error: {why}");
-            return ExitCode::from(2);
-        }
+        Err(code) => return code,
     };
     let found = peers::find(&[Proxy::Ipreconnect], Builds::System);
     let program = match found.into_iter().next() {

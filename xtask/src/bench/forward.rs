@@ -128,10 +128,7 @@ type Found = (Peer, String, PathBuf);
 pub(crate) fn measure(arguments: &[&str]) -> ExitCode {
     let rounds = match rounds_alone(arguments) {
         Ok(rounds) => rounds,
-        Err(why) => {
-            eprintln!("error: {why}");
-            return ExitCode::from(2);
-        }
+        Err(code) => return code,
     };
     let needs = [("squid", "squid"), ("tinyproxy", "tinyproxy-bin")];
     install::install(&needs, "this benchmark");

@@ -38,10 +38,7 @@ type Took = [f64; 2];
 pub(crate) fn measure(arguments: &[&str]) -> ExitCode {
     let rounds = match rounds_alone(arguments) {
         Ok(rounds) => rounds,
-        Err(why) => {
-            eprintln!("error: {why}");
-            return ExitCode::from(2);
-        }
+        Err(code) => return code,
     };
     install::install(&[("ss", "iproute2")], "this benchmark");
     let Some(theirs) = install::find("ss") else {

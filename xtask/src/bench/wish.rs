@@ -1,5 +1,7 @@
 //! The arguments of a benchmark.
 
+use std::process::ExitCode;
+
 use super::peers::Builds;
 use super::proxy::Proxy;
 
@@ -72,14 +74,19 @@ impl<S: Subject> Wish<S> {
     }
 }
 
-/// The arguments of a benchmark that takes nothing but `[--rounds N]`.
-pub(super) fn rounds_alone(arguments: &[&str]) -> Result<usize, String> {
-    match arguments {
+/// The arguments of a benchmark that takes nothing but `[--rounds N]`; where they are wrong, that is told, and how the
+/// program is to end.
+pub(super) fn rounds_alone(arguments: &[&str]) -> Result<usize, ExitCode> {
+    let read = match arguments {
         [] => Ok(ROUNDS),
         ["--rounds", count] => rounds(count),
         ["--rounds"] => Err("--rounds needs a value".to_owned()),
         [word, ..] => Err(format!("unknown argument {word}")),
-    }
+    };
+    read.map_err(|why| {
+        eprintln!("error: {why}");
+        ExitCode::from(2)
+    })
 }
 
 fn rounds(word: &str) -> Result<usize, String> {
