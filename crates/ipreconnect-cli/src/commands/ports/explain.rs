@@ -292,22 +292,7 @@ fn text(paint: Paint, at: SocketAddr, found: &Explained) -> String {
         &format!("{} is {}: {}", at.ip(), found.scope, meaning(at.ip())),
     );
     say("port", &port_words(at.port(), found));
-    if let Some([first, last]) = found.ephemeral {
-        let words = match (found.may_be_given, found.reserved) {
-            (true, _) => format!(
-                "gives the ports from {first} to {last} to outgoing connections by itself, and this is one of them: a \
-                 connection may have it at the very moment when a server wants it. `sysctl net.ipv4.ip_local_reserved_ports={}` \
-                 keeps it from that.",
-                at.port()
-            ),
-            (false, true) => {
-                "has it reserved: it gives it to no connection that does not ask for it.".to_owned()
-            }
-            (false, false) => format!(
-                "gives the ports from {first} to {last} to outgoing connections by itself. This is none of them: it stays \
-                 free until somebody names it."
-            ),
-        };
+    if let Some(words) = kernel(at.port(), found) {
         say("kernel", &words);
     }
     if found.listeners.is_empty() {
@@ -338,26 +323,7 @@ fn text(paint: Paint, at: SocketAddr, found: &Explained) -> String {
         }
         say("listening", &words);
     }
-    if at.ip().is_loopback() && !found.listeners.is_empty() {
-        let of = |is_four: bool| {
-            let mut all = found.listeners.iter().filter(|one| one.transport == "tcp");
-            all.any(|one| one.takes_both || one.address.starts_with('[') != is_four)
-        };
-        let (missing, there) = match (of(true), of(false)) {
-            (true, false) => ("::1", "127.0.0.1"),
-            (false, true) => ("127.0.0.1", "::1"),
-            _ => ("", ""),
-        };
-        if !missing.is_empty() {
-            say(
-                "localhost",
-                &format!(
-                    "is 127.0.0.1 and ::1. Nobody listens at {missing}: a client that tries that one first is refused \
-                     there; good ones go on to {there}."
-                ),
-            );
-        }
-    }
+    localhost(&mut say, at, found);
     connected(&mut say, found);
     for bind in &found.binds {
         let place = format!("{} over {}", bind.address, bind.transport.to_uppercase());
@@ -367,6 +333,47 @@ fn text(paint: Paint, at: SocketAddr, found: &Explained) -> String {
         }
     }
     text
+}
+
+/// Whether the kernel may give the port to a connection.
+fn kernel(port: u16, found: &Explained) -> Option<String> {
+    let [first, last] = found.ephemeral?;
+    Some(match (found.may_be_given, found.reserved) {
+        (true, _) => format!(
+            "gives the ports from {first} to {last} to outgoing connections by itself, and this is one of them: a \
+                 connection may have it at the very moment when a server wants it. `sysctl net.ipv4.ip_local_reserved_ports={port}` \
+                 keeps it from that."
+        ),
+        (false, true) => {
+            "has it reserved: it gives it to no connection that does not ask for it.".to_owned()
+        }
+        (false, false) => format!(
+            "gives the ports from {first} to {last} to outgoing connections by itself. This is none of them: it stays \
+                 free until somebody names it."
+        ),
+    })
+}
+
+/// Where `localhost` leads, if somebody listens at one of its addresses alone.
+fn localhost(say: &mut impl FnMut(&str, &str), at: SocketAddr, found: &Explained) {
+    let of = |is_four: bool| {
+        let mut all = found.listeners.iter().filter(|one| one.transport == "tcp");
+        all.any(|one| one.takes_both || one.address.starts_with('[') != is_four)
+    };
+    let (missing, there) = match (of(true), of(false)) {
+        (true, false) => ("::1", "127.0.0.1"),
+        (false, true) => ("127.0.0.1", "::1"),
+        _ => return,
+    };
+    if at.ip().is_loopback() {
+        say(
+            "localhost",
+            &format!(
+                "is 127.0.0.1 and ::1. Nobody listens at {missing}: a client that tries that one first is refused there; \
+                 good ones go on to {there}."
+            ),
+        );
+    }
 }
 
 fn connected(say: &mut impl FnMut(&str, &str), found: &Explained) {
