@@ -108,11 +108,22 @@ impl Light {
         source: Option<IpAddr>,
     ) -> Result<Option<Duration>, Failure> {
         let mut known = self.known.lock().await;
+        let mut turn = None;
+        if let (Host::Name(name), true) = (&self.host, known.whereabouts.is_due(clock::now())) {
+            turn = self.names.try_turn(source);
+            if turn.is_none() {
+                // Whoever has to wait for a turn of his own holds up nobody else who wants to go there, and what becomes
+                // of that says nothing of the host.
+                drop(known);
+                turn = Some(self.names.turn(name, source).await?);
+                known = self.known.lock().await;
+            }
+        }
         let now = clock::now();
         let mut took = None;
         if known.whereabouts.is_due(now) {
-            if let Host::Name(name) = &self.host {
-                let found = self.names.visit(name, source).await;
+            if let (Host::Name(name), Some(turn)) = (&self.host, turn) {
+                let found = self.names.visit_in(name, turn).await;
                 known.whereabouts.take(clock::now(), found);
                 took = Some(now.elapsed());
             }

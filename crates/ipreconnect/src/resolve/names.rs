@@ -16,7 +16,7 @@ use super::lookup::{Brought, Circle};
 use super::place::reachable;
 use super::settings::DnsSettings;
 use super::table::{Due, Known, Table};
-use super::visits::Visits;
+use super::visits::{Visit, Visits};
 use crate::builder::random_seed;
 use crate::clock;
 use crate::store::Store;
@@ -197,12 +197,37 @@ impl Names {
         host: &str,
         source: Option<IpAddr>,
     ) -> Result<(Vec<IpAddr>, Duration), Failure> {
+        let turn = self.turn(host, source).await?;
+        self.visit_in(host, turn).await
+    }
+
+    /// A turn to look up a host, at once if there is one.
+    pub(crate) fn try_turn(&self, source: Option<IpAddr>) -> Option<Arc<Visit>> {
+        lock(&self.shared.visits).try_begin(source)
+    }
+
+    /// The same as soon as there is one.
+    ///
+    /// Cancel safety: nothing is lost but the place in the queue.
+    pub(crate) async fn turn(
+        &self,
+        host: &str,
+        source: Option<IpAddr>,
+    ) -> Result<Arc<Visit>, Failure> {
         let visits = Arc::clone(&lock(&self.shared.visits));
         let full = || {
             let why = format!("{host}: too many other hosts are being looked up");
             Failure::with_detail(Cause::ResolverFailed, why)
         };
-        let turn = visits.begin(source).await.ok_or_else(full)?;
+        visits.begin(source).await.ok_or_else(full)
+    }
+
+    /// Looks up a host in one's turn.
+    pub(crate) async fn visit_in(
+        &self,
+        host: &str,
+        turn: Arc<Visit>,
+    ) -> Result<(Vec<IpAddr>, Duration), Failure> {
         let ask = |kind| {
             let circle = lock(&self.shared.visiting).clone();
             let question = Question::new(host, kind);

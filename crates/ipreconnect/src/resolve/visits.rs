@@ -30,7 +30,7 @@ pub(super) struct Visits {
 
 /// A turn, which lasts until its last copy is gone.
 #[derive(Debug)]
-pub(super) struct Visit {
+pub(crate) struct Visit {
     _all: OwnedSemaphorePermit,
     _own: Option<(OwnedSemaphorePermit, Arc<Semaphore>)>,
 }
@@ -70,6 +70,22 @@ impl Visits {
             }))
         };
         tokio::time::timeout(self.patience, begin).await.ok()?
+    }
+
+    /// A turn at once, if there is one.
+    pub(super) fn try_begin(&self, source: Option<IpAddr>) -> Option<Arc<Visit>> {
+        let own = match source {
+            None => None,
+            Some(source) => {
+                let own = self.of(source);
+                Some((Arc::clone(&own).try_acquire_owned().ok()?, own))
+            }
+        };
+        let all = Arc::clone(&self.all).try_acquire_owned().ok()?;
+        Some(Arc::new(Visit {
+            _all: all,
+            _own: own,
+        }))
     }
 
     fn of(&self, source: IpAddr) -> Arc<Semaphore> {

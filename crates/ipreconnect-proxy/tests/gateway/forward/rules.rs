@@ -249,6 +249,14 @@ async fn names_that_hang_for_one_client_hold_up_no_other() {
     })
     .await;
     stage.zone.behave();
+    // It has no turn left for the host that others want to go to.
+    let mut greedy = stage.client().await;
+    greedy
+        .send(format!(
+            "CONNECT good.test:{} HTTP/1.1\r\nHost: x\r\n\r\n",
+            origin.address.port()
+        ))
+        .await;
     let socket = tokio::net::TcpSocket::new_v4().unwrap();
     socket.bind("127.0.0.2:0".parse().unwrap()).unwrap();
     let mut other = socket.connect(stage.scene.address).await.unwrap();
