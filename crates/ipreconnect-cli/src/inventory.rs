@@ -193,7 +193,8 @@ impl Around<'_> {
             other.namespace == socket.namespace
                 && other.transport == socket.transport
                 && other.address.port() == socket.address.port()
-                && other.address.is_ipv4() != socket.address.is_ipv4()
+                && other.address.ip().to_canonical().is_ipv4()
+                    != socket.address.ip().to_canonical().is_ipv4()
         };
         if socket.takes_both {
             return Some("same".into());

@@ -26,6 +26,8 @@ const LISTEN: u32 = 1 << 10;
 /// `1 << TCP_ESTABLISHED` and the others in which a connection has its local port, up to
 /// `1 << TCP_CLOSING`, but neither listens nor waits for stray packets (TIME_WAIT).
 const CONNECTED: u32 = (1 << 1 | 1 << 2 | 1 << 3 | 1 << 4 | 1 << 5) | (1 << 8 | 1 << 9 | 1 << 11);
+/// `1 << TCP_TIME_WAIT`, and `1 << TCP_NEW_SYN_RECV`.
+const OVER: u32 = 1 << 6 | 1 << 12;
 /// `1 << TCP_CLOSE`, the state of a UDP socket without a peer.
 const UNCONNECTED: u32 = 1 << 7;
 const AF_UNIX: u8 = 1;
@@ -142,7 +144,7 @@ pub(crate) struct FoundConnection {
 /// All connections of TCP, of both families.
 pub(crate) fn connections(mut each: impl FnMut(FoundConnection)) -> io::Result<()> {
     for family in [AF_INET, AF_INET6] {
-        let request = inet_request(family, IPPROTO_TCP, !(LISTEN | UNCONNECTED));
+        let request = inet_request(family, IPPROTO_TCP, CONNECTED | OVER);
         dump(&request, |payload| {
             parse_connection(payload).into_iter().for_each(&mut each);
         })?;
@@ -328,17 +330,24 @@ fn messages(mut datagram: &[u8], each: &mut impl FnMut(&[u8])) -> io::Result<Str
             return Err(io::Error::other("a malformed answer of the kernel"));
         };
         match kind {
-            DONE => return Ok(Stream::Ended),
-            ERROR => {
-                let errno = word(payload, 0).map_or(0, |errno| (errno as i32).wrapping_neg());
-                return Err(io::Error::from_raw_os_error(errno));
-            }
+            // Where a dump fails in its middle, its end says so.
+            DONE => match errno(payload) {
+                0 => return Ok(Stream::Ended),
+                errno => return Err(io::Error::from_raw_os_error(errno)),
+            },
+            ERROR => return Err(io::Error::from_raw_os_error(errno(payload))),
             _ => each(payload),
         }
         let aligned = length.div_ceil(4) * 4;
         datagram = datagram.get(aligned..).unwrap_or_default();
     }
     Ok(Stream::GoesOn)
+}
+
+/// The error that a message begins with, or 0.
+fn errno(payload: &[u8]) -> i32 {
+    let told = word(payload, 0).map_or(0, |errno| errno as i32);
+    told.min(0).saturating_neg()
 }
 
 /// `struct inet_diag_msg` of `linux/inet_diag.h`, 72 bytes, and its attributes.

@@ -59,3 +59,12 @@ fn both_ends_are_found_with_their_owner() {
         }
     }
 }
+
+#[test]
+fn a_port_that_is_only_bound_has_no_connection() {
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    let any: std::net::SocketAddr = "127.0.0.1:0".parse().unwrap();
+    socket.bind(&any.into()).unwrap();
+    let at = socket.local_addr().unwrap().as_socket().unwrap();
+    assert!(all().iter().all(|one| one.local != at));
+}

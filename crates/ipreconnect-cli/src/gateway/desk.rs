@@ -33,7 +33,7 @@ pub(crate) struct Desk {
     pub(crate) stale: Arc<Mutex<Option<String>>>,
     pub(crate) taps: Taps,
     /// Held by whoever has an inventory of the machine's sockets taken.
-    pub(crate) inventories: tokio::sync::Mutex<()>,
+    pub(crate) inventories: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl Desk {
@@ -226,8 +226,13 @@ impl Gateway for Desk {
 
     async fn ports(&self) -> Result<Ports, Denial> {
         // It takes a while: whoever asks again meanwhile waits, and takes no more of the machine.
-        let _turn = self.inventories.lock().await;
-        let taken = tokio::task::spawn_blocking(|| inventory::take(Reach::All)).await;
+        let turn = Arc::clone(&self.inventories).lock_owned().await;
+        let taken = tokio::task::spawn_blocking(move || {
+            // It lasts as long as the work, whoever has gone meanwhile.
+            let _turn = turn;
+            inventory::take(Reach::All)
+        });
+        let taken = taken.await;
         let unable = |why: String| Denial::Unable(format!("the sockets cannot be read: {why}"));
         taken
             .map_err(|error| unable(error.to_string()))?

@@ -69,7 +69,7 @@ pub(crate) fn serve(order: Order) -> Result<Exit, Refusal> {
         surroundings: running.surroundings().clone(),
         stale: Arc::clone(&stale),
         taps: Taps::default(),
-        inventories: tokio::sync::Mutex::default(),
+        inventories: Arc::default(),
     };
     let desk: Arc<dyn Gateway> = Arc::new(desk);
     let ledger = begin(ledger.run(Arc::clone(&desk)))?;

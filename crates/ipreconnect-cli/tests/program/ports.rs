@@ -155,6 +155,18 @@ fn an_address_is_explained() {
 }
 
 #[test]
+fn an_address_of_ipv4_is_one_however_it_is_written() {
+    let listener = TcpListener::bind("[::ffff:127.0.0.1]:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let own = format!("pid {}", std::process::id());
+    for place in [port.to_string(), format!("[::ffff:127.0.0.1]:{port}")] {
+        let shown = text(&ports(&["explain", &place]));
+        assert!(shown.contains(&own), "{place}: {shown}");
+        assert!(shown.contains("has it"), "{place}: {shown}");
+    }
+}
+
+#[test]
 fn the_end_of_the_ports_is_told() {
     let test = "ports::the_end_of_the_ports_is_told";
     if !inside(test, &[]) {

@@ -22,6 +22,19 @@ fn an_error_of_the_kernel_is_told() {
     assert_eq!(error.raw_os_error(), Some(1));
 }
 
+#[test]
+fn a_dump_that_fails_is_not_empty() {
+    let mut message = 20u32.to_ne_bytes().to_vec();
+    message.extend(DONE.to_ne_bytes());
+    message.extend([0; 10]);
+    message.extend((-2i32).to_ne_bytes());
+    let error = messages(&message, &mut |_| {}).unwrap_err();
+    assert_eq!(error.raw_os_error(), Some(2));
+    message.truncate(16);
+    message.extend(0i32.to_ne_bytes());
+    assert_eq!(messages(&message, &mut |_| {}).unwrap(), Stream::Ended);
+}
+
 proptest! {
     #[test]
     fn hostile_bytes_do_no_harm(bytes in prop::collection::vec(any::<u8>(), 0..512)) {

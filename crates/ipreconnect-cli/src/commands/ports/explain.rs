@@ -97,7 +97,8 @@ fn place(text: &str) -> Result<SocketAddr, &'static str> {
     if let Ok(address) = text.parse::<SocketAddr>() {
         return match address.port() {
             0 => Err("port 0 stands for any port"),
-            _ => Ok(address),
+            // An address of IPv4 is the same, however it is written.
+            port => Ok(SocketAddr::new(address.ip().to_canonical(), port)),
         };
     }
     match text.rsplit_once(':') {
@@ -177,7 +178,7 @@ fn is_in_the_way(one: &PortView, ip: IpAddr) -> bool {
     let Ok(held) = one.address.parse::<SocketAddr>() else {
         return false;
     };
-    let held = held.ip();
+    let held = held.ip().to_canonical();
     let is_same_family = held.is_ipv4() == ip.is_ipv4();
     match is_same_family {
         true => held == ip || held.is_unspecified() || ip.is_unspecified(),
@@ -358,7 +359,11 @@ fn kernel(port: u16, found: &Explained) -> Option<String> {
 fn localhost(say: &mut impl FnMut(&str, &str), at: SocketAddr, found: &Explained) {
     let of = |is_four: bool| {
         let mut all = found.listeners.iter().filter(|one| one.transport == "tcp");
-        all.any(|one| one.takes_both || one.address.starts_with('[') != is_four)
+        let is_of = |one: &PortView| {
+            let address = one.address.parse::<SocketAddr>();
+            address.is_ok_and(|address| address.ip().to_canonical().is_ipv4() == is_four)
+        };
+        all.any(|one| one.takes_both || is_of(one))
     };
     let (missing, there) = match (of(true), of(false)) {
         (true, false) => ("::1", "127.0.0.1"),
@@ -462,6 +467,7 @@ mod tests {
             ("*:80", "0.0.0.0:80"),
             ("[::1]:80", "[::1]:80"),
             ("192.0.2.1:80", "192.0.2.1:80"),
+            ("[::ffff:127.0.0.1]:80", "127.0.0.1:80"),
         ] {
             assert_eq!(place(text).unwrap().to_string(), wanted, "{text}");
         }
