@@ -84,7 +84,13 @@ impl Around<'_> {
 
     fn view(&self, socket: &Socket, user: &str) -> PortView {
         let (ip, port) = (socket.address.ip(), socket.address.port());
-        let exposure = Exposure::of(ip);
+        let interface = self.interface(socket);
+        let exposure = match (socket.interface, &interface) {
+            // One that is bound to an interface is reached by that alone, whatever its address is.
+            (Some(_), Some(name)) if name == "lo" => Exposure::Loopback,
+            (Some(_), _) => Exposure::of(ip).min(Exposure::Interface),
+            (None, _) => Exposure::of(ip),
+        };
         let known = service(port, socket.transport == Transport::Udp);
         let processes = self.processes(socket);
         let program = processes.first().map(|process| process.name.as_str());
@@ -102,7 +108,7 @@ impl Around<'_> {
             address: socket.address.to_string(),
             port,
             takes_both: socket.takes_both,
-            interface: self.interface(socket),
+            interface,
             exposure: exposure.name().into(),
             class: PortClass::of(port).name().into(),
             ephemeral: is_own && ephemeral.is_some_and(|range| range.contains(&port)),

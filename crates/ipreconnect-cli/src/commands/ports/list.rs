@@ -179,8 +179,7 @@ fn end(paint: Paint, ports: &Ports, all: usize) -> String {
 
 fn cells(socket: &PortView) -> [String; 7] {
     let reach = match (&socket.interface, &*socket.exposure) {
-        (Some(name), "interface") => name.clone(),
-        (Some(name), "everywhere") => format!("all of {name}"),
+        (Some(name), "interface") => plain(name).into_owned(),
         (_, exposure) => exposure.to_owned(),
     };
     let count = match socket.sockets {
