@@ -17,6 +17,8 @@ use super::{Entry, Shared};
 const WAITING: usize = 256;
 /// The part of memory's size that may be taken for what is known of files, and again for what waits to be written.
 const PART: u64 = 4;
+/// Bytes of bodies that may wait to be written even beside a small memory: a disk is behind for a moment at times.
+const BEHIND: u64 = 4 * 1024 * 1024;
 
 /// An answer whose body is in a file.
 #[derive(Debug)]
@@ -81,7 +83,8 @@ impl Cold {
     pub(super) fn freeze(&self, key: &Arc<[u8]>, entry: Arc<Entry>, since: u64) {
         let length = entry.body.len() as u64;
         let waiting = self.waiting.load(Relaxed);
-        if length == 0 || length > self.room || waiting + length > self.heads {
+        let most = self.heads.max(BEHIND);
+        if length == 0 || length > self.room || waiting + length > most {
             return;
         }
         self.waiting.fetch_add(length, Relaxed);
