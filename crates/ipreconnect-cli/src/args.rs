@@ -1,5 +1,7 @@
 //! Arguments as they are typed.
 
+use std::ffi::OsString;
+use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -8,6 +10,7 @@ use clap::{ArgAction, Args, Parser, Subcommand};
 use clap_complete::Shell;
 use ipreconnect::resolve::DnsServer;
 
+use crate::child::Restart;
 use crate::config::{Environment, Permissions};
 
 /// Keeps an application connected to the servers it cannot work without.
@@ -117,11 +120,24 @@ pub(crate) enum Command {
         after_help = "Examples:\n  eval \"$(ipreconnect proxy-env)\"\n  ipreconnect proxy-env office --shell fish | source\n  ipreconnect proxy-env --test\n\nWith --test it exits with 1 if a program that is there does not go by the proxy, or not past it to this machine."
     )]
     ProxyEnv(ProxyEnv),
+    /// Run an application with its origins: their local addresses are in its environment
+    #[command(
+        after_help = "Examples:\n  ipreconnect exec --wait -- npm start\n  ipreconnect exec --wait --restart on-recovery -- ./orders\n  ipreconnect exec -- sh -c 'psql -h $ORDERS_DB_HOST -p $ORDERS_DB_PORT'\n\nIt uses the gateway of the configuration that runs, and else one of its own for as long as the application runs.\nVariables of an origin `orders-db`: ORDERS_DB_ADDR, ORDERS_DB_HOST, ORDERS_DB_PORT, and ORDERS_DB_URL where it\nspeaks HTTP; of a forward proxy: HTTP_PROXY and the others of `proxy-env`.\nIts exit code is the application's; 126 and 127 as of a shell."
+    )]
+    Exec(Exec),
+    /// Becomes a program that this one runs
+    #[command(hide = true)]
+    Launch(Launch),
     /// See who listens on this machine, and what its ports are for
     Ports {
         #[command(subcommand)]
         action: PortsAction,
     },
+    /// Stand before a tool that listens on this machine, and refuse what pages of the web make browsers send to it
+    #[command(
+        after_help = "Examples:\n  ipreconnect shield 62893\n  ipreconnect shield 8888 --listen 127.0.0.1:8889\n  ipreconnect shield 62893 --allow https://app.example.com\n\nListeners of a gateway that speak HTTP on loopback are shielded by themselves (`shield`)."
+    )]
+    Shield(ShieldArguments),
     /// Make the line of a file of users: reads the password from the terminal or from standard input
     Password {
         /// The user
@@ -211,6 +227,16 @@ pub(crate) enum PortsAction {
         after_help = "Examples:\n  ipreconnect ports explain 127.0.0.1:62893\n  ipreconnect ports explain 5432\n  ipreconnect ports explain '*:8080'\n\nIt exits with 1 if nobody could listen there now."
     )]
     Explain(PortsExplain),
+    /// Keep a port by name, and run a program behind it whose restarts its clients do not see
+    #[command(
+        after_help = "Examples:\n  ipreconnect ports lease web                    (its port, from now on)\n  ipreconnect ports lease web -- npm start       (http://web.localhost:PORT/)\n  ipreconnect ports lease api --socket -- ./api  (the listening socket itself: LISTEN_FDS)\n  ipreconnect ports lease                        (all that are kept)\n\nThe program is told a port of its own in PORT, and HOST=127.0.0.1: it listens there, and the kept port leads to it.\nWhoever comes while it is started again waits. With --socket it gets the kept port's socket as descriptor 3.\nA name that was not used for 90 days loses its port."
+    )]
+    Lease(PortsLease),
+    /// Give a kept port back
+    Release {
+        /// Its name
+        name: String,
+    },
     /// How near outgoing connections are to the end of their ports, and what helps
     #[command(
         after_help = "Examples:\n  ipreconnect ports pressure\n  ipreconnect ports pressure --for 10\n\nIt looks twice. It exits with 1 if a destination comes to the end of its ports."
@@ -223,6 +249,29 @@ pub(crate) enum PortsAction {
 pub(crate) struct PortsExplain {
     /// The address with its port, or a port of 127.0.0.1
     pub(crate) address: String,
+}
+
+/// `ports lease`.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct PortsLease {
+    /// Letters, digits and hyphens
+    pub(crate) name: Option<String>,
+
+    /// This port, and no other one
+    #[arg(long, value_name = "PORT", requires = "name", value_parser = clap::value_parser!(u16).range(1..))]
+    pub(crate) port: Option<u16>,
+
+    /// Hand the listening socket itself to the program (LISTEN_FDS), for programs that take one
+    #[arg(long, requires = "command")]
+    pub(crate) socket: bool,
+
+    /// When the program is started again
+    #[arg(long, value_enum, value_name = "WHEN", default_value_t = Restart::OnFailure)]
+    pub(crate) restart: Restart,
+
+    /// The program and its arguments
+    #[arg(last = true, requires = "name", value_name = "CMD")]
+    pub(crate) command: Vec<OsString>,
 }
 
 /// `ports pressure`.
@@ -420,6 +469,63 @@ pub(crate) struct TapArguments {
     /// For how long
     #[arg(long = "for", value_name = "SECONDS")]
     pub(crate) seconds: Option<u64>,
+}
+
+/// `shield`.
+#[derive(Debug, Args)]
+pub(crate) struct ShieldArguments {
+    /// The port of the tool, or its address on this machine
+    #[arg(value_name = "PORT")]
+    pub(crate) tool: String,
+
+    /// Where to stand, as in `[[listen]]`; a free port that stays the same if nothing is said
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) listen: Option<String>,
+
+    /// Sites whose pages are let in as well
+    #[arg(long, value_name = "SITE,…", value_delimiter = ',')]
+    pub(crate) allow: Vec<String>,
+}
+
+/// `exec`.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Exec {
+    /// Start it when every required origin is up
+    #[arg(long)]
+    pub(crate) wait: bool,
+
+    /// Wait for so long at most, as 30s
+    #[arg(long, value_name = "TIME", requires = "wait", value_parser = time)]
+    pub(crate) timeout: Option<Duration>,
+
+    /// When it is started again
+    #[arg(long, value_enum, value_name = "WHEN", default_value_t = Restart::Never)]
+    pub(crate) restart: Restart,
+
+    /// Listen there, and pass it the socket (LISTEN_FDS), which stays open while it is started again
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) socket: Vec<SocketAddr>,
+
+    /// The application and its arguments
+    #[arg(last = true, required = true, value_name = "CMD")]
+    pub(crate) command: Vec<OsString>,
+}
+
+/// `launch`.
+#[derive(Debug, Args)]
+pub(crate) struct Launch {
+    /// Names of the sockets that were passed
+    #[arg(long)]
+    pub(crate) sockets: Option<String>,
+
+    /// The program and its arguments
+    #[arg(last = true, required = true)]
+    pub(crate) command: Vec<OsString>,
+}
+
+fn time(text: &str) -> Result<Duration, String> {
+    crate::config::duration(text)
+        .ok_or_else(|| format!("{text:?} is no time with its unit, as in 30s"))
 }
 
 /// `proxy-env`.

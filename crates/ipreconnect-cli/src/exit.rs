@@ -14,6 +14,8 @@ pub(crate) enum Exit {
     Wrong,
     /// The running gateway cannot be reached.
     Unreachable,
+    /// As a program did that was run.
+    As(u8),
 }
 
 impl From<Exit> for ExitCode {
@@ -23,6 +25,7 @@ impl From<Exit> for ExitCode {
             Exit::NotFine => 1,
             Exit::Wrong => 2,
             Exit::Unreachable => 3,
+            Exit::As(code) => code,
         })
     }
 }

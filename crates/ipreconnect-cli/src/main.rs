@@ -4,12 +4,14 @@ mod access;
 mod admin;
 mod args;
 mod certify;
+mod child;
 mod commands;
 mod config;
 mod demo;
 mod exit;
 mod gateway;
 mod inventory;
+mod leases;
 mod log;
 mod paint;
 mod state;
@@ -61,6 +63,9 @@ fn dispatch(arguments: &Arguments) -> Result<Exit, Refusal> {
         Command::Why(why) => commands::why::why(arguments, why),
         Command::ProxyEnv(wish) => commands::proxy_env::proxy_env(arguments, wish),
         Command::Ports { action } => commands::ports::ports(arguments, action),
+        Command::Shield(wish) => commands::shield::shield(arguments, wish),
+        Command::Exec(wish) => commands::exec::exec(arguments, wish),
+        Command::Launch(launch) => Ok(child::launch(launch)),
         Command::Password { name } => commands::password::password(name, arguments.json),
         Command::Tap(tap) => commands::tap::tap(arguments, tap),
         Command::Reconnect { origin } => commands::order::reconnect(arguments, origin),

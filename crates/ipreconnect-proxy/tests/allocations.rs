@@ -96,6 +96,7 @@ fn a_request_allocates_nothing_that_could_be_used_again() {
     };
     let plan = HttpPlan {
         pages: None,
+        shield: None,
         forward: None,
         routes: Vec::new(),
         settings: Some(HttpSettings::default()),

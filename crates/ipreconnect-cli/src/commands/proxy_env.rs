@@ -92,28 +92,39 @@ fn told(arguments: &Arguments, wish: &ProxyEnv, plan: &Plan) -> Result<Told, Ref
             "{name} listens at no port that is known: start the gateway"
         ))
     })?;
-    let scheme = if listener.tls.is_some() {
-        "https"
-    } else {
-        "http"
-    };
-    let user = match &wish.user {
-        Some(user) => format!("{}@", credentials(user)),
-        None => String::new(),
-    };
-    let policy = listener.forward.as_ref().map(|forward| &forward.policy);
-    let straight = policy.map(|policy| direct(policy)).unwrap_or_default();
-    let straight = straight.iter().map(ToString::to_string);
-    Ok(Told {
-        listener: name.clone(),
-        url: format!("{scheme}://{user}{address}"),
-        address,
-        no_proxy: HERE
-            .into_iter()
-            .map(str::to_owned)
-            .chain(straight)
-            .collect(),
-    })
+    Ok(Told::new(name, listener, address, wish.user.as_deref()))
+}
+
+/// The variables by which programs go through a forward proxy that listens there.
+pub(super) fn of(name: &str, listener: &ListenPlan, address: SocketAddr) -> Vec<Variable> {
+    variables(&Told::new(name, listener, address, None))
+}
+
+impl Told {
+    fn new(name: &str, listener: &ListenPlan, address: SocketAddr, user: Option<&str>) -> Self {
+        let scheme = if listener.tls.is_some() {
+            "https"
+        } else {
+            "http"
+        };
+        let user = match user {
+            Some(user) => format!("{}@", credentials(user)),
+            None => String::new(),
+        };
+        let policy = listener.forward.as_ref().map(|forward| &forward.policy);
+        let straight = policy.map(|policy| direct(policy)).unwrap_or_default();
+        let straight = straight.iter().map(ToString::to_string);
+        Self {
+            listener: name.to_owned(),
+            url: format!("{scheme}://{user}{address}"),
+            address,
+            no_proxy: HERE
+                .into_iter()
+                .map(str::to_owned)
+                .chain(straight)
+                .collect(),
+        }
+    }
 }
 
 /// `user:password` as a URL has it.

@@ -46,6 +46,7 @@ pub(crate) fn run(arguments: &Arguments, run: &Run) -> Result<Exit, Refusal> {
         load: Box::new(load),
         watch,
         log,
+        beside: None,
     })
 }
 

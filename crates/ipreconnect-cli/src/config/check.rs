@@ -34,6 +34,10 @@ struct ShownListener {
     addresses: Vec<ShownAddress>,
     origin: String,
     refuses_others: bool,
+    /// Requests that pages of other sites have made browsers send are refused.
+    shielded: bool,
+    /// It leads to the ports that are kept by name.
+    leases: bool,
     /// Where its clients may go, if they say where they want to.
     forward: Option<ShownForward>,
     routes: Vec<ShownRoute>,
@@ -149,6 +153,8 @@ pub(crate) fn show(plan: &Plan) -> Shown {
         addresses: listener.addresses.iter().map(show_address).collect(),
         origin: listener.origin.clone(),
         refuses_others: listener.unmatched == Unmatched::Refused,
+        shielded: listener.is_shielded(),
+        leases: listener.leases,
         forward: listener.forward.as_ref().map(forward::show),
         routes: listener.routes.iter().map(show_route).collect(),
         tls: listener.tls.as_ref().map(show_tls),
@@ -430,6 +436,9 @@ impl ShownListener {
                 ));
             }
         }
+        if self.shielded {
+            text.push_str("  refused: what pages of other sites make browsers send (`shield`)\n");
+        }
         for route in &self.routes {
             text.push_str(&format!("  {} -> {}\n", route.subject(), route.target()));
         }
@@ -438,6 +447,7 @@ impl ShownListener {
             return text;
         }
         match self.routes.as_slice() {
+            _ if self.leases => text.push_str("  refuses names that no port is kept for\n"),
             [] if self.origin.is_empty() => text.push_str("  serves the status page\n"),
             [] => text.push_str(&format!("  leads to origin {}\n", self.origin)),
             _ if self.refuses_others => {

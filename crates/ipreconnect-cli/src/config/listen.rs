@@ -9,11 +9,12 @@ use super::forward;
 use super::material::Permissions;
 use super::mistake::Mistake;
 use super::origin::protocol;
-use super::plan::{ListenPlan, OnConflict, Protocol, StatusPlan};
+use super::plan::{ListenPlan, OnConflict, Protocol, ShieldPlan, StatusPlan};
 use super::route::{self, ReadRoute};
 use super::rules::{self, ReadRules};
 use super::section::{Field, Section};
 use super::tls;
+use ipreconnect::core::http::WebOrigin;
 use ipreconnect_proxy::{Access, FileAccess, ListenAddress, Proxied, ProxyProtocol, Unmatched};
 
 /// Addresses of one listener.
@@ -60,7 +61,8 @@ pub(super) fn read<'a>(
     let said = section.field("mode");
     let is_status = said.as_ref().is_some_and(|mode| is(mode, "status"));
     let is_forward = said.as_ref().is_some_and(|mode| is(mode, "forward"));
-    let stands_alone = is_status || is_forward;
+    let is_leases = said.as_ref().is_some_and(|mode| is(mode, "leases"));
+    let stands_alone = is_status || is_forward || is_leases;
     let status = is_status.then(|| status(&section));
     let mode = said.clone().filter(|_| !stands_alone).and_then(|field| {
         let known = [
@@ -83,6 +85,7 @@ pub(super) fn read<'a>(
     let conflict = section.field("on_conflict");
     let words = [("move", OnConflict::Move), ("refuse", OnConflict::Refuse)];
     let on_conflict = section.choice("on_conflict", &words).unwrap_or_default();
+    let shield = shield(&section);
     let (limits, mut clients, http_limits) = route::limits(&section);
     let mut rules = rules::read(&section, base, permissions);
     let forward = is_forward.then(|| forward::read(&section, base, &mut rules.files));
@@ -94,7 +97,13 @@ pub(super) fn read<'a>(
     let named = |keys: &[&'static str]| -> Vec<Field<'a>> {
         keys.iter().filter_map(|key| section.field(key)).collect()
     };
-    let mut only_http = named(&["forwarded", "error_page", "compress"]);
+    let mut only_http = named(&[
+        "forwarded",
+        "error_page",
+        "compress",
+        "shield",
+        "shield_origins",
+    ]);
     only_http.extend(http_limits);
     let of_streams = named(&["limits", "deny"]);
     if address.is_none() {
@@ -104,6 +113,8 @@ pub(super) fn read<'a>(
         leads_nowhere(&section, "serves the status page");
     } else if is_forward {
         leads_nowhere(&section, "is a forward proxy");
+    } else if is_leases {
+        leads_nowhere(&section, "leads to the ports that are kept by name");
     } else if origin.is_none() && routes.is_none() {
         missing(
             &section,
@@ -135,6 +146,7 @@ pub(super) fn read<'a>(
             unmatched,
             status: status.as_ref().map(|(status, _)| status.clone()),
             forward,
+            leases: is_leases,
             routes: routes.iter().map(|route| route.plan.clone()).collect(),
             mode: Protocol::default(),
             limits,
@@ -151,6 +163,7 @@ pub(super) fn read<'a>(
             proxied,
             file,
             on_conflict,
+            shield,
         },
         rules,
         routes,
@@ -171,12 +184,41 @@ fn leads_nowhere(section: &Section<'_>, what: &str) {
         let why = format!("leads nowhere: the listener {what}");
         field.wrong(&why, "leave it out");
     }
-    for key in ["compress", "forwarded"] {
+    let is_forward = what == "is a forward proxy";
+    let shields = ["shield", "shield_origins"]
+        .into_iter()
+        .filter(|_| is_forward);
+    for key in ["compress", "forwarded"].into_iter().chain(shields) {
         if let Some(field) = section.field(key) {
             let why = format!("has no effect: the listener {what}");
             field.wrong(&why, "leave it out");
         }
     }
+}
+
+/// Which requests of browsers come in.
+fn shield(section: &Section<'_>) -> ShieldPlan {
+    let said = section.boolean("shield");
+    let field = section.field("shield_origins");
+    if let (Some(false), Some(field)) = (said, &field) {
+        field.wrong(
+            "allows what `shield = false` allows already",
+            "leave one of them out",
+        );
+    }
+    let mut origins = Vec::new();
+    for one in field.iter().flat_map(Field::one_or_many) {
+        let Some(text) = one.text() else { continue };
+        match WebOrigin::new(&text) {
+            Ok(origin) => origins.push(origin),
+            Err(error) => {
+                let hint =
+                    "shield_origins = [\"https://app.example.com\", \"https://*.example.com\"]";
+                one.wrong(&format!("cannot be {text:?}: {error}"), hint);
+            }
+        }
+    }
+    ShieldPlan { said, origins }
 }
 
 fn is(mode: &Field<'_>, word: &str) -> bool {

@@ -15,7 +15,7 @@ use toml::de::{DeTable, DeValue};
 use super::environment::Environment;
 use super::files::{base_of, files_of, find, read};
 use super::mistake::{Colour, Mistake, Mistakes, Severity, Source};
-use super::plan::{ListenPlan, OriginPlan, ParentPlan, Plan, Protocol, Required};
+use super::plan::{ListenPlan, OriginPlan, ParentPlan, Plan, Protocol, Required, RoutePlan};
 use super::section::{Field, Reader, Section};
 use super::{access, alerts, dns, gateway, listen, log, origin};
 
@@ -121,6 +121,11 @@ pub(crate) fn from_addresses(
         list(listen),
         list(origins)
     );
+    from_text(text, environment)
+}
+
+/// The plan of a text that the command line stands for.
+pub(crate) fn from_text(text: String, environment: &Environment) -> Result<Loaded, Mistakes> {
     let source = Source {
         name: "command line".to_owned(),
         text,
@@ -229,6 +234,7 @@ fn assemble<'e>(
         }
     }
     assembly.cross_check();
+    assembly.lead_to_leases();
     assembly
 }
 
@@ -494,29 +500,64 @@ impl Assembly<'_> {
         self.plan.listeners.insert(name, read.plan);
     }
 
-    /// A proxy behind a forward proxy is kept as any origin is.
-    fn parent(&mut self, parent: &ParentPlan, base: &Path) {
-        if self.plan.origins.contains_key(&parent.origin) {
+    /// Ports that are kept by name are origins of the listeners that lead there.
+    fn lead_to_leases(&mut self) {
+        if !self.plan.listeners.values().any(|listener| listener.leases) {
             return;
         }
+        // A command that cannot read them says so; here those that are known stay out.
+        let kept = crate::leases::kept(&self.plan.gateway.state_dir).unwrap_or_default();
+        for (name, lease) in kept.iter() {
+            let origin = format!("lease {name}");
+            let text = format!(
+                "address = \"127.0.0.1:{}\"\nprotocol = \"http\"\nrequired = false\n",
+                lease.port
+            );
+            self.made_up(&origin, &text, Path::new("."));
+            let Ok(host) = format!("{name}.localhost").parse() else {
+                continue;
+            };
+            let route = RoutePlan {
+                hosts: vec![host],
+                origin,
+                ..RoutePlan::default()
+            };
+            for listener in self.plan.listeners.values_mut().filter(|one| one.leases) {
+                listener.routes.push(route.clone());
+            }
+        }
+    }
+
+    /// A proxy behind a forward proxy is kept as any origin is.
+    fn parent(&mut self, parent: &ParentPlan, base: &Path) {
         let text = format!("address = {:?}\nrequired = false\n", parent.address);
+        self.made_up(&parent.origin, &text, base);
+        if let Some(plan) = self.plan.origins.get_mut(&parent.origin) {
+            // Whoever comes goes by the next one meanwhile.
+            plan.settings.hold.patience = Duration::ZERO;
+        }
+    }
+
+    /// An origin that no file has, by what a file would say of it.
+    fn made_up(&mut self, name: &str, text: &str, base: &Path) {
+        if self.plan.origins.contains_key(name) {
+            return;
+        }
         let silenced = RefCell::default();
         let reader = Reader {
             source: Arc::new(Source {
-                name: parent.origin.clone(),
-                text: text.clone(),
+                name: name.to_owned(),
+                text: text.to_owned(),
             }),
             lookup: &*self.environment.variable,
             mistakes: &silenced,
         };
-        let (root, _) = DeTable::parse_recoverable(&text);
+        let (root, _) = DeTable::parse_recoverable(text);
         let section = Section::new(&reader, "origin", root.get_ref(), 0..0);
         let permissions = self.plan.permissions;
         if let Some(mut plan) = origin::read(section, self.zone.as_deref(), base, permissions) {
-            // Whoever comes goes by the next one meanwhile.
-            plan.settings.hold.patience = Duration::ZERO;
             plan.settings.warm.connections = 0;
-            self.plan.origins.insert(parent.origin.clone(), plan);
+            self.plan.origins.insert(name.to_owned(), plan);
         }
     }
 
@@ -530,6 +571,7 @@ impl Assembly<'_> {
             None if plan.forward.is_some() && !self.listeners.contains_key("forward") => {
                 "forward".to_owned()
             }
+            None if plan.leases && !self.listeners.contains_key("leases") => "leases".to_owned(),
             None if !plan.has_origin() || self.listeners.contains_key(&plan.origin) => {
                 let address = plan.addresses.first().map(ToString::to_string);
                 address.unwrap_or_else(|| plan.origin.clone())

@@ -37,7 +37,7 @@ pub(crate) use check::show;
 pub(crate) use diff::{Change, diff};
 pub(crate) use environment::Environment;
 pub(crate) use load::{
-    Loaded, admin_socket, from_addresses, load, names_and_origins, state_directory,
+    Loaded, admin_socket, from_addresses, from_text, load, names_and_origins, state_directory,
 };
 pub(crate) use material::Permissions;
 pub(crate) use mistake::{Colour, Mistakes};

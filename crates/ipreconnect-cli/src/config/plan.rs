@@ -6,14 +6,14 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ipreconnect::core::http::{PathRule, Pattern};
+use ipreconnect::core::http::{PathRule, Pattern, WebOrigin};
 use ipreconnect::resolve::DnsSettings;
 use ipreconnect::{OriginSettings, Transport};
 use ipreconnect_admin::{AlertPlan, Collector, HookPlan, LineFormat, SyslogPlace};
 use ipreconnect_proxy::{
     Access, AccessFormat, CacheSettings, ClientLimits, Fallback, FileAccess, Forwarding,
-    HostPattern, HttpLimits, HttpSettings, ListenAddress, ListenerSettings, Proxied, Rewrite,
-    Unmatched,
+    HostPattern, HttpLimits, HttpSettings, ListenAddress, ListenerSettings, Proxied, ProxyProtocol,
+    Rewrite, Unmatched,
 };
 
 pub(crate) use super::forward::{ForwardListen, ParentPlan, ViaPlan, WayPlan};
@@ -160,6 +160,8 @@ pub(crate) struct ListenPlan {
     pub(crate) status: Option<StatusPlan>,
     /// Where clients go who say where, in place of any origin.
     pub(crate) forward: Option<ForwardListen>,
+    /// Clients go to the ports that are kept by name, as `NAME.localhost`.
+    pub(crate) leases: bool,
     /// What its clients speak.
     pub(crate) mode: Protocol,
     /// What its clients may ask for.
@@ -184,12 +186,40 @@ pub(crate) struct ListenPlan {
     pub(crate) file: FileAccess,
     /// What becomes of it when somebody else has the port that it had before.
     pub(crate) on_conflict: OnConflict,
+    /// Which requests of browsers come in.
+    pub(crate) shield: ShieldPlan,
+}
+
+/// `shield` and `shield_origins`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct ShieldPlan {
+    /// Whether requests that pages of other sites have sent are refused, where that is said.
+    pub(crate) said: Option<bool>,
+    /// Pages of there are let in.
+    pub(crate) origins: Vec<WebOrigin>,
 }
 
 impl ListenPlan {
     /// Whether it leads to origins of the configuration.
     pub(crate) fn has_origin(&self) -> bool {
-        self.status.is_none() && self.forward.is_none()
+        self.status.is_none() && self.forward.is_none() && !self.leases
+    }
+
+    /// Whether requests that browsers have been made to send are refused: where that is said, else where only this
+    /// machine reaches it, and no proxy stands before it whose clients come from anywhere.
+    pub(crate) fn is_shielded(&self) -> bool {
+        let is_behind_proxy =
+            self.proxied.protocol != ProxyProtocol::Off || !self.forwarding.trust.is_empty();
+        let mut ips = self
+            .addresses
+            .iter()
+            .filter_map(ListenAddress::ip)
+            .peekable();
+        let is_loopback =
+            ips.peek().is_some() && ips.all(|ip| ip.ip().to_canonical().is_loopback());
+        self.mode == Protocol::Http
+            && self.forward.is_none()
+            && self.shield.said.unwrap_or(is_loopback && !is_behind_proxy)
     }
 }
 
@@ -202,7 +232,7 @@ pub(crate) struct StatusPlan {
 }
 
 /// `[[listen.route]]`.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct RoutePlan {
     pub(crate) hosts: Vec<HostPattern>,
     /// Where it leads, or the first of several.

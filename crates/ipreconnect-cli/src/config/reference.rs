@@ -497,7 +497,7 @@ pub(super) const PARTS: &[Part] = &[
             (
                 "mode",
                 "the origin's protocol",
-                "`tcp` or `udp`, as its origin speaks; `http` where the origin is one, or speaks it over `tcp`; `postgres` before a PostgreSQL server: who comes is judged by the user and the database that it asks for, before the server is asked; `status` for a public page of what is up, and `forward` for a proxy that goes where its clients say, both without an origin",
+                "`tcp` or `udp`, as its origin speaks; `http` where the origin is one, or speaks it over `tcp`; `postgres` before a PostgreSQL server: who comes is judged by the user and the database that it asks for, before the server is asked; `status` for a public page of what is up, and `forward` for a proxy that goes where its clients say, both without an origin; `leases` leads `http://NAME.localhost` to the port that `ipreconnect ports lease NAME` keeps",
             ),
             (
                 "unix",
@@ -535,6 +535,16 @@ pub(super) const PARTS: &[Part] = &[
                 "compress",
                 "`false`",
                 "of an `http` listener: whether texts of 1 KiB and more are compressed for clients that want it (zstd, br, gzip). Answers that hold a secret beside what the client itself chose are better left alone (BREACH)",
+            ),
+            (
+                "shield",
+                "`true` on loopback",
+                "of an `http` listener: refuses with 403 what a browser was made to send by somebody else's page: for a name that does not lead here (DNS rebinding), with an `Origin` of another site, or with `Sec-Fetch-Site: cross-site` where nobody just follows a link. Names that lead here are addresses, `localhost`, `*.localhost`, those of routes and those of the origins. By default it is on where all addresses are loopback and no proxy before it is believed (`proxy_protocol`, `forwarded.trust`)",
+            ),
+            (
+                "shield_origins",
+                "`[]`",
+                "sites whose pages are let in as well, beside those of this machine: `\"https://app.example.com\"`, `\"https://*.example.com\"`, `\"chrome-extension://ID\"`; requests may be for their names, too",
             ),
             (
                 "proxy_protocol",

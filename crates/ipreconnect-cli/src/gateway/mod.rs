@@ -7,6 +7,7 @@ pub(crate) mod desk;
 mod doors;
 mod leases;
 mod notify;
+pub(crate) mod own;
 pub(crate) mod serve;
 pub(crate) mod tap;
 
@@ -14,10 +15,10 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ipreconnect::core::http::RouteRule;
+use ipreconnect::core::http::{HostRule, RouteRule, Shield};
 use ipreconnect::resolve::Names;
 use ipreconnect::tls::TlsSettings;
-use ipreconnect::{Origin, OriginSettings, Store, Surroundings, Witness};
+use ipreconnect::{Origin, OriginSettings, Store, Surroundings, Target, Witness};
 use ipreconnect_admin::{StatusPage, StatusPages, Traces};
 use ipreconnect_proxy::{
     AccessLog, Cache, ForwardPlan, ForwardWay, Gateway, GatewaySettings, HalfClose, HostPattern,
@@ -333,6 +334,7 @@ impl Running {
         if !listener.has_origin() {
             let (what, idle) = match &listener.forward {
                 Some(forward) => ("forward proxy", forward.idle),
+                None if listener.leases => ("kept ports", listener.limits.idle),
                 None => ("status page", listener.limits.idle),
             };
             let nobody = Origin::nobody(what);
@@ -425,6 +427,7 @@ impl Running {
                 Unmatched::Served => settings(&listener.origin),
                 Unmatched::Refused => None,
             },
+            shield: listener.is_shielded().then(|| shield(plan, listener)),
             limits: listener.limits,
             compresses: listener.compresses,
             forwarding: listener.forwarding.clone(),
@@ -545,6 +548,25 @@ impl Pages for PublicPage {
                      form-action 'none'; frame-ancestors 'none'\r\n",
         })
     }
+}
+
+/// Which requests of browsers come in: for the names that routes are for, and those of the origins themselves.
+fn shield(plan: &Plan, listener: &ListenPlan) -> Shield {
+    let routes = || listener.routes.iter();
+    let mut names: Vec<HostRule> = routes()
+        .flat_map(|route| route.hosts.iter().map(HostPattern::rule))
+        .collect();
+    let split = routes().flat_map(|route| route.split.iter().map(|(origin, _)| origin));
+    let origins = routes().map(|route| &route.origin).chain(split);
+    for origin in origins.chain([&listener.origin]) {
+        let places = plan.origins.get(origin).map(|plan| &plan.settings.places);
+        for place in places.into_iter().flatten() {
+            if let Target::Name { host, .. } = &place.target {
+                names.push(HostRule::exact(host));
+            }
+        }
+    }
+    Shield::new(names, listener.shield.origins.clone())
 }
 
 fn resident(origin: Origin, plan: &OriginPlan) -> Resident {

@@ -1,6 +1,8 @@
 //! `run`: start, wait for signals and reloads, drain.
 
+use std::future::{Future, pending};
 use std::path::Path;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -11,6 +13,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 
 use super::Running;
+use super::board::Board;
 use super::desk::{Desk, Reload};
 use super::notify;
 use super::tap::Taps;
@@ -26,7 +29,11 @@ const WATCH: Duration = Duration::from_millis(500);
 /// Reloads that may wait for their turn.
 const RELOADS: usize = 16;
 
-type Load = Box<dyn Fn(Option<&Path>) -> Result<Loaded, Mistakes>>;
+/// Reads the configuration again, from a place or from where it was first found.
+pub(crate) type Load = Box<dyn Fn(Option<&Path>) -> Result<Loaded, Mistakes>>;
+
+/// What goes on beside a gateway, and ends it when it is over.
+pub(crate) type Beside = Box<dyn FnOnce(Arc<Board>) -> Pin<Box<dyn Future<Output = Exit>>>>;
 
 /// What `run` was asked to do.
 pub(crate) struct Order {
@@ -35,6 +42,8 @@ pub(crate) struct Order {
     pub(crate) load: Load,
     pub(crate) watch: Watch,
     pub(crate) log: Log,
+    /// What it is run for; without it a signal ends it. It sees to SIGTERM and SIGINT itself.
+    pub(crate) beside: Option<Beside>,
 }
 
 /// Whether the files are watched.
@@ -45,7 +54,7 @@ pub(crate) enum Watch {
 }
 
 /// Runs the gateway until a signal ends it.
-pub(crate) fn serve(order: Order) -> Result<Exit, Refusal> {
+pub(crate) fn serve(mut order: Order) -> Result<Exit, Refusal> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -84,10 +93,13 @@ pub(crate) fn serve(order: Order) -> Result<Exit, Refusal> {
         workers = plan.gateway.workers,
         "ipreconnect {} runs", env!("CARGO_PKG_VERSION")
     );
+    let beside = order.beside.take();
+    let board = Arc::clone(&running.board);
     let exit = runtime.block_on(async {
+        let beside = beside.map(|begin| begin(board));
         Ok::<_, Refusal>(
             Loop::new(running, order, asked, (alerts, hooks, stale))?
-                .run()
+                .run(beside)
                 .await,
         )
     })?;
@@ -163,16 +175,19 @@ impl Loop {
         })
     }
 
-    async fn run(mut self) -> Exit {
+    async fn run(mut self, beside: Option<Pin<Box<dyn Future<Output = Exit>>>>) -> Exit {
+        let is_alone = beside.is_none();
+        let mut beside = beside.unwrap_or_else(|| Box::pin(pending()));
         let mut watch = tokio::time::interval(WATCH);
         let mut alive = notify::watchdog();
         notify::ready();
-        loop {
+        let exit = loop {
             tokio::select! {
                 () = notify::bark(&mut alive) => {}
-                _ = self.terminate.recv() => break,
-                _ = self.interrupt.recv() => break,
-                _ = self.hangup.recv() => {
+                exit = &mut beside => break exit,
+                _ = self.terminate.recv(), if is_alone => break Exit::Fine,
+                _ = self.interrupt.recv(), if is_alone => break Exit::Fine,
+                _ = self.hangup.recv(), if is_alone => {
                     self.reload("SIGHUP").await;
                 }
                 Some(reply) = self.asked.recv() => {
@@ -182,7 +197,7 @@ impl Loop {
                 }
                 _ = watch.tick() => self.look().await,
             }
-        }
+        };
         notify::stopping();
         tracing::info!("draining: no new clients; a second signal ends at once");
         tokio::select! {
@@ -191,10 +206,10 @@ impl Loop {
                     tracing::warn!(clients = cut, "clients were cut when the grace was over");
                 }
                 tracing::info!("ended");
-                Exit::Fine
+                exit
             }
-            _ = self.terminate.recv() => Exit::Fine,
-            _ = self.interrupt.recv() => Exit::Fine,
+            _ = self.terminate.recv() => exit,
+            _ = self.interrupt.recv() => exit,
         }
     }
 

@@ -488,7 +488,7 @@ fn who_is_denied_later_does_not_stay() {
     desk.wait_for_phase("web", "up");
     let mut kept = dial(desk.address("web"));
     let mut fetch = || {
-        kept.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        kept.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
             .unwrap();
         let mut answer = String::new();
         // The head, and the body, which is the head of the request.

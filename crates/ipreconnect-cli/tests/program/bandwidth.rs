@@ -164,13 +164,14 @@ fn answers_and_requests_over_http_share_it_too() {
     };
     let desk = Desk::run(&text("bandwidth_per_source = \"2MiB\", stall = \"200ms\""));
     let front = desk.address("a");
-    let get = b"GET / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n";
+    let get = b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
     let (took, time) = take(front, &[[127, 0, 0, 1]; 4], get);
     assert!(took.iter().all(|length| *length > MIB), "{took:?}");
     assert!(time > Duration::from_millis(1_800), "{time:?}");
 
-    let head =
-        format!("POST / HTTP/1.1\r\nHost: h\r\nConnection: close\r\nContent-Length: {MIB}\r\n\r\n");
+    let head = format!(
+        "POST / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: {MIB}\r\n\r\n"
+    );
     let mut post = head.into_bytes();
     post.extend(vec![7; MIB]);
     let (took, time) = take(front, &[[127, 0, 0, 2]; 4], &post);

@@ -201,7 +201,7 @@ fn routes_lead_where_they_say() {
     let mut desk = Desk::with(&format!(
         "[origin.one]\naddress = \"http://{one}\"\n[origin.two]\naddress = \"http://{two}\"\nhost = \"two.internal\"\n\
          [origin.away]\naddress = \"http://{none}\"\nhold.for = \"100ms\"\nrequired = false\n\
-         [[listen]]\nname = \"shop\"\naddress = \"127.0.0.1:auto\"\nerror_page = \"sorry.html\"\n\
+         [[listen]]\nname = \"shop\"\naddress = \"127.0.0.1:auto\"\nerror_page = \"sorry.html\"\nshield = false\n\
          [[listen.route]]\nhost = \"two.example\"\npath = \"/api\"\norigin = \"two\"\n\
          rewrite = {{ strip_prefix = \"/api\", request_set = {{ x-env = \"prod\" }}, response_set = {{ x-by = \"us\" }} }}\n\
          [[listen.route]]\npath = \"/pay\"\norigin = \"one\"\nrequires = [\"away\"]\n\
@@ -307,7 +307,7 @@ impl Crowd {
                 let mut wrong = Vec::new();
                 let mut stream = BufReader::new(dial(front));
                 while !is_over.load(SeqCst) {
-                    match ask(&mut stream, "GET /who HTTP/1.1\r\nHost: shop\r\n\r\n") {
+                    match ask(&mut stream, "GET /who HTTP/1.1\r\nHost: localhost\r\n\r\n") {
                         Ok((200, _)) => drop(answered.fetch_add(1, SeqCst)),
                         other => {
                             wrong.push(format!("{other:?}"));
@@ -469,7 +469,7 @@ fn an_origin_that_does_not_agree_to_http2_is_told_of() {
     ));
     desk.wait_for_phase("web", "up");
     let mut stream = BufReader::new(dial(desk.address("web")));
-    let request = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+    let request = "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n";
     let (status, body) = ask(&mut stream, request).unwrap();
     assert_eq!(status, 502);
     assert!(body.contains("does not speak HTTP/2"), "{body}");
@@ -504,7 +504,7 @@ fn a_reload_loses_no_request() {
     crowd.wait_for(100);
     let (status, body) = ask(
         &mut BufReader::new(dial(front)),
-        "GET /who HTTP/1.1\r\nHost: a\r\n\r\n",
+        "GET /who HTTP/1.1\r\nHost: localhost\r\n\r\n",
     )
     .unwrap();
     assert_eq!((status, body.split(' ').next()), (200, Some("two")));
@@ -569,7 +569,8 @@ fn an_odd_client_is_told_of_once_however_often_it_asks() {
     let front = desk.address("web");
     for _ in 0..32 {
         let mut stream = BufReader::new(dial(front));
-        let odd = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n";
+        let odd =
+            "POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n";
         assert_eq!(ask(&mut stream, odd).unwrap().0, 400);
         assert_eq!(stream.read(&mut [0]).unwrap(), 0);
     }
@@ -613,7 +614,7 @@ fn apache_behind_is_as_good() {
     let mut stream = BufReader::new(dial(desk.address("web")));
     // It closes after every third request, and after a second of silence, which it says.
     for turn in 0..30 {
-        let asked = ask(&mut stream, "GET /page HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
+        let asked = ask(&mut stream, "GET /page HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
         assert_eq!(asked, (200, "a page\n".to_owned()), "{turn}");
         if turn % 10 == 9 {
             std::thread::sleep(Duration::from_millis(1100));
@@ -734,7 +735,7 @@ fn nothing_odd_is_read_otherwise_than_by_nginx() {
     let (ours, theirs) = (remembering(ours_at), remembering(theirs_at));
     let desk = Desk::run(&format!(
         "[origin.web]\naddress = \"http://{ours_at}\"\npool.warm = 0\n\
-         [[listen]]\naddress = \"127.0.0.1:auto\"\norigin = \"web\"\n"
+         [[listen]]\naddress = \"127.0.0.1:auto\"\norigin = \"web\"\nshield = false\n"
     ));
     desk.wait_for_phase("web", "up");
     let at = desk.directory.path().display().to_string();

@@ -235,7 +235,7 @@ fn traced(collector: &Listener, addresses: &[SocketAddr], more: &str) -> String 
 fn get(front: SocketAddr, fields: &str) -> String {
     let mut stream = dial(front);
     let request =
-        format!("GET /x?secret=1 HTTP/1.1\r\nHost: shop\r\nConnection: close\r\n{fields}\r\n");
+        format!("GET /x?secret=1 HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{fields}\r\n");
     stream.write_all(request.as_bytes()).unwrap();
     let mut answer = String::new();
     let _ = stream.read_to_string(&mut answer);

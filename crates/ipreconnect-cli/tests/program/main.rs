@@ -14,6 +14,7 @@ mod forward;
 mod health;
 mod http;
 mod lan;
+mod local;
 mod log;
 mod operator;
 mod ports;

@@ -571,7 +571,13 @@ fn anybody_may_see_what_is_up_and_nothing_of_where_or_why() {
     ));
     desk.wait_for_phase("a", "up");
     let page = desk.address("status");
-    let get = |path: &str| says(page, &[&format!("GET {path} HTTP/1.1"), "Host: status"], "");
+    let get = |path: &str| {
+        says(
+            page,
+            &[&format!("GET {path} HTTP/1.1"), "Host: localhost"],
+            "",
+        )
+    };
     until("the page is drawn", || {
         get("/").1.contains("Everything is up.")
     });
@@ -599,12 +605,12 @@ fn anybody_may_see_what_is_up_and_nothing_of_where_or_why() {
     }
     assert_eq!(get("/status.css").0, 200);
     assert_eq!(get("/v1/origins").0, 404);
-    let (status, said) = says(page, &["POST / HTTP/1.1", "Host: status"], "x");
+    let (status, said) = says(page, &["POST / HTTP/1.1", "Host: localhost"], "x");
     assert!(
         status == 405 && said.contains("Allow: GET, HEAD\r\n"),
         "{said}"
     );
-    let (_, head) = says(page, &["HEAD / HTTP/1.1", "Host: status"], "");
+    let (_, head) = says(page, &["HEAD / HTTP/1.1", "Host: localhost"], "");
     assert!(
         head.ends_with("\r\n\r\n") && head.contains("Content-Length: "),
         "{head}"

@@ -161,7 +161,7 @@ fn heads_of_requests_are_seen_without_their_secrets() {
     let tap = Tap::open(&desk, &["a"]);
     until("a request is seen", || {
         let mut stream = dial(desk.address("a"));
-        let request = "GET /x?token=hush HTTP/1.1\r\nHost: shop\r\nAuthorization: Bearer hush\r\nConnection: close\r\n\r\n";
+        let request = "GET /x?token=hush HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer hush\r\nConnection: close\r\n\r\n";
         stream.write_all(request.as_bytes()).unwrap();
         let mut answer = String::new();
         stream.read_to_string(&mut answer).unwrap();
@@ -188,7 +188,8 @@ fn heads_of_requests_are_seen_without_their_secrets() {
     let over = std::thread::spawn(move || child.wait_with_output().unwrap());
     while !over.is_finished() {
         let mut stream = dial(desk.address("a"));
-        let _ = stream.write_all(b"GET /y HTTP/1.1\r\nHost: shop\r\nConnection: close\r\n\r\n");
+        let _ =
+            stream.write_all(b"GET /y HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
         let _ = stream.read_to_string(&mut String::new());
     }
     let text = String::from_utf8(over.join().unwrap().stdout).unwrap();

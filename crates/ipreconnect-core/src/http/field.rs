@@ -147,6 +147,14 @@ known! {
     UserAgent = b"user-agent",
     /// `Referer`.
     Referer = b"referer",
+    /// `Origin`.
+    Origin = b"origin",
+    /// `Sec-Fetch-Site`.
+    SecFetchSite = b"sec-fetch-site",
+    /// `Sec-Fetch-Mode`.
+    SecFetchMode = b"sec-fetch-mode",
+    /// `Sec-Fetch-Dest`.
+    SecFetchDest = b"sec-fetch-dest",
 }
 
 impl Known {

@@ -16,6 +16,7 @@ mod replay;
 mod request;
 mod response;
 mod route;
+mod shield;
 mod text;
 mod trace;
 
@@ -32,5 +33,6 @@ pub use response::{ResponseBody, ResponseError, ResponseHead};
 pub use route::{
     Asked, HostRule, PathRule, PathRuleError, Pattern, PatternError, RouteRule, host_of, is_method,
 };
+pub use shield::{Foreign, Shield, WebOrigin, WebOriginError};
 pub use text::{cookie, is_token, list};
 pub use trace::{TRACEPARENT, TraceContext};

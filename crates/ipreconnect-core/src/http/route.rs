@@ -36,7 +36,7 @@ impl HostRule {
         }
     }
 
-    fn matches(&self, host: &[u8]) -> bool {
+    pub(super) fn matches(&self, host: &[u8]) -> bool {
         if !self.is_wild {
             return host.eq_ignore_ascii_case(&self.host);
         }

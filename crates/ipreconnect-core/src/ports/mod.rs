@@ -1,6 +1,7 @@
 //! What ports and local addresses mean: classes, services, how far a listening socket reaches, and what should not.
 
 mod cgroup;
+mod lease;
 mod pressure;
 mod service;
 
@@ -10,6 +11,7 @@ use std::net::IpAddr;
 use crate::policy::{Scope, scope};
 
 pub use cgroup::{Group, group};
+pub use lease::{Lease, LeaseError, Leases};
 pub use pressure::{Pressure, TIME_WAIT};
 pub use service::{Kind, Service, kind_of_program, service};
 

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use ipreconnect::core::failure::{Cause, Failure, Layer};
-use ipreconnect::core::http::{RequestError, Role};
+use ipreconnect::core::http::{Foreign, RequestError, Role};
 use ipreconnect::{Error, Kind};
 
 use super::record::{End, When, Who};
@@ -31,6 +31,8 @@ pub(super) enum Trouble {
     NoRoute,
     /// Nothing here is asked for by its method.
     NotAsked,
+    /// A browser has sent it for a page that has nothing to do with this.
+    Foreign(Foreign),
     /// Something that it needs is down.
     Missing,
     /// Its head did not come in time.
@@ -151,6 +153,7 @@ impl Trouble {
             | Self::UnnamedHere
             | Self::NoRoute
             | Self::NotAsked
+            | Self::Foreign(_)
             | Self::Missing
             | Self::Slow
             | Self::Body => false,
@@ -167,6 +170,7 @@ impl Trouble {
             Self::UnnamedHere => 407,
             Self::NoRoute => 404,
             Self::NotAsked => 405,
+            Self::Foreign(_) => 403,
             Self::Missing => 503,
             Self::Slow => 408,
             Self::Body => 400,
@@ -186,6 +190,7 @@ impl Trouble {
             Self::TooLong | Self::TooMuch | Self::TooOften(_) => 8,
             Self::NoRoute | Self::NotAsked => 12,
             Self::Unnamed | Self::UnnamedHere => 16,
+            Self::Foreign(_) => 7,
             Self::Request(_) | Self::Body | Self::Nonsense => 13,
         }
     }
@@ -202,6 +207,7 @@ impl Trouble {
             | Self::TooOften(_)
             | Self::Unnamed
             | Self::UnnamedHere => return None,
+            Self::Foreign(_) => ("http_request_denied", ""),
             Self::Missing => ("destination_unavailable", "something required is down"),
             Self::Nobody(Away::Down) => ("destination_unavailable", ""),
             Self::Nobody(Away::Full) => ("connection_limit_reached", "too many requests wait"),
@@ -234,6 +240,12 @@ impl Trouble {
             }
             Self::NoRoute => "There is nothing at this address.",
             Self::NotAsked => "This is only read: by GET or HEAD.",
+            Self::Foreign(Foreign::Host) => {
+                "The request was refused: it asks for a name that does not lead here, as a page does that has made its own name lead to this machine. Ask by address or by localhost; whoever runs this can allow the name: by `host` of a route, or by `shield_origins` of the listener."
+            }
+            Self::Foreign(Foreign::Origin | Foreign::Site) => {
+                "The request was refused: a page of another site has sent it, and may not reach this from a browser. Whoever runs this can allow that site by `shield_origins` of the listener."
+            }
             Self::Missing => {
                 "Something that this needs is down at the moment. The request was not processed; please try again."
             }
@@ -287,6 +299,7 @@ impl Trouble {
             | Self::TooOften(_)
             | Self::Unnamed
             | Self::UnnamedHere
+            | Self::Foreign(_)
             | Self::Body => End::by(Who::Proxy, When::Request),
             Self::NoRoute | Self::NotAsked | Self::Missing => End::by(Who::Local, When::Request),
             Self::Slow => End::by(Who::ClientLate, When::Request),

@@ -164,7 +164,7 @@ pub(super) async fn serve_one<S: Side>(
     record.trail = trail::begin(head, client.text());
     guest.asks();
     let own = through::page(client, guest, head, protocol);
-    let may = limited(client, guest, head);
+    let may = limited(client, guest, head).and_then(|()| shielded(client, guest, head));
     let chosen = match (may, own) {
         (Ok(()), Some(page)) => Ok(Chosen::Page(page)),
         // What that takes is given back, and not kept by a connection that rests.
@@ -280,6 +280,25 @@ fn limited<S: Side>(client: &S, guest: &Guest, head: &RequestHead) -> Result<(),
         return Err(Trouble::TooOften(wait));
     }
     Ok(())
+}
+
+/// Whether a request is none that a browser has been made to send by a page of somebody else's.
+fn shielded<S: Side>(client: &S, guest: &Guest, head: &RequestHead) -> Result<(), Trouble> {
+    // No browser comes by a Unix socket.
+    let shield = guest
+        .site()
+        .shield
+        .as_ref()
+        .filter(|_| guest.peer().is_some());
+    let Some(shield) = shield else {
+        return Ok(());
+    };
+    let judged = shield.judge(head, client.text(), guest.is_sealed());
+    judged.map_err(|foreign| {
+        let why = format!("A request was refused: {foreign}.");
+        notice::refused(guest.name(), guest.from(), &why);
+        Trouble::Foreign(foreign)
+    })
 }
 
 /// Who makes a request, if that is somebody who may come in; `None` if the client has gone meanwhile.

@@ -347,6 +347,11 @@ impl Guest {
         Err(())
     }
 
+    /// Whether its connection is of TLS.
+    pub(super) fn is_sealed(&self) -> bool {
+        self.is_sealed
+    }
+
     pub(super) fn scheme(&self) -> &'static str {
         if self.is_sealed { "https" } else { "http" }
     }

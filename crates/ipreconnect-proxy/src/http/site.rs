@@ -10,7 +10,7 @@ use std::time::Duration;
 use ipreconnect::core::dice::Dice;
 use ipreconnect::core::forward::Target;
 use ipreconnect::core::http::{
-    Asked, Field, Known, RequestHead, RouteRule, cookie, host_of, normal, path_of, query_of,
+    Asked, Field, Known, RequestHead, RouteRule, Shield, cookie, host_of, normal, path_of, query_of,
 };
 use ipreconnect::core::origin::Phase;
 use ipreconnect::core::rate::Rates;
@@ -156,6 +156,8 @@ pub struct HttpPlan {
     /// What requests that no route is for go by, at the listener's own origin; without it they are not
     /// served.
     pub settings: Option<HttpSettings>,
+    /// Which requests of browsers come in; all of them without it.
+    pub shield: Option<Shield>,
     /// What clients may do.
     pub limits: HttpLimits,
     /// Whether answers are compressed for clients that want it.
@@ -175,6 +177,8 @@ pub(crate) struct Site {
     otherwise: Option<Route>,
     /// Whether any route keeps answers.
     pub(super) has_caches: bool,
+    /// Which requests of browsers come in.
+    pub(super) shield: Option<Shield>,
     pub(super) limits: HttpLimits,
     /// Who has made how many requests, where that is bounded.
     pub(super) rates: Option<Rates>,
@@ -327,6 +331,7 @@ impl Site {
                 .limits
                 .rate
                 .map(|rate| Rates::new(rate, RandomState::new().hash_one(0))),
+            shield: plan.shield,
             limits: plan.limits,
             compresses: plan.compresses,
             forwarding: plan.forwarding,

@@ -1,6 +1,7 @@
 //! `ports`: the listening sockets of this machine, and what its ports are for.
 
 mod explain;
+mod lease;
 mod list;
 mod pressure;
 
@@ -12,6 +13,8 @@ pub(crate) fn ports(arguments: &Arguments, action: &PortsAction) -> Result<Exit,
     match action {
         PortsAction::List(wish) => list::list(arguments, wish),
         PortsAction::Explain(wish) => explain::explain(arguments, wish),
+        PortsAction::Lease(wish) => lease::lease(arguments, wish),
+        PortsAction::Release { name } => lease::release(arguments, name),
         PortsAction::Pressure(wish) => pressure::pressure(arguments, wish),
     }
 }

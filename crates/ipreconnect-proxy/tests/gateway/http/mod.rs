@@ -33,6 +33,7 @@ pub(crate) use origin::{Act, Origin};
 pub(crate) fn plan() -> HttpPlan {
     HttpPlan {
         pages: None,
+        shield: None,
         forward: None,
         routes: Vec::new(),
         settings: Some(HttpSettings::default()),
