@@ -18,7 +18,7 @@ mod scan;
 pub use connection::{Connection, State, connections, owners};
 pub use interface::{Interface, interface_name, interfaces};
 pub use inventory::{Inventory, Reach, Socket, Transport, Unseen, inventory};
-pub use namespace::Namespace;
+pub use namespace::{Inside, InsideError, Namespace};
 pub use peer::{group_id, owner, user, user_id};
 pub use program::{Program, program};
 pub use range::{candidates, ephemeral, reserved};

@@ -1,15 +1,23 @@
 //! Network namespaces (network_namespaces(7)): which there are, and what their sockets are.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
+use std::fmt;
+use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::fd::AsFd;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 
-use crate::inventory::Reach;
+use ipreconnect_core::ports::group;
+use rustix::fs::{OFlags, fstatfs};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
+use crate::inventory::Reach;
+use crate::scan::processes;
+
+/// What file systems of namespaces say that they are (`linux/magic.h`).
+const NSFS: u64 = 0x6e73_6673;
 /// Where `ip netns` and Docker keep names for theirs.
 const NAMED: [&str; 2] = ["/run/netns", "/run/docker/netns"];
 /// Namespaces that are looked into at most.
@@ -33,9 +41,8 @@ pub struct Namespace {
 /// The network namespaces of these processes, and those that have names if all are meant; ours first.
 pub(crate) fn namespaces(reach: Reach, processes: &[u32]) -> Vec<Namespace> {
     let own_path = PathBuf::from("/proc/self/ns/net");
-    let Some(own) = inode(&own_path) else {
-        return Vec::new();
-    };
+    // Without it nothing tells ours from others: it is the only one then.
+    let own = inode(&own_path).unwrap_or_default();
     let mut found = BTreeMap::new();
     for pid in processes {
         // Of another user's process it can only be read by root.
@@ -78,10 +85,162 @@ fn linked(path: &Path) -> Option<u64> {
 }
 
 fn inode(path: &Path) -> Option<u64> {
-    Some(fs::metadata(path).ok()?.ino())
+    Some(open(path).ok()?.metadata().ok()?.ino())
+}
+
+/// Opens what leads into a namespace. Other files may lie where those are; none of them is waited for.
+fn open(path: &Path) -> io::Result<File> {
+    let flags = OFlags::NONBLOCK | OFlags::NOCTTY;
+    let file = OpenOptions::new()
+        .read(true)
+        .custom_flags(i32::try_from(flags.bits()).unwrap_or_default())
+        .open(path)?;
+    match fstatfs(&file)?.f_type.cast_unsigned() {
+        NSFS => Ok(file),
+        _ => Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "this is no namespace",
+        )),
+    }
+}
+
+/// Where a network namespace is looked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Inside {
+    /// That of a process.
+    Pid(u32),
+    /// One that `ip netns` or Docker has a name for.
+    Name(String),
+    /// What a file leads to.
+    Path(PathBuf),
+    /// That of a container, by its number, the beginning of it, or its name.
+    Container(String),
+}
+
+/// Why a text does not say where a namespace is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum InsideError {
+    /// It begins with no word that is known.
+    Kind,
+    /// The number of the process is none.
+    Pid,
+    /// The name is none.
+    Name,
+}
+
+impl fmt::Display for InsideError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Kind => "it is written pid:4711, name:blue, container:3f2a9c11, or as a path",
+            Self::Pid => "a process has a number from 1 on",
+            Self::Name => "this is no name",
+        })
+    }
+}
+
+impl std::error::Error for InsideError {}
+
+impl FromStr for Inside {
+    type Err = InsideError;
+
+    fn from_str(text: &str) -> Result<Self, InsideError> {
+        let is_name = |name: &str| {
+            !name.is_empty()
+                && !name.starts_with('.')
+                && !name.contains(|one: char| one == '/' || one.is_control())
+        };
+        if let Some(pid) = text.strip_prefix("pid:") {
+            let pid: Option<u32> = pid.parse().ok();
+            let pid = pid.filter(|pid| *pid > 0);
+            return pid.map(Self::Pid).ok_or(InsideError::Pid);
+        }
+        if let Some(name) = text.strip_prefix("name:") {
+            let name = Some(name).filter(|name| is_name(name));
+            return name
+                .map(|name| Self::Name(name.to_owned()))
+                .ok_or(InsideError::Name);
+        }
+        if let Some(container) = text.strip_prefix("container:") {
+            let name = Some(container).filter(|name| is_name(name));
+            return name
+                .map(|name| Self::Container(name.to_owned()))
+                .ok_or(InsideError::Name);
+        }
+        match text.starts_with('/') {
+            true => Ok(Self::Path(text.into())),
+            false => Err(InsideError::Kind),
+        }
+    }
+}
+
+impl fmt::Display for Inside {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Pid(pid) => write!(f, "pid:{pid}"),
+            Self::Name(name) => write!(f, "name:{name}"),
+            Self::Path(path) => path.display().fmt(f),
+            Self::Container(id) => write!(f, "container:{id}"),
+        }
+    }
+}
+
+impl Inside {
+    /// The namespace that is there now. `before` is the one that was found there last: where that is there still,
+    /// nothing else is looked at.
+    ///
+    /// # Errors
+    /// If there is none, or who asks may not see it: processes of other users are root's to look at.
+    pub fn find(&self, before: Option<&Namespace>) -> io::Result<Namespace> {
+        if let Some(before) = before
+            && inode(&before.path) == Some(before.inode)
+        {
+            return Ok(before.clone());
+        }
+        let not_there = |why: String| io::Error::new(io::ErrorKind::NotFound, why);
+        match self {
+            Self::Pid(pid) => Namespace::at(format!("/proc/{pid}/ns/net").into(), Some(*pid)),
+            Self::Path(path) => Namespace::at(path.clone(), None),
+            Self::Name(name) => {
+                let mut places = NAMED.iter().map(|place| Path::new(place).join(name));
+                let found = places.find(|path| path.exists());
+                let path = found.ok_or_else(|| not_there(format!("nothing is called {name}")))?;
+                Namespace::at(path, None)
+            }
+            Self::Container(id) => {
+                let mut all = processes().into_iter();
+                let pid = all.find(|pid| is_of(*pid, id));
+                let pid =
+                    pid.ok_or_else(|| not_there(format!("no process runs in container {id}")))?;
+                Namespace::at(format!("/proc/{pid}/ns/net").into(), Some(pid))
+            }
+        }
+    }
+}
+
+/// Whether a process belongs to a container: by its name, or by a number of which either may have the beginning.
+fn is_of(pid: u32, id: &str) -> bool {
+    let text = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
+    let Some(container) = group(&text).container else {
+        return false;
+    };
+    let is_number = |text: &str| text.len() >= 6 && text.bytes().all(|one| one.is_ascii_hexdigit());
+    container == id
+        || (is_number(id) && is_number(&container))
+            && (container.starts_with(id) || id.starts_with(&container))
 }
 
 impl Namespace {
+    fn at(path: PathBuf, pid: Option<u32>) -> io::Result<Self> {
+        let inode = open(&path)?.metadata()?.ino();
+        Ok(Self {
+            inode,
+            name: None,
+            pid,
+            is_own: self::inode(Path::new("/proc/self/ns/net")) == Some(inode),
+            path,
+        })
+    }
+
     /// Does some work inside, on a thread of its own, which ends with it.
     ///
     /// # Errors
@@ -90,16 +249,17 @@ impl Namespace {
         if self.is_own {
             return work();
         }
-        let inside = File::open(&self.path)?;
+        let inside = open(&self.path)?;
         // What it was is what is meant, and not what its path leads to by now.
         if inside.metadata()?.ino() != self.inode {
             return Err(io::ErrorKind::NotFound.into());
         }
         std::thread::scope(|scope| {
-            let working = scope.spawn(move || {
+            let thread = std::thread::Builder::new().name("inside".to_owned());
+            let working = thread.spawn_scoped(scope, move || {
                 move_into_link_name_space(inside.as_fd(), Some(LinkNameSpaceType::Network))?;
                 work()
-            });
+            })?;
             let worked = working.join();
             worked.unwrap_or_else(|_| Err(io::Error::other("the thread inside has ended")))
         })

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use ipreconnect::Origin;
+use ipreconnect_ports::Namespace;
 
 use crate::Plane;
 use crate::access::Access;
@@ -53,6 +54,8 @@ pub struct ListenAt<'l> {
     pub only_these: bool,
     /// Who may open the files of its Unix sockets.
     pub file: FileAccess,
+    /// The network namespace in which they are opened; ours, if none is named.
+    pub inside: Option<&'l Namespace>,
 }
 
 impl<'l> From<&'l [ListenAddress]> for ListenAt<'l> {
@@ -62,6 +65,7 @@ impl<'l> From<&'l [ListenAddress]> for ListenAt<'l> {
             ports: &[],
             only_these: false,
             file: FileAccess::default(),
+            inside: None,
         }
     }
 }
@@ -99,6 +103,8 @@ struct Place {
     bound: ListenAddress,
     /// Whose the file was when we made it, if it is one.
     made: Option<FileAccess>,
+    /// The inode of the network namespace that it is in, if that is another one than ours.
+    inside: Option<u64>,
 }
 
 /// What one listener is doing.
@@ -199,6 +205,7 @@ impl Gateway {
                 asked: asked.clone(),
                 bound: group.address,
                 made: group.made,
+                inside: at.inside.map(|namespace| namespace.inode),
             });
             for (worker, socket) in self.workers.iter().zip(group.sockets) {
                 worker.command(Command::Open {
@@ -223,6 +230,19 @@ impl Gateway {
         let (closing, staying) = std::mem::take(&mut listener.places)
             .into_iter()
             .partition(|place: &Place| addresses.contains(&place.asked));
+        listener.places = staying;
+        self.shut(&closing);
+    }
+
+    /// Stops accepting at the addresses of a listener that are in other network namespaces than this one.
+    pub fn close_elsewhere(&mut self, name: &str, inside: Option<&Namespace>) {
+        let Some(listener) = self.listeners.get_mut(name) else {
+            return;
+        };
+        let inside = inside.map(|namespace| namespace.inode);
+        let (staying, closing): (Vec<Place>, Vec<Place>) = std::mem::take(&mut listener.places)
+            .into_iter()
+            .partition(|place| place.inside == inside);
         listener.places = staying;
         self.shut(&closing);
     }
@@ -275,7 +295,9 @@ impl Gateway {
         let mut groups = Vec::with_capacity(at.addresses.len());
         for asked in at.addresses {
             let mut passed = self.passed.iter();
-            let is_free = |one: &&Passed| one.suits(name, asked) && !self.is_had(one, name);
+            let is_free = |one: &&Passed| {
+                at.inside.is_none() && one.suits(name, asked) && !self.is_had(one, name)
+            };
             let group = if let Some(passed) = passed.find(is_free) {
                 passed.group(self.workers.len())?
             } else {
@@ -283,7 +305,7 @@ impl Gateway {
                 if let Some(port) = port.filter(|_| wants_port(asked)) {
                     address.set_port(port);
                 }
-                Group::open(&address, at.file, self.workers.len())?
+                Group::open_inside(at.inside, &address, at.file, self.workers.len())?
             };
             if wants_port(asked) {
                 port = port.or(group.address.ip().map(|bound| bound.port()));

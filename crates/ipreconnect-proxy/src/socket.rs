@@ -11,7 +11,7 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use crate::l4::udp::{put_together, tell_destination};
-use ipreconnect_ports::Holder;
+use ipreconnect_ports::{Holder, Namespace};
 use socket2::{Domain, SockAddr, Socket, Type};
 
 /// Connections that the kernel keeps for us until they are accepted; it cuts this to its own limit
@@ -92,6 +92,8 @@ pub enum OpenErrorKind {
     InUseByConnection(Vec<Holder>),
     /// A file that is no socket is at that path.
     NotASocket,
+    /// The network namespace cannot be entered.
+    Inside(io::Error),
     /// The system refuses.
     System(io::Error),
 }
@@ -112,6 +114,9 @@ impl fmt::Display for OpenError {
                 list(f, holders)
             }
             OpenErrorKind::NotASocket => f.write_str("a file that is not a socket is at that path"),
+            OpenErrorKind::Inside(error) => {
+                write!(f, "its network namespace cannot be entered: {error}")
+            }
             OpenErrorKind::System(error) => error.fmt(f),
         }
     }
@@ -141,6 +146,26 @@ pub(crate) struct Group {
 }
 
 impl Group {
+    /// Binds `address` for so many workers, in another network namespace if one is named: on a thread of its own, that
+    /// goes there and ends.
+    pub(crate) fn open_inside(
+        inside: Option<&Namespace>,
+        address: &ListenAddress,
+        file: FileAccess,
+        workers: usize,
+    ) -> Result<Self, OpenError> {
+        let Some(namespace) = inside else {
+            return Self::open(address, file, workers);
+        };
+        let opened = namespace.enter(|| Ok(Self::open(address, file, workers)));
+        opened.unwrap_or_else(|error| {
+            Err(OpenError {
+                address: address.clone(),
+                kind: OpenErrorKind::Inside(error),
+            })
+        })
+    }
+
     /// Binds `address` for so many workers.
     pub(crate) fn open(
         address: &ListenAddress,

@@ -29,6 +29,17 @@ impl Assembly<'_> {
         }
     }
 
+    /// Whose a socket of another network namespace is cannot be looked up: the same addresses may be somebody else's
+    /// in ours.
+    fn knows_its_clients(&self, one: &Use, rules: &[Rule]) {
+        let asks = |rule: &Rule| rule.method == Method::Peer && rule.kind != Kind::Local;
+        if let (Some(place), true) = (&one.netns, rules.iter().any(asks)) {
+            let message = "`peer` cannot tell who clients of another network namespace are";
+            let hint = "admit them by address, certificate or password: [[access]] listen = \"…\", from = \"loopback\", method = \"trust\"";
+            self.wrong(message.to_owned(), place, "clients come from there", hint);
+        }
+    }
+
     /// `told` are the rules that were found not to suit a listener: once is enough.
     fn admit_one(&mut self, one: &Use, admissions: &[Admission], told: &mut BTreeSet<usize>) {
         self.brings(one);
@@ -70,6 +81,7 @@ impl Assembly<'_> {
                 }
             }
         }
+        self.knows_its_clients(one, &settings.rules);
         self.admits_somebody(one, &settings.rules, admissions);
         self.asks_somebody(one, &settings.rules, asking);
         if let Some((rules, place)) = &one.hba {

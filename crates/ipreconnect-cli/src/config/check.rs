@@ -12,7 +12,7 @@ use ipreconnect::tls::{Certificate, Day, TlsSettings, Verification};
 use ipreconnect_proxy::{Access, Asking, ClientAuth, ListenAddress, Unmatched};
 use serde::Serialize;
 
-use super::plan::{Plan, RoutePlan};
+use super::plan::{ListenPlan, Plan, RoutePlan};
 use super::tls::{ListenTls, Source};
 use crate::admin::view::SCHEMA;
 use forward::ShownForward;
@@ -32,6 +32,9 @@ pub(crate) struct Shown {
 struct ShownListener {
     name: String,
     addresses: Vec<ShownAddress>,
+    /// The network namespace in which it listens, if not in ours.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    netns: Option<String>,
     origin: String,
     refuses_others: bool,
     /// Requests that pages of other sites have made browsers send are refused.
@@ -150,7 +153,12 @@ struct ShownPlace {
 pub(crate) fn show(plan: &Plan) -> Shown {
     let listeners = plan.listeners.iter().map(|(name, listener)| ShownListener {
         name: name.clone(),
-        addresses: listener.addresses.iter().map(show_address).collect(),
+        addresses: listener
+            .addresses
+            .iter()
+            .map(|one| show_address(one, listener))
+            .collect(),
+        netns: listener.netns.as_ref().map(ToString::to_string),
         origin: listener.origin.clone(),
         refuses_others: listener.unmatched == Unmatched::Refused,
         shielded: listener.is_shielded(),
@@ -283,14 +291,19 @@ fn show_tls(tls: &ListenTls) -> ShownTls {
     }
 }
 
-fn show_address(address: &ListenAddress) -> ShownAddress {
+fn show_address(address: &ListenAddress, listener: &ListenPlan) -> ShownAddress {
     ShownAddress {
         address: match address {
             ListenAddress::Tcp(ip) if ip.port() == 0 => format!("{}:auto", ip.ip()),
             ListenAddress::Udp(ip) if ip.port() == 0 => format!("{}:auto/udp", ip.ip()),
             other => other.to_string(),
         },
-        reach: reach_of(address),
+        reach: match (&listener.netns, address) {
+            (None, _) | (_, ListenAddress::Unix(_)) => reach_of(address),
+            (Some(inside), _) => {
+                format!("what is inside {inside}, as far as this address reaches there")
+            }
+        },
     }
 }
 

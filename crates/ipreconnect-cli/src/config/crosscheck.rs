@@ -184,16 +184,19 @@ impl Assembly<'_> {
     fn only_once_listened<'a>(
         &self,
         one: &'a Use,
-        seen: &mut BTreeMap<ListenAddress, &'a Definition>,
+        seen: &mut BTreeMap<(Option<String>, ListenAddress), &'a Definition>,
     ) {
         let Some(listener) = self.plan.listeners.get(&one.listener) else {
             return;
         };
+        // Every network namespace has all ports.
+        let netns = listener.netns.as_ref().map(ToString::to_string);
         for address in &listener.addresses {
+            let place = (netns.clone(), address.clone());
             let is_any = address.ip().is_some_and(|address| address.port() == 0);
             let same = |other: &&ListenAddress| *other == address;
             let is_again = is_any && listener.addresses.iter().filter(same).count() > 1;
-            if is_again && !seen.contains_key(address) {
+            if is_again && !seen.contains_key(&place) {
                 let message = format!("{address} is listened on twice");
                 self.wrong(
                     message,
@@ -202,11 +205,11 @@ impl Assembly<'_> {
                     "two addresses with any port have the same one",
                 );
             }
-            if let Some(first) = seen.get(address).filter(|_| !is_any) {
+            if let Some(first) = seen.get(&place).filter(|_| !is_any) {
                 let message = format!("{address} is listened on twice");
                 self.twice(&message, first, &one.address);
             } else {
-                seen.insert(address.clone(), &one.address);
+                seen.insert(place, &one.address);
             }
         }
     }

@@ -68,7 +68,7 @@ pub(crate) fn diff(old: &Plan, new: &Plan) -> Vec<Change> {
     for (name, plan) in &old.listeners {
         match new.listeners.get(name) {
             None => changes.push(Change::ListenerRemoved(name.clone())),
-            Some(after) if after.addresses != plan.addresses => {
+            Some(after) if after.addresses != plan.addresses || after.netns != plan.netns => {
                 changes.push(Change::ListenerMoved(name.clone()));
             }
             Some(after) if after != plan || reached(old, plan) != reached(new, after) => {

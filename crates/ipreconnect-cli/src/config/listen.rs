@@ -15,6 +15,7 @@ use super::rules::{self, ReadRules};
 use super::section::{Field, Section};
 use super::tls;
 use ipreconnect::core::http::WebOrigin;
+use ipreconnect_ports::Inside;
 use ipreconnect_proxy::{Access, FileAccess, ListenAddress, Proxied, ProxyProtocol, Unmatched};
 
 /// Addresses of one listener.
@@ -43,6 +44,8 @@ pub(super) struct Read<'a> {
     pub(super) public: Vec<ListenAddress>,
     /// What the files say that its access goes by.
     pub(super) rules: ReadRules<'a>,
+    /// Where another network namespace is named.
+    pub(super) netns: Option<Field<'a>>,
 }
 
 /// Reads one listener; relative paths are relative to `base`.
@@ -86,6 +89,8 @@ pub(super) fn read<'a>(
     let words = [("move", OnConflict::Move), ("refuse", OnConflict::Refuse)];
     let on_conflict = section.choice("on_conflict", &words).unwrap_or_default();
     let shield = shield(&section);
+    let netns_field = section.field("netns");
+    let netns = netns_field.as_ref().and_then(netns);
     let (limits, mut clients, http_limits) = route::limits(&section);
     let mut rules = rules::read(&section, base, permissions);
     let forward = is_forward.then(|| forward::read(&section, base, &mut rules.files));
@@ -164,7 +169,9 @@ pub(super) fn read<'a>(
             file,
             on_conflict,
             shield,
+            netns,
         },
+        netns: netns_field,
         rules,
         routes,
         only_http,
@@ -221,6 +228,19 @@ fn shield(section: &Section<'_>) -> ShieldPlan {
     ShieldPlan { said, origins }
 }
 
+/// The network namespace in which it listens.
+fn netns(field: &Field<'_>) -> Option<Inside> {
+    let text = field.text()?;
+    match text.parse() {
+        Ok(inside) => Some(inside),
+        Err(error) => {
+            let hint = "netns = \"container:3f2a9c11\", \"pid:4711\", \"name:blue\" or \"/run/netns/blue\"";
+            field.wrong(&format!("cannot be {text:?}: {error}"), hint);
+            None
+        }
+    }
+}
+
 fn is(mode: &Field<'_>, word: &str) -> bool {
     let text = mode.value.get_ref();
     matches!(text, toml::de::DeValue::String(text) if text == word)
@@ -266,7 +286,6 @@ fn later(section: &Section<'_>) {
             );
         }
     }
-    section.unbuilt("netns", "it comes with the management of local ports");
 }
 
 fn missing(section: &Section<'_>, key: &str, hint: &str) {

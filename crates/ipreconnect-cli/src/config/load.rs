@@ -159,6 +159,8 @@ pub(super) struct Use {
     /// What datagrams have not.
     pub(super) of_streams: Vec<(String, Definition)>,
     pub(super) tls: Option<Definition>,
+    /// Where another network namespace is named.
+    pub(super) netns: Option<Definition>,
     /// Rules as PostgreSQL writes them, in place of those of the configuration.
     pub(super) hba: Option<(Vec<Rule>, Definition)>,
     pub(super) maps: Maps,
@@ -470,6 +472,7 @@ impl Assembly<'_> {
                 .map(|field| (field.name.clone(), at(field.key.clone())))
                 .collect(),
             tls: read.tls.map(|field| at(field.span())),
+            netns: read.netns.map(|field| at(field.span())),
             hba: read
                 .rules
                 .hba

@@ -10,6 +10,7 @@ use ipreconnect::core::http::{PathRule, Pattern, WebOrigin};
 use ipreconnect::resolve::DnsSettings;
 use ipreconnect::{OriginSettings, Transport};
 use ipreconnect_admin::{AlertPlan, Collector, HookPlan, LineFormat, SyslogPlace};
+use ipreconnect_ports::Inside;
 use ipreconnect_proxy::{
     Access, AccessFormat, CacheSettings, ClientLimits, Fallback, FileAccess, Forwarding,
     HostPattern, HttpLimits, HttpSettings, ListenAddress, ListenerSettings, Proxied, ProxyProtocol,
@@ -188,6 +189,8 @@ pub(crate) struct ListenPlan {
     pub(crate) on_conflict: OnConflict,
     /// Which requests of browsers come in.
     pub(crate) shield: ShieldPlan,
+    /// The network namespace in which it listens, if not in ours.
+    pub(crate) netns: Option<Inside>,
 }
 
 /// `shield` and `shield_origins`.
@@ -203,6 +206,11 @@ impl ListenPlan {
     /// Whether it leads to origins of the configuration.
     pub(crate) fn has_origin(&self) -> bool {
         self.status.is_none() && self.forward.is_none() && !self.leases
+    }
+
+    /// Whether the network namespace in which it listens may come and go.
+    pub(crate) fn comes_and_goes(&self) -> bool {
+        matches!(&self.netns, Some(inside) if !matches!(inside, Inside::Pid(_)))
     }
 
     /// Whether requests that browsers have been made to send are refused: where that is said, else where only this

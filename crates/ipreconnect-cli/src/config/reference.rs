@@ -505,6 +505,11 @@ pub(super) const PARTS: &[Part] = &[
                 "who may open its Unix sockets: `{ mode = \"0660\", owner = \"app\", group = \"www-data\" }`; what is not said is as it comes",
             ),
             (
+                "netns",
+                "none",
+                "opens the listener inside another network namespace, where nothing of this machine is reached otherwise: `container:ID` (the beginning of a container's number, or its name), `name:NAME` (of `ip netns` or Docker), `pid:N`, or the path of one. What is started again under another number is found again. It takes CAP_SYS_ADMIN, and CAP_SYS_PTRACE for processes of other users; the method `peer` cannot tell who its clients are",
+            ),
+            (
                 "on_conflict",
                 "`\"move\"`",
                 "a port `auto` is kept for the listener's name in `state_dir`. Where somebody else has it at the next start, another one is taken (`move`), or nothing is opened (`refuse`)",
@@ -567,7 +572,7 @@ pub(super) const PARTS: &[Part] = &[
                 "of an `http` listener: a file of HTML that people are shown in place of our own words, with `{status}` and `{reason}` filled in",
             ),
         ],
-        later: &["netns"],
+        later: &[],
     },
     Part {
         title: "[listen.tls]",

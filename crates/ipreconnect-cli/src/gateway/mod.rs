@@ -5,6 +5,7 @@ pub(crate) mod caches;
 mod control;
 pub(crate) mod desk;
 mod doors;
+mod inside;
 mod leases;
 mod notify;
 pub(crate) mod own;
@@ -35,6 +36,7 @@ use crate::exit::{Exit, Refusal};
 use board::{Board, Resident};
 use control::Control;
 use doors::Doors;
+use inside::{Insides, Moved};
 use leases::Leases;
 
 /// Origins and listeners at work.
@@ -46,6 +48,7 @@ pub(crate) struct Running {
     control: Control,
     resolver: Control,
     leases: Leases,
+    insides: Insides,
     /// Takes the spans of requests, where they are traced.
     traces: Option<Arc<Traces>>,
     pages: StatusPages,
@@ -85,6 +88,7 @@ impl Running {
             control,
             plan,
             leases: Leases::new(store, state),
+            insides: Insides::default(),
         };
         for (name, plan) in &running.plan.origins {
             running.start_origin(name, plan);
@@ -123,7 +127,9 @@ impl Running {
                 self.start_origin(name, plan);
             }
         }
+        let insides = self.insides.kept();
         if let Err(refusal) = self.open_new(&new, &changes) {
+            self.insides.come_back(insides);
             self.undo(&changes);
             return Err(refusal);
         }
@@ -151,13 +157,27 @@ impl Running {
                     let Some(plan) = new.listeners.get(name) else {
                         continue;
                     };
-                    let (added, _) = self.moved(new, name);
+                    let before = self.insides.found(name).map(|before| before.inode);
+                    let namespace = match self.insides.find(name, plan.netns.as_ref()) {
+                        Ok(namespace) => namespace,
+                        Err(refusal) => {
+                            self.close_again(&opened);
+                            return Err(refusal);
+                        }
+                    };
+                    let stays = before == namespace.as_ref().map(|one| one.inode);
+                    let (mut added, _) = self.moved(new, name);
+                    if !stays {
+                        added.clone_from(&plan.addresses);
+                    }
                     let ports = self.leases.ports(name, plan);
+                    let is_there = namespace.is_some() || plan.netns.is_none();
                     let at = ListenAt {
-                        addresses: &added,
+                        addresses: if is_there { &added } else { &[] },
                         ports: &ports.first,
                         only_these: ports.only_these,
                         file: plan.file,
+                        inside: namespace.as_ref(),
                     };
                     let more = self
                         .board
@@ -172,16 +192,20 @@ impl Running {
             match result {
                 Ok(one) => opened.push(one),
                 Err(error) => {
-                    self.board.with_gateway(|gateway| {
-                        for (name, addresses) in &opened {
-                            gateway.close_some(name, addresses);
-                        }
-                    });
+                    self.close_again(&opened);
                     return Err(error);
                 }
             }
         }
         Ok(())
+    }
+
+    fn close_again(&self, opened: &[(&String, Vec<ListenAddress>)]) {
+        self.board.with_gateway(|gateway| {
+            for (name, addresses) in opened {
+                gateway.close_some(name, addresses);
+            }
+        });
     }
 
     /// Makes the doors of listeners that stay, so that what cannot be made is known before anything is
@@ -230,13 +254,23 @@ impl Running {
             Change::ListenerRerouted(name) => self.reroute(new, name),
             Change::ListenerMoved(name) => {
                 let (_, removed) = self.moved(new, name);
-                self.board
-                    .with_gateway(|gateway| gateway.close_some(name, &removed));
+                let netns =
+                    |plan: &Plan| plan.listeners.get(name).and_then(|one| one.netns.clone());
+                let is_elsewhere = netns(new) != netns(&self.plan);
+                let namespace = self.insides.found(name);
+                self.board.with_gateway(|gateway| {
+                    if is_elsewhere {
+                        gateway.close_elsewhere(name, namespace.as_ref());
+                    } else {
+                        gateway.close_some(name, &removed);
+                    }
+                });
                 self.reroute(new, name);
             }
             Change::ListenerRemoved(name) => {
                 self.board.with_gateway(|gateway| gateway.close(name));
                 self.doors.forget(name);
+                self.insides.forget(name);
                 self.board.caches().forget(name);
             }
             Change::DnsChanged => self.surroundings.names().reconfigure(new.dns.clone()),
@@ -309,15 +343,26 @@ impl Running {
             .door(plan, name, listener, &self.board, runtime)?;
         let plane = self.plane(plan, name, listener);
         let ports = self.leases.ports(name, listener);
+        let namespace = self.insides.find(name, listener.netns.as_ref())?;
+        let is_there = namespace.is_some() || listener.netns.is_none();
         let at = ListenAt {
-            addresses: &listener.addresses,
+            addresses: if is_there { &listener.addresses } else { &[] },
             ports: &ports.first,
             only_these: ports.only_these,
             file: listener.file,
+            inside: namespace.as_ref(),
         };
-        let opened = self
-            .board
-            .with_gateway(|gateway| gateway.listen(name, at, origin, streams, door, plane));
+        let (again, comes_and_goes) = (plane.clone(), listener.comes_and_goes());
+        let opened = self.board.with_gateway(|gateway| {
+            let opened = gateway.listen(name, at, origin.clone(), streams, door.clone(), plane);
+            match opened {
+                Err(error) if comes_and_goes => {
+                    self.insides.failed(name, &error);
+                    gateway.listen(name, &[], origin, streams, door, again)
+                }
+                opened => opened,
+            }
+        });
         let opened = opened
             .unwrap_or(Ok(Vec::new()))
             .map_err(|error| refuse_open(&error))?;
@@ -325,8 +370,53 @@ impl Running {
             tracing::info!(listener = name, %address, origin = shown, "listening");
         }
         self.leases.took(name, &ports, &listener.addresses, &opened);
-        leases::tell_twins(name, &opened);
+        if listener.netns.is_none() {
+            leases::tell_twins(name, &opened);
+        }
         Ok(())
+    }
+
+    /// Looks whether the network namespaces of listeners are still those that they were opened in: a container that
+    /// was started again has another one.
+    pub(crate) fn look_inside(&self) {
+        for (name, listener) in &self.plan.listeners {
+            let namespace = match self.insides.moved(name, listener.netns.as_ref()) {
+                Moved::No => continue,
+                Moved::To(namespace) => namespace,
+                Moved::Away => {
+                    // What is open would keep it.
+                    self.board
+                        .with_gateway(|gateway| gateway.close_elsewhere(name, None));
+                    continue;
+                }
+            };
+            let ports = self.leases.ports(name, listener);
+            let at = ListenAt {
+                addresses: &listener.addresses,
+                ports: &ports.first,
+                only_these: ports.only_these,
+                file: listener.file,
+                inside: Some(&namespace),
+            };
+            let opened = self.board.with_gateway(|gateway| {
+                let opened = gateway.open_more(name, at);
+                if opened.is_ok() {
+                    gateway.close_elsewhere(name, Some(&namespace));
+                }
+                opened
+            });
+            match opened {
+                Some(Ok(bound)) => {
+                    self.leases.took(name, &ports, &listener.addresses, &bound);
+                    for address in bound {
+                        tracing::info!(listener = name, %address, netns = namespace.inode, "listening inside another network namespace");
+                    }
+                    self.insides.opened(name, namespace);
+                }
+                Some(Err(error)) => self.insides.failed(name, &error),
+                None => {}
+            }
+        }
     }
 
     /// What stands behind a listener: the status page and a forward proxy have no origin.

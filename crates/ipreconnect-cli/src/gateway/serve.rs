@@ -217,6 +217,7 @@ impl Loop {
         if self.order.watch == Watch::Files && stamps(&self.order.loaded) != self.stamps {
             self.reload("a changed file").await;
         }
+        self.running.look_inside();
         let keys = stamps_of_keys(self.running.plan());
         if keys != self.keys && keys == self.keys_seen {
             self.keys = keys.clone();

@@ -13,6 +13,7 @@ mod doors;
 mod forward;
 mod health;
 mod http;
+mod inside;
 mod lan;
 mod local;
 mod log;

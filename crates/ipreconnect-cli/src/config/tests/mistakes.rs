@@ -251,14 +251,6 @@ fn what_is_not_built_yet_says_so() {
             "1:2: `guard` is not built yet: the guard comes with the management of local ports{later}"
         ),
     );
-    only(
-        &told(
-            "[origin.a]\naddress = \"h:1\"\n[[listen]]\naddress = \"127.0.0.1:1\"\norigin = \"a\"\nnetns = \"pid:1\"\n",
-        ),
-        &format!(
-            "6:1: `listen.netns` is not built yet: it comes with the management of local ports{later}"
-        ),
-    );
 }
 
 #[test]
