@@ -5,8 +5,8 @@ use ipreconnect::stats::Counts;
 use tokio::sync::mpsc;
 
 use crate::view::{
-    Acceptance, IdentityView, ListenerView, OriginView, Outcome, Ports, Preference, PurgeWish,
-    Readiness, TapQuestion, TapView, Why, WhyQuestion,
+    Acceptance, FindingView, GuardView, IdentityView, ListenerView, OriginView, Outcome, Ports,
+    Preference, PurgeWish, Readiness, TapQuestion, TapView, Why, WhyQuestion,
 };
 
 /// A running gateway. What is shown is read without waiting; commands may wait.
@@ -53,6 +53,12 @@ pub trait Gateway: Send + Sync + 'static {
 
     /// The listening sockets of this machine.
     async fn ports(&self) -> Result<Ports, Denial>;
+
+    /// What the guard of local ports knows.
+    fn guard(&self) -> GuardView;
+
+    /// What that has found lately.
+    fn findings(&self) -> Vec<FindingView>;
 
     /// Shows what passes through a listener, for as long as it is taken.
     fn tap(&self, listener: &str, question: TapQuestion) -> Result<Tapped, Denial>;

@@ -528,6 +528,9 @@ pub struct History {
     pub origins: Vec<OriginHistory>,
     /// Losses, the latest first.
     pub losses: Vec<LossView>,
+    /// What the guard of local ports has found, the latest first.
+    #[serde(default)]
+    pub findings: Vec<FindingView>,
     /// Entries that were not kept, because there were too many at once or the disk would not take them.
     pub dropped: u64,
     /// Why nothing can be written just now, if nothing can.
@@ -791,4 +794,67 @@ pub struct ProcessView {
     pub unit: Option<String>,
     /// Its container.
     pub container: Option<String>,
+}
+
+/// What the guard of local ports knows.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct GuardView {
+    /// Always [`SCHEMA`].
+    pub schema: u32,
+    /// `off`, `learn` or `enforce`.
+    pub mode: String,
+    /// Whether connections are counted that are over before anybody has looked at them.
+    pub counts_all: bool,
+    /// What it cannot do here, and what would allow it.
+    pub limits: Vec<String>,
+    /// Ports that somebody has talked to.
+    pub ports: Vec<GuardPort>,
+    /// Rules that were learned.
+    pub learned: usize,
+    /// What is worth a look, the latest first.
+    pub findings: Vec<FindingView>,
+}
+
+/// What was seen at one port.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct GuardPort {
+    /// The port; 0 stands for all beyond the first 4,096.
+    pub port: u16,
+    /// Connections, since the gateway runs.
+    pub seen: u64,
+    /// Of those, with a known user; the others were over between two looks.
+    pub attributed: u64,
+    /// Connections now.
+    pub open: u64,
+    /// Connections that were closed.
+    pub closed: u64,
+}
+
+/// Something that the guard has found.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct FindingView {
+    /// Its number.
+    pub id: u64,
+    /// When it was found, in milliseconds since the beginning of 1970.
+    pub first_ms: u64,
+    /// When it was so last.
+    pub last_ms: u64,
+    /// How often.
+    pub count: u64,
+    /// `unknown peer`, `rule`, `unknown listener`, `beacon`, `volume`, `relay` or `unseen`.
+    pub kind: String,
+    /// The listening port.
+    pub port: u16,
+    /// The other end.
+    pub peer: String,
+    /// Its user, who is the kernel's word.
+    pub user: Option<String>,
+    /// Its program, whose name is a hint; empty, if it was not seen.
+    pub program: String,
+    /// `allow`, `report` or `close`.
+    pub action: String,
+    /// The rule that decided, from 1.
+    pub rule: Option<usize>,
+    /// What is to be said of it.
+    pub told: String,
 }

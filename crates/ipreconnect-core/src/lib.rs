@@ -18,6 +18,7 @@ pub mod failover;
 pub mod failure;
 pub mod forward;
 pub mod freeze;
+pub mod guard;
 pub mod hello;
 pub mod hold;
 pub mod http;

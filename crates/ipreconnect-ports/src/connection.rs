@@ -107,6 +107,17 @@ pub fn connections(mut each: impl FnMut(Connection)) -> io::Result<()> {
     )
 }
 
+/// Which of these sockets a process has open.
+#[must_use]
+pub fn owned_by(pid: u32, inodes: &HashSet<u64>) -> HashSet<u64> {
+    let found = scan::owners(&[pid], inodes);
+    inodes
+        .iter()
+        .copied()
+        .filter(|inode| found.of(*inode).next().is_some())
+        .collect()
+}
+
 /// The processes that have these sockets open, by inode, as far as they can be seen.
 #[must_use]
 pub fn owners(inodes: &HashSet<u64>) -> BTreeMap<u64, Program> {

@@ -21,6 +21,14 @@ pub(crate) const DUMP: u16 = 0x1 | 0x300;
 const ONE: u16 = 0x1;
 const DONE: u16 = 3;
 const ERROR: u16 = 2;
+/// `TCPDIAG_GETSOCK` of `linux/inet_diag.h`, and `SOCK_DESTROY` of `linux/sock_diag.h`.
+const GETSOCK: u16 = 18;
+const DESTROY: u16 = 21;
+/// `NLM_F_ACK` of `linux/netlink.h`.
+const ACKNOWLEDGE: u16 = 0x4;
+/// `INET_DIAG_INFO`, and the state `TCP_LISTEN`.
+const TCP_INFO: u16 = 2;
+const STATE_LISTEN: u8 = 10;
 /// `1 << TCP_LISTEN`.
 const LISTEN: u32 = 1 << 10;
 /// `1 << TCP_ESTABLISHED` and the others in which a connection has its local port, up to
@@ -251,6 +259,105 @@ pub(crate) fn listening_unix() -> io::Result<Vec<FoundUnix>> {
     Ok(found)
 }
 
+/// A socket of TCP, with what it has carried.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Open {
+    pub(crate) listens: bool,
+    pub(crate) local: SocketAddr,
+    pub(crate) remote: SocketAddr,
+    pub(crate) uid: u32,
+    pub(crate) inode: u64,
+    pub(crate) acked: u64,
+    pub(crate) received: u64,
+    pub(crate) cookie: [u8; 8],
+}
+
+/// All sockets of TCP that listen or are connected, of both families in one walk (`TCPDIAG_GETSOCK`).
+pub(crate) fn open_tcp(mut each: impl FnMut(Open)) -> io::Result<()> {
+    // `struct inet_diag_req` of `linux/inet_diag.h`, 60 bytes, with an empty socket id.
+    let mut request = vec![0, 0, 0, 1 << (TCP_INFO - 1)];
+    request.resize(52, 0);
+    request.extend((LISTEN | CONNECTED).to_ne_bytes());
+    request.resize(60, 0);
+    ask(Some(SOCK_DIAG), (GETSOCK, DUMP), &request, |payload| {
+        parse_open(payload).into_iter().for_each(&mut each);
+    })
+}
+
+fn parse_open(message: &[u8]) -> Option<Open> {
+    let connection = parse_connection(message)?;
+    let (acked, received) = carried(message).unwrap_or_default();
+    let canonical =
+        |address: SocketAddr| SocketAddr::new(address.ip().to_canonical(), address.port());
+    Some(Open {
+        listens: connection.state == STATE_LISTEN,
+        local: canonical(SocketAddr::new(
+            connection.socket.ip,
+            connection.socket.port,
+        )),
+        remote: canonical(connection.remote),
+        uid: connection.socket.found.uid?,
+        inode: connection.socket.found.inode,
+        acked,
+        received,
+        cookie: message.get(44..52)?.try_into().ok()?,
+    })
+}
+
+/// Bytes that were acknowledged and that came (`tcpi_bytes_acked`, `tcpi_bytes_received` of `linux/tcp.h`).
+fn carried(message: &[u8]) -> Option<(u64, u64)> {
+    let info = attribute(message.get(72..)?, TCP_INFO)?;
+    let long = |at: usize| Some(u64::from_ne_bytes(info.get(at..at + 8)?.try_into().ok()?));
+    Some((long(120)?, long(128)?))
+}
+
+/// A connection that has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Ended {
+    pub(crate) local: SocketAddr,
+    pub(crate) remote: SocketAddr,
+    pub(crate) acked: u64,
+    pub(crate) received: u64,
+    pub(crate) cookie: [u8; 8],
+}
+
+/// What a datagram of the kernel's news says. What cannot be read is left out: it is nobody's answer.
+pub(crate) fn ended(datagram: &[u8], mut each: impl FnMut(Ended)) {
+    let _ = messages(datagram, &mut |payload| {
+        each_ended(payload).into_iter().for_each(&mut each);
+    });
+}
+
+fn each_ended(payload: &[u8]) -> Option<Ended> {
+    let one = parse_open(payload)?;
+    Some(Ended {
+        local: one.local,
+        remote: one.remote,
+        acked: one.acked,
+        received: one.received,
+        cookie: one.cookie,
+    })
+}
+
+/// Ends a connection by our end of it, if it is still the one that has this cookie (`SOCK_DESTROY`).
+pub(crate) fn destroy(local: SocketAddr, remote: SocketAddr, cookie: [u8; 8]) -> io::Result<()> {
+    // A socket of IPv6 that carries IPv4 is known to the kernel by either family.
+    let mut request = inet_request(family_of(local.ip()), IPPROTO_TCP, u32::MAX);
+    request.truncate(8);
+    request.extend(local.port().to_be_bytes());
+    request.extend(remote.port().to_be_bytes());
+    request.extend(wide(local.ip()));
+    request.extend(wide(remote.ip()));
+    request.extend([0; 4]);
+    request.extend(cookie);
+    ask(
+        Some(SOCK_DIAG),
+        (DESTROY, ONE | ACKNOWLEDGE),
+        &request,
+        |_| {},
+    )
+}
+
 /// `struct inet_diag_req_v2` of `linux/inet_diag.h`, 56 bytes, with an empty socket id.
 fn inet_request(family: u8, protocol: u8, states: u32) -> Vec<u8> {
     let mut request = vec![family, protocol, 0, 0];
@@ -335,6 +442,8 @@ fn messages(mut datagram: &[u8], each: &mut impl FnMut(&[u8])) -> io::Result<Str
                 0 => return Ok(Stream::Ended),
                 errno => return Err(io::Error::from_raw_os_error(errno)),
             },
+            // An acknowledgement is an error that is none.
+            ERROR if errno(payload) == 0 => return Ok(Stream::Ended),
             ERROR => return Err(io::Error::from_raw_os_error(errno(payload))),
             _ => each(payload),
         }

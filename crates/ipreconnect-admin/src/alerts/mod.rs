@@ -190,6 +190,7 @@ impl Watch {
             .set_offline(now, self.gateway.is_offline(), &mut pages);
         self.look_at_origins(now);
         self.look_at_itself(now);
+        self.look_at_ports(now);
         if self
             .seldom
             .is_none_or(|last| now.saturating_duration_since(last) >= SELDOM)
@@ -299,6 +300,27 @@ impl Watch {
         self.know(now, LEDGER, ledger.into_iter().collect());
     }
 
+    /// What the guard of local ports has found is over when it was not so for a while.
+    fn look_at_ports(&mut self, now: Instant) {
+        let mut troubles: Vec<Trouble> = Vec::new();
+        for finding in self.gateway.findings() {
+            let subject: Arc<str> = format!("port {}: {}", finding.port, finding.kind).into();
+            if troubles.iter().any(|known| known.subject == subject) {
+                continue;
+            }
+            troubles.push(Trouble {
+                subject,
+                kind: GUARD,
+                severity: Severity::Warning,
+                summary: finding.told,
+                advice: "`ipreconnect history` and /v1/guard tell all of it; a rule in [guard] allows what is meant to be"
+                    .to_owned(),
+                at_once: true,
+            });
+        }
+        self.know(now, GUARD, troubles);
+    }
+
     async fn look_at_certificates(&mut self, now: Instant) {
         let today = i64::try_from(clock::since_unix().as_secs() / 86_400).unwrap_or(i64::MAX);
         let identities = self.gateway.identities().await;
@@ -371,7 +393,17 @@ const PORTS: &str = "ports_exhausted";
 const STALE: &str = "configuration_stale";
 const LEDGER: &str = "ledger_failing";
 const CERTIFICATE: &str = "certificate_ends";
-const KINDS: [&str; 7] = [DOWN, IDENTITY, HOLD, PORTS, STALE, LEDGER, CERTIFICATE];
+const GUARD: &str = "guard";
+const KINDS: [&str; 8] = [
+    DOWN,
+    IDENTITY,
+    HOLD,
+    PORTS,
+    STALE,
+    LEDGER,
+    CERTIFICATE,
+    GUARD,
+];
 /// What troubles of the gateway itself are about.
 const SELF: &str = "ipreconnect";
 

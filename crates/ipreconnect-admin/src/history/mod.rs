@@ -20,7 +20,7 @@ use ipreconnect::{News, Witness, clock};
 
 use crate::gateway::{Gateway, Pulse};
 use crate::moment::millis;
-use crate::view::{History, HistoryQuestion};
+use crate::view::{FindingView, History, HistoryQuestion};
 use chronicle::{Chronicle, Entry, Fact};
 use store::{GRAINS, Opening, Rollup, SAMPLE, SHORT, Store, Write};
 
@@ -60,6 +60,7 @@ struct Shared {
 #[derive(Debug)]
 enum Message {
     Fact(Box<Fact>),
+    Finding(Box<FindingView>),
     End(SyncSender<()>),
 }
 
@@ -129,6 +130,14 @@ impl Ledger {
     pub fn problem(&self) -> Option<String> {
         let problem = self.0.problem.lock();
         problem.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The guard of local ports has found something.
+    pub fn note_finding(&self, finding: &FindingView) {
+        let message = Message::Finding(Box::new(finding.clone()));
+        if self.0.facts.try_send(message).is_err() {
+            self.0.dropped.fetch_add(1, Relaxed);
+        }
     }
 
     /// Has everything written that was heard, or gives up after some seconds.
@@ -276,6 +285,10 @@ impl Writer {
                 let mut entries = Vec::new();
                 self.chronicle.hear(&fact, &mut entries);
                 self.write(entries);
+                None
+            }
+            Message::Finding(finding) => {
+                self.pending.push(Write::Finding(finding));
                 None
             }
             Message::End(done) => Some(done),

@@ -8,8 +8,8 @@ use rusqlite::{Connection, Row, params};
 use super::store::{SAMPLE, unpack};
 use crate::moment::{self, date};
 use crate::view::{
-    DayView, History, HistoryQuestion, LossView, OriginHistory, ResponseView, SCHEMA, SampleView,
-    UptimeView,
+    DayView, FindingView, History, HistoryQuestion, LossView, OriginHistory, ResponseView, SCHEMA,
+    SampleView, UptimeView,
 };
 
 const MINUTE: u64 = 60;
@@ -79,8 +79,49 @@ pub(super) fn answer(
         schema: SCHEMA,
         origins,
         losses: losses(connection, question)?,
+        findings: findings(connection, question)?,
         ..History::default()
     })
+}
+
+/// What the guard has found, where nobody asks for one origin only.
+fn findings(
+    connection: &Connection,
+    question: &HistoryQuestion,
+) -> rusqlite::Result<Vec<FindingView>> {
+    // A file of an older version has no such table before a gateway has opened it.
+    let sql = "SELECT count(*) FROM sqlite_schema WHERE type = 'table' AND name = 'finding'";
+    let has_some: i64 = connection.query_row(sql, [], |row| row.get(0))?;
+    if has_some == 0 || question.origin.is_some() {
+        return Ok(Vec::new());
+    }
+    let sql = "SELECT id, first_ms, kind, port, peer, user, program, action, rule, told
+               FROM finding ORDER BY id DESC LIMIT ?1";
+    let mut all = connection.prepare_cached(sql)?;
+    let rows = all.query_map([question.limit], |row| {
+        let positive = |at: usize| {
+            row.get(at)
+                .map(|value: i64| u64::try_from(value).unwrap_or_default())
+        };
+        let first_ms = positive(1)?;
+        Ok(FindingView {
+            id: positive(0)?,
+            first_ms,
+            last_ms: first_ms,
+            count: 1,
+            kind: row.get(2)?,
+            port: row.get(3)?,
+            peer: row.get(4)?,
+            user: row.get(5)?,
+            program: row.get(6)?,
+            action: row.get(7)?,
+            rule: row
+                .get::<_, Option<i64>>(8)?
+                .and_then(|rule| usize::try_from(rule).ok()),
+            told: row.get(9)?,
+        })
+    })?;
+    rows.collect()
 }
 
 fn names(

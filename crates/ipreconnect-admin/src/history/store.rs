@@ -9,7 +9,7 @@ use ipreconnect::stats::Times;
 use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, params};
 
 use super::chronicle::{Entry, Loss};
-use crate::view::UNSEEN;
+use crate::view::{FindingView, UNSEEN};
 
 /// Of the database; kept in `user_version`.
 const VERSION: i64 = 1;
@@ -64,6 +64,22 @@ const SCHEMA: &str = "
     ) STRICT;
 ";
 
+/// What came later, and older versions leave alone.
+const LATER: &str = "
+    CREATE TABLE IF NOT EXISTS finding (
+        id       INTEGER PRIMARY KEY,
+        first_ms INTEGER NOT NULL,
+        kind     TEXT NOT NULL,
+        port     INTEGER NOT NULL,
+        peer     TEXT NOT NULL,
+        user     TEXT,
+        program  TEXT NOT NULL,
+        action   TEXT NOT NULL,
+        rule     INTEGER,
+        told     TEXT NOT NULL
+    ) STRICT;
+";
+
 /// The lengths of rollups in seconds, and for how many seconds they are kept.
 pub(crate) const GRAINS: [(u64, Option<u64>); 3] = [
     (60, Some(31 * 24 * 3600)),
@@ -76,8 +92,9 @@ const SAMPLES_KEPT: u64 = 24 * 3600;
 const SAMPLES: u64 = 2_000_000;
 /// Rollups that are only written when something happened.
 pub(crate) const SHORT: u64 = 60;
-/// Losses that are kept, the latest.
+/// Losses that are kept, the latest; and findings of the guard.
 const LOSSES: u64 = 500_000;
+const FINDINGS: u64 = 100_000;
 /// Damaged files that are kept.
 const DAMAGED: usize = 3;
 
@@ -128,6 +145,8 @@ impl Rollup {
 pub(crate) enum Write {
     Entry(Entry),
     Rollup(Box<Rollup>),
+    /// The guard has found something.
+    Finding(Box<FindingView>),
     /// The gateway lives, at this time.
     Alive(u64),
     /// What is too old goes, at this time in seconds.
@@ -210,6 +229,7 @@ impl Store {
             let schema = format!("BEGIN; {SCHEMA} PRAGMA user_version = {VERSION}; COMMIT;");
             connection.execute_batch(&schema)?;
         }
+        connection.execute_batch(LATER)?;
         if when == Opening::First {
             close_what_lasted(&connection)?;
         }
@@ -256,6 +276,7 @@ impl Store {
                     ])?;
                 }
                 Write::Rollup(rollup) => roll_up(&transaction, rollup)?,
+                Write::Finding(finding) => find(&transaction, finding)?,
                 Write::Alive(at) => {
                     let sql = "INSERT OR REPLACE INTO life VALUES (1, ?1)";
                     transaction.prepare_cached(sql)?.execute([number(*at)])?;
@@ -294,6 +315,23 @@ fn begin(connection: &Connection, loss: &Loss, before: u64) -> rusqlite::Result<
         number(loss.first_sign),
         loss.silent.map(millis),
         millis(loss.notice),
+    ])?;
+    Ok(())
+}
+
+fn find(connection: &Connection, finding: &FindingView) -> rusqlite::Result<()> {
+    let sql = "INSERT INTO finding (first_ms, kind, port, peer, user, program, action, rule, told)
+                   VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)";
+    connection.prepare_cached(sql)?.execute(params![
+        number(finding.first_ms),
+        finding.kind,
+        finding.port,
+        finding.peer,
+        finding.user,
+        finding.program,
+        finding.action,
+        finding.rule.map(|rule| number(rule as u64)),
+        finding.told,
     ])?;
     Ok(())
 }
@@ -358,6 +396,10 @@ fn trim(connection: &Connection, now: u64) -> rusqlite::Result<()> {
     }
     let sql = "DELETE FROM loss WHERE id <= (SELECT max(id) FROM loss) - ?1";
     connection.prepare_cached(sql)?.execute([number(LOSSES)])?;
+    let sql = "DELETE FROM finding WHERE id <= (SELECT max(id) FROM finding) - ?1";
+    connection
+        .prepare_cached(sql)?
+        .execute([number(FINDINGS)])?;
     Ok(())
 }
 

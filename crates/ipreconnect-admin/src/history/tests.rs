@@ -10,8 +10,8 @@ use super::chronicle::{Loss, Scope};
 use super::*;
 use crate::gateway::{Denial, Tapped};
 use crate::view::{
-    Acceptance, IdentityView, ListenerView, OriginView, Outcome, Ports, Preference, PurgeWish,
-    Readiness, TapQuestion, UNSEEN, Why, WhyQuestion,
+    Acceptance, FindingView, GuardView, IdentityView, ListenerView, OriginView, Outcome, Ports,
+    Preference, PurgeWish, Readiness, TapQuestion, UNSEEN, Why, WhyQuestion,
 };
 
 /// A gateway with one origin.
@@ -36,6 +36,14 @@ impl Gateway for One {
 
     fn readiness(&self) -> Readiness {
         unreachable!("nobody asks")
+    }
+
+    fn guard(&self) -> GuardView {
+        unreachable!("nobody asks")
+    }
+
+    fn findings(&self) -> Vec<FindingView> {
+        Vec::new()
     }
 
     fn pulses(&self) -> Vec<Pulse> {

@@ -14,8 +14,9 @@ use super::answer::{Of, Question, Refused, Wish};
 use super::{Api, stream};
 use crate::metrics::{self, Own};
 use crate::view::{
-    Acceptance, FeatureView, Features, History, HistoryQuestion, Identities, Listeners, OriginView,
-    Origins, Outcome, Ports, Preference, PurgeWish, Readiness, SCHEMA, Why, WhyQuestion,
+    Acceptance, FeatureView, Features, GuardView, History, HistoryQuestion, Identities, Listeners,
+    OriginView, Origins, Outcome, Ports, Preference, PurgeWish, Readiness, SCHEMA, Why,
+    WhyQuestion,
 };
 
 /// Losses that are told at once.
@@ -199,6 +200,12 @@ pub(super) async fn listeners(State(api): State<Api>) -> Json<Listeners> {
 )]
 pub(super) async fn ports(State(api): State<Api>) -> Told<Ports> {
     Ok(Json(api.gateway.ports().await?))
+}
+
+/// What the guard of local ports has seen.
+#[utoipa::path(get, path = "/v1/guard", responses((status = 200, body = GuardView)))]
+pub(super) async fn guard(State(api): State<Api>) -> Json<GuardView> {
+    Json(api.gateway.guard())
 }
 
 /// What an application can do now.

@@ -197,6 +197,7 @@ fn router(api: Api) -> Router {
         .route("/v1/listeners", get(calls::listeners))
         .route("/v1/listeners/{name}/tap", get(stream::tap))
         .route("/v1/ports", get(calls::ports))
+        .route("/v1/guard", get(calls::guard))
         .route("/v1/features", get(calls::features))
         .route("/v1/history", get(calls::history))
         .route("/v1/events", get(stream::events))

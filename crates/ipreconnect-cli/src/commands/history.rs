@@ -6,7 +6,7 @@ use std::path::Path;
 
 use hyper::Method;
 use ipreconnect_admin::encoded;
-use ipreconnect_admin::moment::span;
+use ipreconnect_admin::moment::{rfc3339, span};
 use ipreconnect_admin::read_history;
 
 use crate::admin::client::ask;
@@ -106,6 +106,13 @@ fn text(paint: Paint, history: &History) -> String {
     let told = |loss: &&LossView| !loss.is_told_by(&history.losses);
     for loss in history.losses.iter().filter(told) {
         text.push_str(&loss_lines(paint, loss));
+    }
+    if !history.findings.is_empty() {
+        text.push_str("\nlocal ports\n");
+    }
+    for finding in &history.findings {
+        let when = rfc3339(finding.first_ms);
+        let _ = writeln!(text, "  {when}  {}: {}", finding.kind, plain(&finding.told));
     }
     if history.dropped > 0 {
         let _ = writeln!(

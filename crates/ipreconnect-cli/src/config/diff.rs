@@ -25,6 +25,8 @@ pub(crate) enum Change {
     TracesChanged,
     /// Whom to tell, or when.
     AlertsChanged,
+    /// Who may talk to local ports.
+    GuardChanged,
     ShutdownChanged,
     /// It takes effect when the gateway is started again.
     NeedsRestart(&'static str),
@@ -44,6 +46,7 @@ impl fmt::Display for Change {
             Self::LogChanged => f.write_str("log changed"),
             Self::TracesChanged => f.write_str("otlp changed"),
             Self::AlertsChanged => f.write_str("alerts changed"),
+            Self::GuardChanged => f.write_str("guard changed"),
             Self::ShutdownChanged => f.write_str("gateway.shutdown changed"),
             Self::NeedsRestart(key) => {
                 write!(f, "{key} changed: it takes effect at the next start")
@@ -96,6 +99,9 @@ pub(crate) fn diff(old: &Plan, new: &Plan) -> Vec<Change> {
     }
     if old.alerts != new.alerts {
         changes.push(Change::AlertsChanged);
+    }
+    if old.guard != new.guard {
+        changes.push(Change::GuardChanged);
     }
     if old.gateway.shutdown != new.gateway.shutdown {
         changes.push(Change::ShutdownChanged);

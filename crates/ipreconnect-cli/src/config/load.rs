@@ -17,7 +17,7 @@ use super::files::{base_of, files_of, find, read};
 use super::mistake::{Colour, Mistake, Mistakes, Severity, Source};
 use super::plan::{ListenPlan, OriginPlan, ParentPlan, Plan, Protocol, Required, RoutePlan};
 use super::section::{Field, Reader, Section};
-use super::{access, alerts, dns, gateway, listen, log, origin};
+use super::{access, alerts, dns, gateway, guard, listen, log, origin};
 
 /// A plan, and what there is to say about it.
 #[derive(Debug)]
@@ -216,6 +216,7 @@ fn assemble<'e>(
             dns: DnsSettings::default(),
             otlp: None,
             alerts: alerts::defaults(),
+            guard: None,
             origins: BTreeMap::new(),
             listeners: BTreeMap::new(),
             permissions: environment.permissions,
@@ -348,10 +349,10 @@ impl Assembly<'_> {
         if let Some(table) = section.table("access_map") {
             self.maps.append(access::maps(&table, base));
         }
-        section.unbuilt(
-            "guard",
-            "the guard comes with the management of local ports",
-        );
+        if let Some(table) = section.table("guard") {
+            self.only_once("guard", &table);
+            self.plan.guard = guard::read(table);
+        }
         section.finish();
     }
 

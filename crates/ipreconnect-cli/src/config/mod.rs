@@ -15,6 +15,7 @@ mod expand;
 mod files;
 mod forward;
 mod gateway;
+mod guard;
 mod http;
 mod listen;
 mod load;
@@ -42,8 +43,8 @@ pub(crate) use load::{
 pub(crate) use material::Permissions;
 pub(crate) use mistake::{Colour, Mistakes};
 pub(crate) use plan::{
-    ForwardListen, GatewayPlan, ListenPlan, LogLevel, LogPlan, LogTo, OnConflict, OriginPlan,
-    OtlpPlan, Plan, Protocol, RoutePlan, ViaPlan, WayPlan,
+    ForwardListen, GatewayPlan, GuardPlan, ListenPlan, LogLevel, LogPlan, LogTo, OnConflict,
+    OriginPlan, OtlpPlan, Plan, Protocol, RoutePlan, ViaPlan, WayPlan,
 };
 pub(crate) use reference::reference;
 pub(crate) use refresh::{refreshed, stamps_of_keys};

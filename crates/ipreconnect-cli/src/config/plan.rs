@@ -2,15 +2,17 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ipreconnect::core::guard::Guard;
 use ipreconnect::core::http::{PathRule, Pattern, WebOrigin};
 use ipreconnect::resolve::DnsSettings;
 use ipreconnect::{OriginSettings, Transport};
 use ipreconnect_admin::{AlertPlan, Collector, HookPlan, LineFormat, SyslogPlace};
-use ipreconnect_ports::Inside;
+use ipreconnect_ports::{Inside, Scope};
 use ipreconnect_proxy::{
     Access, AccessFormat, CacheSettings, ClientLimits, Fallback, FileAccess, Forwarding,
     HostPattern, HttpLimits, HttpSettings, ListenAddress, ListenerSettings, Proxied, ProxyProtocol,
@@ -30,6 +32,8 @@ pub(crate) struct Plan {
     pub(crate) otlp: Option<OtlpPlan>,
     pub(crate) dns: DnsSettings,
     pub(crate) alerts: AlertPlan,
+    /// Who may talk to the ports of this machine, if anybody looks.
+    pub(crate) guard: Option<GuardPlan>,
     pub(crate) origins: BTreeMap<String, OriginPlan>,
     pub(crate) listeners: BTreeMap<String, ListenPlan>,
     /// Who may read the keys.
@@ -44,6 +48,17 @@ impl Plan {
             .map(|(name, origin)| (name.clone(), origin.hooks.clone()))
             .collect()
     }
+}
+
+/// `[guard]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct GuardPlan {
+    /// Where it looks.
+    pub(crate) scope: Scope,
+    /// Only these listening ports; none is all.
+    pub(crate) ports: Vec<RangeInclusive<u16>>,
+    /// What it goes by.
+    pub(crate) guard: Guard,
 }
 
 /// `[gateway]`.

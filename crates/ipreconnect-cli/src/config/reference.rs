@@ -957,6 +957,65 @@ pub(super) const PARTS: &[Part] = &[
         later: &[],
     },
     Part {
+        title: "[guard]",
+        about: "Who talks to the ports of this machine. Connections that are open are looked at a few times a second, with the user and the program at their other end; those that are over in between are counted, and nobody can say whose they were. The user is the kernel's word, the program's name a hint: it can be called what its maker likes. `GET /v1/guard` tells what was seen. Off without this section.",
+        keys: &[
+            (
+                "watch",
+                "`[\"loopback\"]`",
+                "`loopback`: connections within this machine; `all`: to its other addresses, too; ports and ranges: only those, as in `[5432, \"62000-62999\"]`",
+            ),
+            (
+                "mode",
+                "`\"learn\"`",
+                "`learn` closes nothing, and writes rules that allow what it sees into `state_dir/guard-learned.toml`; `enforce` goes by the rules; `off`",
+            ),
+            (
+                "default",
+                "`\"report\"`",
+                "what becomes of a connection that no rule is for, with `enforce`: `allow`, `report` or `close`; where it was over before it was known whose it is, it is never closed",
+            ),
+            (
+                "rule",
+                "",
+                "see below; the first that is for a connection decides",
+            ),
+        ],
+        later: &[],
+    },
+    Part {
+        title: "[[guard.rule]]",
+        about: "Whoever fits all that a rule names is dealt with as it says.",
+        keys: &[
+            (
+                "port",
+                "every one",
+                "listening ports and ranges: `[5432, \"62000-62999\"]`",
+            ),
+            (
+                "user",
+                "everybody",
+                "users at the other end, by name or number",
+            ),
+            (
+                "program",
+                "every one",
+                "the file that the other end runs, `\"/usr/bin/psql\"`, or its name alone, `\"psql\"`",
+            ),
+            (
+                "address",
+                "everywhere",
+                "networks of the other end: `\"127.0.0.0/8\"`",
+            ),
+            (
+                "action",
+                "none",
+                "`allow`, `report` or `close`. Closing takes CAP_NET_ADMIN; a rule that names no program is enforced by nftables, before a byte has passed, where `nft` is there, and else as soon as the connection is seen",
+            ),
+        ],
+        later: &[],
+    },
+    Part {
         title: "[alerts]",
         about: "Whom to tell what is wrong: origins that are down, keys that changed, certificates that end, holds that fill, a machine without ports, a changed configuration with errors. What fails together is told together; what comes and goes is summed up; while this machine itself is cut off nothing is told, and one message afterwards. What cannot be delivered waits on disk.",
         keys: &[

@@ -1,6 +1,7 @@
 //! What the operator's side asks of the running gateway.
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use ipreconnect::core::access::{Mismatch, Source};
@@ -14,10 +15,12 @@ use ipreconnect_proxy::{Asked, Purge};
 use tokio::sync::{mpsc, oneshot};
 
 use super::board::Board;
+use super::guard::Guarding;
 use super::tap::{self, Taps};
 use crate::admin::view::{
-    Acceptance, IdentityView, ListenerView, OriginView, Outcome, Ports, Preference, PurgeWish,
-    Readiness, SCHEMA, TapQuestion, Why, WhyAddress, WhyQuestion, WhyRule, WhyTo,
+    Acceptance, FindingView, GuardView, IdentityView, ListenerView, OriginView, Outcome, Ports,
+    Preference, PurgeWish, Readiness, SCHEMA, TapQuestion, Why, WhyAddress, WhyQuestion, WhyRule,
+    WhyTo,
 };
 use crate::inventory;
 
@@ -34,7 +37,11 @@ pub(crate) struct Desk {
     pub(crate) taps: Taps,
     /// Held by whoever has an inventory of the machine's sockets taken.
     pub(crate) inventories: Arc<tokio::sync::Mutex<()>>,
+    pub(crate) guarding: Guarding,
 }
+
+/// What the guard has found is a trouble for so long.
+const LATELY: Duration = Duration::from_secs(600);
 
 impl Desk {
     /// Whether clients of a forward proxy may go there.
@@ -222,6 +229,14 @@ impl Gateway for Desk {
             refusal: explanation.refusal,
             to,
         })
+    }
+
+    fn guard(&self) -> GuardView {
+        self.guarding.view()
+    }
+
+    fn findings(&self) -> Vec<FindingView> {
+        self.guarding.lately(LATELY)
     }
 
     async fn ports(&self) -> Result<Ports, Denial> {

@@ -5,6 +5,7 @@ pub(crate) mod caches;
 mod control;
 pub(crate) mod desk;
 mod doors;
+pub(crate) mod guard;
 mod inside;
 mod leases;
 mod notify;
@@ -279,6 +280,7 @@ impl Running {
             | Change::LogChanged
             | Change::TracesChanged
             | Change::AlertsChanged
+            | Change::GuardChanged
             | Change::ShutdownChanged
             | Change::NeedsRestart(_) => {}
         }

@@ -15,6 +15,7 @@ use tokio::sync::mpsc;
 use super::Running;
 use super::board::Board;
 use super::desk::{Desk, Reload};
+use super::guard::OnDuty;
 use super::notify;
 use super::tap::Taps;
 use crate::admin::door::Door;
@@ -70,6 +71,11 @@ pub(crate) fn serve(mut order: Order) -> Result<Exit, Refusal> {
     let witness: Arc<dyn Witness> = Arc::new(witnesses);
     let store = Some(state.store());
     let running = Running::start(plan.clone(), raise_files(), store, Some(witness), passed)?;
+    let guard = begin(OnDuty::begin(
+        plan.guard.clone(),
+        state.path(),
+        ledger.ledger().clone(),
+    ))?;
     let (reloads, asked) = mpsc::channel(RELOADS);
     let stale = Arc::default();
     let desk = Desk {
@@ -79,6 +85,7 @@ pub(crate) fn serve(mut order: Order) -> Result<Exit, Refusal> {
         stale: Arc::clone(&stale),
         taps: Taps::default(),
         inventories: Arc::default(),
+        guarding: guard.guarding(),
     };
     let desk: Arc<dyn Gateway> = Arc::new(desk);
     let ledger = begin(ledger.run(Arc::clone(&desk)))?;
@@ -98,7 +105,7 @@ pub(crate) fn serve(mut order: Order) -> Result<Exit, Refusal> {
     let exit = runtime.block_on(async {
         let beside = beside.map(|begin| begin(board));
         Ok::<_, Refusal>(
-            Loop::new(running, order, asked, (alerts, hooks, stale))?
+            Loop::new(running, order, asked, (alerts, hooks, guard), stale)?
                 .run(beside)
                 .await,
         )
@@ -135,6 +142,7 @@ struct Loop {
     asked: mpsc::Receiver<Reload>,
     alerts: Alerts,
     hooks: Hooks,
+    guard: OnDuty,
     /// Why a changed configuration is not in force.
     stale: Arc<Mutex<Option<String>>>,
     hangup: Signal,
@@ -152,7 +160,8 @@ impl Loop {
         running: Running,
         order: Order,
         asked: mpsc::Receiver<Reload>,
-        (alerts, hooks, stale): (Alerts, Hooks, Arc<Mutex<Option<String>>>),
+        (alerts, hooks, guard): (Alerts, Hooks, OnDuty),
+        stale: Arc<Mutex<Option<String>>>,
     ) -> Result<Self, Refusal> {
         let listen = |kind| {
             signal(kind).map_err(|error| {
@@ -171,6 +180,7 @@ impl Loop {
             asked,
             alerts,
             hooks,
+            guard,
             stale,
         })
     }
@@ -283,6 +293,9 @@ impl Loop {
                 }
                 if changes.contains(&Change::AlertsChanged) {
                     self.alerts.change(loaded.plan.alerts.clone());
+                }
+                if changes.contains(&Change::GuardChanged) {
+                    self.guard.change(loaded.plan.guard.clone());
                 }
                 self.hooks.change(loaded.plan.hooks());
                 // Whoever rotates it moves it away, and has it opened again.

@@ -245,12 +245,6 @@ fn what_is_not_built_yet_says_so() {
             "2:1: `origin.a.address` is not built yet: this version speaks tcp, udp, http and h2, and \"postgres\" is another one{later}"
         ),
     );
-    only(
-        &told("[guard]\nmode = \"learn\"\n"),
-        &format!(
-            "1:2: `guard` is not built yet: the guard comes with the management of local ports{later}"
-        ),
-    );
 }
 
 #[test]

@@ -1,0 +1,156 @@
+//! `[guard]`: who may talk to the ports of this machine.
+
+use std::ops::RangeInclusive;
+
+use ipnet::IpNet;
+use ipreconnect::core::guard::{Action, Guard, Mode, Rule};
+use ipreconnect_ports::Scope;
+use toml::de::DeValue;
+
+use super::plan::GuardPlan;
+use super::route;
+use super::section::{Field, Section};
+
+/// Rules of one guard.
+const RULES: usize = 1024;
+const ACTIONS: [(&str, Action); 3] = [
+    ("allow", Action::Allow),
+    ("report", Action::Report),
+    ("close", Action::Close),
+];
+
+/// What it says; none, if it is off.
+pub(super) fn read(section: Section<'_>) -> Option<GuardPlan> {
+    let words = [
+        ("off", None),
+        ("learn", Some(Mode::Learn)),
+        ("enforce", Some(Mode::Enforce)),
+    ];
+    let mode = section.choice("mode", &words).unwrap_or(Some(Mode::Learn));
+    let default = section
+        .choice("default", &ACTIONS)
+        .unwrap_or(Action::Report);
+    let (scope, ports) = watch(section.field("watch").as_ref());
+    let rules = section.field("rule").map(|field| rules(&field));
+    section.finish();
+    Some(GuardPlan {
+        scope,
+        ports,
+        guard: Guard {
+            rules: rules.unwrap_or_default(),
+            default,
+            mode: mode?,
+        },
+    })
+}
+
+/// Where it looks: this machine's loopback, or everything; and only some ports.
+fn watch(field: Option<&Field<'_>>) -> (Scope, Vec<RangeInclusive<u16>>) {
+    let (mut scope, mut ports) = (Scope::Loopback, Vec::new());
+    for one in field.into_iter().flat_map(Field::one_or_many) {
+        let text = match one.value.get_ref() {
+            DeValue::String(text) => text.to_string(),
+            _ => String::new(),
+        };
+        match text.as_str() {
+            "loopback" => {}
+            "all" => scope = Scope::All,
+            _ => ports.extend(port(
+                &one,
+                "watch = [\"loopback\"], [\"all\"], or [5432, \"62000-62999\"]",
+            )),
+        }
+    }
+    (scope, ports)
+}
+
+/// A port, or a range of them.
+fn port(field: &Field<'_>, hint: &str) -> Option<RangeInclusive<u16>> {
+    if let DeValue::Integer(_) = field.value.get_ref() {
+        let port = u16::try_from(field.integer(1..=65_535)?).ok()?;
+        return Some(port..=port);
+    }
+    let text = field.text()?;
+    let number = |text: &str| text.trim().parse().ok().filter(|port: &u16| *port > 0);
+    let range = match text.split_once('-') {
+        Some((first, last)) => number(first).zip(number(last)),
+        None => number(&text).map(|port| (port, port)),
+    };
+    let range = range.filter(|(first, last)| first <= last);
+    if range.is_none() {
+        field.wrong(&format!("cannot be {text:?}"), hint);
+    }
+    range.map(|(first, last)| first..=last)
+}
+
+fn rules(field: &Field<'_>) -> Vec<Rule> {
+    let fields = field.one_or_many();
+    if fields.len() > RULES {
+        field.wrong(&format!("must have at most {RULES} rules"), "");
+        return Vec::new();
+    }
+    fields.iter().filter_map(rule).collect()
+}
+
+fn rule(field: &Field<'_>) -> Option<Rule> {
+    let DeValue::Table(table) = field.value.get_ref() else {
+        field.wrong("must be a table", "write [[guard.rule]]");
+        return None;
+    };
+    let section = Section::new(field.reader, "guard.rule", table, field.value.span());
+    let each = |key: &'static str| {
+        let field = section.field(key);
+        let fields = field.map(|field| field.one_or_many());
+        fields.unwrap_or_default()
+    };
+    let hint = "port = [5432, \"62000-62999\"]";
+    let ports = each("port")
+        .iter()
+        .filter_map(|one| port(one, hint))
+        .collect();
+    let users = each("user").iter().filter_map(user).collect();
+    let programs = each("program").iter().filter_map(program).collect();
+    let addresses: Vec<IpNet> = each("address").iter().flat_map(route::networks).collect();
+    let action = section.field("action");
+    let action = match &action {
+        Some(field) => field.text().and_then(|text| field.pick(&text, &ACTIONS)),
+        None => {
+            field.wrong(
+                "needs `action`",
+                "action = \"allow\", \"report\" or \"close\"",
+            );
+            None
+        }
+    };
+    section.finish();
+    Some(Rule {
+        ports,
+        users,
+        programs,
+        addresses,
+        action: action?,
+    })
+}
+
+/// By name or number.
+fn user(field: &Field<'_>) -> Option<u32> {
+    if let DeValue::Integer(_) = field.value.get_ref() {
+        return u32::try_from(field.integer(0..=u64::from(u32::MAX))?).ok();
+    }
+    let name = field.text()?;
+    let id = ipreconnect_ports::user_id(&name);
+    if id.is_none() {
+        field.wrong(&format!("is nobody on this machine: {name:?}"), "");
+    }
+    id
+}
+
+fn program(field: &Field<'_>) -> Option<Box<str>> {
+    let text = field.text()?;
+    if text.is_empty() || !text.starts_with('/') && text.contains('/') {
+        let hint = "program = [\"/usr/bin/psql\"], or a name: [\"psql\"]";
+        field.wrong(&format!("cannot be {text:?}"), hint);
+        return None;
+    }
+    Some(text.into())
+}

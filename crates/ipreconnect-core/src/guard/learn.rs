@@ -1,0 +1,60 @@
+//! Who talks to which port, as rules that would allow it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::Rule;
+use super::habit::Parties;
+
+/// So many are kept; a machine on which more talk is not learned by looking.
+const MOST: usize = 4096;
+
+/// What was seen while learning.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Learned {
+    seen: BTreeSet<Parties>,
+    is_full: bool,
+}
+
+impl Learned {
+    /// Somebody talks to a port. True if that was not known.
+    pub fn saw(&mut self, parties: &Parties) -> bool {
+        if self.seen.contains(parties) {
+            return false;
+        }
+        if self.seen.len() >= MOST {
+            self.is_full = true;
+            return false;
+        }
+        self.seen.insert(parties.clone())
+    }
+
+    /// Whether more talk than can be kept.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.is_full
+    }
+
+    /// Rules that allow what was seen and nothing else: one for each user and program, with all their ports.
+    #[must_use]
+    pub fn rules(&self) -> Vec<Rule> {
+        let mut by: BTreeMap<(u32, &str), Vec<u16>> = BTreeMap::new();
+        for one in &self.seen {
+            // Of whom nothing is known no rule can be made that would not allow everybody.
+            if let Some(user) = one.user {
+                by.entry((user, &one.program)).or_default().push(one.port);
+            }
+        }
+        let rules = by.into_iter().map(|((user, program), ports)| Rule {
+            ports: ports.into_iter().map(|port| port..=port).collect(),
+            users: vec![user],
+            programs: Some(program)
+                .filter(|program| !program.is_empty())
+                .map(Into::into)
+                .into_iter()
+                .collect(),
+            addresses: Vec::new(),
+            action: super::Action::Allow,
+        });
+        rules.collect()
+    }
+}

@@ -1,0 +1,265 @@
+use std::time::Duration;
+
+use super::*;
+
+fn rule(action: Action) -> Rule {
+    Rule {
+        ports: Vec::new(),
+        users: Vec::new(),
+        programs: Vec::new(),
+        addresses: Vec::new(),
+        action,
+    }
+}
+
+fn seen(port: u16, user: Option<u32>, program: Option<&str>) -> Sighting<'_> {
+    Sighting {
+        port,
+        peer: [127, 0, 0, 1].into(),
+        user,
+        program,
+    }
+}
+
+fn guard(rules: Vec<Rule>, default: Action) -> Guard {
+    Guard {
+        rules,
+        default,
+        mode: Mode::Enforce,
+    }
+}
+
+#[test]
+fn the_first_rule_that_is_for_a_connection_decides() {
+    let guard = guard(
+        vec![
+            Rule {
+                ports: vec![5432..=5432],
+                users: vec![1000],
+                programs: vec!["/usr/bin/psql".into()],
+                ..rule(Action::Allow)
+            },
+            Rule {
+                ports: vec![5432..=5432, 6000..=7000],
+                users: vec![1000],
+                ..rule(Action::Close)
+            },
+            Rule {
+                addresses: vec!["10.0.0.0/8".parse().unwrap()],
+                ..rule(Action::Close)
+            },
+            Rule {
+                programs: vec!["curl".into()],
+                ..rule(Action::Report)
+            },
+        ],
+        Action::Allow,
+    );
+    for (sighting, action, rule) in [
+        (
+            seen(5432, Some(1000), Some("/usr/bin/psql")),
+            Action::Allow,
+            Some(0),
+        ),
+        (
+            seen(5432, Some(1000), Some("/tmp/psql")),
+            Action::Close,
+            Some(1),
+        ),
+        (seen(6500, Some(1000), None), Action::Close, Some(1)),
+        (seen(6500, Some(1001), None), Action::Allow, None),
+        (
+            seen(80, Some(0), Some("/usr/bin/curl")),
+            Action::Report,
+            Some(3),
+        ),
+        (seen(80, Some(0), Some("curl")), Action::Report, Some(3)),
+        (
+            Sighting {
+                peer: [10, 1, 2, 3].into(),
+                ..seen(1, None, None)
+            },
+            Action::Close,
+            Some(2),
+        ),
+        (
+            Sighting {
+                peer: "::ffff:10.1.2.3".parse().unwrap(),
+                ..seen(1, None, None)
+            },
+            Action::Close,
+            Some(2),
+        ),
+        (
+            Sighting {
+                peer: "::1".parse().unwrap(),
+                ..seen(1, Some(5), None)
+            },
+            Action::Allow,
+            None,
+        ),
+    ] {
+        assert_eq!(
+            guard.judge(&sighting),
+            Verdict { action, rule },
+            "{sighting:?}"
+        );
+    }
+}
+
+#[test]
+fn what_was_not_looked_at_is_not_closed_by_what_it_might_be() {
+    let strict = guard(
+        vec![Rule {
+            users: vec![7],
+            ..rule(Action::Close)
+        }],
+        Action::Close,
+    );
+    assert_eq!(strict.judge(&seen(80, None, None)).action, Action::Report);
+    assert_eq!(strict.judge(&seen(80, Some(8), None)).action, Action::Close);
+    let lenient = guard(
+        vec![Rule {
+            users: vec![7],
+            ..rule(Action::Close)
+        }],
+        Action::Report,
+    );
+    assert_eq!(
+        lenient.judge(&seen(80, Some(8), None)).action,
+        Action::Report,
+        "no rule names it"
+    );
+}
+
+#[test]
+fn while_it_learns_nothing_is_closed() {
+    let learning = Guard {
+        mode: Mode::Learn,
+        ..guard(
+            vec![Rule {
+                ports: vec![1..=1],
+                ..rule(Action::Close)
+            }],
+            Action::Close,
+        )
+    };
+    assert_eq!(
+        learning.judge(&seen(1, Some(0), None)).action,
+        Action::Report
+    );
+    assert_eq!(
+        learning.judge(&seen(2, Some(0), None)).action,
+        Action::Allow
+    );
+}
+
+fn parties(port: u16, user: Option<u32>, program: &str) -> Parties {
+    Parties {
+        port,
+        user,
+        program: program.into(),
+    }
+}
+
+#[test]
+fn what_was_learned_allows_that_and_nothing_else() {
+    let mut learned = Learned::default();
+    for (port, program) in [
+        (5432, "/usr/bin/psql"),
+        (6379, "/usr/bin/redis-cli"),
+        (5433, "/usr/bin/psql"),
+    ] {
+        assert!(learned.saw(&parties(port, Some(1000), program)));
+        assert!(!learned.saw(&parties(port, Some(1000), program)));
+    }
+    learned.saw(&parties(80, None, ""));
+    let rules = learned.rules();
+    assert_eq!(rules.len(), 2);
+    let guard = guard(rules, Action::Close);
+    assert_eq!(
+        guard
+            .judge(&seen(5433, Some(1000), Some("/usr/bin/psql")))
+            .action,
+        Action::Allow
+    );
+    assert_eq!(
+        guard
+            .judge(&seen(6379, Some(1000), Some("/usr/bin/psql")))
+            .action,
+        Action::Close
+    );
+    assert_eq!(
+        guard
+            .judge(&seen(5432, Some(0), Some("/usr/bin/psql")))
+            .action,
+        Action::Close
+    );
+    for port in 0..5000 {
+        learned.saw(&parties(port, Some(1), ""));
+    }
+    assert!(learned.is_full());
+}
+
+fn comes(at: impl IntoIterator<Item = u64>) -> Vec<Habit> {
+    let (mut habits, someone) = (Habits::default(), parties(80, Some(1), "x"));
+    at.into_iter()
+        .filter_map(|at| habits.came(Duration::from_millis(at), &someone))
+        .collect()
+}
+
+#[test]
+fn who_comes_by_the_clock_is_a_beacon_and_told_once() {
+    let regular = comes((0..40).map(|number| number * 60_000 + number % 3 * 900));
+    assert_eq!(regular.len(), 1, "{regular:?}");
+    assert!(
+        matches!(regular[0], Habit::Beacon { every, times: 6 } if every.as_secs().abs_diff(60) <= 2),
+        "{regular:?}"
+    );
+    // One that was missed does not hide it.
+    let missed = comes(
+        (0..20)
+            .filter(|number| number % 7 != 3)
+            .map(|number| number * 30_000),
+    );
+    assert_eq!(missed.len(), 1);
+    // Whoever talks all the time does not call home, and people come when they like.
+    assert_eq!(comes((0..200).map(|number| number * 500)), []);
+    let mut at = 0;
+    let people = (0..60_u64).map(|number| {
+        at += 5_000 + number * 7919 % 60_000;
+        at
+    });
+    assert_eq!(comes(people), []);
+    // A day later it is told again.
+    let again = comes((0..100).map(|number| number * 1_800_000));
+    assert_eq!(again.len(), 2, "{again:?}");
+}
+
+#[test]
+fn more_bytes_than_ever_are_told() {
+    let (mut habits, someone) = (Habits::default(), parties(80, Some(1), "x"));
+    let mut carried = |hour: u64, mib: u64| {
+        habits.carried(Duration::from_secs(hour * 3600), &someone, mib << 20, 0)
+    };
+    assert_eq!(carried(0, 100), None);
+    assert_eq!(carried(1, 200), None, "less than what is much");
+    assert!(matches!(carried(2, 900), Some(Habit::Volume { taken, .. }) if taken == 900 << 20));
+    assert_eq!(carried(2, 900), None, "told already");
+    // What is usual is no news.
+    assert_eq!(carried(30, 3000), None);
+    assert!(carried(31, 20_000).is_some());
+}
+
+#[test]
+fn habits_have_a_bound() {
+    let mut habits = Habits::default();
+    for port in 0..10_000 {
+        habits.came(
+            Duration::from_secs(u64::from(port)),
+            &parties(port, None, ""),
+        );
+    }
+    assert!(habits.flows.len() <= 4096);
+    assert!(habits.flows.contains_key(&parties(9_999, None, "")));
+}
