@@ -29,6 +29,8 @@ cargo xtask bench forward [--rounds N]
                              what the forward proxy costs, beside Squid and tinyproxy
 cargo xtask bench ports [--rounds N]
                              what an inventory of listening sockets costs, beside ss
+cargo xtask bench guard [--rounds N]
+                             what the guard sees of short connections, and what that costs
 cargo xtask bench operating [--rounds N] [--before PROGRAM]
                              what the operator's side costs; beside another build with --before
 cargo xtask fuzz [--seconds N] [TARGET]...
@@ -64,6 +66,8 @@ fn main() -> ExitCode {
         ["bench-forward-round", order] => bench::forward::round(order),
         ["bench", "ports", arguments @ ..] => bench::ports::measure(arguments),
         ["bench-ports-round", order] => bench::ports::round(order),
+        ["bench", "guard", arguments @ ..] => bench::guard::measure(arguments),
+        ["bench-guard-round", order] => bench::guard::round(order),
         ["holder", "--sockets", count] => bench::ports::hold(count),
         ["forward-origin", "--port", port] => bench::forward_origin::run(port),
         ["bench", "operating", arguments @ ..] => bench::operating::measure(arguments),

@@ -807,6 +807,8 @@ pub struct GuardView {
     pub counts_all: bool,
     /// What it cannot do here, and what would allow it.
     pub limits: Vec<String>,
+    /// How often it has looked.
+    pub looks: u64,
     /// Ports that somebody has talked to.
     pub ports: Vec<GuardPort>,
     /// Rules that were learned.

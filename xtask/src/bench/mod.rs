@@ -7,6 +7,7 @@ mod figures;
 pub(crate) mod forward;
 pub(crate) mod forward_origin;
 mod frame;
+pub(crate) mod guard;
 pub(crate) mod http;
 pub(crate) mod l4;
 mod machine;

@@ -11,6 +11,7 @@ mod datagrams;
 mod desk;
 mod doors;
 mod forward;
+mod guard;
 mod health;
 mod http;
 mod inside;

@@ -46,11 +46,11 @@ impl Gate {
         });
         let gate = Self { nft, table };
         said.unwrap_or_else(|| Err(io::Error::other("nft cannot be told anything")))?;
-        gate.is_in_force()
+        gate.in_force()
     }
 
     /// Waits until the last counter of the table is there.
-    fn is_in_force(mut self) -> io::Result<Self> {
+    fn in_force(mut self) -> io::Result<Self> {
         let until = Instant::now() + PATIENCE;
         while Instant::now() < until {
             if let Some(_ended) = self.nft.try_wait()? {
@@ -75,6 +75,11 @@ impl Gate {
             .unwrap_or("the kernel does not take the table")
             .to_owned();
         Err(io::Error::other(why))
+    }
+
+    /// Whether it is still in force: somebody may have ended its `nft`.
+    pub(super) fn is_there(&mut self) -> bool {
+        matches!(self.nft.try_wait(), Ok(None))
     }
 
     /// How many first packets each rule has refused, by its number; `default` is none of them.

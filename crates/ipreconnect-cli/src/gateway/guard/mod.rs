@@ -61,6 +61,7 @@ struct Book {
     /// What cannot be done, and what would allow it.
     limits: BTreeMap<&'static str, String>,
     learned: usize,
+    looks: u64,
 }
 
 /// What was seen at one port.
@@ -151,6 +152,7 @@ impl Guarding {
             .to_owned(),
             counts_all: book.counts_all,
             limits: book.limits.values().cloned().collect(),
+            looks: book.looks,
             ports: ports.collect(),
             learned: book.learned,
             findings: book.findings.iter().rev().cloned().collect(),

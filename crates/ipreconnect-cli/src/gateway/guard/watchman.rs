@@ -289,6 +289,7 @@ impl Watchman {
         }
         {
             let mut book = self.shared.book();
+            book.looks = looks;
             for counts in book.ports.values_mut() {
                 counts.open = 0;
             }
@@ -588,9 +589,14 @@ impl Watchman {
 
     /// What was refused at its first packet.
     fn count_refused(&mut self, plan: &GuardPlan) {
-        let Some(gate) = &self.gate else {
+        let Some(gate) = &mut self.gate else {
             return;
         };
+        if !gate.is_there() {
+            // It is put in place again with the plan.
+            self.generation = 0;
+            return;
+        }
         let refused = gate.refused();
         for (rule, packets) in &refused {
             let before = self.refused.get(rule).copied().unwrap_or_default();
@@ -604,6 +610,10 @@ impl Watchman {
                 Some(rule) => (described(rule_of), format!("by rule {}", rule + 1)),
                 None => ("somebody".to_owned(), "no rule is for it".to_owned()),
             };
+            let times = match more {
+                1 => "once".to_owned(),
+                more => format!("{more} times"),
+            };
             self.find(Finding {
                 kind: if rule.is_some() {
                     "rule"
@@ -616,7 +626,7 @@ impl Watchman {
                 program: String::new(),
                 action: Action::Close,
                 rule: *rule,
-                told: format!("{what} was refused at the first packet, {more} times ({by})"),
+                told: format!("{what} was refused at the first packet, {times} ({by})"),
             });
         }
         self.refused = refused;
