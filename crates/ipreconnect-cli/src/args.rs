@@ -125,6 +125,11 @@ pub(crate) enum Command {
         after_help = "Examples:\n  ipreconnect exec --wait -- npm start\n  ipreconnect exec --wait --restart on-recovery -- ./orders\n  ipreconnect exec -- sh -c 'psql -h $ORDERS_DB_HOST -p $ORDERS_DB_PORT'\n\nIt uses the gateway of the configuration that runs, and else one of its own for as long as the application runs.\nVariables of an origin `orders-db`: ORDERS_DB_ADDR, ORDERS_DB_HOST, ORDERS_DB_PORT, and ORDERS_DB_URL where it\nspeaks HTTP; of a forward proxy: HTTP_PROXY and the others of `proxy-env`.\nIts exit code is the application's; 126 and 127 as of a shell."
     )]
     Exec(Exec),
+    /// Find the servers that an application needs, and print configuration for them
+    #[command(
+        after_help = "Examples:\n  ipreconnect discover                          (.env, compose files, config/… of this directory)\n  ipreconnect discover .env config/production.yaml\n  ipreconnect discover --pid 4711 --for 60s     (what it connects to, too)\n  ipreconnect discover -- npm start             (run for a while, and ended then)\n\nServers that are connected to at the start, held open or connected to again are required. Users, passwords and\nkeys are left out. It exits with 1 if nothing was found."
+    )]
+    Discover(Discover),
     /// Becomes a program that this one runs
     #[command(hide = true)]
     Launch(Launch),
@@ -485,6 +490,26 @@ pub(crate) struct ShieldArguments {
     /// Sites whose pages are let in as well
     #[arg(long, value_name = "SITE,…", value_delimiter = ',')]
     pub(crate) allow: Vec<String>,
+}
+
+/// `discover`.
+#[derive(Debug, Args)]
+pub(crate) struct Discover {
+    /// Files with settings: .env, compose files, .toml, .yaml, .json, .properties, .ini
+    #[arg(value_name = "FILE")]
+    pub(crate) files: Vec<PathBuf>,
+
+    /// Watch the connections of this process and of all that it has started
+    #[arg(long, value_name = "N", conflicts_with = "command", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) pid: Option<u32>,
+
+    /// For how long
+    #[arg(long = "for", value_name = "TIME", default_value = "30s", value_parser = time)]
+    pub(crate) time: Duration,
+
+    /// Run this and watch its connections
+    #[arg(last = true, value_name = "CMD")]
+    pub(crate) command: Vec<OsString>,
 }
 
 /// `exec`.

@@ -64,6 +64,7 @@ fn dispatch(arguments: &Arguments) -> Result<Exit, Refusal> {
         Command::ProxyEnv(wish) => commands::proxy_env::proxy_env(arguments, wish),
         Command::Ports { action } => commands::ports::ports(arguments, action),
         Command::Shield(wish) => commands::shield::shield(arguments, wish),
+        Command::Discover(wish) => commands::discover::discover(arguments, wish),
         Command::Exec(wish) => commands::exec::exec(arguments, wish),
         Command::Launch(launch) => Ok(child::launch(launch)),
         Command::Password { name } => commands::password::password(name, arguments.json),

@@ -13,6 +13,7 @@ pub mod budget;
 pub mod carried;
 pub mod detector;
 pub mod dice;
+pub mod discover;
 pub mod escape;
 pub mod failover;
 pub mod failure;

@@ -4,6 +4,7 @@ pub(crate) mod alerts;
 pub(crate) mod ca;
 pub(crate) mod cache;
 pub(crate) mod check;
+pub(crate) mod discover;
 pub(crate) mod exec;
 pub(crate) mod explain;
 pub(crate) mod history;

@@ -9,6 +9,7 @@ mod commands;
 mod dashboard;
 mod datagrams;
 mod desk;
+mod discover;
 mod doors;
 mod forward;
 mod guard;

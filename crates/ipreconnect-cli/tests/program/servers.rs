@@ -31,6 +31,10 @@ impl Server {
         self.0.wait().unwrap();
     }
 
+    pub(crate) fn pid(&self) -> u32 {
+        self.0.id()
+    }
+
     pub(crate) fn signal(&self, name: &str) {
         crate::desk::signal(self.0.id(), name);
     }
