@@ -242,6 +242,11 @@ pub(crate) enum PortsAction {
         /// Its name
         name: String,
     },
+    /// Who comes to local ports and goes, as it happens
+    #[command(
+        after_help = "Examples:\n  ipreconnect ports watch\n  ipreconnect ports watch --port 5432,62000-62999\n  ipreconnect ports watch --all --json\n\nWhat is over between two looks is counted; nobody can say whose it was. The user is the kernel's word, the\nprogram's name a hint."
+    )]
+    Watch(PortsWatch),
     /// How near outgoing connections are to the end of their ports, and what helps
     #[command(
         after_help = "Examples:\n  ipreconnect ports pressure\n  ipreconnect ports pressure --for 10\n\nIt looks twice. It exits with 1 if a destination comes to the end of its ports."
@@ -277,6 +282,22 @@ pub(crate) struct PortsLease {
     /// The program and its arguments
     #[arg(last = true, requires = "name", value_name = "CMD")]
     pub(crate) command: Vec<OsString>,
+}
+
+/// `ports watch`.
+#[derive(Debug, Args)]
+pub(crate) struct PortsWatch {
+    /// Only these ports, as 5432 or 8000-8999
+    #[arg(long, value_name = "PORT,…", value_delimiter = ',', value_parser = ports)]
+    pub(crate) port: Vec<RangeInclusive<u16>>,
+
+    /// What comes from other machines, too
+    #[arg(long)]
+    pub(crate) all: bool,
+
+    /// For how long; for ever, if nothing is said
+    #[arg(long = "for", value_name = "SECONDS")]
+    pub(crate) seconds: Option<u64>,
 }
 
 /// `ports pressure`.

@@ -227,3 +227,51 @@ fn the_gateway_tells_the_same() {
         "{found}"
     );
 }
+
+#[test]
+fn who_comes_and_goes_is_told_as_it_happens() {
+    let mut child = std::process::Command::new(crate::desk::PROGRAM)
+        .args(["ports", "watch", "--json", "--for", "20"])
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = std::io::BufReader::new(child.stdout.take().unwrap());
+    let mut next = |what: &str, port: u16| -> serde_json::Value {
+        loop {
+            let mut line = String::new();
+            assert!(
+                std::io::BufRead::read_line(&mut lines, &mut line).unwrap() > 0,
+                "{what} is never told"
+            );
+            let told: serde_json::Value = serde_json::from_str(&line).unwrap();
+            if told["what"] == what
+                && told["here"]
+                    .as_str()
+                    .unwrap()
+                    .ends_with(&format!(":{port}"))
+            {
+                return told;
+            }
+        }
+    };
+    // It tells of what is there already, which is when it looks.
+    let first = TcpListener::bind("127.0.0.1:0").unwrap();
+    let first_at = first.local_addr().unwrap();
+    let _early = std::net::TcpStream::connect(first_at).unwrap();
+    next("came", first_at.port());
+    let late = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = late.local_addr().unwrap();
+    let listens = next("listens", address.port());
+    assert_eq!(listens["pid"], std::process::id());
+    let client = std::net::TcpStream::connect(address).unwrap();
+    let came = next("came", address.port());
+    assert_eq!(came["pid"], std::process::id());
+    assert_eq!(came["peer"], client.local_addr().unwrap().to_string());
+    assert!(came["user"].is_string());
+    drop(client);
+    drop(late);
+    next("left", address.port());
+    next("gone", address.port());
+    child.kill().unwrap();
+    child.wait().unwrap();
+}

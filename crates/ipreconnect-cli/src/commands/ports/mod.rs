@@ -4,6 +4,7 @@ mod explain;
 mod lease;
 mod list;
 mod pressure;
+mod watch;
 
 use crate::args::{Arguments, PortsAction};
 use crate::exit::{Exit, Refusal};
@@ -15,6 +16,7 @@ pub(crate) fn ports(arguments: &Arguments, action: &PortsAction) -> Result<Exit,
         PortsAction::Explain(wish) => explain::explain(arguments, wish),
         PortsAction::Lease(wish) => lease::lease(arguments, wish),
         PortsAction::Release { name } => lease::release(arguments, name),
+        PortsAction::Watch(wish) => watch::watch(arguments, wish),
         PortsAction::Pressure(wish) => pressure::pressure(arguments, wish),
     }
 }
