@@ -26,6 +26,8 @@ const KEEPALIVE_RETRIES: u32 = 5;
 pub(crate) struct Dialer {
     /// The local address to dial from.
     pub(crate) source: Option<IpAddr>,
+    /// The local ports to dial from, the first and the last.
+    pub(crate) ports: Option<(u16, u16)>,
     /// How the other end is told whose connection it is.
     pub(crate) announce: Option<Announce>,
 }
@@ -84,6 +86,9 @@ impl Dialer {
                         .with_retries(KEEPALIVE_RETRIES),
                 )?;
             }
+        }
+        if let Some((first, last)) = self.ports.filter(|_| domain != Domain::UNIX) {
+            crate::sense::options::local_port_range(&socket, first, last)?;
         }
         if let Some(source) = self.source.filter(|_| domain != Domain::UNIX) {
             // Without this the port is chosen before the destination is known, and all destinations

@@ -461,6 +461,7 @@ impl Origin {
         let settings = self.shared.settings.load_full();
         let dialer = Dialer {
             source: settings.source,
+            ports: settings.local_ports,
             announce: settings.announce,
         };
         let warm_took = AtomicU64::new(0);

@@ -57,6 +57,9 @@ pub struct OriginSettings {
     pub hold: HoldSettings,
     /// The local address to dial from.
     pub source: Option<IpAddr>,
+    /// The local ports to dial from, the first and the last: a part of those that the kernel gives
+    /// (`ip_local_port_range`), which are meant by default. It takes Linux 6.3.
+    pub local_ports: Option<(u16, u16)>,
     /// Which addresses of names may be dialled.
     pub addresses: AddressPolicy,
     /// How servers prove who they are; none, if they cannot.
@@ -104,6 +107,7 @@ impl OriginSettings {
                 clients: 10_000,
             },
             source: None,
+            local_ports: None,
             addresses: AddressPolicy::default(),
             tls: None,
             warm: WarmSettings {

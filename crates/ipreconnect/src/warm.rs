@@ -377,6 +377,7 @@ async fn one_more(
     let settings = shared.settings.load_full();
     let dialer = Dialer {
         source: settings.source,
+        ports: settings.local_ports,
         announce: settings.announce,
     };
     let made = make(&shared, dialer, &endpoint, connector);

@@ -53,6 +53,7 @@ impl Origin {
         }
         let dialer = Dialer {
             source: self.shared.settings.load().source,
+            ports: self.shared.settings.load().local_ports,
             announce: None,
         };
         chooser

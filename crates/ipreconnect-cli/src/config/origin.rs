@@ -550,9 +550,27 @@ fn connect<'a>(
             "origins of HTTP are told of clients by X-Forwarded-For: [listen.forwarded]",
         );
     }
+    settings.local_ports = connect
+        .field("local_ports")
+        .and_then(|field| local_ports(&field));
     connect.unbuilt("source", "redundant ways to an origin come later");
     connect.finish();
     allow_ips
+}
+
+/// The ports that connections are made from.
+fn local_ports(field: &Field<'_>) -> Option<(u16, u16)> {
+    let text = field.text()?;
+    let number = |text: &str| text.trim().parse().ok().filter(|port: &u16| *port > 0);
+    let range = text
+        .split_once('-')
+        .and_then(|(first, last)| Some((number(first)?, number(last)?)));
+    let range = range.filter(|(first, last)| first < last);
+    if range.is_none() {
+        let why = format!("is no range of ports: {text:?}");
+        field.wrong(&why, "local_ports = \"40000-49999\"");
+    }
+    range
 }
 
 fn timeouts(section: &Section<'_>, requests: &mut HttpSettings, protocol: Protocol) -> Timeouts {

@@ -333,6 +333,11 @@ pub(super) const PARTS: &[Part] = &[
                 "the networks that may be dialled, judged after resolution; by default all but link-local and multicast addresses, clouds' metadata services, and loopback through a name other than `localhost` and those below it",
             ),
             (
+                "local_ports",
+                "the kernel's",
+                "the ports that connections are made from, as `\"40000-49999\"`: those of this origin then take no port from others (`ipreconnect ports pressure`). They are a part of the kernel's own range (`net.ipv4.ip_local_port_range`). It takes Linux 6.3",
+            ),
+            (
                 "proxy_protocol",
                 "`\"off\"`",
                 "of a `tcp` origin: `v1` or `v2`, how it is told whose connection each is, before everything else; `v2` with what is known of the client's TLS. Connections of the gateway itself say so",

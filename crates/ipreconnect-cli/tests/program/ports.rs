@@ -275,3 +275,43 @@ fn who_comes_and_goes_is_told_as_it_happens() {
     child.kill().unwrap();
     child.wait().unwrap();
 }
+
+#[test]
+fn connections_are_made_from_the_ports_that_are_given() {
+    let test = "connections_are_made_from_the_ports_that_are_given";
+    let range = std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").unwrap();
+    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
+    let mut version = release
+        .split(['.', '-'])
+        .map(|part| part.parse::<u32>().unwrap_or(0));
+    let version = (version.next().unwrap_or(0), version.next().unwrap_or(0));
+    let mut bounds = range
+        .split_whitespace()
+        .map(|port| port.parse::<u16>().unwrap());
+    let (first, last) = (bounds.next().unwrap(), bounds.next().unwrap());
+    if version < (6, 3) || first > 40_000 || last < 40_499 {
+        ipreconnect_lab::namespace::skipped(
+            test,
+            "it takes Linux 6.3 and its usual range of ports",
+        );
+        return;
+    }
+    for host in ["127.0.0.1", "[::1]"] {
+        let Ok(listener) = TcpListener::bind(format!("{host}:0")) else {
+            continue;
+        };
+        let address = listener.local_addr().unwrap();
+        let desk = crate::desk::Desk::run(&format!(
+            "[origin.a]\naddress = \"{address}\"\nhealth.check = \"off\"\n\
+             connect.local_ports = \"40000-40499\"\n\
+             [[listen]]\naddress = \"127.0.0.1:auto\"\norigin = \"a\"\n"
+        ));
+        let front = desk.address("a");
+        let clients: Vec<_> = (0..20).map(|_| crate::desk::dial(front)).collect();
+        // What asks at the start whether the origin is there comes from those ports, too.
+        for _ in &clients {
+            let (_, from) = listener.accept().unwrap();
+            assert!((40_000..=40_499).contains(&from.port()), "{from}");
+        }
+    }
+}

@@ -41,6 +41,7 @@ impl Orders {
     pub(super) fn reconfigure(&mut self, settings: &OriginSettings) {
         self.dialer = Dialer {
             source: settings.source,
+            ports: settings.local_ports,
             announce: settings.announce,
         };
     }

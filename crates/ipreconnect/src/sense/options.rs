@@ -24,6 +24,28 @@ pub(crate) fn bind_address_no_port(socket: &impl AsFd) -> io::Result<()> {
     }
 }
 
+/// Sets `IP_LOCAL_PORT_RANGE` (ip(7), Linux 6.3): the ports that the kernel chooses from for this socket.
+pub(crate) fn local_port_range(socket: &impl AsFd, first: u16, last: u16) -> io::Result<()> {
+    /// Of `linux/in.h`, for both families.
+    const IP_LOCAL_PORT_RANGE: libc::c_int = 51;
+    let range = u32::from(last) << 16 | u32::from(first);
+    // SAFETY: the descriptor is borrowed for the call, and the value is a number of the size given.
+    let result = unsafe {
+        libc::setsockopt(
+            socket.as_fd().as_raw_fd(),
+            libc::IPPROTO_IP,
+            IP_LOCAL_PORT_RANGE,
+            (&raw const range).cast(),
+            size_of_val(&range) as libc::socklen_t,
+        )
+    };
+    if result == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
+
 /// Sets `SO_MAX_PACING_RATE` (socket(7)): the kernel sends no more than so many bytes a second.
 ///
 /// # Errors
