@@ -763,8 +763,11 @@ pub struct PortView {
     pub twin: Option<Cow<'static, str>>,
     /// The user who opened it.
     pub user: String,
-    /// Those who have it open, as far as they can be seen.
+    /// Those who have it open, as far as they can be seen; the first 32.
     pub processes: Vec<ProcessView>,
+    /// Further ones.
+    #[serde(default)]
+    pub more_processes: u32,
     /// How many sockets it has.
     pub sockets: usize,
     /// Connections that wait to be accepted; of UDP, bytes that wait to be read.

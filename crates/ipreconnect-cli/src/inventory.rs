@@ -31,6 +31,9 @@ pub(crate) fn take(reach: Reach) -> io::Result<Ports> {
     Ok(around.shown())
 }
 
+/// Processes that are named at one place.
+const NAMED: usize = 32;
+
 /// What is needed to tell of a socket.
 struct Around<'a> {
     ephemeral: Option<RangeInclusive<u16>>,
@@ -121,6 +124,7 @@ impl Around<'_> {
             user: user.to_owned(),
             concern: concern(exposure, program, known).filter(|_| is_own),
             processes,
+            more_processes: socket.more,
             sockets: 1,
             waiting: socket.waiting,
             room: socket.room,
@@ -137,10 +141,17 @@ impl Around<'_> {
         known.room = sum(known.room, socket.room);
         known.dropped = sum(known.dropped, socket.dropped);
         for process in self.processes(socket) {
-            if !known.processes.iter().any(|one| one.pid == process.pid) {
+            if known.processes.iter().any(|one| one.pid == process.pid) {
+                continue;
+            }
+            if known.processes.len() < NAMED {
                 known.processes.push(process);
+            } else {
+                known.more_processes = known.more_processes.saturating_add(1);
             }
         }
+        // Those who share one socket mostly share its neighbours, too.
+        known.more_processes = known.more_processes.max(socket.more);
     }
 
     fn processes(&self, socket: &Socket) -> Vec<ProcessView> {

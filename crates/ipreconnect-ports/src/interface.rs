@@ -25,7 +25,8 @@ const AF_INET6: u8 = 10;
 #[must_use]
 pub fn interface_name(index: u32) -> Option<String> {
     let socket = rustix::net::socket(AddressFamily::INET, SocketType::DGRAM, None).ok()?;
-    rustix::net::netdevice::index_to_name(socket, index).ok()
+    let name = rustix::net::netdevice::index_to_name(socket, index).ok()?;
+    Some(crate::program::shown(&name))
 }
 
 /// One address of an interface.

@@ -41,9 +41,14 @@ pub struct Socket {
     pub room: Option<u32>,
     /// How many found no room so far; none, if the kernel does not tell it.
     pub dropped: Option<u32>,
-    /// The processes that have it open, as far as that can be seen.
+    /// The processes that have it open, as far as that can be seen; the first 32 of them.
     pub pids: Vec<u32>,
+    /// Further ones.
+    pub more: u32,
 }
+
+/// Processes of one socket that are named. A server that forks for each client shares its socket with thousands.
+const NAMED: usize = 32;
 
 /// What could not be seen.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -107,7 +112,9 @@ pub fn inventory(reach: Reach) -> io::Result<Inventory> {
     let owners = scan::owners(&processes, &wanted);
     taken.unseen.processes = owners.hidden;
     for socket in &mut taken.sockets {
-        socket.pids = owners.of(socket.inode).collect();
+        let mut all = owners.of(socket.inode);
+        socket.pids = all.by_ref().take(NAMED).collect();
+        socket.more = u32::try_from(all.count()).unwrap_or(u32::MAX);
     }
     taken.programs = owners.programs;
     taken.sockets.sort_unstable_by_key(|socket| {
@@ -139,6 +146,7 @@ impl Socket {
             room: (transport == Transport::Tcp).then_some(one.room),
             dropped: one.dropped,
             pids: Vec::new(),
+            more: 0,
         }
     }
 }

@@ -14,6 +14,7 @@ use rustix::fs::{OFlags, fstatfs};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use crate::inventory::Reach;
+use crate::program::shown;
 use crate::scan::processes;
 
 /// What file systems of namespaces say that they are (`linux/magic.h`).
@@ -54,7 +55,7 @@ pub(crate) fn namespaces(reach: Reach, processes: &[u32]) -> Vec<Namespace> {
     let named = if reach == Reach::All { &NAMED[..] } else { &[] };
     for directory in named {
         for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
-            let name = entry.file_name().to_string_lossy().into_owned();
+            let name = shown(&entry.file_name().to_string_lossy());
             if let Some(inode) = inode(&entry.path()) {
                 let one = found.entry(inode).or_insert((None, None, entry.path()));
                 one.0.get_or_insert(name);

@@ -46,7 +46,13 @@ pub(crate) fn look_at(pid: u32, process: &OwnedFd, booted: Option<SystemTime>) -
         name: shown(name),
         path: path.map(|path| PathBuf::from(OsStr::from_bytes(path.to_bytes()))),
         started: started.and_then(|ticks| booted?.checked_add(since_boot(ticks))),
-        group: group(&read(process, "cgroup").unwrap_or_default()),
+        group: {
+            let Group { unit, container } = group(&read(process, "cgroup").unwrap_or_default());
+            Group {
+                unit: unit.as_deref().map(shown),
+                container: container.as_deref().map(shown),
+            }
+        },
     })
 }
 

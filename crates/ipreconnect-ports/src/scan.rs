@@ -65,9 +65,18 @@ pub(crate) fn owners(processes: &[u32], wanted: &HashSet<u64>) -> Owners {
     std::thread::scope(|scope| {
         let looking: Vec<_> = processes
             .chunks(part)
-            .map(|part| scope.spawn(|| look(part, wanted)))
+            .map(|part| {
+                let thread = std::thread::Builder::new().name("processes".to_owned());
+                // Where there can be no more threads, this one looks.
+                let begun = thread.spawn_scoped(scope, || look(part, wanted));
+                begun.map_err(|_| look(part, wanted))
+            })
             .collect();
-        for looked in looking.into_iter().filter_map(|one| one.join().ok()) {
+        let looked = looking.into_iter().filter_map(|one| match one {
+            Ok(thread) => thread.join().ok(),
+            Err(looked) => Some(looked),
+        });
+        for looked in looked {
             all.hidden += looked.hidden;
             all.programs.extend(looked.programs);
             all.pairs.extend(looked.pairs);

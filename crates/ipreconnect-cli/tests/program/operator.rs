@@ -433,7 +433,7 @@ fn whatever_is_asked_is_answered_as_the_description_says() {
         .unwrap();
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(output.status.success(), "{said}");
-    assert!(said.contains("Tested: 19"), "{said}");
+    assert!(said.contains("Tested: 20"), "{said}");
     assert!(!desk.log().contains("panicked"), "{}", desk.log());
 }
 

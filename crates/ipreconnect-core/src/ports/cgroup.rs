@@ -35,7 +35,11 @@ pub fn group(text: &str) -> Group {
             if let Some(container) = container(part, before) {
                 found.container = Some(container);
             } else if found.container.is_none() && is_unit(part) {
-                found.unit = Some(part.to_owned());
+                // What a user's own manager has started stands below that.
+                found.unit = Some(match found.unit.take() {
+                    Some(above) if above.starts_with("user@") => format!("{above}/{part}"),
+                    _ => part.to_owned(),
+                });
             }
             before = part;
         }
@@ -78,6 +82,12 @@ mod tests {
             (
                 "0::/user.slice/user-1000.slice/user@1000.service/app.slice/x.scope\n".to_owned(),
                 Some("user@1000.service"),
+                None,
+            ),
+            (
+                "0::/user.slice/user-1000.slice/user@1000.service/app.slice/web.service\n"
+                    .to_owned(),
+                Some("user@1000.service/web.service"),
                 None,
             ),
             (

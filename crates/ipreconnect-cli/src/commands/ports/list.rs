@@ -187,7 +187,10 @@ fn cells(socket: &PortView) -> [String; 7] {
         count => format!(" ×{count}"),
     };
     let processes = &socket.processes;
-    let program = match (processes.first(), processes.len()) {
+    let program = match (
+        processes.first(),
+        processes.len() + socket.more_processes as usize,
+    ) {
         (None, _) => "-".to_owned(),
         (Some(one), 1) => format!("{} {}", one.name, one.pid),
         (Some(one), more) => format!("{} {} +{}", one.name, one.pid, more - 1),

@@ -116,13 +116,13 @@ impl Cache {
             return;
         };
         let (cache, url) = (self.clone(), url.to_vec());
+        let counted = Counted(cache, frozen.length);
         let thawed = tokio::task::spawn_blocking(move || {
-            let shared = &cache.0;
+            let shared = &counted.0.0;
             let entry = shared.cold.as_ref().and_then(|cold| cold.thaw(&frozen));
             if let Some(entry) = entry {
                 shared.put(&url, Arc::new(entry), since, Whence::Files);
             }
-            cache.uncount(frozen.length);
         });
         // One that fell over has told so; the origin is asked then.
         let _ = thawed.await;
@@ -180,6 +180,15 @@ impl Cache {
 
     fn uncount(&self, bytes: u64) {
         self.0.growing.fetch_sub(bytes, Relaxed);
+    }
+}
+
+/// Bytes of a body on its way, until dropped: also where whoever brings it falls over.
+struct Counted(Cache, u64);
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.uncount(self.1);
     }
 }
 
