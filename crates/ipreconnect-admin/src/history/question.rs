@@ -98,7 +98,7 @@ fn findings(
     let sql = "SELECT id, first_ms, kind, port, peer, user, program, action, rule, told
                FROM finding ORDER BY id DESC LIMIT ?1";
     let mut all = connection.prepare_cached(sql)?;
-    let rows = all.query_map([question.limit], |row| {
+    let rows = all.query_map([question.limit.unwrap_or(LOSSES).min(MOST)], |row| {
         let positive = |at: usize| {
             row.get(at)
                 .map(|value: i64| u64::try_from(value).unwrap_or_default())

@@ -156,6 +156,41 @@ fn all(ledger: &Ledger) -> History {
 }
 
 #[test]
+fn what_the_guard_has_found_is_written_and_read() {
+    let directory = tempfile::tempdir().unwrap();
+    let ledger = Ledger::begin(directory.path())
+        .run(Arc::new(One::default()))
+        .unwrap();
+    for number in 1..=3 {
+        ledger.note_finding(&FindingView {
+            first_ms: number,
+            kind: "beacon".to_owned(),
+            port: 5432,
+            user: (number == 2).then(|| "app".to_owned()),
+            rule: (number == 3).then_some(7),
+            told: format!("finding {number}"),
+            ..FindingView::default()
+        });
+    }
+    ledger.end();
+    let findings = all(&ledger).findings;
+    let told: Vec<&str> = findings.iter().map(|one| one.told.as_str()).collect();
+    assert_eq!(told, ["finding 3", "finding 2", "finding 1"]);
+    assert_eq!((findings[0].rule, findings[0].port), (Some(7), 5432));
+    assert_eq!(findings[1].user.as_deref(), Some("app"));
+    let question = HistoryQuestion {
+        limit: Some(1),
+        ..HistoryQuestion::default()
+    };
+    assert_eq!(ledger.history(&question).unwrap().findings.len(), 1);
+    let question = HistoryQuestion {
+        origin: Some("shop".to_owned()),
+        ..HistoryQuestion::default()
+    };
+    assert!(ledger.history(&question).unwrap().findings.is_empty());
+}
+
+#[test]
 fn losses_and_times_are_written_and_read() {
     let directory = tempfile::tempdir().unwrap();
     let begun = Ledger::begin(directory.path());

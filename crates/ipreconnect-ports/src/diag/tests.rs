@@ -43,6 +43,8 @@ proptest! {
         parse_unix(&bytes);
         parse_listening(&bytes);
         parse_connection(&bytes);
+        parse_open(&bytes);
+        ended(&bytes, |_| {});
     }
 
     #[test]
@@ -56,6 +58,7 @@ proptest! {
         let is_known = family == AF_INET || family == AF_INET6;
         prop_assert_eq!(parse_listening(&message).is_some(), is_known);
         prop_assert_eq!(parse_connection(&message).is_some(), is_known);
+        prop_assert_eq!(parse_open(&message).is_some(), is_known);
     }
 
     #[test]
