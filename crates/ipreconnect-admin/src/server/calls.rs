@@ -46,6 +46,7 @@ type Told<T> = Result<Json<T>, Refused>;
         identities,
         listeners,
         ports,
+        guard,
         features,
         history,
         stream::events,
