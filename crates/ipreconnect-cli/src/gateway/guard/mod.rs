@@ -118,12 +118,21 @@ impl OnDuty {
     pub(crate) fn change(&self, plan: Option<GuardPlan>) {
         let mut current = lock(&self.guarding.shared.plan);
         *current = (current.0 + 1, plan);
+        drop(current);
+        self.wake();
+    }
+
+    fn wake(&self) {
+        if let Some(thread) = &self.thread {
+            thread.thread().unpark();
+        }
     }
 }
 
 impl Drop for OnDuty {
     fn drop(&mut self) {
         self.guarding.shared.is_over.store(true, Relaxed);
+        self.wake();
         if let Some(thread) = self.thread.take() {
             // One that panicked has ended, too.
             let _ = thread.join();

@@ -21,6 +21,8 @@ use crate::config::GuardPlan;
 
 /// Between two times at which what has ended is heard: the kernel keeps it meanwhile.
 const HEAR: Duration = Duration::from_millis(50);
+/// One that has nothing to guard looks this seldom whether it has.
+const ASLEEP: Duration = Duration::from_secs(60);
 /// Between two looks, at least; a look that is dear is taken less often.
 const LOOK: Duration = Duration::from_millis(250);
 /// A look may take this part of the time.
@@ -107,7 +109,11 @@ impl Watchman {
                     self.write_learned();
                 }
             }
-            std::thread::sleep(HEAR);
+            match self.plan {
+                Some(_) => std::thread::sleep(HEAR),
+                // Whoever has a plan for it wakes it.
+                None => std::thread::park_timeout(ASLEEP),
+            }
         }
         self.write_learned();
     }
@@ -128,6 +134,8 @@ impl Watchman {
         }
         self.gate = None;
         self.refused.clear();
+        // Other ports may be meant.
+        self.expected = None;
         let mut limits = BTreeMap::new();
         match &plan {
             None => {
