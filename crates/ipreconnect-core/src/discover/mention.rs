@@ -249,6 +249,9 @@ fn urls(value: &str) -> Vec<Server> {
         if LOCAL.contains(&bare.as_str()) {
             continue;
         }
+        if is_cut_short(&bare, value.get(authority.end()..).unwrap_or_default()) {
+            continue;
+        }
         // What stands before the last `@` is who comes, and how he shows it.
         let hosts = authority.as_str().rsplit('@').next().unwrap_or_default();
         for one in hosts.split(',') {
@@ -264,6 +267,17 @@ fn urls(value: &str) -> Vec<Server> {
         }
     }
     found
+}
+
+/// Whether an authority may end inside a secret, which has a character that had to be written otherwise: then what looks
+/// like a host and a port is a part of that.
+fn is_cut_short(scheme: &str, behind: &str) -> bool {
+    let end = behind.find(|one: char| one.is_whitespace() || matches!(one, '"' | '\'' | '`'));
+    let rest = behind
+        .get(..end.unwrap_or(behind.len()))
+        .unwrap_or_default();
+    let is_path = matches!(scheme, "http" | "https" | "ws" | "wss") && rest.starts_with('/');
+    rest.contains('@') && !is_path
 }
 
 /// `user:secret@tcp(host:port)/…`, `jdbc:oracle:thin:@//host:port/…`.

@@ -174,6 +174,27 @@ fn one_server_is_named_once_and_no_secret_is_kept() {
 }
 
 #[test]
+fn a_secret_that_is_written_wrongly_is_not_taken_for_a_server() {
+    for value in [
+        "postgres://app:1234#x@db.corp:5432/a",
+        "postgres://app:1234/x@db.corp:5432/a",
+        "redis://:99?9@cache:6379",
+        "https://app:1234#x@api.example",
+        "amqp://1234;x@queue.corp",
+    ] {
+        let told = named("URL", value).join(" ");
+        assert!(
+            !told.contains("1234") && !told.contains("99"),
+            "{value}: {told}"
+        );
+    }
+    assert_eq!(
+        named("PKG", "https://npm.corp/@scope/x"),
+        ["pkg npm.corp:443 https"]
+    );
+}
+
+#[test]
 fn hostile_settings_end_soon() {
     let long = "a://".repeat(4000);
     assert!(mentions(&settings(&[("X", &long)])).is_empty());
