@@ -361,6 +361,8 @@ async fn a_gateway_that_has_no_grace_cuts_what_is_under_way_and_ends() {
     old.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
     until("both are there", || origin.seen().len() == 2).await;
     let gateway = scene.replace_gateway();
+    // Whoever came before, to see whether it listens, has gone.
+    until("nobody else is there", || gateway.clients() == 2).await;
     let cut = within(10, gateway.drain(std::time::Duration::ZERO)).await;
     assert_eq!(cut, 2);
     assert!(within(10, response).await.is_err());
