@@ -222,3 +222,53 @@ fn a_program_is_watched_and_joined_with_its_environment() {
         "{shown:#}"
     );
 }
+
+#[test]
+fn postgresql_and_nginx_are_found_and_guarded() {
+    let test = "postgresql_and_nginx_are_found_and_guarded";
+    if needed(test, "nginx").is_none() || needed(test, "curl").is_none() {
+        return;
+    }
+    let Some(stage) = crate::postgres::Stage::new(test) else {
+        return;
+    };
+    let (database, web) = (stage.server(), free_address());
+    let desk = Desk::run(&format!(
+        "[guard]\nwatch = [{}, {}]\n",
+        database.port(),
+        web.port()
+    ));
+    let _nginx = crate::http::nginx_by(desk.directory.path(), "web", web, ("", ""));
+    until("nginx answers", || {
+        std::net::TcpStream::connect(web).is_ok()
+    });
+    let code = "psql \"$ORDERS_DB_URL\" -X -w -c 'select pg_sleep(60)' &\n\
+                while :; do curl -s -o /dev/null --limit-rate 1M \"${CATALOG_URL}large\"; sleep 0.2; done";
+    let output = Command::new(PROGRAM)
+        .args(["discover", "--json", "--for", "4s", "--", "sh", "-c", code])
+        .current_dir(desk.directory.path())
+        .env(
+            "ORDERS_DB_URL",
+            format!("postgres://postgres:hush@{database}/postgres"),
+        )
+        .env("CATALOG_URL", format!("http://{web}/"))
+        .output()
+        .unwrap();
+    let shown = json(&output);
+    let orders = origin(&shown, &database.to_string());
+    assert_eq!(
+        (&orders["name"], &orders["required"]),
+        (&"orders-db".into(), &true.into()),
+        "{shown:#}"
+    );
+    let catalog = origin(&shown, &web.to_string());
+    assert_eq!(catalog["name"], "catalog");
+    assert!(catalog["connections"].as_u64() > Some(1), "{catalog}");
+    assert!(!output.stdout.windows(4).any(|four| four == b"hush"));
+    // The guard has seen the same, and would allow it.
+    let learned = desk.path("state/guard-learned.toml");
+    until("it has learned who talks to both", || {
+        let rules = std::fs::read_to_string(&learned).unwrap_or_default();
+        rules.contains("psql") && rules.contains("curl")
+    });
+}

@@ -37,6 +37,11 @@ impl Stage {
         Some(stage)
     }
 
+    /// Where the server is.
+    pub(crate) fn server(&self) -> SocketAddr {
+        SocketAddr::from(([127, 0, 0, 1], self.cluster.port))
+    }
+
     /// The gateway's configuration: the server behind, and a listener in the words of PostgreSQL.
     pub(crate) fn gateway(&self, listener: &str, rest: &str) -> String {
         format!(

@@ -97,6 +97,8 @@ impl Rule {
     }
 
     fn names(&self, program: &str) -> bool {
+        // As the kernel says of a file that was replaced while it runs.
+        let program = program.strip_suffix(" (deleted)").unwrap_or(program);
         let name = program.rsplit('/').next().unwrap_or(program);
         self.programs.iter().any(|wanted| {
             if wanted.starts_with('/') {
@@ -129,6 +131,18 @@ pub struct Verdict {
 }
 
 impl Guard {
+    /// Whether a rule would be for a connection, if it were known which program that is.
+    fn may_name(&self, seen: &Sighting<'_>) -> bool {
+        let would_fit = |rule: &Rule| {
+            let bare = Rule {
+                programs: Vec::new(),
+                ..rule.clone()
+            };
+            !rule.programs.is_empty() && bare.is_for(seen)
+        };
+        seen.program.is_none() && self.rules.iter().any(would_fit)
+    }
+
     /// What becomes of a connection. While it learns nothing is closed, and what a rule does not name is not told of.
     #[must_use]
     pub fn judge(&self, seen: &Sighting<'_>) -> Verdict {
@@ -139,7 +153,9 @@ impl Guard {
             (Some(rule), Mode::Learn) => rule.action.min(Action::Report),
             (None, Mode::Learn) => Action::Allow,
             // Whose it is was not seen: a rule might have been for it.
-            (None, Mode::Enforce) if seen.user.is_none() => self.default.min(Action::Report),
+            (None, Mode::Enforce) if seen.user.is_none() || self.may_name(seen) => {
+                self.default.min(Action::Report)
+            }
             (None, Mode::Enforce) => self.default,
         };
         Verdict { action, rule }

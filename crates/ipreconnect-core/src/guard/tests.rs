@@ -133,6 +133,21 @@ fn what_was_not_looked_at_is_not_closed_by_what_it_might_be() {
 }
 
 #[test]
+fn a_program_that_was_not_seen_or_was_replaced_is_not_closed_for_that() {
+    let rules = vec![Rule {
+        ports: vec![80..=80],
+        programs: vec!["/usr/bin/psql".into()],
+        ..rule(Action::Allow)
+    }];
+    let strict = guard(rules, Action::Close);
+    let judged = |program| strict.judge(&seen(80, Some(8), program)).action;
+    assert_eq!(judged(Some("/usr/bin/psql (deleted)")), Action::Allow);
+    assert_eq!(judged(None), Action::Report);
+    assert_eq!(judged(Some("/usr/bin/other")), Action::Close);
+    assert_eq!(strict.judge(&seen(81, Some(8), None)).action, Action::Close);
+}
+
+#[test]
 fn while_it_learns_nothing_is_closed() {
     let learning = Guard {
         mode: Mode::Learn,

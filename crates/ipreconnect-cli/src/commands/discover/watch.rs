@@ -102,6 +102,8 @@ impl Watch {
         if fresh.is_empty() {
             return;
         }
+        // Who has opened them may have been started since.
+        self.know_family();
         let mut own = HashSet::new();
         for pid in &self.family {
             own.extend(owned_by(*pid, &fresh));

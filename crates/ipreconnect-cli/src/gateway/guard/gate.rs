@@ -142,8 +142,11 @@ fn written(plan: &GuardPlan, table: &str, uid: u32) -> String {
         "add chain inet {table} {chain} {{ type filter hook output priority filter; policy accept; }}"
     );
     let mut rules = Vec::new();
+    // What goes to an address of this machine leaves by `lo`, and nothing else is a port of its own.
+    rules.push("oifname != \"lo\" return".to_owned());
     if plan.scope == Scope::Loopback {
-        rules.push("oifname != \"lo\" return".to_owned());
+        rules.push("ip daddr != 127.0.0.0/8 return".to_owned());
+        rules.push("ip6 daddr != ::1 return".to_owned());
     }
     rules.push("meta l4proto != tcp return".to_owned());
     rules.push("tcp flags & (fin|syn|rst|ack) != syn return".to_owned());
@@ -166,7 +169,10 @@ fn written(plan: &GuardPlan, table: &str, uid: u32) -> String {
     }
     if plan.guard.default == Action::Close {
         let _ = writeln!(text, "add counter inet {table} default");
-        rules.push("counter name \"default\" reject with tcp reset".to_owned());
+        // Of a socket that no process has the user is not known.
+        rules.push(
+            "meta skuid 0-4294967295 counter name \"default\" reject with tcp reset".to_owned(),
+        );
     }
     for rule in rules {
         let _ = writeln!(text, "add rule inet {table} {chain} {rule}");
@@ -277,6 +283,8 @@ mod tests {
             rules,
             [
                 "oifname != \"lo\" return",
+                "ip daddr != 127.0.0.0/8 return",
+                "ip6 daddr != ::1 return",
                 "meta l4proto != tcp return",
                 "tcp flags & (fin|syn|rst|ack) != syn return",
                 "meta skuid 0 return",
@@ -284,7 +292,7 @@ mod tests {
                 "tcp dport { 5432 } meta skuid { 33, 34 } counter name \"rule_1\" reject with tcp reset",
                 "tcp dport { 5432 } ip saddr 127.0.0.2/32 counter name \"rule_2\" reject with tcp reset",
                 "tcp dport { 5432 } ip6 saddr ::1/128 counter name \"rule_2\" reject with tcp reset",
-                "counter name \"default\" reject with tcp reset",
+                "meta skuid 0-4294967295 counter name \"default\" reject with tcp reset",
             ]
         );
     }

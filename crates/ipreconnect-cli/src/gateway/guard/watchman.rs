@@ -42,6 +42,8 @@ struct Known {
     talk: Talk,
     program: Option<Box<str>>,
     is_judged: bool,
+    /// The gateway itself is at the other end.
+    is_own: bool,
     /// The look at which it was seen last.
     look: u64,
 }
@@ -271,6 +273,11 @@ impl Watchman {
                 if known.is_judged {
                     moved.push((known.clone(), talk.taken, talk.given));
                 }
+                // A look may catch the one end before the other is there.
+                if known.talk.user.is_none() && talk.user.is_some() {
+                    known.talk = talk;
+                    known.is_judged = false;
+                }
                 // Whose it was when it came is what counts: afterwards it may be nobody's.
                 (known.talk.taken, known.talk.given) = (talk.taken, talk.given);
                 continue;
@@ -283,6 +290,7 @@ impl Watchman {
                     talk,
                     program: None,
                     is_judged: false,
+                    is_own: false,
                     look: self.looks,
                 };
                 self.known.insert(talk.id(), known);
@@ -426,7 +434,8 @@ impl Watchman {
             };
             known.is_judged = true;
             let talk = known.talk;
-            if talk.peer_inode.is_some_and(|inode| own.contains(&inode)) {
+            known.is_own = talk.peer_inode.is_some_and(|inode| own.contains(&inode));
+            if known.is_own {
                 continue;
             }
             let program = talk.peer_inode.and_then(|inode| programs.get(&inode));
@@ -495,7 +504,7 @@ impl Watchman {
             taken.saturating_sub(known.talk.taken),
             given.saturating_sub(known.talk.given),
         );
-        if !known.is_judged || more_taken + more_given == 0 {
+        if !known.is_judged || known.is_own || more_taken + more_given == 0 {
             return;
         }
         let parties = parties(&known.talk, known.program.as_deref());
