@@ -99,9 +99,14 @@ fn rule(field: &Field<'_>) -> Option<Rule> {
     };
     let section = Section::new(field.reader, "guard.rule", table, field.value.span());
     let each = |key: &'static str| {
-        let field = section.field(key);
-        let fields = field.map(|field| field.one_or_many());
-        fields.unwrap_or_default()
+        let Some(field) = section.field(key) else {
+            return Vec::new();
+        };
+        let fields = field.one_or_many();
+        if fields.is_empty() {
+            field.wrong("names nobody", "leave it out where everybody is meant");
+        }
+        fields
     };
     let hint = "port = [5432, \"62000-62999\"]";
     let ports = each("port")

@@ -352,6 +352,10 @@ fn a_guard_that_cannot_be_is_told() {
             "nobody on this machine",
         ),
         (
+            "[[guard.rule]]\nuser = []\naction = \"close\"\n",
+            "names nobody",
+        ),
+        (
             "[[guard.rule]]\nprogram = \"bin/x\"\naction = \"close\"\n",
             "/usr/bin/psql",
         ),
