@@ -173,13 +173,16 @@ impl Told {
 
 /// Tells how the required origins are, for as long as the program runs.
 async fn follow(socket: PathBuf, tell: watch::Sender<Needs>) {
+    let mut was_ready = false;
     loop {
         if let Ok((_, readiness)) = ask::<Readiness>(&socket, Method::GET, "/readyz").await {
             tell.send_if_modified(|needs| {
                 let is_changed = needs.missing != readiness.missing;
-                if readiness.ready && !needs.missing.is_empty() {
+                // What was never there has not come back.
+                if readiness.ready && was_ready && !needs.missing.is_empty() {
                     needs.recoveries += 1;
                 }
+                was_ready |= readiness.ready;
                 needs.missing = readiness.missing;
                 is_changed
             });

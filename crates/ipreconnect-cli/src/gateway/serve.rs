@@ -195,8 +195,9 @@ impl Loop {
             tokio::select! {
                 () = notify::bark(&mut alive) => {}
                 exit = &mut beside => break exit,
-                _ = self.terminate.recv(), if is_alone => break Exit::Fine,
-                _ = self.interrupt.recv(), if is_alone => break Exit::Fine,
+                // What goes on beside sees to them itself.
+                _ = self.terminate.recv() => if is_alone { break Exit::Fine },
+                _ = self.interrupt.recv() => if is_alone { break Exit::Fine },
                 _ = self.hangup.recv(), if is_alone => {
                     self.reload("SIGHUP").await;
                 }

@@ -216,7 +216,7 @@ impl Shield {
     fn is_ours(&self, host: &[u8]) -> bool {
         // Without a name: no browser sends that.
         host.is_empty()
-            || literal(host).is_some()
+            || literal(host).is_some_and(|ip| !ip.to_canonical().is_unspecified())
             || is_local(host)
             || self.names.iter().any(|rule| rule.matches(host))
             || self.origins.iter().any(|one| one.host.matches(host))

@@ -63,8 +63,8 @@ pub(super) fn file(path: &Path) -> io::Result<FileSettings> {
             flat(&value, &place, &mut read.settings);
         }
         "yaml" | "yml" => {
-            let all: Vec<Value> =
-                serde_saphyr::from_multiple(&text).map_err(|error| wrong(error.to_string()))?;
+            let all: Vec<Value> = serde_saphyr::from_multiple(&text)
+                .map_err(|_| wrong("this is no YAML".to_owned()))?;
             for value in &all {
                 if name.contains("compose") {
                     compose(value, &mut read);

@@ -50,6 +50,8 @@ fn names_that_lead_here_are_addresses_localhost_and_those_that_are_named() {
         "xlocalhost",
         "a.shop.test",
         "tools.example",
+        "0.0.0.0:8080",
+        "[::]:8080",
         "2130706433",
         "0x7f.0.0.1",
         "127.1",
