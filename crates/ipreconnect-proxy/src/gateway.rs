@@ -107,6 +107,23 @@ struct Place {
     inside: Option<u64>,
 }
 
+impl Place {
+    /// Whether it is in that network namespace. A file is in all of them.
+    fn is_in(&self, inside: Option<u64>) -> bool {
+        self.inside == inside || matches!(self.bound, ListenAddress::Unix(_))
+    }
+}
+
+/// What was opened of a listener at once.
+#[derive(Debug, Default)]
+pub struct Opened {
+    /// The addresses as they were asked for.
+    pub asked: Vec<ListenAddress>,
+    /// The same ones as they are: with their ports.
+    pub bound: Vec<ListenAddress>,
+    places: Vec<u64>,
+}
+
 /// What one listener is doing.
 #[derive(Clone, Debug)]
 pub struct ListenerStatus {
@@ -179,10 +196,10 @@ impl Gateway {
         if opened.is_err() {
             self.listeners.remove(name);
         }
-        opened
+        opened.map(|opened| opened.bound)
     }
 
-    /// Opens further addresses of a listener, or none of them.
+    /// Opens those addresses of a listener that are not open in that network namespace, or none of them.
     ///
     /// # Errors
     /// If an address cannot be listened on.
@@ -190,16 +207,22 @@ impl Gateway {
         &mut self,
         name: &str,
         at: impl Into<ListenAt<'l>>,
-    ) -> Result<Vec<ListenAddress>, OpenError> {
+    ) -> Result<Opened, OpenError> {
         let at = at.into();
-        let groups = self.open_all(name, at)?;
-        let Some(listener) = self.listeners.get_mut(name) else {
-            return Ok(Vec::new());
+        let mut opened = Opened {
+            asked: self.missing(name, at),
+            bound: Vec::new(),
+            places: Vec::new(),
         };
-        let mut bound = Vec::new();
-        for (group, asked) in groups.into_iter().zip(at.addresses) {
+        let addresses = &opened.asked;
+        let groups = self.open_all(name, ListenAt { addresses, ..at })?;
+        let Some(listener) = self.listeners.get_mut(name) else {
+            return Ok(opened);
+        };
+        for (group, asked) in groups.into_iter().zip(&opened.asked) {
             self.next += 1;
-            bound.push(group.address.clone());
+            opened.bound.push(group.address.clone());
+            opened.places.push(self.next);
             listener.places.push(Place {
                 id: self.next,
                 asked: asked.clone(),
@@ -219,30 +242,47 @@ impl Gateway {
             }
         }
         listener.tell_own();
-        Ok(bound)
+        Ok(opened)
     }
 
-    /// Stops accepting at some addresses of a listener, named as they were asked for.
-    pub fn close_some(&mut self, name: &str, addresses: &[ListenAddress]) {
-        let Some(listener) = self.listeners.get_mut(name) else {
-            return;
+    /// The addresses at which a listener is not open.
+    fn missing(&self, name: &str, at: ListenAt<'_>) -> Vec<ListenAddress> {
+        let inside = at.inside.map(|namespace| namespace.inode);
+        let places = self.listeners.get(name).map(|one| one.places.as_slice());
+        let is_open = |address: &ListenAddress| {
+            let mut places = places.unwrap_or_default().iter();
+            places.any(|place| place.is_in(inside) && place.asked == *address)
         };
-        let (closing, staying) = std::mem::take(&mut listener.places)
-            .into_iter()
-            .partition(|place: &Place| addresses.contains(&place.asked));
-        listener.places = staying;
-        self.shut(&closing);
+        let missing = at.addresses.iter().filter(|address| !is_open(address));
+        missing.cloned().collect()
     }
 
-    /// Stops accepting at the addresses of a listener that are in other network namespaces than this one.
-    pub fn close_elsewhere(&mut self, name: &str, inside: Option<&Namespace>) {
-        let Some(listener) = self.listeners.get_mut(name) else {
-            return;
-        };
+    /// Closes what was opened of a listener, and nothing else.
+    pub fn close_again(&mut self, name: &str, opened: &Opened) {
+        self.keep_open(name, |place| !opened.places.contains(&place.id));
+    }
+
+    /// Stops accepting everywhere but at these addresses of a listener, named as they were asked for, in this network
+    /// namespace; ours, if none is named.
+    pub fn close_others(
+        &mut self,
+        name: &str,
+        addresses: &[ListenAddress],
+        inside: Option<&Namespace>,
+    ) {
         let inside = inside.map(|namespace| namespace.inode);
+        self.keep_open(name, |place| {
+            place.is_in(inside) && addresses.contains(&place.asked)
+        });
+    }
+
+    fn keep_open(&mut self, name: &str, stays: impl Fn(&Place) -> bool) {
+        let Some(listener) = self.listeners.get_mut(name) else {
+            return;
+        };
         let (staying, closing): (Vec<Place>, Vec<Place>) = std::mem::take(&mut listener.places)
             .into_iter()
-            .partition(|place| place.inside == inside);
+            .partition(stays);
         listener.places = staying;
         self.shut(&closing);
     }

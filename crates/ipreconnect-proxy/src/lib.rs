@@ -35,7 +35,7 @@ pub use door::{
 pub use forward::{
     Direction, Directions, ForwardPlan, Headers, Parent, Speaks, Via, Way as ForwardWay,
 };
-pub use gateway::{Gateway, GatewaySettings, ListenAt, ListenerStatus};
+pub use gateway::{Gateway, GatewaySettings, ListenAt, ListenerStatus, Opened};
 pub use http::{
     AccessFormat, AccessLog, AccessSink, AskedHost, BranchStatus, Cache, CacheSettings, Chain,
     Fallback, FieldRules, Forwarding, HashOn, Hedge, HttpBranch, HttpLimits, HttpPlan, HttpRoute,

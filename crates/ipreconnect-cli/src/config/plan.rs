@@ -12,7 +12,7 @@ use ipreconnect::core::http::{PathRule, Pattern, WebOrigin};
 use ipreconnect::resolve::DnsSettings;
 use ipreconnect::{OriginSettings, Transport};
 use ipreconnect_admin::{AlertPlan, Collector, HookPlan, LineFormat, SyslogPlace};
-use ipreconnect_ports::{Inside, Scope};
+use ipreconnect_ports::{Inside, Namespace, Scope};
 use ipreconnect_proxy::{
     Access, AccessFormat, CacheSettings, ClientLimits, Fallback, FileAccess, Forwarding,
     HostPattern, HttpLimits, HttpSettings, ListenAddress, ListenerSettings, Proxied, ProxyProtocol,
@@ -226,6 +226,14 @@ impl ListenPlan {
     /// Whether the network namespace in which it listens may come and go.
     pub(crate) fn comes_and_goes(&self) -> bool {
         matches!(&self.netns, Some(inside) if !matches!(inside, Inside::Pid(_)))
+    }
+
+    /// Its addresses in a network namespace that was found; none while its own is not there.
+    pub(crate) fn addresses_in(&self, found: Option<&Namespace>) -> &[ListenAddress] {
+        match (&self.netns, found) {
+            (Some(_), None) => &[],
+            _ => &self.addresses,
+        }
     }
 
     /// Whether requests that browsers have been made to send are refused: where that is said, else where only this

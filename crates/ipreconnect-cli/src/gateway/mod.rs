@@ -13,7 +13,6 @@ pub(crate) mod own;
 pub(crate) mod serve;
 pub(crate) mod tap;
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,8 +23,8 @@ use ipreconnect::{Origin, OriginSettings, Store, Surroundings, Target, Witness};
 use ipreconnect_admin::{StatusPage, StatusPages, Traces};
 use ipreconnect_proxy::{
     AccessLog, Cache, ForwardPlan, ForwardWay, Gateway, GatewaySettings, HalfClose, HostPattern,
-    HttpBranch, HttpPlan, HttpRoute, ListenAddress, ListenAt, ListenerSettings, OpenError, Page,
-    Pages, Parent, Passed, Plane, Timeouts, Tracing, Unmatched, Via,
+    HttpBranch, HttpPlan, HttpRoute, ListenAt, ListenerSettings, OpenError, Opened, Page, Pages,
+    Parent, Passed, Plane, Timeouts, Tracing, Unmatched, Via,
 };
 
 use crate::access::AccessFile;
@@ -38,7 +37,7 @@ use board::{Board, Resident};
 use control::Control;
 use doors::Doors;
 use inside::{Insides, Moved};
-use leases::Leases;
+use leases::{Leases, Ports};
 
 /// Origins and listeners at work.
 pub(crate) struct Running {
@@ -145,68 +144,53 @@ impl Running {
     /// Opens everything that is new, before anything that exists is changed.
     fn open_new(&self, new: &Plan, changes: &[Change]) -> Result<(), Refusal> {
         self.make_doors(new, changes)?;
-        let mut opened: Vec<(&String, Vec<ListenAddress>)> = Vec::new();
+        let mut opened: Vec<(&String, Opened, Ports)> = Vec::new();
         for change in changes {
             let result = match change {
                 Change::ListenerAdded(name) => match new.listeners.get(name) {
-                    Some(plan) => self
-                        .open(new, name, plan)
-                        .map(|()| (name, plan.addresses.clone())),
-                    None => continue,
+                    Some(plan) => self.open(new, name, plan),
+                    None => Ok(()),
                 },
-                Change::ListenerMoved(name) => {
-                    let Some(plan) = new.listeners.get(name) else {
-                        continue;
-                    };
-                    let before = self.insides.found(name).map(|before| before.inode);
-                    let namespace = match self.insides.find(name, plan.netns.as_ref()) {
-                        Ok(namespace) => namespace,
-                        Err(refusal) => {
-                            self.close_again(&opened);
-                            return Err(refusal);
-                        }
-                    };
-                    let stays = before == namespace.as_ref().map(|one| one.inode);
-                    let (mut added, _) = self.moved(new, name);
-                    if !stays {
-                        added.clone_from(&plan.addresses);
-                    }
-                    let ports = self.leases.ports(name, plan);
-                    let is_there = namespace.is_some() || plan.netns.is_none();
-                    let at = ListenAt {
-                        addresses: if is_there { &added } else { &[] },
-                        ports: &ports.first,
-                        only_these: ports.only_these,
-                        file: plan.file,
-                        inside: namespace.as_ref(),
-                    };
-                    let more = self
-                        .board
-                        .with_gateway(|gateway| gateway.open_more(name, at));
-                    let more = more.unwrap_or(Ok(Vec::new()));
-                    more.map(|bound| self.leases.took(name, &ports, &added, &bound))
-                        .map(|()| (name, added))
-                        .map_err(|error| refuse_open(&error))
-                }
-                _ => continue,
+                Change::ListenerMoved(name) => match new.listeners.get(name) {
+                    Some(plan) => self
+                        .open_at(name, plan)
+                        .map(|(one, ports)| opened.push((name, one, ports))),
+                    None => Ok(()),
+                },
+                _ => Ok(()),
             };
-            match result {
-                Ok(one) => opened.push(one),
-                Err(error) => {
-                    self.close_again(&opened);
-                    return Err(error);
-                }
+            if let Err(refusal) = result {
+                self.board.with_gateway(|gateway| {
+                    for (name, one, _) in &opened {
+                        gateway.close_again(name, one);
+                    }
+                });
+                return Err(refusal);
             }
+        }
+        for (name, one, ports) in &opened {
+            self.leases.took(name, ports, &one.asked, &one.bound);
         }
         Ok(())
     }
 
-    fn close_again(&self, opened: &[(&String, Vec<ListenAddress>)]) {
-        self.board.with_gateway(|gateway| {
-            for (name, addresses) in opened {
-                gateway.close_some(name, addresses);
-            }
-        });
+    /// Opens a listener that is there where it is to be. What it has elsewhere stays open.
+    fn open_at(&self, name: &str, plan: &ListenPlan) -> Result<(Opened, Ports), Refusal> {
+        let namespace = self.insides.find(name, plan.netns.as_ref())?;
+        let ports = self.leases.ports(name, plan);
+        let at = ListenAt {
+            addresses: plan.addresses_in(namespace.as_ref()),
+            ports: &ports.first,
+            only_these: ports.only_these,
+            file: plan.file,
+            inside: namespace.as_ref(),
+        };
+        let opened = self
+            .board
+            .with_gateway(|gateway| gateway.open_more(name, at))
+            .unwrap_or_else(|| Ok(Opened::default()))
+            .map_err(|error| refuse_open(&error))?;
+        Ok((opened, ports))
     }
 
     /// Makes the doors of listeners that stay, so that what cannot be made is known before anything is
@@ -254,18 +238,13 @@ impl Running {
             }
             Change::ListenerRerouted(name) => self.reroute(new, name),
             Change::ListenerMoved(name) => {
-                let (_, removed) = self.moved(new, name);
-                let netns =
-                    |plan: &Plan| plan.listeners.get(name).and_then(|one| one.netns.clone());
-                let is_elsewhere = netns(new) != netns(&self.plan);
-                let namespace = self.insides.found(name);
-                self.board.with_gateway(|gateway| {
-                    if is_elsewhere {
-                        gateway.close_elsewhere(name, namespace.as_ref());
-                    } else {
-                        gateway.close_some(name, &removed);
-                    }
-                });
+                if let Some(plan) = new.listeners.get(name) {
+                    let namespace = self.insides.found(name);
+                    let addresses = plan.addresses_in(namespace.as_ref());
+                    self.board.with_gateway(|gateway| {
+                        gateway.close_others(name, addresses, namespace.as_ref());
+                    });
+                }
                 self.reroute(new, name);
             }
             Change::ListenerRemoved(name) => {
@@ -284,20 +263,6 @@ impl Running {
             | Change::ShutdownChanged
             | Change::NeedsRestart(_) => {}
         }
-    }
-
-    /// The addresses that a listener gains, and those that it loses.
-    fn moved(&self, new: &Plan, name: &str) -> (Vec<ListenAddress>, Vec<ListenAddress>) {
-        let of = |plan: &Plan| -> BTreeSet<ListenAddress> {
-            let listener = plan.listeners.get(name);
-            listener
-                .map(|l| l.addresses.iter().cloned().collect())
-                .unwrap_or_default()
-        };
-        let (before, after) = (of(&self.plan), of(new));
-        let added = after.difference(&before).cloned().collect();
-        let removed = before.difference(&after).cloned().collect();
-        (added, removed)
     }
 
     fn reroute(&self, new: &Plan, name: &str) {
@@ -346,9 +311,8 @@ impl Running {
         let plane = self.plane(plan, name, listener);
         let ports = self.leases.ports(name, listener);
         let namespace = self.insides.find(name, listener.netns.as_ref())?;
-        let is_there = namespace.is_some() || listener.netns.is_none();
         let at = ListenAt {
-            addresses: if is_there { &listener.addresses } else { &[] },
+            addresses: listener.addresses_in(namespace.as_ref()),
             ports: &ports.first,
             only_these: ports.only_these,
             file: listener.file,
@@ -388,7 +352,7 @@ impl Running {
                 Moved::Away => {
                     // What is open would keep it.
                     self.board
-                        .with_gateway(|gateway| gateway.close_elsewhere(name, None));
+                        .with_gateway(|gateway| gateway.close_others(name, &[], None));
                     continue;
                 }
             };
@@ -402,15 +366,13 @@ impl Running {
             };
             let opened = self.board.with_gateway(|gateway| {
                 let opened = gateway.open_more(name, at);
-                if opened.is_ok() {
-                    gateway.close_elsewhere(name, Some(&namespace));
-                }
+                gateway.close_others(name, &listener.addresses, Some(&namespace));
                 opened
             });
             match opened {
-                Some(Ok(bound)) => {
-                    self.leases.took(name, &ports, &listener.addresses, &bound);
-                    for address in bound {
+                Some(Ok(opened)) => {
+                    self.leases.took(name, &ports, &opened.asked, &opened.bound);
+                    for address in opened.bound {
                         tracing::info!(listener = name, %address, netns = namespace.inode, "listening inside another network namespace");
                     }
                     self.insides.opened(name, namespace);

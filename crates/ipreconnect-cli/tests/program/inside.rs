@@ -180,6 +180,65 @@ fn a_gateway_starts_without_the_container_and_goes_inside_when_it_is_there() {
 }
 
 #[test]
+fn a_listener_that_moves_is_nowhere_else_and_one_that_cannot_stays() {
+    let test = "a_listener_that_moves_is_nowhere_else_and_one_that_cannot_stays";
+    let (Some(one), Some(two)) = (
+        Container::start(test, &number()),
+        Container::start(test, &number()),
+    ) else {
+        return;
+    };
+    let origin = Mortal::born("one");
+    let (first, second) = (free_address(), free_address());
+    let held = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = held.local_addr().unwrap();
+    let config = |addresses: &[SocketAddr], netns: &str, more: &str| {
+        let addresses: Vec<String> = addresses.iter().map(ToString::to_string).collect();
+        format!(
+            "[origin.a]\naddress = \"{}\"\n\
+             [[listen]]\nname = \"a\"\naddress = {addresses:?}\norigin = \"a\"\n{netns}\n{more}",
+            origin.address(),
+        )
+    };
+    let pid = |container: &Container| format!("netns = \"pid:{}\"", container.pid());
+    let desk = Desk::run(&config(&[first, second], &pid(&one), ""));
+    desk.wait_for_phase("a", "up");
+    assert_eq!(one.ask(first), "one hello\n");
+    // Another listener of the same change cannot be opened: all is as it was.
+    let other = format!("[[listen]]\nname = \"b\"\naddress = \"{taken}\"\norigin = \"a\"\n");
+    desk.write(&config(&[first, second], &pid(&two), &other));
+    assert!(!desk.command(&["reload"]).status.success());
+    assert_eq!(one.ask(first), "one hello\n");
+    assert_eq!(two.ask(first), "");
+    drop(held);
+    let change = |addresses: &[SocketAddr], netns: &str| {
+        desk.write(&config(addresses, netns, ""));
+        let told = desk.command(&["reload"]);
+        assert!(told.status.success(), "{told:?}");
+    };
+    // Another word for the same place, and an address less.
+    let path = format!("netns = \"/proc/{}/ns/net\"", one.pid());
+    change(&[first], &path);
+    assert_eq!(one.ask(first), "one hello\n");
+    assert_eq!(one.ask(second), "");
+    change(&[first], &pid(&two));
+    assert_eq!(one.ask(first), "");
+    assert_eq!(two.ask(first), "one hello\n");
+    // Here, and then in a place that is not there yet.
+    change(&[first], "");
+    assert_eq!(two.ask(first), "");
+    assert_eq!(
+        crate::desk::ask(&mut crate::desk::dial(first), "here\n"),
+        "one here\n"
+    );
+    change(
+        &[first],
+        &format!("netns = \"container:{}\"", "0123456789ab".repeat(5)),
+    );
+    assert!(TcpStream::connect(first).is_err(), "here nobody listens");
+}
+
+#[test]
 fn what_cannot_be_inside_is_told() {
     let origin = free_address();
     let told = |netns: &str, more: &str| {
