@@ -118,16 +118,28 @@ pub fn owned_by(pid: u32, inodes: &HashSet<u64>) -> HashSet<u64> {
         .collect()
 }
 
-/// The processes that have these sockets open, by inode, as far as they can be seen.
+/// The processes that have some sockets open.
+#[derive(Clone, Debug, Default)]
+pub struct Owners {
+    /// A process that has it open, for each inode, as far as one can be seen.
+    pub programs: BTreeMap<u64, Program>,
+    /// Processes of other users whose sockets are not for us to see.
+    pub hidden: usize,
+}
+
+/// The processes that have these sockets open.
 #[must_use]
-pub fn owners(inodes: &HashSet<u64>) -> BTreeMap<u64, Program> {
+pub fn owners(inodes: &HashSet<u64>) -> Owners {
     if inodes.is_empty() {
-        return BTreeMap::new();
+        return Owners::default();
     }
     let found = scan::owners(&scan::processes(), inodes);
-    let owners = inodes.iter().filter_map(|inode| {
+    let programs = inodes.iter().filter_map(|inode| {
         let first = found.of(*inode).next()?;
         Some((*inode, found.programs.get(&first)?.clone()))
     });
-    owners.collect()
+    Owners {
+        programs: programs.collect(),
+        hidden: found.hidden,
+    }
 }

@@ -269,6 +269,8 @@ pub(crate) struct Open {
     pub(crate) inode: u64,
     pub(crate) acked: u64,
     pub(crate) received: u64,
+    /// The interface that it is bound to; 0, if to none.
+    pub(crate) interface: u32,
     pub(crate) cookie: [u8; 8],
 }
 
@@ -300,6 +302,7 @@ fn parse_open(message: &[u8]) -> Option<Open> {
         inode: connection.socket.found.inode,
         acked,
         received,
+        interface: word(message, 40)?,
         cookie: message.get(44..52)?.try_into().ok()?,
     })
 }
@@ -311,36 +314,20 @@ fn carried(message: &[u8]) -> Option<(u64, u64)> {
     Some((long(120)?, long(128)?))
 }
 
-/// A connection that has ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Ended {
-    pub(crate) local: SocketAddr,
-    pub(crate) remote: SocketAddr,
-    pub(crate) acked: u64,
-    pub(crate) received: u64,
-    pub(crate) cookie: [u8; 8],
-}
-
-/// What a datagram of the kernel's news says. What cannot be read is left out: it is nobody's answer.
-pub(crate) fn ended(datagram: &[u8], mut each: impl FnMut(Ended)) {
+/// What a datagram of the kernel's news says of sockets that have ended. What cannot be read is left out: it is nobody's
+/// answer.
+pub(crate) fn ended(datagram: &[u8], mut each: impl FnMut(Open)) {
     let _ = messages(datagram, &mut |payload| {
-        each_ended(payload).into_iter().for_each(&mut each);
+        parse_open(payload).into_iter().for_each(&mut each);
     });
 }
 
-fn each_ended(payload: &[u8]) -> Option<Ended> {
-    let one = parse_open(payload)?;
-    Some(Ended {
-        local: one.local,
-        remote: one.remote,
-        acked: one.acked,
-        received: one.received,
-        cookie: one.cookie,
-    })
-}
-
-/// Ends a connection by our end of it, if it is still the one that has this cookie (`SOCK_DESTROY`).
-pub(crate) fn destroy(local: SocketAddr, remote: SocketAddr, cookie: [u8; 8]) -> io::Result<()> {
+/// Ends a connection by one end of it, if it is still the one that has this cookie (`SOCK_DESTROY`).
+pub(crate) fn destroy(
+    (local, remote): (SocketAddr, SocketAddr),
+    interface: u32,
+    cookie: [u8; 8],
+) -> io::Result<()> {
     // A socket of IPv6 that carries IPv4 is known to the kernel by either family.
     let mut request = inet_request(family_of(local.ip()), IPPROTO_TCP, u32::MAX);
     request.truncate(8);
@@ -348,7 +335,8 @@ pub(crate) fn destroy(local: SocketAddr, remote: SocketAddr, cookie: [u8; 8]) ->
     request.extend(remote.port().to_be_bytes());
     request.extend(wide(local.ip()));
     request.extend(wide(remote.ip()));
-    request.extend([0; 4]);
+    // One that is bound to an interface is found by that alone.
+    request.extend(interface.to_ne_bytes());
     request.extend(cookie);
     ask(
         Some(SOCK_DIAG),

@@ -16,13 +16,13 @@ mod range;
 mod scan;
 mod watch;
 
-pub use connection::{Connection, State, connections, owned_by, owners};
+pub use connection::{Connection, Owners, State, connections, owned_by, owners};
 pub use interface::{Interface, interface_name, interfaces};
 pub use inventory::{Inventory, Reach, Socket, Transport, Unseen, inventory};
 pub use namespace::{Inside, InsideError, Namespace};
 pub use peer::{group_id, owner, user, user_id};
 pub use program::{Program, program};
 pub use range::{candidates, ephemeral, reserved};
-pub use watch::{Ending, Endings, Heard, Look, Outgoing, Scope, Talk, close, look};
+pub use watch::{Ending, Endings, Heard, Listening, Look, Outgoing, Scope, Talk, close, look};
 
 pub use holder::{Holder, Process, connected_from, holders, holders_of_udp, holders_of_unix};

@@ -1,6 +1,6 @@
 //! Network namespaces (network_namespaces(7)): which there are, and what their sockets are.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -14,7 +14,7 @@ use rustix::fs::{OFlags, fstatfs};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use crate::inventory::Reach;
-use crate::program::shown;
+use crate::program::{parent, shown};
 use crate::scan::processes;
 
 /// What file systems of namespaces say that they are (`linux/magic.h`).
@@ -207,27 +207,113 @@ impl Inside {
                 let path = found.ok_or_else(|| not_there(format!("nothing is called {name}")))?;
                 Namespace::at(path, None)
             }
-            Self::Container(id) => {
-                let mut all = processes().into_iter();
-                let pid = all.find(|pid| is_of(*pid, id));
-                let pid =
-                    pid.ok_or_else(|| not_there(format!("no process runs in container {id}")))?;
-                Namespace::at(format!("/proc/{pid}/ns/net").into(), Some(pid))
-            }
+            Self::Container(id) => of_container(id),
         }
     }
 }
 
-/// Whether a process belongs to a container: by its name, or by a number of which either may have the beginning.
-fn is_of(pid: u32, id: &str) -> bool {
-    let text = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
-    let Some(container) = group(&text).container else {
-        return false;
+/// The namespace of a container. Its processes may make further ones, which are not meant: that of those counts that
+/// somebody outside of it has started.
+fn of_container(id: &str) -> io::Result<Namespace> {
+    let (mut members, mut claims) = (BTreeSet::new(), false);
+    for pid in processes() {
+        match belongs(pid, id) {
+            Belongs::Yes => drop(members.insert(pid)),
+            Belongs::Claims => claims = true,
+            Belongs::No => {}
+        }
+    }
+    let from_outside = members
+        .iter()
+        .filter(|pid| parent(**pid).is_none_or(|parent| !members.contains(&parent)));
+    let (mut found, mut failed) = (BTreeMap::new(), None);
+    for pid in from_outside {
+        match Namespace::at(format!("/proc/{pid}/ns/net").into(), Some(*pid)) {
+            Ok(namespace) => drop(found.insert(namespace.inode, namespace)),
+            Err(error) => failed = Some(error),
+        }
+    }
+    if found.len() > 1 {
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            format!(
+                "what is called container {id} is in several network namespaces: write more of its number, or pid:N"
+            ),
+        ));
+    }
+    let why = match (failed, claims) {
+        (Some(error), _) if error.kind() != io::ErrorKind::NotFound => error,
+        (_, true) => io::Error::new(
+            io::ErrorKind::NotFound,
+            format!(
+                "what calls itself container {id} is in a control group that does not belong to root: write pid:N if it is meant"
+            ),
+        ),
+        (_, false) => io::Error::new(
+            io::ErrorKind::NotFound,
+            format!("no process runs in container {id}"),
+        ),
     };
+    found.into_values().next().ok_or(why)
+}
+
+/// Whether a process is of a container.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Belongs {
+    No,
+    /// By a control group that anybody may have made.
+    Claims,
+    Yes,
+}
+
+/// Whether a process belongs to a container: by its name, or by a number of which either may have the beginning.
+fn belongs(pid: u32, id: &str) -> Belongs {
+    let text = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
+    let mut found = Belongs::No;
+    for line in text.lines() {
+        match above(line, id).map(|place| is_root_only(&place)) {
+            Some(true) => return Belongs::Yes,
+            Some(false) => found = Belongs::Claims,
+            None => {}
+        }
+    }
+    found
+}
+
+/// The control group below which that of the container is, by a line of `/proc/PID/cgroup`: its controllers and its path.
+fn above<'l>(line: &'l str, id: &str) -> Option<(&'l str, &'l str)> {
     let is_number = |text: &str| text.len() >= 6 && text.bytes().all(|one| one.is_ascii_hexdigit());
-    container == id
-        || (is_number(id) && is_number(&container))
-            && (container.starts_with(id) || id.starts_with(&container))
+    let is_meant = |container: &str| {
+        container == id
+            || (is_number(id) && is_number(container))
+                && (container.starts_with(id) || id.starts_with(container))
+    };
+    let mut parts = line.splitn(3, ':').skip(1);
+    let (controllers, path) = (parts.next()?, parts.next()?);
+    let ends = path
+        .match_indices('/')
+        .map(|(at, _)| at)
+        .skip(1)
+        .chain([path.len()]);
+    let mut ends = ends.filter_map(|end| path.get(..end));
+    let own = ends.find(|path| {
+        let container = group(&format!("0::{path}")).container;
+        container.is_some_and(|container| is_meant(&container))
+    })?;
+    Some((controllers, own.rsplit_once('/')?.0))
+}
+
+/// Whether nobody but root can make control groups there.
+fn is_root_only((controllers, path): &(&str, &str)) -> bool {
+    let places = match controllers.strip_prefix("name=").unwrap_or(controllers) {
+        "" => vec!["", "unified"],
+        controllers => vec![controllers],
+    };
+    let mut places = places.into_iter().map(|place| {
+        let root = Path::new("/sys/fs/cgroup").join(place);
+        root.join(path.trim_start_matches('/'))
+    });
+    places.any(|place| fs::metadata(place).is_ok_and(|found| found.uid() == 0))
 }
 
 impl Namespace {
@@ -264,5 +350,37 @@ impl Namespace {
             let worked = working.join();
             worked.unwrap_or_else(|_| Err(io::Error::other("the thread inside has ended")))
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_group_above_that_of_a_container_is_found() {
+        let id = "4f5c".repeat(16);
+        for (line, wanted) in [
+            (
+                format!("4:memory:/docker/{id}"),
+                Some(("memory", "/docker")),
+            ),
+            (
+                format!("0::/system.slice/docker-{id}.scope/init"),
+                Some(("", "/system.slice")),
+            ),
+            (
+                format!("0::/user.slice/user@1000.service/libpod-{id}.scope"),
+                Some(("", "/user.slice/user@1000.service")),
+            ),
+            (format!("1:name=systemd:/{id}"), Some(("name=systemd", ""))),
+            (format!("0::/docker/{}", "1".repeat(64)), None),
+            ("0::/".to_owned(), None),
+            ("0".to_owned(), None),
+        ] {
+            assert_eq!(above(&line, &id[..12]), wanted, "{line}");
+            assert_eq!(above(&line, &id), wanted, "{line}");
+        }
+        assert!(!is_root_only(&("", "/there/is/none")));
     }
 }

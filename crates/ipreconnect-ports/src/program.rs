@@ -36,6 +36,13 @@ pub fn program(pid: u32) -> Option<Program> {
     look_at(pid, &process, booted())
 }
 
+/// The process that has started another one, or has it now.
+pub(crate) fn parent(pid: u32) -> Option<u32> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let (_, after) = stat.rsplit_once(')')?;
+    after.split_ascii_whitespace().nth(1)?.parse().ok()
+}
+
 /// The same by its directory in `/proc`, on a machine that was started then.
 pub(crate) fn look_at(pid: u32, process: &OwnedFd, booted: Option<SystemTime>) -> Option<Program> {
     let stat = read(process, "stat")?;

@@ -14,7 +14,7 @@ use rustix::net::netlink::{SOCK_DIAG, SocketAddrNetlink};
 use rustix::net::sockopt::{set_socket_recv_buffer_size, set_socket_recv_buffer_size_force};
 use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType, bind, recv, socket_with};
 
-use crate::diag::{self, Ended, Open};
+use crate::diag::{self, Open};
 
 /// Room for what ends between two drains: some thousand messages.
 const ROOM: usize = 16 << 20;
@@ -32,24 +32,56 @@ pub struct Talk {
     pub user: Option<u32>,
     /// The inode of the other end's socket.
     pub peer_inode: Option<u64>,
+    /// The user who has this end open; none, while nobody has accepted it.
+    pub owner: Option<u32>,
     /// The inode of this end's socket; none, while nobody has accepted it.
     pub inode: Option<u64>,
+    /// Somebody listens at the port of the other end, too: which of them has connected cannot be told, and this
+    /// connection is here twice, once for each of them.
+    pub is_either: bool,
     /// Bytes that the peer was sent and has acknowledged.
     pub taken: u64,
     /// Bytes that the peer has sent.
     pub given: u64,
-    /// What the kernel knows this connection by.
-    cookie: [u8; 8],
+    /// What the kernel knows this end by.
+    known_by: KnownBy,
     /// The same of the other end.
-    peer_cookie: Option<[u8; 8]>,
+    peer_known_by: Option<KnownBy>,
+}
+
+/// What the kernel knows a socket by, besides its addresses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct KnownBy {
+    interface: u32,
+    cookie: [u8; 8],
+}
+
+impl KnownBy {
+    fn of(one: &Open) -> Self {
+        Self {
+            interface: one.interface,
+            cookie: one.cookie,
+        }
+    }
 }
 
 impl Talk {
     /// What tells it from every other one that this machine has had.
     #[must_use]
     pub fn id(&self) -> u64 {
-        u64::from_ne_bytes(self.cookie)
+        u64::from_ne_bytes(self.known_by.cookie)
     }
+}
+
+/// A socket that listens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Listening {
+    /// Where.
+    pub address: SocketAddr,
+    /// The user who has opened it.
+    pub user: u32,
+    /// The inode of the socket.
+    pub inode: u64,
 }
 
 /// A connection that was made from here to another machine.
@@ -69,7 +101,7 @@ pub struct Outgoing {
 #[derive(Clone, Debug, Default)]
 pub struct Look {
     /// What listens.
-    pub listening: Vec<(SocketAddr, u64)>,
+    pub listening: Vec<Listening>,
     /// Who talks to it.
     pub talks: Vec<Talk>,
     /// What goes out to other machines.
@@ -101,7 +133,11 @@ pub fn look(scope: Scope) -> io::Result<Look> {
     let mut open: Vec<Open> = Vec::new();
     diag::open_tcp(|one| {
         if one.listens {
-            look.listening.push((one.local, one.inode));
+            look.listening.push(Listening {
+                address: one.local,
+                user: one.uid,
+                inode: one.inode,
+            });
             listens
                 .entry(one.local.port())
                 .or_default()
@@ -122,7 +158,7 @@ pub fn look(scope: Scope) -> io::Result<Look> {
         .map(|one| ((one.local, one.remote), one))
         .collect();
     for one in &open {
-        if is_here(one.local) && !is_ours(one, &ends, &is_here) {
+        if is_here(one.local) {
             if !scope.has(one.local.ip()) {
                 continue;
             }
@@ -134,11 +170,13 @@ pub fn look(scope: Scope) -> io::Result<Look> {
                     .filter(|other| other.inode != 0)
                     .map(|other| other.uid),
                 peer_inode: other.map(|other| other.inode).filter(|inode| *inode != 0),
+                owner: Some(one.uid).filter(|_| one.inode != 0),
                 inode: Some(one.inode).filter(|inode| *inode != 0),
+                is_either: other.is_some_and(|other| is_here(other.local)),
                 taken: one.acked,
                 given: one.received,
-                cookie: one.cookie,
-                peer_cookie: other.map(|other| other.cookie),
+                known_by: KnownBy::of(one),
+                peer_known_by: other.map(|other| KnownBy::of(other)),
             });
         } else if !one.remote.ip().is_loopback()
             && one.inode != 0
@@ -155,26 +193,21 @@ pub fn look(scope: Scope) -> io::Result<Look> {
     Ok(look)
 }
 
-/// Whether an end whose port somebody listens on is the one that has connected: the port was given to it although it is
-/// listened on at another address. The other end then is at a port that is listened on, too, and came first.
-fn is_ours(
-    one: &Open,
-    ends: &HashMap<(SocketAddr, SocketAddr), &Open>,
-    is_here: &impl Fn(SocketAddr) -> bool,
-) -> bool {
-    let other = ends.get(&(one.remote, one.local));
-    other.is_some_and(|other| is_here(other.local) && one.local.port() > other.local.port())
-}
-
 /// Closes a connection: both ends see a reset. What it has carried by then it has carried.
 ///
 /// # Errors
 /// If that is not permitted (CAP_NET_ADMIN), the kernel cannot do it (`CONFIG_INET_DIAG_DESTROY`), or it is gone.
 pub fn close(talk: &Talk) -> io::Result<()> {
-    if let Some(cookie) = talk.peer_cookie {
-        return diag::destroy(talk.peer, talk.here, cookie);
+    let close = |ends, known_by: KnownBy| diag::destroy(ends, known_by.interface, known_by.cookie);
+    let by_peer = talk
+        .peer_known_by
+        .map(|known_by| close((talk.peer, talk.here), known_by));
+    match by_peer {
+        Some(Err(error)) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        Some(Ok(())) => Ok(()),
+        // What has closed its end by now may have left the other one open.
+        _ => close((talk.here, talk.peer), talk.known_by),
     }
-    diag::destroy(talk.here, talk.peer, talk.cookie)
 }
 
 /// What has ended.
@@ -249,19 +282,12 @@ impl Endings {
         loop {
             match recv(&self.socket, &mut self.room[..], RecvFlags::DONTWAIT) {
                 Ok((count, _)) => diag::ended(self.room.get(..count).unwrap_or_default(), |one| {
-                    let Ended {
-                        local,
-                        remote,
-                        acked,
-                        received,
-                        cookie,
-                    } = one;
                     each(Ending {
-                        here: local,
-                        peer: remote,
-                        taken: acked,
-                        given: received,
-                        cookie,
+                        here: one.local,
+                        peer: one.remote,
+                        taken: one.acked,
+                        given: one.received,
+                        cookie: one.cookie,
                     });
                 }),
                 Err(Errno::AGAIN) => return Ok(heard),

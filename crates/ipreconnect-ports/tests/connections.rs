@@ -31,7 +31,7 @@ fn both_ends_are_found_with_their_owner() {
     );
     assert_eq!(one.uid, Some(rustix::process::getuid().as_raw()));
     let inodes: HashSet<u64> = [one, other].iter().filter_map(|one| one.inode).collect();
-    let owners = owners(&inodes);
+    let owners = owners(&inodes).programs;
     assert_eq!(owners.len(), 2);
     assert!(
         owners

@@ -1,12 +1,13 @@
 //! Connections to ports of this machine, as they are, end, and are closed.
 
 use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
 use ipreconnect_lab::namespace::skipped;
 use ipreconnect_ports::{Endings, Heard, Scope, Talk, close, look};
+use socket2::{Domain, Socket, Type};
 
 fn talk_to(port: u16) -> Option<Talk> {
     let talks = look(Scope::Loopback).unwrap().talks;
@@ -40,9 +41,11 @@ fn who_talks_to_a_port_is_seen_with_what_was_carried() {
         assert_eq!(talk.user, Some(rustix::process::getuid().as_raw()));
         assert_eq!(talk.peer_inode, Some(inode(&client)));
         assert_eq!(talk.inode, Some(inode(&server)));
+        assert_eq!(talk.owner, talk.user);
+        assert!(!talk.is_either);
         assert_eq!(talk.peer.port(), client.local_addr().unwrap().port());
         let listening = look(Scope::All).unwrap().listening;
-        assert!(listening.iter().any(|(_, own)| *own == inode(&listener)));
+        assert!(listening.iter().any(|one| one.inode == inode(&listener)));
     }
 }
 
@@ -112,4 +115,59 @@ fn a_connection_is_closed_and_no_other_one() {
     other_server.read_exact(&mut [0; 1]).unwrap();
     // It is that connection that was meant, and not whoever has its addresses now.
     assert!(close(&talk).is_err());
+}
+
+#[test]
+fn who_listens_at_its_own_end_is_seen_from_both_sides() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let at = |own: SocketAddr| {
+        let one = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        one.set_reuse_port(true).unwrap();
+        one.bind(&own.into()).unwrap();
+        one
+    };
+    let waits = at("127.0.0.1:0".parse().unwrap());
+    waits.listen(1).unwrap();
+    let own = TcpListener::from(waits);
+    let client = at(own.local_addr().unwrap());
+    client.connect(&address.into()).unwrap();
+    let (_server, _) = listener.accept().unwrap();
+    let talk = talk_to(address.port()).unwrap();
+    assert!(talk.is_either);
+    assert_eq!(talk.peer, own.local_addr().unwrap());
+    assert_eq!(talk.peer_inode, Some(inode(&client)));
+    let other = talk_to(talk.peer.port()).unwrap();
+    assert!(other.is_either);
+    assert_eq!((other.here, other.peer), (talk.peer, talk.here));
+}
+
+#[test]
+fn an_end_that_is_bound_to_an_interface_is_closed_too() {
+    let test = "an_end_that_is_bound_to_an_interface_is_closed_too";
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let client = {
+        let client = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        if let Err(error) = client.bind_device(Some(b"lo")) {
+            skipped(test, &format!("it cannot be bound: {error}"));
+            return;
+        }
+        client
+            .connect(&listener.local_addr().unwrap().into())
+            .unwrap();
+        TcpStream::from(client)
+    };
+    let (mut server, _) = listener.accept().unwrap();
+    let talk = talk_to(listener.local_addr().unwrap().port()).unwrap();
+    if let Err(error) = close(&talk) {
+        assert_ne!(error.kind(), std::io::ErrorKind::NotFound);
+        skipped(test, &format!("the kernel does not close: {error}"));
+        return;
+    }
+    server
+        .set_read_timeout(Some(Duration::from_secs(5)))
+        .unwrap();
+    let read = server.read(&mut [0; 1]);
+    assert!(read.is_err_and(|error| error.kind() != std::io::ErrorKind::WouldBlock));
+    drop(client);
 }

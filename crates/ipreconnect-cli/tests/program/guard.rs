@@ -96,7 +96,7 @@ fn who_was_seen_while_it_learned_is_allowed_and_nobody_else() {
         return;
     }
     let address = free_address();
-    let desk = Desk::run(&format!("[guard]\nwatch = [{}]\n", address.port()));
+    let mut desk = Desk::run(&format!("[guard]\nwatch = [{}]\n", address.port()));
     let _redis = redis(desk.directory.path(), address);
     let port_text = address.port().to_string();
     let mut client = Command::new(crate::desk::find("redis-cli").unwrap())
@@ -116,6 +116,15 @@ fn who_was_seen_while_it_learned_is_allowed_and_nobody_else() {
         Value::Array(Vec::new()),
         "while it learns nothing is told"
     );
+    // What it has learned it knows at the next start.
+    desk.signal("TERM");
+    assert_eq!(desk.ended(), Some(0));
+    let before = std::fs::read_to_string(&learned).unwrap();
+    desk.start();
+    until("it looks again", || {
+        view(&desk)["learned"].as_u64() > Some(0)
+    });
+    assert_eq!(std::fs::read_to_string(&learned).unwrap(), before);
     // What it has written is configuration.
     let rules = std::fs::read_to_string(&learned).unwrap();
     desk.write(&format!(
@@ -145,7 +154,11 @@ fn a_rule_that_names_a_user_refuses_the_first_packet_and_goes_with_the_gateway()
     let test = "guard::a_rule_that_names_a_user_refuses_the_first_packet_and_goes_with_the_gateway";
     if !inside(
         test,
-        &[("nft", &["list", "tables"]), ("setpriv", &["--version"])],
+        &[
+            ("nft", &["list", "tables"]),
+            ("setpriv", &["--version"]),
+            ("pgrep", &["--version"]),
+        ],
     ) {
         return;
     }
@@ -181,7 +194,22 @@ fn a_rule_that_names_a_user_refuses_the_first_packet_and_goes_with_the_gateway()
             .unwrap();
         String::from_utf8_lossy(&output.stdout).into_owned()
     };
-    assert!(tables().contains("ipreconnect_"));
+    let before = tables();
+    assert!(before.contains("ipreconnect_"));
+    // Whoever ends what holds the rules does not end the guard.
+    let nft = Command::new("pgrep")
+        .args(["-P", &desk.pid().to_string(), "nft"])
+        .output()
+        .unwrap();
+    let nft: u32 = String::from_utf8_lossy(&nft.stdout).trim().parse().unwrap();
+    crate::desk::signal(nft, "KILL");
+    until("another table is in force", || {
+        let now = tables();
+        now.contains("ipreconnect_") && now != before
+    });
+    let refused = as_nobody(address, "hello");
+    let told = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(told.contains("refused"), "{told}");
     // However it ends, nobody stays shut out.
     desk.signal("KILL");
     until("its table is gone", || !tables().contains("ipreconnect_"));

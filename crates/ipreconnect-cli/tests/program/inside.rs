@@ -18,6 +18,11 @@ struct Container {
 impl Container {
     /// One with this number; none where this machine does not permit it.
     fn start(test: &str, id: &str) -> Option<Self> {
+        Self::start_below("docker", test, id)
+    }
+
+    /// The same below another control group.
+    fn start_below(above: &str, test: &str, id: &str) -> Option<Self> {
         let places = [
             "/sys/fs/cgroup/pids",
             "/sys/fs/cgroup/unified",
@@ -25,7 +30,7 @@ impl Container {
         ];
         let mut places = places
             .into_iter()
-            .map(|place| PathBuf::from(place).join("docker").join(id));
+            .map(|place| PathBuf::from(place).join(above).join(id));
         let group = places.find(|place| {
             std::fs::create_dir_all(place).is_ok() && place.join("cgroup.procs").exists()
         });
@@ -177,6 +182,30 @@ fn a_gateway_starts_without_the_container_and_goes_inside_when_it_is_there() {
         return;
     };
     until("it is reached", || container.ask(listen) == "one hello\n");
+}
+
+#[test]
+fn what_a_user_calls_a_container_is_none() {
+    let test = "what_a_user_calls_a_container_is_none";
+    let id = number();
+    let above = format!("ipreconnect-{}", std::process::id());
+    let Some(mut container) = Container::start_below(&above, test, &id) else {
+        return;
+    };
+    let above = container.group.parent().unwrap().to_owned();
+    std::os::unix::fs::chown(&above, Some(65_534), None).unwrap();
+    let (origin, listen) = (Mortal::born("one"), free_address());
+    let config = inside(origin.address(), listen, &format!("container:{id}"));
+    let desk = Desk::run(&config);
+    assert!(
+        desk.log().contains("does not belong to root"),
+        "{}",
+        desk.log()
+    );
+    std::os::unix::fs::chown(&above, Some(0), None).unwrap();
+    until("it is reached", || container.ask(listen) == "one hello\n");
+    container.end();
+    let _ = std::fs::remove_dir(above);
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! How somebody talks to a port: a rhythm that only a program keeps, and more bytes than ever before.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::net::IpAddr;
 use std::time::Duration;
 
 /// Who talks to which port.
@@ -12,6 +13,8 @@ pub struct Parties {
     pub user: Option<u32>,
     /// The program, as far as known.
     pub program: Box<str>,
+    /// Where the peer is, if its user is not known: those of other machines are as many as their addresses.
+    pub address: Option<IpAddr>,
 }
 
 /// What is worth a look.

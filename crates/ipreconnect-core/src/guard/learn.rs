@@ -28,6 +28,33 @@ impl Learned {
         self.seen.insert(parties.clone())
     }
 
+    /// What a rule allows that was learned before.
+    pub fn know(&mut self, rule: &Rule) {
+        if rule.action != super::Action::Allow || !rule.addresses.is_empty() {
+            return;
+        }
+        let any: Box<str> = Box::default();
+        let programs = match rule.programs.as_slice() {
+            [] => std::slice::from_ref(&any),
+            programs => programs,
+        };
+        let ports = rule.ports.iter().cloned().flatten();
+        for port in ports.take(MOST) {
+            for (user, program) in rule
+                .users
+                .iter()
+                .flat_map(|user| programs.iter().map(move |program| (user, program)))
+            {
+                self.saw(&Parties {
+                    port,
+                    user: Some(*user),
+                    program: program.clone(),
+                    address: None,
+                });
+            }
+        }
+    }
+
     /// Whether more talk than can be kept.
     #[must_use]
     pub fn is_full(&self) -> bool {

@@ -131,8 +131,15 @@ pub struct Verdict {
 }
 
 impl Guard {
+    /// Whether a rule is for certain programs.
+    #[must_use]
+    pub fn names_programs(&self) -> bool {
+        self.rules.iter().any(|rule| !rule.programs.is_empty())
+    }
+
     /// Whether a rule would be for a connection, if it were known which program that is.
-    fn may_name(&self, seen: &Sighting<'_>) -> bool {
+    #[must_use]
+    pub fn may_name(&self, seen: &Sighting<'_>) -> bool {
         let would_fit = |rule: &Rule| {
             let bare = Rule {
                 programs: Vec::new(),
@@ -159,6 +166,20 @@ impl Guard {
             (None, Mode::Enforce) => self.default,
         };
         Verdict { action, rule }
+    }
+
+    /// The same of a connection of which nobody can tell which of its ends has connected, `turned` as it would be if it
+    /// were the other one. What no rule is for is closed only if that would be so, too.
+    #[must_use]
+    pub fn judge_either(&self, seen: &Sighting<'_>, turned: &Sighting<'_>) -> Verdict {
+        let verdict = self.judge(seen);
+        if verdict.rule.is_some() || self.judge(turned).action == Action::Close {
+            return verdict;
+        }
+        Verdict {
+            action: verdict.action.min(Action::Report),
+            ..verdict
+        }
     }
 }
 

@@ -174,6 +174,7 @@ fn parties(port: u16, user: Option<u32>, program: &str) -> Parties {
         port,
         user,
         program: program.into(),
+        address: None,
     }
 }
 
@@ -277,4 +278,64 @@ fn habits_have_a_bound() {
     }
     assert!(habits.flows.len() <= 4096);
     assert!(habits.flows.contains_key(&parties(9_999, None, "")));
+}
+
+#[test]
+fn who_listens_at_its_own_end_cannot_turn_a_rule_round() {
+    let guard = guard(
+        vec![
+            Rule {
+                ports: vec![5432..=5432],
+                users: vec![7],
+                ..rule(Action::Close)
+            },
+            Rule {
+                users: vec![26],
+                ..rule(Action::Allow)
+            },
+        ],
+        Action::Close,
+    );
+    let judge = |port: u16, user: u32, other: u16, owner: u32| {
+        let (seen, turned) = (seen(port, Some(user), None), seen(other, Some(owner), None));
+        guard.judge_either(&seen, &turned)
+    };
+    // A rule decides whatever the other end is.
+    assert_eq!(judge(5432, 7, 2000, 26).action, Action::Close);
+    assert_eq!(judge(2000, 26, 5432, 7).action, Action::Allow);
+    // What none is for is closed only if it would be so either way.
+    assert_eq!(judge(5432, 8, 2000, 26).action, Action::Report);
+    assert_eq!(judge(5432, 8, 2000, 9).action, Action::Close);
+}
+
+#[test]
+fn what_was_learned_before_is_known_again() {
+    let mut before = Learned::default();
+    for (port, user, program) in [(80, 1, "/bin/a"), (81, 1, "/bin/a"), (80, 2, "")] {
+        assert!(before.saw(&parties(port, Some(user), program)));
+    }
+    let mut after = Learned::default();
+    for rule in before.rules() {
+        after.know(&rule);
+    }
+    assert_eq!(after, before);
+    // What allows more than was ever seen is not taken for learned, and nothing is without bounds.
+    after.know(&Rule {
+        addresses: vec!["10.0.0.0/8".parse().unwrap()],
+        users: vec![3],
+        ports: vec![1..=1],
+        ..rule(Action::Allow)
+    });
+    after.know(&Rule {
+        users: vec![3],
+        ports: vec![1..=1],
+        ..rule(Action::Close)
+    });
+    assert_eq!(after, before);
+    after.know(&Rule {
+        users: (0..10).collect(),
+        ports: vec![1..=65_535],
+        ..rule(Action::Allow)
+    });
+    assert!(after.is_full());
 }

@@ -64,7 +64,7 @@ impl Watch {
             self.listening = seen
                 .listening
                 .iter()
-                .map(|(address, _)| address.port())
+                .map(|one| one.address.port())
                 .collect();
         }
         let mut there: HashMap<u64, SocketAddr> = HashMap::new();

@@ -202,7 +202,7 @@ fn named(open: &[&Connection], all: &[Connection]) -> Vec<Connected> {
         .iter()
         .filter_map(|(_, other)| (*other)?.inode)
         .collect();
-    let programs = owners(&inodes);
+    let programs = owners(&inodes).programs;
     let told = pairs.into_iter().map(|(one, other)| {
         let program = other.and_then(|other| programs.get(&other.inode?));
         Connected {

@@ -111,9 +111,9 @@ impl Watch {
         self.hear(&mut lines)?;
         let seen = look(self.scope)?;
         let mut listening = HashMap::new();
-        for (address, inode) in seen.listening {
-            if self.is_meant(address) {
-                listening.insert(address, inode);
+        for one in seen.listening {
+            if self.is_meant(one.address) {
+                listening.insert(one.address, one.inode);
             }
         }
         let talks: Vec<Talk> = seen
@@ -133,7 +133,7 @@ impl Watch {
             .collect();
         let mut inodes: HashSet<u64> = fresh.iter().filter_map(|talk| talk.peer_inode).collect();
         inodes.extend(new.iter().map(|(_, inode)| *inode));
-        let programs = owners(&inodes);
+        let programs = owners(&inodes).programs;
         let is_first = std::mem::take(&mut self.is_first);
         for (address, inode) in new {
             if !is_first {

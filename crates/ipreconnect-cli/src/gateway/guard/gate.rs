@@ -5,76 +5,106 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::io::{self, Read, Write as _};
+use std::fs::File;
+use std::io::{self, Write as _};
 use std::ops::RangeInclusive;
+use std::os::unix::fs::FileExt;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use aws_lc_rs::rand;
+use command_fds::{CommandFdExt, FdMapping};
 use ipreconnect::core::guard::{Action, Guard, Rule};
 use ipreconnect_ports::Scope;
+use rustix::fs::{MemfdFlags, memfd_create};
 
 use crate::config::GuardPlan;
 
 /// How long `nft` may take to have the table in place.
-const PATIENCE: Duration = Duration::from_secs(5);
+const PATIENCE: Duration = Duration::from_secs(10);
+/// Where `nft` has the table, as a descriptor.
+const TABLE: i32 = 3;
+/// What is read of its complaints.
+const TOLD: usize = 4096;
 
 /// A table that is in force until dropped.
 #[derive(Debug)]
 pub(super) struct Gate {
     nft: Child,
     table: String,
+    /// What `nft` complains of: a file in memory, which is never full before its time, as a pipe is.
+    told: File,
 }
 
 impl Gate {
-    /// Puts the rules into the kernel.
+    /// Puts the rules into the kernel: all of them at once.
     ///
     /// # Errors
     /// If `nft` is not there, or the kernel does not take the table.
     pub(super) fn close(plan: &GuardPlan) -> io::Result<Self> {
-        let table = format!("ipreconnect_{}", std::process::id());
+        let mut number = [0; 4];
+        rand::fill(&mut number).map_err(|_| io::Error::other("no random numbers can be had"))?;
+        // No other guard has it, also of another container.
+        let number = u32::from_ne_bytes(number);
+        let table = format!("ipreconnect_{}_{number:08x}", std::process::id());
         let uid = rustix::process::geteuid().as_raw();
-        let text = written(plan, &table, uid);
-        let mut nft = Command::new("nft")
+        let rules = in_memory("rules")?;
+        rules.write_all_at(written(plan, &table, uid).as_bytes(), 0)?;
+        let told = in_memory("told")?;
+        let mut command = Command::new("nft");
+        command
             .arg("-i")
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()?;
-        let said = nft.stdin.as_mut().map(|stdin| {
-            stdin.write_all(text.as_bytes())?;
+            .stderr(told.try_clone()?);
+        let mapping = FdMapping {
+            parent_fd: rules.into(),
+            child_fd: TABLE,
+        };
+        command
+            .fd_mappings(vec![mapping])
+            .map_err(io::Error::other)?;
+        let mut gate = Self {
+            nft: command.spawn()?,
+            table,
+            told,
+        };
+        let said = gate.nft.stdin.as_mut().map(|stdin| {
+            writeln!(stdin, "include \"/proc/self/fd/{TABLE}\"")?;
             stdin.flush()
         });
-        let gate = Self { nft, table };
         said.unwrap_or_else(|| Err(io::Error::other("nft cannot be told anything")))?;
         gate.in_force()
     }
 
-    /// Waits until the last counter of the table is there.
+    /// Waits until the table is there.
     fn in_force(mut self) -> io::Result<Self> {
         let until = Instant::now() + PATIENCE;
         while Instant::now() < until {
-            if let Some(_ended) = self.nft.try_wait()? {
-                break;
-            }
-            if self
-                .counters()
-                .is_some_and(|counters| counters.contains_key("done"))
-            {
+            if self.counters().is_some() {
                 return Ok(self);
+            }
+            if self.complaint().is_some() || self.nft.try_wait()?.is_some() {
+                break;
             }
             std::thread::sleep(Duration::from_millis(20));
         }
         let _ = self.nft.kill();
-        let mut why = String::new();
-        if let Some(mut told) = self.nft.stderr.take() {
-            let _ = told.read_to_string(&mut why);
-        }
-        let why = why
-            .lines()
-            .next()
-            .unwrap_or("the kernel does not take the table")
-            .to_owned();
+        let why = self.complaint();
+        let why = why.unwrap_or_else(|| "the kernel does not take the table in time".to_owned());
         Err(io::Error::other(why))
+    }
+
+    /// What `nft` complains of first.
+    fn complaint(&self) -> Option<String> {
+        let mut room = vec![0; TOLD];
+        let count = self.told.read_at(&mut room, 0).ok()?;
+        let text = String::from_utf8_lossy(room.get(..count)?).into_owned();
+        let error = text
+            .split_once("Error: ")
+            .map_or(text.as_str(), |(_, error)| error);
+        let line = error.lines().next()?.trim();
+        (!line.is_empty()).then(|| line.to_owned())
     }
 
     /// Whether it is still in force: somebody may have ended its `nft`.
@@ -82,24 +112,28 @@ impl Gate {
         matches!(self.nft.try_wait(), Ok(None))
     }
 
-    /// How many first packets each rule has refused, by its number; `default` is none of them.
-    pub(super) fn refused(&self) -> BTreeMap<Option<usize>, u64> {
-        let counters = self.counters().unwrap_or_default();
+    /// How many first packets each rule has refused, by its number; `default` is none of them. None, where that cannot
+    /// be asked now.
+    pub(super) fn refused(&self) -> Option<BTreeMap<Option<usize>, u64>> {
         let number = |name: &str| match name {
             "default" => Some(None),
             name => name.strip_prefix("rule_")?.parse().ok().map(Some),
         };
-        let counted = counters.into_iter();
-        counted
-            .filter_map(|(name, packets)| Some((number(&name)?, packets)))
-            .collect()
+        let counted = self.counters()?.into_iter();
+        let refused = counted.filter_map(|(name, packets)| Some((number(&name)?, packets)));
+        Some(refused.collect())
     }
 
+    /// None, where there is no such table.
     fn counters(&self) -> Option<BTreeMap<String, u64>> {
         let output = Command::new("nft")
             .args(["-j", "list", "counters", "table", "inet", &self.table])
+            .stdin(Stdio::null())
             .output()
             .ok()?;
+        if !output.status.success() {
+            return None;
+        }
         let told: serde_json::Value = serde_json::from_slice(&output.stdout).ok()?;
         let all = told.get("nftables")?.as_array()?;
         let counters = all.iter().filter_map(|one| {
@@ -109,6 +143,10 @@ impl Gate {
         });
         Some(counters.collect())
     }
+}
+
+fn in_memory(name: &str) -> io::Result<File> {
+    Ok(memfd_create(name, MemfdFlags::CLOEXEC)?.into())
 }
 
 impl Drop for Gate {
@@ -177,7 +215,6 @@ fn written(plan: &GuardPlan, table: &str, uid: u32) -> String {
     for rule in rules {
         let _ = writeln!(text, "add rule inet {table} {chain} {rule}");
     }
-    let _ = writeln!(text, "add counter inet {table} done");
     text
 }
 
@@ -226,7 +263,10 @@ fn ports(ports: &[RangeInclusive<u16>]) -> String {
             false => format!("{first}-{last}"),
         })
         .collect();
-    format!("{{ {} }}", texts.join(", "))
+    match texts.as_slice() {
+        [one] => one.clone(),
+        several => format!("{{ {} }}", several.join(", ")),
+    }
 }
 
 #[cfg(test)]
@@ -288,10 +328,10 @@ mod tests {
                 "meta l4proto != tcp return",
                 "tcp flags & (fin|syn|rst|ack) != syn return",
                 "meta skuid 0 return",
-                "tcp dport { 5432 } meta skuid { 33, 34 } return",
-                "tcp dport { 5432 } meta skuid { 33, 34 } counter name \"rule_1\" reject with tcp reset",
-                "tcp dport { 5432 } ip saddr 127.0.0.2/32 counter name \"rule_2\" reject with tcp reset",
-                "tcp dport { 5432 } ip6 saddr ::1/128 counter name \"rule_2\" reject with tcp reset",
+                "tcp dport 5432 meta skuid { 33, 34 } return",
+                "tcp dport 5432 meta skuid { 33, 34 } counter name \"rule_1\" reject with tcp reset",
+                "tcp dport 5432 ip saddr 127.0.0.2/32 counter name \"rule_2\" reject with tcp reset",
+                "tcp dport 5432 ip6 saddr ::1/128 counter name \"rule_2\" reject with tcp reset",
                 "meta skuid 0-4294967295 counter name \"default\" reject with tcp reset",
             ]
         );
@@ -316,6 +356,6 @@ mod tests {
     #[test]
     fn ranges_that_meet_are_one() {
         assert_eq!(ports(&[10..=20, 5..=9, 15..=30, 40..=40]), "{ 5-30, 40 }");
-        assert_eq!(ports(&[1..=65_535, 3..=3]), "{ 1-65535 }");
+        assert_eq!(ports(&[1..=65_535, 3..=3]), "1-65535");
     }
 }

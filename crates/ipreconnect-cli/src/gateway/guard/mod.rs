@@ -1,10 +1,13 @@
 //! The guard at work: a thread that looks who talks to local ports, and what is known of that.
 
 mod gate;
+mod learned;
+mod listeners;
 mod watchman;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -24,6 +27,10 @@ use watchman::Watchman;
 const FINDINGS: usize = 1000;
 /// Ports of which is counted; more are one.
 const PORTS: usize = 4096;
+/// Of so many programs, or addresses, that do the same each is told by itself; further ones are one.
+const APART: usize = 16;
+/// Instead of the programs of those.
+const MANY: &str = "many";
 /// The same again within this time is counted, and not told.
 const QUIET: Duration = Duration::from_secs(3600);
 
@@ -193,19 +200,42 @@ impl Book {
     }
 
     /// Notes it; returns it as it is to be told, if it is news.
-    fn find(&mut self, finding: Finding) -> Option<FindingView> {
+    fn find(&mut self, mut finding: Finding) -> Option<FindingView> {
         let now = millis(clock::since_unix());
         let user = finding.user.map(ipreconnect_ports::user);
         let rule = finding.rule.map(|rule| rule + 1);
-        let same = |one: &&mut FindingView| {
-            one.kind == finding.kind
-                && one.port == finding.port
-                && one.user == user
-                && one.program == finding.program
-                && one.rule == rule
-                && now.saturating_sub(one.first_ms) < millis(QUIET)
+        let alike: Vec<usize> = self
+            .findings
+            .iter()
+            .enumerate()
+            .filter(|(_, one)| {
+                one.kind == finding.kind
+                    && one.port == finding.port
+                    && one.user == user
+                    && one.rule == rule
+                    && now.saturating_sub(one.first_ms) < millis(QUIET)
+            })
+            .map(|(at, _)| at)
+            .collect();
+        let address = |peer: &str| peer.parse().ok().map(|peer: SocketAddr| peer.ip());
+        let is_same = |one: &FindingView| {
+            one.program == finding.program
+                && (user.is_some() || address(&one.peer) == address(&finding.peer))
         };
-        if let Some(known) = self.findings.iter_mut().rev().find(same) {
+        let mut known = alike
+            .iter()
+            .copied()
+            .find(|at| self.findings.get(*at).is_some_and(is_same));
+        // Programs are called what they like, and addresses are many: neither drives all others out of the list.
+        if known.is_none() && alike.len() >= APART {
+            known = alike.get(APART).copied();
+            finding.program = MANY.to_owned();
+            finding.peer = String::new();
+            finding
+                .told
+                .push_str(", and so do more than are told one by one");
+        }
+        if let Some(known) = known.and_then(|at| self.findings.get_mut(at)) {
             known.count += 1;
             known.last_ms = now;
             return None;
@@ -241,4 +271,55 @@ impl Shared {
 
 fn lock<T>(place: &Mutex<T>) -> MutexGuard<'_, T> {
     place.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn finding(program: &str, user: Option<u32>, peer: &str) -> Finding {
+        Finding {
+            kind: "unknown peer",
+            port: 80,
+            peer: peer.to_owned(),
+            user,
+            program: program.to_owned(),
+            action: Action::Report,
+            rule: None,
+            told: format!("{program} talks to port 80"),
+        }
+    }
+
+    #[test]
+    fn many_names_of_programs_do_not_drive_the_others_out() {
+        let mut book = Book::default();
+        let mut told = 0;
+        for number in 0..5000 {
+            let by = finding(&format!("/tmp/{number}"), Some(7), "127.0.0.1:4000");
+            told += usize::from(book.find(by).is_some());
+        }
+        assert_eq!(told, APART + 1);
+        let last = book.findings.back().unwrap();
+        assert_eq!((last.program.as_str(), last.count), (MANY, 5000 - 16));
+        assert!(
+            book.find(finding("/bin/x", Some(8), "127.0.0.1:1"))
+                .is_some()
+        );
+        assert!(
+            book.find(finding("/bin/x", Some(8), "127.0.0.1:2"))
+                .is_none()
+        );
+    }
+
+    #[test]
+    fn other_machines_are_told_by_their_addresses() {
+        let mut book = Book::default();
+        assert!(book.find(finding("", None, "10.0.0.1:4000")).is_some());
+        assert!(book.find(finding("", None, "10.0.0.1:4001")).is_none());
+        assert!(book.find(finding("", None, "10.0.0.2:4000")).is_some());
+        for host in 0..250 {
+            let _ = book.find(finding("", None, &format!("10.0.1.{host}:4000")));
+        }
+        assert_eq!(book.findings.len(), APART + 1);
+    }
 }

@@ -1,7 +1,6 @@
 //! The thread that looks: what is open, what has ended, whose it is, and what becomes of it.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::fmt::Write as _;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -12,11 +11,13 @@ use ipreconnect::clock;
 use ipreconnect::core::guard::{Action, Habit, Habits, Learned, Mode, Parties, Rule, Sighting};
 use ipreconnect_admin::Ledger;
 use ipreconnect_ports::{
-    Endings, Heard, Look, Outgoing, Scope, Talk, close, look, owned_by, owners, user,
+    Endings, Heard, Look, Outgoing, Owners, Program, Scope, Talk, close, look, owned_by, owners,
+    user,
 };
 
 use super::gate::{Gate, has_some};
-use super::{Finding, Shared, lock};
+use super::listeners::Listeners;
+use super::{Finding, Shared, learned, lock};
 use crate::config::GuardPlan;
 
 /// Between two times at which what has ended is heard: the kernel keeps it meanwhile.
@@ -31,8 +32,13 @@ const PART: u32 = 30;
 const WALK: Duration = Duration::from_millis(500);
 /// Between two times at which what was learned is written, and what nftables has refused is counted.
 const SELDOM: Duration = Duration::from_secs(2);
+/// Between two looks for relays, and between two times at which what has failed is tried again.
+const RELAYS: Duration = Duration::from_secs(5);
+const AGAIN: Duration = Duration::from_secs(30);
 /// Connections that are known at once.
 const MOST: usize = 200_000;
+/// Times that a connection is closed that is still there.
+const TIMES: u8 = 4;
 /// A process that carries so much from within to beyond this machine is a relay.
 const RELAYED: u64 = 64 * 1024;
 
@@ -44,6 +50,10 @@ struct Known {
     is_judged: bool,
     /// The gateway itself is at the other end.
     is_own: bool,
+    /// It may have been the gateway itself: it has its user, and nobody had the socket when that was looked for.
+    may_be_own: bool,
+    /// How often it was to be closed.
+    closed: u8,
     /// The look at which it was seen last.
     look: u64,
 }
@@ -58,11 +68,10 @@ pub(super) struct Watchman {
     refused: BTreeMap<Option<usize>, u64>,
     endings: Option<Endings>,
     known: HashMap<u64, Known>,
-    /// Ports that are listened on, by this machine's addresses.
-    listening: HashMap<u16, HashSet<std::net::IpAddr>>,
-    /// Those that were there when it began to look.
-    expected: Option<HashSet<SocketAddr>>,
+    listeners: Listeners,
     learned: Learned,
+    /// What was learned before is known.
+    is_recalled: bool,
     is_written: bool,
     habits: Habits,
     relays: HashSet<(u16, Box<str>)>,
@@ -70,6 +79,10 @@ pub(super) struct Watchman {
     next_look: Instant,
     next_walk: Instant,
     next_seldom: Instant,
+    next_relays: Instant,
+    next_again: Instant,
+    /// The user as whom the gateway runs.
+    own_user: u32,
 }
 
 impl Watchman {
@@ -84,9 +97,9 @@ impl Watchman {
             refused: BTreeMap::new(),
             endings: None,
             known: HashMap::new(),
-            listening: HashMap::new(),
-            expected: None,
+            listeners: Listeners::default(),
             learned: Learned::default(),
+            is_recalled: false,
             is_written: true,
             habits: Habits::default(),
             relays: HashSet::new(),
@@ -94,6 +107,9 @@ impl Watchman {
             next_look: now,
             next_walk: now,
             next_seldom: now,
+            next_relays: now,
+            next_again: now,
+            own_user: rustix::process::geteuid().as_raw(),
         }
     }
 
@@ -109,6 +125,9 @@ impl Watchman {
                     self.next_seldom = clock::now() + SELDOM;
                     self.count_refused(&plan);
                     self.write_learned();
+                }
+                if clock::now() >= self.next_again {
+                    self.try_again(&plan);
                 }
             }
             match self.plan {
@@ -135,65 +154,94 @@ impl Watchman {
             known.is_judged = false;
         }
         self.gate = None;
-        self.refused.clear();
-        // Other ports may be meant.
-        self.expected = None;
-        let mut limits = BTreeMap::new();
+        {
+            let mut book = self.shared.book();
+            book.mode = plan.as_ref().map(|plan| plan.guard.mode);
+            book.limits.clear();
+        }
         match &plan {
             None => {
                 self.endings = None;
                 self.known.clear();
-                self.expected = None;
+                self.listeners.forget();
             }
             Some(plan) => {
-                self.listen(&mut limits);
-                if plan.guard.mode == Mode::Enforce && has_some(&plan.guard) {
-                    match Gate::close(plan) {
-                        Ok(gate) => self.gate = Some(gate),
-                        Err(error) => {
-                            let why = format!(
-                                "connections are closed when they are seen, and not at their first packet: nftables cannot be used ({error}); it takes `nft`, CAP_NET_ADMIN and Linux 5.12"
-                            );
-                            limits.insert("gate", why);
-                        }
-                    }
+                let is_learning = plan.guard.mode == Mode::Learn;
+                if is_learning && !self.is_recalled {
+                    self.recall();
                 }
+                self.try_again(plan);
                 tracing::info!(
-                    mode = if plan.guard.mode == Mode::Learn {
-                        "learn"
-                    } else {
-                        "enforce"
-                    },
+                    mode = if is_learning { "learn" } else { "enforce" },
                     rules = plan.guard.rules.len(),
                     at_the_first_packet = self.gate.is_some(),
                     "local ports are guarded"
                 );
             }
         }
-        for why in limits.values() {
-            tracing::warn!(%why, "the guard is not all that it could be");
-        }
-        let mut book = self.shared.book();
-        book.mode = plan.as_ref().map(|plan| plan.guard.mode);
-        book.counts_all = self.endings.is_some();
-        book.limits = limits;
-        drop(book);
         self.plan = plan;
     }
 
-    fn listen(&mut self, limits: &mut BTreeMap<&'static str, String>) {
-        if self.endings.is_some() {
-            return;
-        }
-        match Endings::open() {
-            Ok(endings) => self.endings = Some(endings),
-            Err(error) => {
-                let why = format!(
-                    "connections that are over between two looks are not counted: the kernel does not tell of them ({error})"
-                );
-                limits.insert("endings", why);
+    /// Has what it can have.
+    fn try_again(&mut self, plan: &GuardPlan) {
+        if self.endings.is_none() {
+            match Endings::open() {
+                Ok(endings) => {
+                    self.endings = Some(endings);
+                    self.clear("endings");
+                }
+                Err(error) => self.limit(
+                    "endings",
+                    format!(
+                        "connections that are over between two looks are not counted: the kernel does not tell of them ({error})"
+                    ),
+                ),
             }
         }
+        if self.gate.is_none() && plan.guard.mode == Mode::Enforce && has_some(&plan.guard) {
+            match Gate::close(plan) {
+                Ok(gate) => {
+                    self.gate = Some(gate);
+                    self.refused.clear();
+                    self.clear("gate");
+                }
+                Err(error) => self.limit(
+                    "gate",
+                    format!(
+                        "connections are closed when they are seen, and not at their first packet: nftables cannot be used ({error}); it takes `nft`, CAP_NET_ADMIN and Linux 5.12"
+                    ),
+                ),
+            }
+        }
+        self.shared.book().counts_all = self.endings.is_some();
+        self.next_again = clock::now() + AGAIN;
+    }
+
+    /// What was learned before this start goes on being known.
+    fn recall(&mut self) {
+        let path = &self.shared.learned;
+        match learned::read(path) {
+            Ok(rules) => {
+                for rule in &rules {
+                    self.learned.know(rule);
+                }
+                self.shared.book().learned = self.learned.rules().len();
+            }
+            Err(error) => {
+                let aside = path.with_extension("toml.unread");
+                let kept = std::fs::rename(path, &aside);
+                let kept = kept.map_or_else(
+                    |_| String::new(),
+                    |()| format!("; it is kept as {}", aside.display()),
+                );
+                let why = format!(
+                    "what was learned before cannot be read from {}: {error}{kept}",
+                    path.display()
+                );
+                self.limit("recalled", why);
+            }
+        }
+        self.is_recalled = true;
     }
 
     /// What has ended since.
@@ -204,7 +252,7 @@ impl Watchman {
         let mut unseen: HashMap<u16, u64> = HashMap::new();
         let mut over = Vec::new();
         let heard = endings.drain(|one| {
-            if !is_meant(plan, one.here) || !is_listened_on(&self.listening, one.here) {
+            if !is_meant(plan, one.here) || !self.listeners.has(one.here) {
                 return;
             }
             match self.known.remove(&one.id()) {
@@ -231,6 +279,9 @@ impl Watchman {
         };
         for (known, taken, given) in over {
             self.carried(&known, taken, given);
+            if !known.is_judged && !known.is_own && known.closed == 0 {
+                self.judge_unseen(plan, &known.talk);
+            }
         }
         let mut book = self.shared.book();
         for (port, count) in unseen {
@@ -242,7 +293,13 @@ impl Watchman {
         let mut book = self.shared.book();
         if !book.limits.contains_key(kind) {
             tracing::warn!(%why, "the guard is not all that it could be");
-            book.limits.insert(kind, why);
+        }
+        book.limits.insert(kind, why);
+    }
+
+    fn clear(&self, kind: &'static str) {
+        if let Some(was) = self.shared.book().limits.remove(kind) {
+            tracing::info!(%was, "the guard can do again what it could not");
         }
     }
 
@@ -250,7 +307,10 @@ impl Watchman {
     fn look(&mut self, plan: &GuardPlan) {
         let began = clock::now();
         match look(plan.scope) {
-            Ok(seen) => self.take(plan, seen),
+            Ok(seen) => {
+                self.clear("look");
+                self.take(plan, seen);
+            }
             Err(error) => self.limit("look", format!("connections cannot be looked at ({error})")),
         }
         let cost = clock::now().saturating_duration_since(began);
@@ -259,10 +319,10 @@ impl Watchman {
 
     fn take(&mut self, plan: &GuardPlan, seen: Look) {
         self.looks += 1;
-        self.know_listeners(plan, &seen);
+        self.tell_listeners(plan, &seen);
         let mut fresh: HashMap<u16, (u64, u64)> = HashMap::new();
         let mut open: HashMap<u16, u64> = HashMap::new();
-        let mut moved = Vec::new();
+        let (mut moved, mut newcomers, mut beyond) = (Vec::new(), Vec::new(), Vec::new());
         for talk in seen.talks {
             if !is_meant(plan, talk.here) {
                 continue;
@@ -270,32 +330,41 @@ impl Watchman {
             *open.entry(talk.here.port()).or_default() += 1;
             if let Some(known) = self.known.get_mut(&talk.id()) {
                 known.look = self.looks;
-                if known.is_judged {
+                let before = (known.talk.taken, known.talk.given);
+                if known.is_judged && before != (talk.taken, talk.given) {
                     moved.push((known.clone(), talk.taken, talk.given));
                 }
                 // A look may catch the one end before the other is there.
                 if known.talk.user.is_none() && talk.user.is_some() {
                     known.talk = talk;
                     known.is_judged = false;
+                    newcomers.push(talk);
                 }
                 // Whose it was when it came is what counts: afterwards it may be nobody's.
                 (known.talk.taken, known.talk.given) = (talk.taken, talk.given);
                 continue;
             }
+            if self.known.len() >= MOST {
+                beyond.push(talk);
+                continue;
+            }
             let counts = fresh.entry(talk.here.port()).or_default();
             counts.0 += 1;
             counts.1 += u64::from(talk.user.is_some());
-            if self.known.len() < MOST {
-                let known = Known {
-                    talk,
-                    program: None,
-                    is_judged: false,
-                    is_own: false,
-                    look: self.looks,
-                };
-                self.known.insert(talk.id(), known);
-            }
+            let known = Known {
+                talk,
+                program: None,
+                is_judged: false,
+                is_own: false,
+                may_be_own: false,
+                closed: 0,
+                look: self.looks,
+            };
+            self.known.insert(talk.id(), known);
+            newcomers.push(talk);
         }
+        self.know_own(&newcomers);
+        self.judge_beyond(plan, &beyond);
         let looks = self.looks;
         if self.endings.is_none() {
             self.known.retain(|_, known| known.look == looks);
@@ -324,52 +393,83 @@ impl Watchman {
         self.judge_all(plan, &seen.outgoing);
     }
 
-    /// Ports that somebody listens on who did not when it began.
-    fn know_listeners(&mut self, plan: &GuardPlan, seen: &Look) {
-        self.listening.clear();
-        for (address, _) in &seen.listening {
-            self.listening
-                .entry(address.port())
-                .or_default()
-                .insert(address.ip());
-        }
-        let meant = seen.listening.iter().filter(|(address, _)| {
-            plan.ports.is_empty()
-                || plan
-                    .ports
-                    .iter()
-                    .any(|ports| ports.contains(&address.port()))
-        });
-        let Some(mut expected) = self.expected.take() else {
-            self.expected = Some(meant.map(|(address, _)| *address).collect());
-            return;
-        };
-        let fresh: Vec<(SocketAddr, u64)> = meant
-            .filter(|(address, _)| !expected.contains(address))
-            .copied()
+    /// Those that the gateway itself has made: that is known as long as it has them open.
+    fn know_own(&mut self, newcomers: &[Talk]) {
+        let of_own_user = newcomers
+            .iter()
+            .filter(|talk| talk.user == Some(self.own_user));
+        let candidates: HashMap<u64, u64> = of_own_user
+            .filter_map(|talk| Some((talk.peer_inode?, talk.id())))
             .collect();
-        expected.extend(fresh.iter().map(|(address, _)| *address));
-        self.expected = Some(expected);
+        if candidates.is_empty() {
+            return;
+        }
+        let inodes = candidates.keys().copied().collect();
+        for inode in owned_by(std::process::id(), &inodes) {
+            let id = candidates.get(&inode);
+            if let Some(known) = id.and_then(|id| self.known.get_mut(id)) {
+                known.is_own = true;
+                known.is_judged = true;
+            }
+        }
+    }
+
+    /// Those that are more than can be known.
+    fn judge_beyond(&mut self, plan: &GuardPlan, beyond: &[Talk]) {
+        if beyond.is_empty() {
+            return self.clear("many");
+        }
+        let why = format!(
+            "{} connections are more than are known at once ({MOST}): those are judged by their user alone, and not counted before they end",
+            beyond.len()
+        );
+        self.limit("many", why);
+        for talk in beyond {
+            self.judge_unseen(plan, talk);
+        }
+    }
+
+    /// One of which nobody could see which program it is. Whom a rule about programs might mean is not told of: it was
+    /// counted.
+    fn judge_unseen(&mut self, plan: &GuardPlan, talk: &Talk) {
+        let is_doubtful = talk.user.is_none_or(|user| user == self.own_user);
+        if !is_doubtful && !plan.guard.may_name(&sighting(talk, None)) {
+            self.judge_one(plan, talk, None);
+        }
+    }
+
+    /// Somebody listens who did not when it began.
+    fn tell_listeners(&mut self, plan: &GuardPlan, seen: &Look) {
+        let mut fresh = self.listeners.take(&seen.listening);
+        fresh.retain(|one| {
+            let mut ports = plan.ports.iter();
+            plan.ports.is_empty() || ports.any(|ports| ports.contains(&one.address.port()))
+        });
         if fresh.is_empty() || plan.guard.mode == Mode::Learn {
             return;
         }
-        let inodes: HashSet<u64> = fresh.iter().map(|(_, inode)| *inode).collect();
-        let programs = owners(&inodes);
-        for (address, inode) in fresh {
-            let program = programs.get(&inode);
+        let inodes: HashSet<u64> = fresh.iter().map(|one| one.inode).collect();
+        let programs = owners(&inodes).programs;
+        for one in fresh {
+            let address = one.address;
+            let program = programs.get(&one.inode);
             if program.is_some_and(|program| program.pid == std::process::id()) {
                 continue;
             }
-            let shown = program.map_or_else(|| "somebody".to_owned(), shown);
+            let shown = program.map(shown);
+            let by = match &shown {
+                Some(program) => format!("{program} of user {}", user(one.user)),
+                None => format!("user {}", user(one.user)),
+            };
             self.find(Finding {
                 kind: "unknown listener",
                 port: address.port(),
                 peer: address.to_string(),
-                user: None,
-                program: shown.clone(),
+                user: Some(one.user),
+                program: shown.unwrap_or_default(),
                 action: Action::Report,
                 rule: None,
-                told: format!("{shown} listens on {address} since now"),
+                told: format!("{by} listens on {address} since now"),
             });
         }
     }
@@ -379,92 +479,96 @@ impl Watchman {
         let waiting: Vec<u64> = self
             .known
             .iter()
-            .filter(|(_, known)| !known.is_judged)
+            .filter(|(_, known)| !known.is_judged && known.look == self.looks)
             .map(|(id, _)| *id)
             .collect();
-        if waiting.is_empty() {
+        let now = clock::now();
+        let names_programs = plan.guard.names_programs() || plan.guard.mode == Mode::Learn;
+        if now < self.next_walk {
+            // The user is known, and is all that counts.
+            if !names_programs {
+                self.judge(plan, &waiting, None);
+            }
             return;
         }
-        let names_programs = plan
-            .guard
-            .rules
-            .iter()
-            .any(|rule| !rule.programs.is_empty());
-        let now = clock::now();
-        if now < self.next_walk {
-            if names_programs || plan.guard.mode == Mode::Learn {
-                return;
-            }
-            // The user is known, and is all that counts; ourselves are known without a walk.
-            self.judge(plan, &waiting, &BTreeMap::new());
+        let looks_for_relays = !outgoing.is_empty() && now >= self.next_relays;
+        if waiting.is_empty() && !looks_for_relays {
             return;
         }
         let mut inodes: HashSet<u64> = waiting
             .iter()
             .filter_map(|id| self.known.get(id)?.talk.peer_inode)
             .collect();
-        let carriers: Vec<(u16, u64)> = self
-            .known
-            .values()
-            .filter_map(|known| Some((known.talk.here.port(), known.talk.inode?)))
-            .collect();
-        inodes.extend(outgoing.iter().map(|one| one.inode));
-        inodes.extend(carriers.iter().map(|(_, inode)| *inode));
-        let programs = owners(&inodes);
+        if looks_for_relays {
+            let carriers = self.known.values().filter_map(|known| known.talk.inode);
+            inodes.extend(outgoing.iter().map(|one| one.inode).chain(carriers));
+        }
+        let found = owners(&inodes);
         let cost = clock::now().saturating_duration_since(now);
         self.next_walk = now + WALK.max(cost * PART);
-        self.judge(plan, &waiting, &programs);
-        self.look_for_relays(outgoing, &programs);
+        if found.hidden > 0 && names_programs {
+            let why = format!(
+                "the programs of {} processes cannot be seen: it takes root, or CAP_SYS_PTRACE",
+                found.hidden
+            );
+            self.limit("programs", why);
+        } else {
+            self.clear("programs");
+        }
+        self.judge(plan, &waiting, Some(&found));
+        if looks_for_relays {
+            self.next_relays = now + RELAYS;
+            self.look_for_relays(outgoing, &found.programs);
+        }
     }
 
-    fn judge(
-        &mut self,
-        plan: &GuardPlan,
-        waiting: &[u64],
-        programs: &BTreeMap<u64, ipreconnect_ports::Program>,
-    ) {
-        let inodes: HashSet<u64> = waiting
-            .iter()
-            .filter_map(|id| self.known.get(id)?.talk.peer_inode)
-            .collect();
-        let own = owned_by(std::process::id(), &inodes);
+    /// Judges, with the processes of those, if they were looked for.
+    fn judge(&mut self, plan: &GuardPlan, waiting: &[u64], owners: Option<&Owners>) {
         for id in waiting {
             let Some(known) = self.known.get_mut(id) else {
                 continue;
             };
-            known.is_judged = true;
-            let talk = known.talk;
-            known.is_own = talk.peer_inode.is_some_and(|inode| own.contains(&inode));
             if known.is_own {
+                known.is_judged = true;
                 continue;
             }
-            let program = talk.peer_inode.and_then(|inode| programs.get(&inode));
-            let path = program.map(|program| match &program.path {
-                Some(path) => path.display().to_string(),
-                None => program.name.clone(),
-            });
-            known.program = path.as_deref().map(Into::into);
-            self.judge_one(plan, &talk, path.as_deref());
+            let talk = known.talk;
+            let program = owners.and_then(|owners| owners.programs.get(&talk.peer_inode?));
+            let program = program.map(shown);
+            if program.is_none() && talk.user == Some(self.own_user) && !known.may_be_own {
+                // Our own that is over by now would look like that. Who is still there at the next look was not.
+                known.may_be_own = owners.is_some();
+                continue;
+            }
+            known.is_judged = true;
+            known.program = program.as_deref().map(Into::into);
+            let closed = self.judge_one(plan, &talk, program.as_deref());
+            if let (Closed::WasNotThere, Some(known)) = (closed, self.known.get_mut(id)) {
+                // Its other end may be.
+                known.closed += 1;
+                known.is_judged = known.closed >= TIMES;
+            }
         }
     }
 
-    fn judge_one(&mut self, plan: &GuardPlan, talk: &Talk, program: Option<&str>) {
+    fn judge_one(&mut self, plan: &GuardPlan, talk: &Talk, program: Option<&str>) -> Closed {
         let parties = parties(talk, program);
         if let Some(habit) = self.habits.came(clock::since_start(clock::now()), &parties) {
             self.tell_habit(&parties, talk, habit);
         }
-        let verdict = plan.guard.judge(&Sighting {
-            port: talk.here.port(),
-            peer: talk.peer.ip(),
-            user: talk.user,
-            program,
-        });
-        if plan.guard.mode == Mode::Learn && verdict.rule.is_none() && talk.user.is_some() {
+        let seen = sighting(talk, program);
+        let verdict = if talk.is_either {
+            plan.guard.judge_either(&seen, &turned(talk))
+        } else {
+            plan.guard.judge(&seen)
+        };
+        let is_learned = plan.guard.mode == Mode::Learn && !talk.is_either;
+        if is_learned && verdict.rule.is_none() && talk.user.is_some() {
             let is_new = self.learned.saw(&parties);
             self.is_written &= !is_new;
         }
         if verdict.action == Action::Allow {
-            return;
+            return Closed::No;
         }
         let closed = (verdict.action == Action::Close).then(|| close(talk));
         if let Some(Ok(())) = closed {
@@ -496,6 +600,11 @@ impl Watchman {
             rule: verdict.rule,
             told: format!("{who} talks to port {} ({by}){done}", talk.here.port()),
         });
+        match closed {
+            Some(Err(error)) if error.kind() == io::ErrorKind::NotFound => Closed::WasNotThere,
+            Some(Ok(())) => Closed::Yes,
+            _ => Closed::No,
+        }
     }
 
     /// So much was carried by then.
@@ -549,11 +658,7 @@ impl Watchman {
     }
 
     /// Processes that serve a port of this machine's own, and carry about as much beyond it.
-    fn look_for_relays(
-        &mut self,
-        outgoing: &[Outgoing],
-        programs: &BTreeMap<u64, ipreconnect_ports::Program>,
-    ) {
+    fn look_for_relays(&mut self, outgoing: &[Outgoing], programs: &BTreeMap<u64, Program>) {
         let mut beyond: HashMap<u32, (u64, SocketAddr)> = HashMap::new();
         for one in outgoing {
             if let Some(program) = programs.get(&one.inode) {
@@ -610,11 +715,13 @@ impl Watchman {
             return;
         };
         if !gate.is_there() {
-            // It is put in place again with the plan.
-            self.generation = 0;
-            return;
+            self.gate = None;
+            self.refused.clear();
+            return self.try_again(plan);
         }
-        let refused = gate.refused();
+        let Some(refused) = gate.refused() else {
+            return;
+        };
         for (rule, packets) in &refused {
             let before = self.refused.get(rule).copied().unwrap_or_default();
             let more = packets.saturating_sub(before);
@@ -670,23 +777,31 @@ impl Watchman {
         if self.is_written {
             return;
         }
-        self.is_written = true;
         let rules = self.learned.rules();
         self.shared.book().learned = rules.len();
-        let text = written(&rules, self.learned.is_full());
         let path = &self.shared.learned;
-        let new = path.with_extension("toml.new");
-        let saved = std::fs::write(&new, text).and_then(|()| std::fs::rename(&new, path));
-        if let Err(error) = saved {
-            self.limit(
+        match learned::write(path, &rules, self.learned.is_full()) {
+            Ok(()) => {
+                self.is_written = true;
+                self.clear("learned");
+            }
+            Err(error) => self.limit(
                 "learned",
                 format!(
                     "what was learned cannot be written to {}: {error}",
                     path.display()
                 ),
-            );
+            ),
         }
     }
+}
+
+/// What became of the end of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Closed {
+    Yes,
+    No,
+    WasNotThere,
 }
 
 fn is_meant(plan: &GuardPlan, here: SocketAddr) -> bool {
@@ -694,11 +809,23 @@ fn is_meant(plan: &GuardPlan, here: SocketAddr) -> bool {
         && (plan.ports.is_empty() || plan.ports.iter().any(|ports| ports.contains(&here.port())))
 }
 
-fn is_listened_on(listening: &HashMap<u16, HashSet<std::net::IpAddr>>, here: SocketAddr) -> bool {
-    let ips = listening.get(&here.port());
-    ips.is_some_and(|ips| {
-        ips.contains(&here.ip()) || ips.iter().any(std::net::IpAddr::is_unspecified)
-    })
+fn sighting<'s>(talk: &Talk, program: Option<&'s str>) -> Sighting<'s> {
+    Sighting {
+        port: talk.here.port(),
+        peer: talk.peer.ip(),
+        user: talk.user,
+        program,
+    }
+}
+
+/// The same seen from the other end.
+fn turned(talk: &Talk) -> Sighting<'static> {
+    Sighting {
+        port: talk.peer.port(),
+        peer: talk.here.ip(),
+        user: talk.owner,
+        program: None,
+    }
 }
 
 fn parties(talk: &Talk, program: Option<&str>) -> Parties {
@@ -706,6 +833,7 @@ fn parties(talk: &Talk, program: Option<&str>) -> Parties {
         port: talk.here.port(),
         user: talk.user,
         program: program.unwrap_or_default().into(),
+        address: Some(talk.peer.ip()).filter(|_| talk.user.is_none()),
     }
 }
 
@@ -722,9 +850,11 @@ fn who(talk: &Talk, program: Option<&str>) -> String {
     }
 }
 
-fn shown(program: &ipreconnect_ports::Program) -> String {
+/// The file that it runs, or its name. One that was replaced meanwhile has the name that it had.
+fn shown(program: &Program) -> String {
     let path = program.path.as_ref().map(|path| path.display().to_string());
-    path.unwrap_or_else(|| program.name.clone())
+    let path = path.unwrap_or_else(|| program.name.clone());
+    path.strip_suffix(" (deleted)").unwrap_or(&path).to_owned()
 }
 
 fn described(rule: Option<&Rule>) -> String {
@@ -736,47 +866,4 @@ fn described(rule: Option<&Rule>) -> String {
             format!("user {}", names.join(" or "))
         }
     }
-}
-
-/// Rules as a file that can be copied into the configuration.
-fn written(rules: &[Rule], is_full: bool) -> String {
-    let mut text = String::from(
-        "# Who has talked to local ports since the guard learns. Read it, take out what should not be, copy the rest into\n\
-         # the configuration, and set mode = \"enforce\".\n",
-    );
-    if is_full {
-        text.push_str("# More have talked than are kept here: this is not all.\n");
-    }
-    for rule in rules {
-        let ports: Vec<String> = rule
-            .ports
-            .iter()
-            .map(|ports| ports.start().to_string())
-            .collect();
-        let quoted = |name: &str| toml::Value::String(name.to_owned()).to_string();
-        let users: Vec<String> = rule
-            .users
-            .iter()
-            .map(|uid| match ipreconnect_ports::user_id(&user(*uid)) {
-                Some(_) => quoted(&user(*uid)),
-                None => uid.to_string(),
-            })
-            .collect();
-        let programs: Vec<String> = rule
-            .programs
-            .iter()
-            .map(|program| quoted(program))
-            .collect();
-        let _ = write!(
-            text,
-            "\n[[guard.rule]]\nport = [{}]\nuser = [{}]\n",
-            ports.join(", "),
-            users.join(", ")
-        );
-        if !programs.is_empty() {
-            let _ = writeln!(text, "program = [{}]", programs.join(", "));
-        }
-        text.push_str("action = \"allow\"\n");
-    }
-    text
 }
