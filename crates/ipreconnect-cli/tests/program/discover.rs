@@ -268,6 +268,12 @@ fn postgresql_and_nginx_are_found_and_guarded() {
     // The guard has seen the same, and would allow it.
     let learned = desk.path("state/guard-learned.toml");
     until("it has learned who talks to both", || {
+        // Who is there for less than the time between two looks at all processes is seen without a program.
+        let talks = Command::new("curl")
+            .args(["-s", "-o", "/dev/null", "--limit-rate", "500K"])
+            .arg(format!("http://{web}/large"))
+            .status();
+        assert!(talks.unwrap().success());
         let rules = std::fs::read_to_string(&learned).unwrap_or_default();
         rules.contains("psql") && rules.contains("curl")
     });
