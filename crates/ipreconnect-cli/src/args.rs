@@ -560,9 +560,25 @@ pub(crate) struct Exec {
 /// `launch`.
 #[derive(Debug, Args)]
 pub(crate) struct Launch {
+    /// Who starts it
+    #[arg(long)]
+    pub(crate) parent: i32,
+
     /// Names of the sockets that were passed
     #[arg(long)]
     pub(crate) sockets: Option<String>,
+
+    /// How many files it may have open
+    #[arg(long)]
+    pub(crate) files: Option<u64>,
+
+    /// End what it leaves behind
+    #[arg(long)]
+    pub(crate) clean: bool,
+
+    /// Become the program
+    #[arg(long)]
+    pub(crate) itself: bool,
 
     /// The program and its arguments
     #[arg(last = true, required = true)]

@@ -21,7 +21,7 @@ pub use interface::{Interface, interface_name, interfaces};
 pub use inventory::{Inventory, Reach, Socket, Transport, Unseen, inventory};
 pub use namespace::{Inside, InsideError, Namespace};
 pub use peer::{group_id, owner, user, user_id};
-pub use program::{Program, program};
+pub use program::{Program, parent, program};
 pub use range::{candidates, ephemeral, reserved};
 pub use watch::{Ending, Endings, Heard, Listening, Look, Outgoing, Scope, Talk, close, look};
 

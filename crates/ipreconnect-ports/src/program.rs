@@ -36,11 +36,14 @@ pub fn program(pid: u32) -> Option<Program> {
     look_at(pid, &process, booted())
 }
 
-/// The process that has started another one, or has it now.
-pub(crate) fn parent(pid: u32) -> Option<u32> {
+/// The process that has started another one, or has it now; none, if that other one has ended (proc(5), `stat`).
+#[must_use]
+pub fn parent(pid: u32) -> Option<u32> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     let (_, after) = stat.rsplit_once(')')?;
-    after.split_ascii_whitespace().nth(1)?.parse().ok()
+    let mut fields = after.split_ascii_whitespace();
+    let state = fields.next()?;
+    fields.next()?.parse().ok().filter(|_| state != "Z")
 }
 
 /// The same by its directory in `/proc`, on a machine that was started then.

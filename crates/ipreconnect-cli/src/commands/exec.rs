@@ -14,7 +14,7 @@ use super::proxy_env;
 use crate::admin::client::ask;
 use crate::admin::view::{Listeners, OriginView, Origins, Readiness};
 use crate::args::{Arguments, Exec};
-use crate::child::{Needs, Program, run, run_while};
+use crate::child::{Needs, Program, Signals, by_signal, run, run_while};
 use crate::config::{Environment, Loaded, Plan, Protocol, load};
 use crate::exit::{Exit, Refusal};
 use crate::gateway::own;
@@ -50,17 +50,30 @@ pub(crate) fn exec(arguments: &Arguments, wish: &Exec) -> Result<Exit, Refusal> 
 
 /// Runs it, with a gateway behind `socket`.
 async fn go(socket: &Path, plan: &Plan, wish: &Exec) -> Exit {
-    match prepare(socket, plan, wish).await {
+    let mut signals = match Signals::new() {
+        Ok(signals) => signals,
+        Err(error) => {
+            let refusal = Refusal::new(Exit::Wrong, "cannot listen to signals");
+            return refused(&refusal.because(&error));
+        }
+    };
+    let prepared = tokio::select! {
+        prepared = prepare(socket, plan, wish) => prepared,
+        signal = signals.stop() => return by_signal(signal),
+    };
+    match prepared {
         Ok(program) => {
             let (tell, needs) = watch::channel(Needs::default());
             let beside = follow(socket.to_owned(), tell);
-            run_while(run(&program, wish.restart, needs), beside).await
+            run_while(run(&program, wish.restart, needs, &mut signals), beside).await
         }
-        Err(refusal) => {
-            eprintln!("{refusal}");
-            refusal.exit()
-        }
+        Err(refusal) => refused(&refusal),
     }
+}
+
+fn refused(refusal: &Refusal) -> Exit {
+    let _ = writeln!(io::stderr(), "{refusal}");
+    refusal.exit()
 }
 
 async fn prepare(socket: &Path, plan: &Plan, wish: &Exec) -> Result<Program, Refusal> {
@@ -166,8 +179,14 @@ impl Told {
 
     fn over(&mut self) {
         if std::mem::take(&mut self.is_open) {
-            eprint!("\r\x1b[K");
+            let _ = write!(io::stderr(), "\r\x1b[K");
         }
+    }
+}
+
+impl Drop for Told {
+    fn drop(&mut self) {
+        self.over();
     }
 }
 

@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use ipreconnect::Witness;
 use ipreconnect_admin::{Alerts, Api, Gateway, Hooks, Ledger};
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 
@@ -20,6 +19,7 @@ use super::notify;
 use super::tap::Taps;
 use crate::admin::door::Door;
 use crate::admin::view::{Outcome, SCHEMA};
+use crate::child::raise_files;
 use crate::config::{Change, Loaded, Mistakes, Stamps, refreshed, stamps_of_keys};
 use crate::exit::{Exit, Refusal};
 use crate::log::Log;
@@ -114,22 +114,6 @@ pub(crate) fn serve(mut order: Order) -> Result<Exit, Refusal> {
     // A socket that is gone already needs no removal.
     let _ = std::fs::remove_file(&plan.gateway.admin);
     Ok(exit)
-}
-
-/// As many open files as the administrator allows.
-fn raise_files() -> usize {
-    let limit = getrlimit(Resource::Nofile);
-    let raised = Rlimit {
-        current: limit.maximum,
-        maximum: limit.maximum,
-    };
-    let files = match setrlimit(Resource::Nofile, raised) {
-        Ok(()) => limit.maximum,
-        Err(_) => limit.current,
-    };
-    files.map_or(usize::MAX, |files| {
-        usize::try_from(files).unwrap_or(usize::MAX)
-    })
 }
 
 fn begin<T>(begun: std::io::Result<T>) -> Result<T, Refusal> {

@@ -40,6 +40,11 @@ impl Going {
         line.trim_end().to_owned()
     }
 
+    /// What it has told beside.
+    fn told(&self) -> String {
+        std::fs::read_to_string(self.home.join("stderr")).unwrap_or_default()
+    }
+
     fn pid(&self) -> u32 {
         self.child.id()
     }
@@ -59,8 +64,7 @@ impl Drop for Going {
         let _ = self.child.kill();
         let _ = self.child.wait();
         if std::thread::panicking() {
-            let told = std::fs::read_to_string(self.home.join("stderr"));
-            eprintln!("--- what it told\n{}", told.unwrap_or_default());
+            eprintln!("--- what it told\n{}", self.told());
         }
     }
 }
@@ -531,4 +535,143 @@ fn an_application_ends_with_whoever_runs_it() {
         !Path::new(&format!("/proc/{pid}")).exists()
     });
     drop(home);
+}
+
+#[test]
+fn what_an_application_has_started_ends_with_it() {
+    let desk = Desk::run("");
+    let home = desk.directory.path();
+    let is_there = |pid: &str| {
+        let state = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        !state.is_empty() && !state.contains(") Z ")
+    };
+    // Told to end.
+    let code = "sh -c 'echo $$; exec sleep 300' & sleep 300; wait";
+    let mut going = Going::start(home, &["exec", "--", "sh", "-c", code]);
+    let left = going.line();
+    signal(going.pid(), "TERM");
+    assert_eq!(going.ended(), Some(143));
+    assert!(!is_there(&left), "{left}");
+    // Before it is started again, and also what does not listen.
+    let code = "sh -c 'trap \"\" TERM; echo $$; while :; do sleep 0.05; done' & sleep 0.3; exit 1";
+    let mut going = Going::start(
+        home,
+        &["exec", "--restart", "on-failure", "--", "sh", "-c", code],
+    );
+    let first = going.line();
+    let second = going.line();
+    assert!(!is_there(&first), "{first}");
+    signal(going.pid(), "TERM");
+    going.ended();
+    assert!(!is_there(&second), "{second}");
+    // What ends by itself, and is not started again, may leave something.
+    let code = "sh -c 'echo $$; exec sleep 300' & sleep 0.3";
+    let mut going = Going::start(home, &["exec", "--", "sh", "-c", code]);
+    let left = going.line();
+    assert_eq!(going.ended(), Some(0));
+    assert!(is_there(&left));
+    signal(left.parse().unwrap(), "KILL");
+}
+
+#[test]
+fn an_application_has_the_limits_that_it_would_have_had() {
+    let origin = Mortal::born("one");
+    let home = tempfile::tempdir().unwrap();
+    let text = format!(
+        "[gateway]\nstate_dir = \"state\"\n{}",
+        two_origins(origin.address(), free_address())
+    );
+    std::fs::write(home.path().join("ipreconnect.toml"), text).unwrap();
+    let shell = format!("ulimit -S -n 321; exec {PROGRAM} exec -- sh -c 'ulimit -S -n'");
+    let told = Command::new("sh")
+        .args(["-c", &shell])
+        .current_dir(home.path())
+        .output()
+        .unwrap();
+    assert_eq!(String::from_utf8_lossy(&told.stdout), "321\n", "{told:?}");
+}
+
+#[test]
+fn waiting_for_what_is_missing_can_be_ended() {
+    let mut origin = Mortal::born("one");
+    origin.kill();
+    let home = tempfile::tempdir().unwrap();
+    let text = format!(
+        "[gateway]\nstate_dir = \"state\"\nshutdown = \"1s\"\n{}",
+        two_origins(origin.address(), free_address())
+    );
+    std::fs::write(home.path().join("ipreconnect.toml"), text).unwrap();
+    for (name, code) in [("TERM", 143), ("INT", 130), ("HUP", 129)] {
+        let mut going = Going::start(home.path(), &["exec", "--wait", "--", "echo", "started"]);
+        until("it waits", || {
+            going.told().contains("waiting for orders-db")
+        });
+        signal(going.pid(), name);
+        assert_eq!(going.ended(), Some(code), "{name}");
+    }
+}
+
+#[test]
+fn an_application_may_live_on_after_it_was_interrupted() {
+    let desk = Desk::run("");
+    let home = desk.directory.path();
+    let code =
+        "trap 'echo int' INT; trap 'echo hup' HUP; echo started; while :; do sleep 0.05; done";
+    let mut going = Going::start(
+        home,
+        &["exec", "--restart", "always", "--", "sh", "-c", code],
+    );
+    assert_eq!(going.line(), "started");
+    // Each is told once, and neither ends it.
+    for (name, said) in [("INT", "int"), ("HUP", "hup"), ("INT", "int")] {
+        signal(going.pid(), name);
+        assert_eq!(going.line(), said);
+    }
+    signal(going.pid(), "TERM");
+    assert_eq!(going.ended(), Some(143));
+    // Who ends by it was to end.
+    let code = "echo started; exec sleep 300";
+    for (name, ends) in [("INT", 130), ("HUP", 129), ("QUIT", 131)] {
+        let mut going = Going::start(
+            home,
+            &["exec", "--restart", "always", "--", "sh", "-c", code],
+        );
+        assert_eq!(going.line(), "started");
+        signal(going.pid(), name);
+        assert_eq!(going.ended(), Some(ends), "{name}");
+    }
+}
+
+#[test]
+fn what_is_typed_at_a_terminal_is_told_once() {
+    let test = "what_is_typed_at_a_terminal_is_told_once";
+    let Some(script) = needed(test, "script") else {
+        return;
+    };
+    let desk = Desk::run("");
+    let code = "trap 'echo interrupted' INT; echo started; while :; do sleep 0.05; done";
+    let line = format!("{PROGRAM} exec --restart always -- sh -c \"{code}\"");
+    let mut child = Command::new(script)
+        .args(["-q", "-e", "-c", &line, "/dev/null"])
+        .current_dir(desk.directory.path())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut keys = child.stdin.take().unwrap();
+    let mut shown = BufReader::new(child.stdout.take().unwrap());
+    let mut next = || {
+        let mut line = String::new();
+        shown.read_line(&mut line).unwrap();
+        line.trim().trim_start_matches("^C").to_owned()
+    };
+    assert_eq!(next(), "started");
+    for _ in 0..3 {
+        keys.write_all(b"\x03").unwrap();
+        assert_eq!(next(), "interrupted");
+    }
+    // Ctrl+\ is no trap of it: it ends, and is not started again.
+    keys.write_all(b"\x1c").unwrap();
+    let status = child.wait().unwrap();
+    assert_eq!(status.code(), Some(131));
 }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use ipreconnect::clock;
 use ipreconnect::core::discover::Observed;
-use ipreconnect_ports::{Scope, State, connections, look, owned_by};
+use ipreconnect_ports::{Scope, State, connections, look, owned_by, parent};
 
 /// Between two looks at connections, and between two at who belongs to the program.
 const LOOK: Duration = Duration::from_millis(100);
@@ -172,13 +172,4 @@ impl Watch {
         self.watched.lasted = clock::now().saturating_duration_since(self.began);
         self.watched
     }
-}
-
-/// The parent of a process that has not ended (proc(5), `stat`).
-fn parent(pid: u32) -> Option<u32> {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    let (_, behind) = stat.rsplit_once(')')?;
-    let mut fields = behind.split_whitespace();
-    let state = fields.next()?;
-    (state != "Z").then(|| fields.next()?.parse().ok())?
 }

@@ -14,7 +14,7 @@ use tokio::sync::watch;
 use crate::admin::client::ask;
 use crate::admin::view::{Outcome, SCHEMA};
 use crate::args::{Arguments, PortsLease};
-use crate::child::{Needs, Program, run};
+use crate::child::{Needs, Program, Restart, Signals, run};
 use crate::config::state_directory;
 use crate::exit::{Exit, Refusal};
 use crate::gateway::own::{quoted, run_beside};
@@ -174,10 +174,20 @@ fn by_socket(name: &str, port: u16, wish: &PortsLease) -> Result<Exit, Refusal> 
         sockets: vec![(name.to_owned(), super::super::exec::listening(address)?)],
         placeholder: RefCell::default(),
     };
-    super::super::block_on(async {
-        let (_tell, needs) = watch::channel(Needs::default());
-        Ok(run(&program, wish.restart, needs).await)
-    })
+    super::super::block_on(async { Ok(alone(&program, wish.restart).await) })
+}
+
+/// Runs a program that needs no origins.
+async fn alone(program: &Program, restart: Restart) -> Exit {
+    let (_tell, needs) = watch::channel(Needs::default());
+    match Signals::new() {
+        Ok(mut signals) => run(program, restart, needs, &mut signals).await,
+        Err(error) => {
+            let refusal = Refusal::new(Exit::Wrong, "cannot listen to signals").because(&error);
+            eprintln!("{refusal}");
+            refusal.exit()
+        }
+    }
 }
 
 /// The program is told a port of its own, and a gateway has the kept one.
@@ -203,12 +213,7 @@ fn by_number(
     run_beside(
         arguments,
         configuration(state, (name, port), own),
-        Box::new(move |_| {
-            Box::pin(async move {
-                let (_tell, needs) = watch::channel(Needs::default());
-                run(&program, restart, needs).await
-            })
-        }),
+        Box::new(move |_| Box::pin(async move { alone(&program, restart).await })),
     )
 }
 

@@ -2,29 +2,34 @@
 //! where that is wanted.
 //!
 //! It is started through this program itself ([`launch`]): only the process that becomes it knows the number that it
-//! has to be told (`LISTEN_PID`, sd_listen_fds(3)), and only that one can ask the kernel to end it should whoever
-//! started it be killed.
+//! has to be told (`LISTEN_PID`, sd_listen_fds(3)), and only its parent can see to what it leaves behind.
+
+mod launch;
+mod signals;
 
 use std::cell::RefCell;
 use std::ffi::OsString;
 use std::future::Future;
-use std::io::{self, IsTerminal};
+use std::io::{self, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::ExitStatus;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use command_fds::{CommandFdExt, FdMapping};
 use ipreconnect::clock;
 use ipreconnect::core::backoff::{Backoff, BackoffSettings, Jitter};
 use ipreconnect::core::dice::Dice;
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, setrlimit};
 use tokio::process::{Child, Command};
-use tokio::signal::unix::{self, SignalKind, signal};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
-use crate::args::Launch;
+pub(crate) use launch::launch;
+use signals::Came;
+pub(crate) use signals::Signals;
+
 use crate::exit::Exit;
 
 /// What begins sockets that are passed (sd_listen_fds(3)).
@@ -33,6 +38,8 @@ const FIRST_SOCKET: i32 = 3;
 const STEADY: Duration = Duration::from_secs(10);
 /// A program that ignores that it is to end is killed after this time.
 const GRACE: Duration = Duration::from_secs(10);
+/// That it is to end is said again, and it is killed, where so much time is between both.
+const AGAIN: Duration = Duration::from_secs(1);
 
 /// What is run.
 #[derive(Debug)]
@@ -73,8 +80,10 @@ pub(crate) struct Needs {
 /// Why a run of the program is over.
 enum Over {
     Ended(io::Result<ExitStatus>),
+    /// It has ended upon what somebody has said to it.
+    Wanted(io::Result<ExitStatus>),
     Recovered,
-    Stopped(Signal),
+    Stopped,
 }
 
 /// Runs a program until it is not started again, or whoever runs it wants it to end. Returns what the command's exit
@@ -85,42 +94,40 @@ pub(crate) async fn run(
     program: &Program,
     restart: Restart,
     mut needs: watch::Receiver<Needs>,
+    signals: &mut Signals,
 ) -> Exit {
-    let mut signals = match Signals::new() {
-        Ok(signals) => signals,
-        Err(error) => {
-            eprintln!("error: cannot listen to signals\n  caused by: {error}");
-            return Exit::Wrong;
-        }
-    };
     let mut pauses = pauses();
     let mut dice = Dice::new(clock::stamp(clock::now()));
     loop {
         let began = Instant::now();
-        let mut child = match program.start() {
+        let mut child = match program.start(restart) {
             Ok(child) => child,
             Err(error) => {
-                eprintln!(
+                say(&format!(
                     "error: {} cannot be started\n  caused by: {error}",
                     program.name()
-                );
+                ));
                 return Exit::As(126);
             }
         };
-        let over = watched(&mut child, restart, &mut needs, &mut signals).await;
+        let over = watched(&mut child, restart, &mut needs, signals).await;
         let status = match over {
             Over::Ended(Ok(status)) => status,
             Over::Ended(Err(error)) => {
-                eprintln!("error: {} is lost\n  caused by: {error}", program.name());
+                say(&format!(
+                    "error: {} is lost\n  caused by: {error}",
+                    program.name()
+                ));
                 return Exit::As(125);
             }
-            Over::Stopped(signal) => return code(&ended(&mut child, signal, &mut signals).await),
+            Over::Wanted(status) => return code(&status),
+            Over::Stopped => return code(&ended(&mut child, signals).await),
             Over::Recovered => {
-                eprintln!(
+                say(&format!(
                     "ipreconnect: what was missing is back; {} is started again",
                     program.name()
-                );
-                drop(ended(&mut child, Signal::TERM, &mut signals).await);
+                ));
+                drop(ended(&mut child, signals).await);
                 pauses.reset();
                 continue;
             }
@@ -138,17 +145,17 @@ pub(crate) async fn run(
             "" => format!("in {} ms", pause.as_millis()),
             missing => format!("as soon as {missing} is back, or in 30 s"),
         };
-        eprintln!(
+        say(&format!(
             "ipreconnect: {} {}; it is started again {until}",
             program.name(),
             said(status)
-        );
+        ));
         let is_waiting = !missing.is_empty();
         let latest = if is_waiting { PATIENCE } else { pause };
         tokio::select! {
             () = sleep_until(Instant::now() + latest) => {}
             _ = needs.wait_for(|needs| needs.missing.is_empty()), if is_waiting => {}
-            signal = signals.stop() => return Exit::As(128u8.saturating_add(number(signal))),
+            signal = signals.stop() => return by_signal(signal),
         }
     }
 }
@@ -181,38 +188,50 @@ async fn watched(
 ) -> Over {
     let before = needs.borrow_and_update().recoveries;
     let pid = child.id();
+    let mut asked: Option<(Instant, Came)> = None;
+    // Nobody tells of recoveries any more.
+    let mut is_alone = restart != Restart::OnRecovery;
     loop {
         tokio::select! {
-            status = child.wait() => return Over::Ended(status),
-            came = signals.next() => match came {
-                Came::Stop(signal) => return Over::Stopped(signal),
-                Came::Pass(signal) => send(pid, signal),
-            },
-            found = needs.wait_for(|needs| needs.recoveries > before), if restart == Restart::OnRecovery => {
+            status = child.wait() => {
+                let is_wanted = |(at, came): (Instant, Came)| {
+                    at.elapsed() < GRACE && status.as_ref().is_ok_and(|status| came.explains(*status))
+                };
+                return if asked.is_some_and(is_wanted) {
+                    Over::Wanted(status)
+                } else {
+                    Over::Ended(status)
+                };
+            }
+            came = signals.next() => {
+                match came {
+                    Came::End => return Over::Stopped,
+                    Came::Said { signal, is_told: false } => send(pid, signal),
+                    Came::Said { .. } => {}
+                }
+                asked = Some((Instant::now(), came));
+            }
+            found = needs.wait_for(|needs| needs.recoveries > before), if !is_alone => {
                 if found.is_ok() {
                     return Over::Recovered;
                 }
-                // Nobody tells of recoveries any more.
-                return tokio::select! {
-                    status = child.wait() => Over::Ended(status),
-                    signal = signals.stop() => Over::Stopped(signal),
-                };
+                is_alone = true;
             }
         }
     }
 }
 
-/// Ends it: it is told so, and killed if it does not listen. A second signal kills at once.
-async fn ended(child: &mut Child, signal: Signal, signals: &mut Signals) -> io::Result<ExitStatus> {
-    // The terminal has told the whole group.
-    if signal != Signal::INT || !io::stdin().is_terminal() {
-        send(child.id(), signal);
-    }
-    tokio::select! {
-        status = child.wait() => return status,
-        _ = signals.stop() => {}
-        () = sleep_until(Instant::now() + GRACE) => {
-            eprintln!("ipreconnect: it has not ended after {} s, and is killed", GRACE.as_secs());
+/// Ends it: it is told so, and killed if it does not listen. Said again, it is killed at once.
+async fn ended(child: &mut Child, signals: &mut Signals) -> io::Result<ExitStatus> {
+    send(child.id(), Signal::TERM);
+    let late = Instant::now() + GRACE * 2;
+    loop {
+        tokio::select! {
+            status = child.wait() => return status,
+            signal = signals.stop() => if signal == Signal::TERM || signal == Signal::INT {
+                send(child.id(), Signal::TERM);
+            },
+            () = sleep_until(late) => break,
         }
     }
     child.kill().await?;
@@ -229,12 +248,44 @@ fn send(pid: Option<u32>, signal: Signal) {
     }
 }
 
-fn number(signal: Signal) -> u8 {
-    u8::try_from(signal.as_raw()).unwrap_or_default()
+/// As a shell has it.
+pub(crate) fn by_signal(signal: Signal) -> Exit {
+    Exit::As(128u8.saturating_add(byte(signal.as_raw())))
 }
+
+fn byte(code: i32) -> u8 {
+    u8::try_from(code).unwrap_or(u8::MAX)
+}
+
+/// Says something to whoever sits there. A terminal that is gone is no reason to end.
+fn say(text: &str) {
+    let _ = writeln!(io::stderr(), "{text}");
+}
+
+/// Has as many open files as the administrator allows. Programs that are run have as many as they would have had.
+pub(crate) fn raise_files() -> usize {
+    let limit = getrlimit(Resource::Nofile);
+    FILES.get_or_init(|| limit.current);
+    let raised = Rlimit {
+        current: limit.maximum,
+        maximum: limit.maximum,
+    };
+    let files = match setrlimit(Resource::Nofile, raised) {
+        Ok(()) => limit.maximum,
+        Err(_) => limit.current,
+    };
+    files.map_or(usize::MAX, |files| {
+        usize::try_from(files).unwrap_or(usize::MAX)
+    })
+}
+
+/// What was the limit before that.
+static FILES: OnceLock<Option<u64>> = OnceLock::new();
 
 fn said(status: ExitStatus) -> String {
     match (status.code(), status.signal()) {
+        // As it is told by who has waited for it.
+        (Some(code @ 129..=192), _) => format!("was killed by signal {}", code - 128),
         (Some(code), _) => format!("has ended with {code}"),
         (None, Some(signal)) => format!("was killed by signal {signal}"),
         (None, None) => "has ended".to_owned(),
@@ -246,7 +297,6 @@ fn code(status: &io::Result<ExitStatus>) -> Exit {
     let Ok(status) = status else {
         return Exit::As(125);
     };
-    let byte = |code: i32| u8::try_from(code).unwrap_or(u8::MAX);
     Exit::As(match (status.code(), status.signal()) {
         (Some(code), _) => byte(code),
         (None, signal) => 128u8.saturating_add(byte(signal.unwrap_or_default())),
@@ -260,9 +310,16 @@ impl Program {
         first.map_or_else(String::new, |name| name.to_string_lossy().into_owned())
     }
 
-    fn start(&self) -> io::Result<Child> {
+    fn start(&self, restart: Restart) -> io::Result<Child> {
         let mut command = std::process::Command::new("/proc/self/exe");
-        command.arg("launch");
+        command.arg0("ipreconnect").arg("launch");
+        command.arg("--parent").arg(std::process::id().to_string());
+        if restart != Restart::Never {
+            command.arg("--clean");
+        }
+        if let Some(Some(files)) = FILES.get() {
+            command.arg("--files").arg(files.to_string());
+        }
         let (names, sockets): (Vec<&str>, Vec<&OwnedFd>) = self
             .sockets
             .iter()
@@ -299,88 +356,6 @@ impl Program {
         command.kill_on_drop(true);
         command.spawn()
     }
-}
-
-/// Becomes a program, which was to be started so. Does not return, but for what is in the way.
-pub(crate) fn launch(launch: &Launch) -> Exit {
-    let Some((program, arguments)) = launch.command.split_first() else {
-        return Exit::Wrong;
-    };
-    // It ends with whoever has started it, however that ends.
-    let _ = rustix::process::set_parent_process_death_signal(Some(Signal::TERM));
-    let mut command = std::process::Command::new(program);
-    command.args(arguments);
-    if let Some(names) = &launch.sockets {
-        command
-            .env("LISTEN_PID", std::process::id().to_string())
-            .env("LISTEN_FDS", names.split(':').count().to_string())
-            .env("LISTEN_FDNAMES", names);
-    }
-    let error = command.exec();
-    eprintln!(
-        "error: {} cannot be started\n  caused by: {error}",
-        program.to_string_lossy()
-    );
-    match error.kind() {
-        io::ErrorKind::NotFound => Exit::As(127),
-        _ => Exit::As(126),
-    }
-}
-
-/// The signals that concern a program that is run.
-struct Signals {
-    terminate: unix::Signal,
-    interrupt: unix::Signal,
-    quit: unix::Signal,
-    hangup: unix::Signal,
-    user1: unix::Signal,
-    user2: unix::Signal,
-}
-
-impl Signals {
-    fn new() -> io::Result<Self> {
-        Ok(Self {
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
-            quit: signal(SignalKind::quit())?,
-            hangup: signal(SignalKind::hangup())?,
-            user1: signal(SignalKind::user_defined1())?,
-            user2: signal(SignalKind::user_defined2())?,
-        })
-    }
-
-    /// The next one.
-    ///
-    /// Cancel safety: nothing is lost.
-    async fn next(&mut self) -> Came {
-        tokio::select! {
-            _ = self.terminate.recv() => Came::Stop(Signal::TERM),
-            _ = self.interrupt.recv() => Came::Stop(Signal::INT),
-            _ = self.quit.recv() => Came::Stop(Signal::QUIT),
-            _ = self.hangup.recv() => Came::Pass(Signal::HUP),
-            _ = self.user1.recv() => Came::Pass(Signal::USR1),
-            _ = self.user2.recv() => Came::Pass(Signal::USR2),
-        }
-    }
-
-    /// Somebody wants it to end.
-    ///
-    /// Cancel safety: nothing is lost.
-    async fn stop(&mut self) -> Signal {
-        loop {
-            if let Came::Stop(signal) = self.next().await {
-                return signal;
-            }
-        }
-    }
-}
-
-/// A signal.
-enum Came {
-    /// It is to end.
-    Stop(Signal),
-    /// Something is said to it.
-    Pass(Signal),
 }
 
 /// Runs a program while something else goes on that never ends by itself.
