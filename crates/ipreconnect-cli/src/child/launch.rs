@@ -161,7 +161,7 @@ async fn tell(child: Pid, mut signals: Signals, is_to_end: &AtomicBool) {
         () = async { while signals.next().await != Came::End || began.elapsed() < AGAIN {} } => {}
     }
     send(Signal::KILL);
-    std::future::pending().await
+    std::future::pending::<()>().await;
 }
 
 /// Ends what it has left behind.

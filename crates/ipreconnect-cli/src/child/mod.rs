@@ -303,6 +303,20 @@ fn code(status: &io::Result<ExitStatus>) -> Exit {
     })
 }
 
+/// What starts a program that stands behind `--`, and ends it with us; `is_clean`, if also what that leaves behind.
+pub(crate) fn launcher(is_clean: bool) -> std::process::Command {
+    let mut command = std::process::Command::new("/proc/self/exe");
+    command.arg0("ipreconnect").arg("launch");
+    command.arg("--parent").arg(std::process::id().to_string());
+    if is_clean {
+        command.arg("--clean");
+    }
+    if let Some(Some(files)) = FILES.get() {
+        command.arg("--files").arg(files.to_string());
+    }
+    command
+}
+
 impl Program {
     /// What people call it.
     pub(crate) fn name(&self) -> String {
@@ -311,15 +325,7 @@ impl Program {
     }
 
     fn start(&self, restart: Restart) -> io::Result<Child> {
-        let mut command = std::process::Command::new("/proc/self/exe");
-        command.arg0("ipreconnect").arg("launch");
-        command.arg("--parent").arg(std::process::id().to_string());
-        if restart != Restart::Never {
-            command.arg("--clean");
-        }
-        if let Some(Some(files)) = FILES.get() {
-            command.arg("--files").arg(files.to_string());
-        }
+        let mut command = launcher(restart != Restart::Never);
         let (names, sockets): (Vec<&str>, Vec<&OwnedFd>) = self
             .sockets
             .iter()

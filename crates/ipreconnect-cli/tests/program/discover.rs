@@ -6,7 +6,7 @@ use std::process::{Command, Output};
 
 use serde_json::Value;
 
-use crate::desk::{Desk, Mortal, PROGRAM, find, free_address, until};
+use crate::desk::{Desk, Mortal, PROGRAM, find, free_address, signal, until};
 use crate::servers::{Server, needed};
 
 fn discover(place: &Path, arguments: &[&str]) -> Output {
@@ -277,4 +277,44 @@ fn postgresql_and_nginx_are_found_and_guarded() {
         let rules = std::fs::read_to_string(&learned).unwrap_or_default();
         rules.contains("psql") && rules.contains("curl")
     });
+}
+
+#[test]
+fn whoever_ends_it_ends_what_it_has_run() {
+    let home = tempfile::tempdir().unwrap();
+    for (name, ends) in [("TERM", 143), ("HUP", 129)] {
+        let told = home.path().join(name);
+        let mut child = Command::new(PROGRAM)
+            .args(["discover", "--for", "60s", "--", "sh", "-c"])
+            .arg("sleep 300 & echo $! $$; read line && echo read; wait")
+            .current_dir(home.path())
+            .stderr(std::fs::File::create(&told).unwrap())
+            .spawn()
+            .unwrap();
+        let mut pids = Vec::new();
+        until("it runs", || {
+            let told = std::fs::read_to_string(&told).unwrap();
+            assert!(!told.contains("read"), "nobody types anything to it");
+            let line = told.lines().next().unwrap_or_default();
+            pids = line
+                .split(' ')
+                .filter_map(|pid| pid.parse().ok())
+                .collect::<Vec<u32>>();
+            pids.len() == 2 && told.ends_with('\n')
+        });
+        signal(child.id(), name);
+        assert_eq!(child.wait().unwrap().code(), Some(ends), "{name}");
+        for pid in pids {
+            let state = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+            assert!(state.is_empty() || state.contains(") Z "), "{state}");
+        }
+    }
+    let missing = Command::new(PROGRAM)
+        .args(["discover", "--for", "60s", "--", "/nonexistent/program"])
+        .current_dir(home.path())
+        .output()
+        .unwrap();
+    assert_eq!(missing.status.code(), Some(2));
+    let told = String::from_utf8_lossy(&missing.stderr).into_owned();
+    assert!(told.contains("could not be run"), "{told}");
 }

@@ -124,6 +124,35 @@ const KINDS: &[&str] = &[
     "jdbc",
     "connection",
 ];
+/// Words of settings whose values are secrets, wherever they stand, and at the end.
+const SECRET: &[&str] = &[
+    "password",
+    "passwords",
+    "passwd",
+    "passphrase",
+    "pwd",
+    "secret",
+    "secrets",
+    "credential",
+    "credentials",
+    "token",
+    "tokens",
+    "apikey",
+    "htpasswd",
+];
+const SECRET_AT_END: &[&str] = &[
+    "auth",
+    "authorization",
+    "authentication",
+    "key",
+    "keys",
+    "user",
+    "users",
+    "username",
+    "login",
+    "pass",
+    "cookie",
+];
 /// Settings whose values look like servers and are none that is needed: pictures of containers, documents, sockets of
 /// one's own.
 const NOT_NEEDED: &[&str] = &[
@@ -227,7 +256,7 @@ fn servers(setting: &Setting, known: &BTreeMap<(&str, String), &Setting>) -> Vec
     if found.is_empty() {
         found.extend(connection_string(value, &setting.path));
     }
-    if found.is_empty() {
+    if found.is_empty() && !may_be_secret(&setting.path) {
         found = listed(value);
     }
     if found.is_empty() {
@@ -249,7 +278,12 @@ fn urls(value: &str) -> Vec<Server> {
         if LOCAL.contains(&bare.as_str()) {
             continue;
         }
-        if is_cut_short(&bare, value.get(authority.end()..).unwrap_or_default()) {
+        let start = captures.get(0).map_or(0, |all| all.start());
+        let around = (
+            value.get(..start).unwrap_or_default(),
+            value.get(authority.end()..).unwrap_or_default(),
+        );
+        if is_cut_short(&bare, authority.as_str(), around) {
             continue;
         }
         // What stands before the last `@` is who comes, and how he shows it.
@@ -271,13 +305,24 @@ fn urls(value: &str) -> Vec<Server> {
 
 /// Whether an authority may end inside a secret, which has a character that had to be written otherwise: then what looks
 /// like a host and a port is a part of that.
-fn is_cut_short(scheme: &str, behind: &str) -> bool {
-    let end = behind.find(|one: char| one.is_whitespace() || matches!(one, '"' | '\'' | '`'));
-    let rest = behind
-        .get(..end.unwrap_or(behind.len()))
-        .unwrap_or_default();
-    let is_path = matches!(scheme, "http" | "https" | "ws" | "wss") && rest.starts_with('/');
-    rest.contains('@') && !is_path
+fn is_cut_short(scheme: &str, authority: &str, (before, behind): (&str, &str)) -> bool {
+    let is_quote = |one: &char| matches!(one, '"' | '\'' | '`');
+    let quote = before.chars().next_back().filter(is_quote);
+    // What is not written in quotes has them within.
+    let is_end = |one: char| one.is_whitespace() || Some(one) == quote;
+    let end = behind.find(is_end).unwrap_or(behind.len());
+    let rest = behind.get(..end).unwrap_or_default();
+    let Some((path, after)) = rest.split_once('@') else {
+        return false;
+    };
+    let is_web = matches!(scheme, "http" | "https" | "ws" | "wss");
+    if !is_web || !path.starts_with('/') {
+        return true;
+    }
+    // `/@scope/package` and `/package@1.2.3` are paths. A name behind is where it goes, if the other one has what may
+    // be a secret.
+    let is_path = path.ends_with('/') || after.starts_with(|one: char| one.is_ascii_digit());
+    authority.contains(':') && !authority.contains('@') && !is_path
 }
 
 /// `user:secret@tcp(host:port)/…`, `jdbc:oracle:thin:@//host:port/…`.
@@ -449,6 +494,18 @@ fn plain(path: &str) -> String {
     }
     // One word, however it is written.
     text.replace("host-name", "hostname")
+}
+
+/// Whether a value is who comes, or how he shows it, by what it is called: `admin:12345` is no server then.
+fn may_be_secret(path: &str) -> bool {
+    let path = plain(path);
+    let path = path.trim_matches('-');
+    let is_kind = KINDS
+        .iter()
+        .any(|kind| path == *kind || path.ends_with(&format!("-{kind}")));
+    let mut words = path.split('-');
+    let last = words.clone().next_back().unwrap_or_default();
+    !is_kind && (SECRET_AT_END.contains(&last) || words.any(|word| SECRET.contains(&word)))
 }
 
 fn is_not_needed(path: &str) -> bool {

@@ -181,17 +181,49 @@ fn a_secret_that_is_written_wrongly_is_not_taken_for_a_server() {
         "redis://:99?9@cache:6379",
         "https://app:1234#x@api.example",
         "amqp://1234;x@queue.corp",
+        "postgres://bob:47'11@db.corp/a",
+        "postgres://bob:47\"11@db.corp/a",
+        "https://bob:4711/x@host.corp",
     ] {
         let told = named("URL", value).join(" ");
         assert!(
-            !told.contains("1234") && !told.contains("99"),
+            !told.contains("1234")
+                && !told.contains("99")
+                && !told.contains("47")
+                && !told.contains("bob"),
             "{value}: {told}"
         );
     }
-    assert_eq!(
-        named("PKG", "https://npm.corp/@scope/x"),
-        ["pkg npm.corp:443 https"]
-    );
+    for (value, wanted) in [
+        ("https://npm.corp/@scope/x", "pkg npm.corp:443 https"),
+        (
+            "https://npm.corp:8443/react@18.2",
+            "pkg npm.corp:8443 https",
+        ),
+        (
+            "'postgres://db.corp:5432/a' # ask admin@corp.example",
+            "pkg db.corp:5432 postgres",
+        ),
+    ] {
+        assert_eq!(named("PKG", value), [wanted], "{value}");
+    }
+}
+
+#[test]
+fn who_comes_is_not_taken_for_a_server() {
+    for path in [
+        "BASIC_AUTH",
+        "admin.credentials",
+        "ADMIN_PASSWORD_DEFAULT",
+        "apiToken",
+        "SESSION_KEY",
+        "user",
+    ] {
+        assert!(named(path, "admin:12345").is_empty(), "{path}");
+    }
+    for path in ["AUTH_SERVER", "USER_SERVICE", "token.endpoint", "KEYCLOAK"] {
+        assert_eq!(named(path, "auth.corp:8080").len(), 1, "{path}");
+    }
 }
 
 #[test]

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::io::IsTerminal;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
@@ -14,12 +15,13 @@ use std::time::Duration;
 use ipreconnect::core::discover::{Mention, Observed, Setting, Why, mentions};
 use ipreconnect::core::ports::service;
 use ipreconnect_ports::holders;
-use rustix::process::{Pid, Signal, kill_process_group, test_kill_process_group};
+use rustix::process::{Pid, Signal, kill_process};
 use serde::Serialize;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::admin::view::SCHEMA;
 use crate::args::{Arguments, Discover};
+use crate::child::{Signals, by_signal, launcher};
 use crate::exit::{Exit, Refusal};
 use crate::gateway::own::quoted;
 use crate::paint::plain;
@@ -27,6 +29,8 @@ use watch::{Watch, Watched};
 
 /// A name that is not resolved by then is left as it is.
 const RESOLVING: Duration = Duration::from_secs(3);
+/// A program that does not end within this time is told again, and killed then.
+const ENDS: Duration = Duration::from_secs(5);
 /// Files that are looked for where nobody names any.
 const FILES: [&str; 12] = [
     ".env",
@@ -81,6 +85,11 @@ async fn run(arguments: &Arguments, wish: &Discover) -> Result<Exit, Refusal> {
         (Some(pid), _) => Some(of_process(pid, wish.time).await?),
         (None, false) => Some(of_command(wish).await?),
         (None, true) => None,
+    };
+    let watched = match watched {
+        Some(Seen::Ended(exit)) => return Ok(exit),
+        Some(Seen::Watched(watched)) => Some(watched),
+        None => None,
     };
     let (files, is_said) = files(wish);
     let mut unread = Vec::new();
@@ -173,7 +182,7 @@ fn is_readable(path: &Path) -> bool {
 }
 
 /// Watches a process that runs already.
-async fn of_process(pid: u32, lasts: Duration) -> Result<Watched, Refusal> {
+async fn of_process(pid: u32, lasts: Duration) -> Result<Seen, Refusal> {
     let watch = Watch::of(pid);
     if !watch.is_there() {
         let message = format!("there is no process {pid}");
@@ -183,45 +192,48 @@ async fn of_process(pid: u32, lasts: Duration) -> Result<Watched, Refusal> {
     follow(watch, lasts, || true).await
 }
 
-/// Runs a program, and watches it until it ends or the time is over; then it is ended.
-async fn of_command(wish: &Discover) -> Result<Watched, Refusal> {
-    let name = wish
-        .command
-        .first()
-        .map(|name| name.to_string_lossy().into_owned());
-    let name = name.unwrap_or_default();
+/// Runs a program, and watches it until it ends or the time is over; then it is ended, with all that it has started.
+async fn of_command(wish: &Discover) -> Result<Seen, Refusal> {
+    let name = wish.command.first();
+    let name = name.map_or_else(String::new, |name| name.to_string_lossy().into_owned());
     let refuse = |error: std::io::Error| {
         Refusal::new(Exit::Wrong, format!("{name} cannot be started")).because(&error)
     };
-    let mut command = tokio::process::Command::new(name.as_str());
-    // What is printed here is configuration, and nothing else.
+    let mut command = launcher(true);
+    // What is printed here is configuration, and nothing else. What the terminal says is said to us.
     let out = std::io::stderr();
     let out = rustix::io::dup(&out).map_err(|error| refuse(error.into()))?;
     command
-        .args(wish.command.iter().skip(1))
+        .arg("--")
+        .args(&wish.command)
+        .stdin(Stdio::null())
         .stdout(Stdio::from(out))
-        .process_group(0)
-        .kill_on_drop(true);
-    let mut child = command.spawn().map_err(refuse)?;
+        .process_group(0);
+    let mut child = tokio::process::Command::from(command)
+        .kill_on_drop(true)
+        .spawn()
+        .map_err(refuse)?;
     let pid = child.id().unwrap_or_default();
     told(&name, wish.time);
-    let watched = follow(Watch::of(pid), wish.time, || {
+    let seen = follow(Watch::of(pid), wish.time, || {
         matches!(child.try_wait(), Ok(None))
     })
     .await?;
-    // With all that it has started: while any of them is there the group's number is nobody else's.
-    if let Some(group) = i32::try_from(pid).ok().and_then(Pid::from_raw) {
-        let _ = kill_process_group(group, Signal::TERM);
-        let until = Instant::now() + Duration::from_secs(5);
-        while Instant::now() < until && test_kill_process_group(group).is_ok() {
-            // One that has ended is in its group until it is waited for.
-            let _ = child.try_wait();
-            sleep(Duration::from_millis(20)).await;
-        }
-        let _ = kill_process_group(group, Signal::KILL);
-        let _ = child.wait().await;
+    let own = i32::try_from(pid).ok().and_then(Pid::from_raw);
+    let mut status = child.try_wait().map_err(refuse)?;
+    while let (None, Some(own)) = (status, own) {
+        // Who does not listen is killed when it is told again.
+        let _ = kill_process(own, Signal::TERM);
+        let ended = tokio::time::timeout(ENDS, child.wait()).await;
+        status = ended.ok().transpose().map_err(refuse)?;
     }
-    Ok(watched)
+    match status.and_then(|status| status.code()) {
+        Some(126 | 127) => Err(Refusal::new(
+            Exit::Wrong,
+            format!("{name} could not be run, and nothing was seen of it"),
+        )),
+        _ => Ok(seen),
+    }
 }
 
 fn told(what: &str, lasts: Duration) {
@@ -237,21 +249,31 @@ async fn follow(
     mut watch: Watch,
     lasts: Duration,
     mut is_there: impl FnMut() -> bool,
-) -> Result<Watched, Refusal> {
+) -> Result<Seen, Refusal> {
     let until = Instant::now() + lasts;
-    let interrupted = tokio::signal::ctrl_c();
-    tokio::pin!(interrupted);
+    let mut signals = Signals::new()
+        .map_err(|error| Refusal::new(Exit::Wrong, "cannot listen to signals").because(&error))?;
     while Instant::now() < until && is_there() && watch.is_there() {
         let pause = watch.look().map_err(|error| {
             Refusal::new(Exit::NotFine, "connections cannot be looked at").because(&error)
         })?;
         tokio::select! {
             () = sleep(pause) => {}
-            // Whoever has seen enough gets what was found.
-            _ = &mut interrupted => break,
+            signal = signals.stop() => match signal {
+                // Whoever has seen enough gets what was found.
+                Signal::INT => break,
+                signal => return Ok(Seen::Ended(by_signal(signal))),
+            },
         }
     }
-    Ok(watch.end())
+    Ok(Seen::Watched(watch.end()))
+}
+
+/// What became of watching.
+enum Seen {
+    Watched(Watched),
+    /// Nobody waits for it any more.
+    Ended(Exit),
 }
 
 /// What settings name and what was seen, by address.
