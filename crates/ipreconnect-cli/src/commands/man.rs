@@ -27,7 +27,7 @@ pub(crate) fn markdown() -> Exit {
     root.build();
     let mut text = String::from("# Commands\n\nGenerated from the program by `cargo xtask gen`.\n");
     for command in root.get_subcommands_mut() {
-        if command.get_name() != "help" {
+        if command.get_name() != "help" && !command.is_hide_set() {
             section(command, &mut text);
         }
     }

@@ -549,7 +549,7 @@ pub(super) const PARTS: &[Part] = &[
             (
                 "shield",
                 "`true` on loopback",
-                "of an `http` listener: refuses with 403 what a browser was made to send by somebody else's page: for a name that does not lead here (DNS rebinding), with an `Origin` of another site, or with `Sec-Fetch-Site: cross-site` where nobody just follows a link. Names that lead here are addresses, `localhost`, `*.localhost`, those of routes and those of the origins. By default it is on where all addresses are loopback and no proxy before it is believed (`proxy_protocol`, `forwarded.trust`)",
+                "of an `http` listener: refuses with 403 what a browser was made to send by somebody else's page: for a name that does not lead here (DNS rebinding), with an `Origin` of another site, or with `Sec-Fetch-Site: cross-site`, but for `GET` and `HEAD` that lead the person here. Names that lead here are addresses, `localhost`, `*.localhost`, those of routes and those of the origins. By default it is on where all addresses are loopback and no proxy before it is believed (`proxy_protocol`, `forwarded.trust`)",
             ),
             (
                 "shield_origins",

@@ -200,6 +200,8 @@ impl Shield {
                 Known::Origin if self.is_friend(value) => sent_by_friend = true,
                 Known::Origin if is_same(value, authority) => {}
                 Known::Origin => return Err(Foreign::Origin),
+                // Pictures and scripts are asked for without an origin. A page can leave this out, and cannot lie.
+                Known::Referer if self.is_friend(origin_of(value)) => sent_by_friend = true,
                 Known::SecFetchSite => said.site(value),
                 Known::SecFetchMode => said.is_navigation = value == b"navigate",
                 Known::SecFetchDest => said.is_document = value == b"document",
@@ -248,7 +250,8 @@ impl Said {
         self.is_foreign |= !matches!(value, b"same-origin" | b"same-site" | b"none");
     }
 
-    /// Whether a person only follows a link: the page that it is on sees nothing of the answer.
+    /// Whether it only leads here, by a link or a script: the page that it is on sees nothing of the answer. That is how
+    /// a login ends that was begun here.
     fn only_leads_here(self, method: Method) -> bool {
         self.is_navigation && self.is_document && matches!(method, Method::Get | Method::Head)
     }
@@ -266,11 +269,23 @@ fn is_same(origin: &[u8], authority: &[u8]) -> bool {
     })
 }
 
+/// The origin of an address.
+fn origin_of(url: &[u8]) -> &[u8] {
+    let start = url.windows(3).position(|three| three == b"://");
+    let rest = start.and_then(|at| url.get(at + 3..)).unwrap_or_default();
+    let end = rest
+        .iter()
+        .position(|byte| matches!(byte, b'/' | b'?' | b'#'));
+    let behind = end.map_or(0, |end| rest.len() - end);
+    url.get(..url.len() - behind).unwrap_or_default()
+}
+
 /// Scheme, host and port of an origin as browsers write it; `null` has none.
 fn split(origin: &[u8]) -> Option<(&[u8], &[u8], &[u8])> {
     let at = origin.windows(3).position(|three| three == b"://")?;
     let (scheme, rest) = origin.split_at(at);
-    let (host, port) = parts(rest.get(3..)?);
+    let rest = rest.get(3..).filter(|rest| !rest.contains(&b'@'))?;
+    let (host, port) = parts(rest);
     Some((scheme, host, port))
 }
 

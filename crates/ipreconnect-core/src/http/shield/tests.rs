@@ -113,7 +113,7 @@ fn pages_come_from_here_from_this_machine_or_from_where_it_is_said() {
 }
 
 #[test]
-fn what_another_site_sends_is_let_in_only_where_a_person_follows_a_link() {
+fn what_another_site_sends_is_let_in_only_where_it_leads_here() {
     let sent = |method: &str, more: &str| {
         judge(
             &shield(),
@@ -127,6 +127,8 @@ fn what_another_site_sends_is_let_in_only_where_a_person_follows_a_link() {
         "Sec-Fetch-Site: cross-site\nSec-Fetch-Mode: navigate\nSec-Fetch-Dest: document",
         "Sec-Fetch-Site: cross-site\nOrigin: https://app.example.com",
         "Sec-Fetch-Site: cross-site\nOrigin: http://127.0.0.1:3000",
+        "Sec-Fetch-Site: cross-site\nReferer: http://127.0.0.1:3000/?a=b",
+        "Referer: https://app.example.com\nSec-Fetch-Site: cross-site\nSec-Fetch-Mode: no-cors",
     ] {
         assert_eq!(sent("GET", fine), Ok(()), "{fine}");
     }
@@ -136,11 +138,21 @@ fn what_another_site_sends_is_let_in_only_where_a_person_follows_a_link() {
         "Sec-Fetch-Site: same-origin\nSec-Fetch-Site: cross-site",
         "Sec-Fetch-Site: cross-site\nSec-Fetch-Mode: no-cors\nSec-Fetch-Dest: image",
         "Sec-Fetch-Site: cross-site\nSec-Fetch-Mode: navigate\nSec-Fetch-Dest: iframe",
+        "Sec-Fetch-Site: cross-site\nReferer: https://evil.example/http://127.0.0.1:3000",
+        "Sec-Fetch-Site: cross-site\nReferer: https://app.example.com.evil.example/",
+        "Sec-Fetch-Site: cross-site\nReferer: https://app.example.com@evil.example/",
+        "Sec-Fetch-Site: cross-site\nReferer: http://evil.example?://localhost/",
+        "Sec-Fetch-Site: cross-site\nReferer: http://localhost:80@evil.example/",
+        "Sec-Fetch-Site: cross-site\nReferer: localhost",
+        "Sec-Fetch-Site: cross-site\nReferer:",
     ] {
         assert_eq!(sent("GET", foreign), Err(Foreign::Site), "{foreign}");
     }
     let link = "Sec-Fetch-Site: cross-site\nSec-Fetch-Mode: navigate\nSec-Fetch-Dest: document";
     assert_eq!(sent("POST", link), Err(Foreign::Site));
+    let both =
+        "Sec-Fetch-Site: cross-site\nReferer: http://localhost/\nOrigin: https://evil.example";
+    assert_eq!(sent("GET", both), Err(Foreign::Origin));
 }
 
 #[test]
