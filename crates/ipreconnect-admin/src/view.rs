@@ -732,6 +732,8 @@ pub struct Ports {
     pub ephemeral: Option<[u16; 2]>,
     /// Processes of other users, whose sockets are not shown to us with them.
     pub hidden_processes: usize,
+    /// What else is not in it, and why: sockets of UDP, or processes of other users that `/proc` does not tell of.
+    pub hidden: Vec<String>,
     /// Network namespaces that could not be looked into, and why.
     pub hidden_namespaces: Vec<String>,
 }

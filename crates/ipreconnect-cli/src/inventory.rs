@@ -81,8 +81,20 @@ impl Around<'_> {
                 .as_ref()
                 .map(|range| [*range.start(), *range.end()]),
             hidden_processes: self.taken.unseen.processes,
+            hidden: self.hidden(),
             hidden_namespaces: self.taken.unseen.namespaces.iter().map(named).collect(),
         }
+    }
+
+    fn hidden(&self) -> Vec<String> {
+        let unseen = &self.taken.unseen;
+        let others = "processes of other users are not shown at all (`hidepid` of /proc): their sockets are listed without \
+                      them; run it as root, or in the group that may see them";
+        let udp = unseen.udp.iter().map(|error| {
+            format!("sockets of UDP are not listed: the kernel does not tell of them ({error}); it takes the module `udp_diag`")
+        });
+        let others = unseen.others.then(|| others.to_owned());
+        others.into_iter().chain(udp).collect()
     }
 
     fn view(&self, socket: &Socket, user: &str) -> PortView {

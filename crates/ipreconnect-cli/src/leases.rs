@@ -2,7 +2,7 @@
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -30,6 +30,11 @@ struct Written {
     used: u64,
 }
 
+/// The file that has them.
+pub(crate) fn file(state: &Path) -> PathBuf {
+    state.join(FILE)
+}
+
 /// The leases, while nobody else changes them.
 #[derive(Debug)]
 pub(crate) struct Book {
@@ -43,7 +48,7 @@ pub(crate) struct Book {
 /// # Errors
 /// If it cannot be read.
 pub(crate) fn kept(state: &Path) -> io::Result<Leases> {
-    let text = match fs::read_to_string(state.join(FILE)) {
+    let text = match fs::read_to_string(file(state)) {
         Ok(text) => text,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Leases::default()),
         Err(error) => return Err(error),
@@ -119,7 +124,7 @@ impl Book {
                 used: lease.used,
             })
             .collect();
-        let path = self.directory.join(FILE);
+        let path = file(&self.directory);
         let new = self.directory.join(format!("{FILE}.new"));
         let written = serde_json::to_vec_pretty(&written)
             .map_err(io::Error::from)
@@ -135,10 +140,13 @@ impl Book {
     }
 }
 
-/// Whether somebody listens on a port of this machine.
+/// Whether somebody listens on a port of this machine, in either family.
 pub(crate) fn is_held(port: u16) -> bool {
-    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-    holders(address).is_ok_and(|holders| !holders.is_empty())
+    let loopback: [IpAddr; 2] = [Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()];
+    loopback.into_iter().any(|ip| {
+        let held = holders(SocketAddr::new(ip, port));
+        held.is_ok_and(|holders| !holders.is_empty())
+    })
 }
 
 #[cfg(test)]
@@ -162,6 +170,19 @@ mod tests {
         book.save().unwrap();
         drop(book);
         assert_eq!(kept(&state).unwrap().get("web"), None);
+    }
+
+    #[test]
+    fn a_port_that_is_held_in_one_family_is_held() {
+        for ip in ["127.0.0.1", "::1"] {
+            let Ok(listener) = std::net::TcpListener::bind((ip, 0)) else {
+                continue;
+            };
+            let port = listener.local_addr().unwrap().port();
+            assert!(is_held(port), "{ip}");
+            drop(listener);
+            assert!(!is_held(port), "{ip}");
+        }
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashSet};
 use std::io;
 use std::net::SocketAddr;
+use std::path::Path;
 
 use crate::diag::{self, Families, Listening};
 use crate::namespace::{Namespace, namespaces};
@@ -55,6 +56,10 @@ const NAMED: usize = 32;
 pub struct Unseen {
     /// Processes of other users whose sockets are not shown to us.
     pub processes: usize,
+    /// `/proc` does not even tell which processes other users have (`hidepid`).
+    pub others: bool,
+    /// Why there are no sockets of UDP in it, if that is so.
+    pub udp: Option<String>,
     /// Namespaces that we may not enter, or that were gone, and why.
     pub namespaces: Vec<(usize, String)>,
 }
@@ -98,7 +103,8 @@ pub fn inventory(reach: Reach) -> io::Result<Inventory> {
     };
     for (number, namespace) in taken.namespaces.iter().enumerate() {
         match namespace.enter(listening) {
-            Ok(sockets) => {
+            Ok((sockets, udp)) => {
+                taken.unseen.udp = taken.unseen.udp.take().or(udp);
                 let sockets = sockets.into_iter();
                 taken
                     .sockets
@@ -111,6 +117,7 @@ pub fn inventory(reach: Reach) -> io::Result<Inventory> {
     let wanted: HashSet<u64> = taken.sockets.iter().map(|socket| socket.inode).collect();
     let owners = scan::owners(&processes, &wanted);
     taken.unseen.processes = owners.hidden;
+    taken.unseen.others = is_hiding();
     for socket in &mut taken.sockets {
         let mut all = owners.of(socket.inode);
         socket.pids = all.by_ref().take(NAMED).collect();
@@ -124,11 +131,25 @@ pub fn inventory(reach: Reach) -> io::Result<Inventory> {
     Ok(taken)
 }
 
-fn listening() -> io::Result<Vec<(Transport, Listening)>> {
+/// What listens in the namespace that we are in, and why nothing of UDP does, where the kernel does not tell.
+type Found = (Vec<(Transport, Listening)>, Option<String>);
+
+fn listening() -> io::Result<Found> {
     let mut found = Vec::new();
     diag::listening(diag::Table::Tcp, |one| found.push((Transport::Tcp, one)))?;
-    diag::listening(diag::Table::Udp, |one| found.push((Transport::Udp, one)))?;
-    Ok(found)
+    let udp = diag::listening(diag::Table::Udp, |one| found.push((Transport::Udp, one)));
+    match udp {
+        // Kernels that are built without `CONFIG_INET_UDP_DIAG`, or may not load it, say so.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            Ok((found, Some(error.to_string())))
+        }
+        udp => udp.map(|()| (found, None)),
+    }
+}
+
+/// Whether processes of other users are kept from us: there is always a first one.
+fn is_hiding() -> bool {
+    !Path::new("/proc/1").exists()
 }
 
 impl Socket {

@@ -15,9 +15,9 @@ use toml::de::{DeTable, DeValue};
 use super::environment::Environment;
 use super::files::{base_of, files_of, find, read};
 use super::mistake::{Colour, Mistake, Mistakes, Severity, Source};
-use super::plan::{ListenPlan, OriginPlan, ParentPlan, Plan, Protocol, Required, RoutePlan};
+use super::plan::{ListenPlan, OriginPlan, ParentPlan, Plan, Protocol, Required};
 use super::section::{Field, Reader, Section};
-use super::{access, alerts, dns, gateway, guard, listen, log, origin};
+use super::{access, alerts, dns, gateway, guard, kept, listen, log, origin};
 
 /// A plan, and what there is to say about it.
 #[derive(Debug)]
@@ -506,28 +506,18 @@ impl Assembly<'_> {
 
     /// Ports that are kept by name are origins of the listeners that lead there.
     fn lead_to_leases(&mut self) {
-        if !self.plan.listeners.values().any(|listener| listener.leases) {
+        let Some(file) = kept::file(&self.plan) else {
             return;
-        }
-        // A command that cannot read them says so; here those that are known stay out.
-        let kept = crate::leases::kept(&self.plan.gateway.state_dir).unwrap_or_default();
-        for (name, lease) in kept.iter() {
-            let origin = format!("lease {name}");
-            let text = format!(
-                "address = \"127.0.0.1:{}\"\nprotocol = \"http\"\nrequired = false\n",
-                lease.port
-            );
-            self.made_up(&origin, &text, Path::new("."));
-            let Ok(host) = format!("{name}.localhost").parse() else {
-                continue;
-            };
-            let route = RoutePlan {
-                hosts: vec![host],
-                origin,
-                ..RoutePlan::default()
-            };
-            for listener in self.plan.listeners.values_mut().filter(|one| one.leases) {
-                listener.routes.push(route.clone());
+        };
+        match crate::leases::kept(&self.plan.gateway.state_dir) {
+            Ok(leases) => kept::lead(&mut self.plan, &leases),
+            Err(error) => {
+                let message = format!(
+                    "the kept ports cannot be read from {}: {error}",
+                    file.display()
+                );
+                let hint = "listeners with mode = \"leases\" lead nowhere until it can be read";
+                self.warnings.push(Mistake::new(message).hint(hint));
             }
         }
     }
@@ -535,33 +525,11 @@ impl Assembly<'_> {
     /// A proxy behind a forward proxy is kept as any origin is.
     fn parent(&mut self, parent: &ParentPlan, base: &Path) {
         let text = format!("address = {:?}\nrequired = false\n", parent.address);
-        self.made_up(&parent.origin, &text, base);
+        let (lookup, zone) = (&*self.environment.variable, self.zone.as_deref());
+        made_up(&mut self.plan, lookup, zone, (&parent.origin, &text), base);
         if let Some(plan) = self.plan.origins.get_mut(&parent.origin) {
             // Whoever comes goes by the next one meanwhile.
             plan.settings.hold.patience = Duration::ZERO;
-        }
-    }
-
-    /// An origin that no file has, by what a file would say of it.
-    fn made_up(&mut self, name: &str, text: &str, base: &Path) {
-        if self.plan.origins.contains_key(name) {
-            return;
-        }
-        let silenced = RefCell::default();
-        let reader = Reader {
-            source: Arc::new(Source {
-                name: name.to_owned(),
-                text: text.to_owned(),
-            }),
-            lookup: &*self.environment.variable,
-            mistakes: &silenced,
-        };
-        let (root, _) = DeTable::parse_recoverable(text);
-        let section = Section::new(&reader, "origin", root.get_ref(), 0..0);
-        let permissions = self.plan.permissions;
-        if let Some(mut plan) = origin::read(section, self.zone.as_deref(), base, permissions) {
-            plan.settings.warm.connections = 0;
-            self.plan.origins.insert(name.to_owned(), plan);
         }
     }
 
@@ -613,5 +581,33 @@ impl OriginPlan {
     /// Whether the application cannot do without it.
     pub(crate) fn is_required(&self) -> bool {
         self.required == Required::Yes
+    }
+}
+
+/// An origin that no file has, by what a file would say of it.
+pub(super) fn made_up(
+    plan: &mut Plan,
+    lookup: &dyn Fn(&str) -> Option<String>,
+    zone: Option<&str>,
+    (name, text): (&str, &str),
+    base: &Path,
+) {
+    if plan.origins.contains_key(name) {
+        return;
+    }
+    let silenced = RefCell::default();
+    let reader = Reader {
+        source: Arc::new(Source {
+            name: name.to_owned(),
+            text: text.to_owned(),
+        }),
+        lookup,
+        mistakes: &silenced,
+    };
+    let (root, _) = DeTable::parse_recoverable(text);
+    let section = Section::new(&reader, "origin", root.get_ref(), 0..0);
+    if let Some(mut made) = origin::read(section, zone, base, plan.permissions) {
+        made.settings.warm.connections = 0;
+        plan.origins.insert(name.to_owned(), made);
     }
 }

@@ -17,6 +17,7 @@ mod forward;
 mod gateway;
 mod guard;
 mod http;
+mod kept;
 mod listen;
 mod load;
 mod log;
@@ -37,6 +38,7 @@ mod value;
 pub(crate) use check::show;
 pub(crate) use diff::{Change, diff};
 pub(crate) use environment::Environment;
+pub(crate) use kept::{stamps_of_kept_ports, with_kept_ports};
 pub(crate) use load::{
     Loaded, admin_socket, from_addresses, from_text, load, names_and_origins, state_directory,
 };

@@ -20,7 +20,10 @@ use super::tap::Taps;
 use crate::admin::door::Door;
 use crate::admin::view::{Outcome, SCHEMA};
 use crate::child::raise_files;
-use crate::config::{Change, Loaded, Mistakes, Stamps, refreshed, stamps_of_keys};
+use crate::config::{
+    Change, Loaded, Mistakes, Stamps, refreshed, stamps_of_kept_ports, stamps_of_keys,
+    with_kept_ports,
+};
 use crate::exit::{Exit, Refusal};
 use crate::log::Log;
 use crate::state::StateDirectory;
@@ -137,6 +140,8 @@ struct Loop {
     keys: Stamps,
     /// The same, as they were at the last look: a change is taken when it has settled.
     keys_seen: Stamps,
+    /// The same of the file of kept ports, where a listener leads there.
+    kept: Stamps,
 }
 
 impl Loop {
@@ -159,6 +164,7 @@ impl Loop {
             stamps: stamps(&order.loaded),
             keys: stamps_of_keys(running.plan()),
             keys_seen: Stamps::default(),
+            kept: stamps_of_kept_ports(running.plan()),
             running,
             order,
             asked,
@@ -219,6 +225,32 @@ impl Loop {
             self.read_keys_again().await;
         }
         self.keys_seen = keys;
+        let kept = stamps_of_kept_ports(self.running.plan());
+        if kept != self.kept {
+            self.kept = kept;
+            self.lead_to_kept_ports().await;
+        }
+    }
+
+    /// A port was kept, or given back; all else stays as it is.
+    async fn lead_to_kept_ports(&mut self) {
+        let plan = match with_kept_ports(self.running.plan()) {
+            Ok(plan) => plan,
+            Err(error) => {
+                tracing::error!(%error, "the kept ports cannot be read; listeners lead to those that they led to");
+                return;
+            }
+        };
+        match self.running.apply(plan).await {
+            Ok(changes) if changes.is_empty() => {}
+            Ok(changes) => {
+                let lines: Vec<String> = changes.iter().map(ToString::to_string).collect();
+                tracing::info!("kept ports have changed: {}", lines.join(", "));
+            }
+            Err(refusal) => {
+                tracing::error!("kept ports have changed, and listeners stay: {refusal}");
+            }
+        }
     }
 
     /// A certificate or a key was replaced; all else stays as it is.
@@ -290,6 +322,7 @@ impl Loop {
                 }
                 self.order.loaded = loaded;
                 self.keys = stamps_of_keys(self.running.plan());
+                self.kept = stamps_of_kept_ports(self.running.plan());
                 let lines: Vec<String> = changes.iter().map(ToString::to_string).collect();
                 let told = if lines.is_empty() {
                     "nothing changed".to_owned()

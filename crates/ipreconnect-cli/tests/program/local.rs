@@ -402,12 +402,32 @@ fn kept_ports_have_names_at_one_port() {
     let port = tool.port().to_string();
     let kept = desk.command(&["ports", "lease", "tool", "--port", &port]);
     assert!(kept.status.success(), "{kept:?}");
-    let (status, text) = get(front, &format!("Host: tool.localhost:{}\r\n", front.port()));
-    assert!(status == 200 && text.contains("SECRET-42"), "{text}");
+    until("its name leads there", || {
+        let (status, text) = get(front, &format!("Host: tool.localhost:{}\r\n", front.port()));
+        status == 200 && text.contains("SECRET-42")
+    });
     assert_eq!(get(front, "Host: other.localhost\r\n").0, 404);
     assert_eq!(get(front, "Host: tool.evil.example\r\n").0, 403);
+    // What cannot be read changes nothing, and is told.
+    let file = desk.path("state/leases.json");
+    let whole = std::fs::read_to_string(&file).unwrap();
+    std::fs::write(&file, "[{").unwrap();
+    until("it is told", || {
+        desk.log().contains("the kept ports cannot be read")
+    });
+    assert_eq!(get(front, "Host: tool.localhost\r\n").0, 200);
+    let check = desk.command(&["check"]);
+    let told = String::from_utf8_lossy(&check.stderr).into_owned();
+    assert!(told.contains("the kept ports cannot be read"), "{told}");
+    std::fs::write(&file, whole).unwrap();
+    // A change of the configuration that is not finished is none of a lease's business.
+    desk.write(
+        "[[listen]]\naddress = \"127.0.0.1:auto\"\nmode = \"leases\"\n[dns]\nno-such-key = 1\n",
+    );
     assert!(desk.command(&["ports", "release", "tool"]).status.success());
-    assert_eq!(get(front, "Host: tool.localhost\r\n").0, 404);
+    until("its name leads nowhere", || {
+        get(front, "Host: tool.localhost\r\n").0 == 404
+    });
 }
 
 fn two_origins(first: SocketAddr, second: SocketAddr) -> String {

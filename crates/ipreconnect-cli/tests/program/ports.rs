@@ -315,3 +315,31 @@ fn connections_are_made_from_the_ports_that_are_given() {
         }
     }
 }
+
+#[test]
+fn what_proc_hides_is_told() {
+    let test = "ports::what_proc_hides_is_told";
+    let tools = [
+        ("unshare", &["-m", "true"][..]),
+        ("setpriv", &["--version"]),
+        ("mount", &["--version"]),
+    ];
+    if !inside(test, &tools) {
+        return;
+    }
+    // A file system of its own: that of this machine stays as it is.
+    let code = format!(
+        "mount -t proc -o hidepid=2 proc /proc && setpriv --reuid 65534 --regid 65534 --clear-groups \
+         --inh-caps=-all {PROGRAM} ports list; exit $?"
+    );
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let output = Command::new("unshare")
+        .args(["-m", "-p", "-f", "sh", "-c", &code])
+        .env("NO_COLOR", "1")
+        .output()
+        .unwrap();
+    let shown = text(&output);
+    assert!(shown.contains("hidepid"), "{output:?}");
+    let port = listener.local_addr().unwrap().port();
+    assert!(shown.contains(&format!("127.0.0.1:{port}")), "{shown}");
+}

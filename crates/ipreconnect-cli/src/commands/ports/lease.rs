@@ -5,14 +5,12 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
-use hyper::Method;
 use ipreconnect_ports::{candidates, ephemeral, holders, reserved};
 use serde::Serialize;
 use socket2::{Domain, Socket, Type};
 use tokio::sync::watch;
 
-use crate::admin::client::ask;
-use crate::admin::view::{Outcome, SCHEMA};
+use crate::admin::view::SCHEMA;
 use crate::args::{Arguments, PortsLease};
 use crate::child::{Needs, Program, Restart, Signals, run};
 use crate::config::state_directory;
@@ -46,7 +44,6 @@ pub(super) fn lease(arguments: &Arguments, wish: &PortsLease) -> Result<Exit, Re
         return all(arguments, &state);
     };
     let mut book = Book::open(&state)?;
-    let is_new = book.leases.get(name).is_none();
     let lease = book.take(name, wish.port).map_err(|error| {
         Refusal::new(Exit::Wrong, format!("{name:?} cannot have a port: {error}")).hint(
             "`ipreconnect ports lease` shows all names; `ports release NAME` gives a port back",
@@ -54,9 +51,6 @@ pub(super) fn lease(arguments: &Arguments, wish: &PortsLease) -> Result<Exit, Re
     })?;
     book.save()?;
     drop(book);
-    if is_new {
-        tell_gateway(arguments);
-    }
     let shown = show(name, lease.port, lease.used);
     if wish.command.is_empty() {
         print(arguments, vec![shown]);
@@ -79,7 +73,6 @@ pub(super) fn release(arguments: &Arguments, name: &str) -> Result<Exit, Refusal
     })?;
     book.save()?;
     drop(book);
-    tell_gateway(arguments);
     let shown = show(name, released.port, now());
     if arguments.json {
         super::super::print_json(&Shown {
@@ -98,13 +91,6 @@ pub(super) fn release(arguments: &Arguments, name: &str) -> Result<Exit, Refusal
 fn state(arguments: &Arguments) -> Result<std::path::PathBuf, Refusal> {
     state_directory(arguments.config.as_deref(), &arguments.environment())
         .map_err(|mistakes| Refusal::new(Exit::Wrong, mistakes.lines().join("; ")))
-}
-
-/// A gateway that has a listener for kept ports goes by what is kept now. That there is none is no failure.
-fn tell_gateway(arguments: &Arguments) {
-    if let Ok(socket) = super::super::status::socket(arguments) {
-        let _ = super::super::block_on(ask::<Outcome>(&socket, Method::POST, "/v1/reload"));
-    }
 }
 
 fn all(arguments: &Arguments, state: &Path) -> Result<Exit, Refusal> {
@@ -165,6 +151,17 @@ fn print(arguments: &Arguments, leases: Vec<ShownLease>) {
 /// kernel's queue.
 fn by_socket(name: &str, port: u16, wish: &PortsLease) -> Result<Exit, Refusal> {
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    // The name is of both families. One socket is what programs expect; at the other address nobody is to be reached.
+    let twin = SocketAddr::from((Ipv6Addr::LOCALHOST, port));
+    let _nobody = bound(twin, false).or_else(|| {
+        if !holders(twin).unwrap_or_default().is_empty() {
+            eprintln!(
+                "warning: another program listens on {twin}: whoever asks for {name}.localhost may reach that one\n  \
+                 hint: `ipreconnect ports explain {port}` names it; `ports release {name}` and another port help"
+            );
+        }
+        None
+    });
     let program = Program {
         command: wish.command.clone(),
         variables: vec![
@@ -227,13 +224,19 @@ fn own_port(name: &str) -> Result<(u16, OwnedFd), Refusal> {
         .into_iter()
         .filter(|port| !is_held(*port))
         .find_map(|port| {
-            let socket = Socket::new(Domain::IPV4, Type::STREAM.cloexec(), None).ok()?;
-            socket.set_reuse_address(true).ok()?;
             let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-            socket.bind(&address.into()).ok()?;
-            Some((port, socket.into()))
+            Some((port, bound(address, true)?))
         });
     bound.ok_or_else(|| Refusal::new(Exit::NotFine, "no port is free for the program"))
+}
+
+/// A socket that has an address and does not listen: whoever connects there is refused.
+fn bound(address: SocketAddr, is_shared: bool) -> Option<OwnedFd> {
+    let domain = Domain::for_address(address);
+    let socket = Socket::new(domain, Type::STREAM.cloexec(), None).ok()?;
+    socket.set_reuse_address(is_shared).ok()?;
+    socket.bind(&address.into()).ok()?;
+    Some(socket.into())
 }
 
 fn configuration(state: &Path, (name, port): (&str, u16), own: u16) -> String {

@@ -167,6 +167,9 @@ fn end(paint: Paint, ports: &Ports, all: usize) -> String {
         );
         let _ = writeln!(text, "{}", paint.with("2", &words));
     }
+    for what in &ports.hidden {
+        let _ = writeln!(text, "{}", paint.with("2", what));
+    }
     for namespace in &ports.hidden_namespaces {
         let words = format!(
             "not looked into: {}; it takes CAP_SYS_ADMIN",
