@@ -28,6 +28,8 @@ use exit::{Exit, Refusal};
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
+    // Before there are other threads.
+    ipreconnect_ports::do_without_admin();
     let arguments = Arguments::parse();
     match dispatch(&arguments) {
         Ok(exit) => exit.into(),

@@ -19,7 +19,7 @@ mod watch;
 pub use connection::{Connection, Owners, State, connections, owned_by, owners};
 pub use interface::{Interface, interface_name, interfaces};
 pub use inventory::{Inventory, Reach, Socket, Transport, Unseen, inventory};
-pub use namespace::{Inside, InsideError, Namespace};
+pub use namespace::{Inside, InsideError, Namespace, do_without_admin};
 pub use peer::{group_id, owner, user, user_id};
 pub use program::{Program, parent, program};
 pub use range::{candidates, ephemeral, reserved};

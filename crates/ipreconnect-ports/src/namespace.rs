@@ -11,7 +11,10 @@ use std::str::FromStr;
 
 use ipreconnect_core::ports::group;
 use rustix::fs::{OFlags, fstatfs};
-use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+use rustix::thread::{
+    CapabilitySet, CapabilitySets, LinkNameSpaceType, capabilities, move_into_link_name_space,
+    set_capabilities,
+};
 
 use crate::inventory::Reach;
 use crate::program::{parent, shown};
@@ -192,6 +195,8 @@ impl Inside {
     /// # Errors
     /// If there is none, or who asks may not see it: processes of other users are root's to look at.
     pub fn find(&self, before: Option<&Namespace>) -> io::Result<Namespace> {
+        // Where processes of more rights than ours are looked at it decides.
+        let _admin = Admin::taken_up();
         if let Some(before) = before
             && inode(&before.path) == Some(before.inode)
         {
@@ -336,7 +341,10 @@ impl Namespace {
         if self.is_own {
             return work();
         }
-        let inside = open(&self.path)?;
+        let inside = {
+            let _admin = Admin::taken_up();
+            open(&self.path)?
+        };
         // What it was is what is meant, and not what its path leads to by now.
         if inside.metadata()?.ino() != self.inode {
             return Err(io::ErrorKind::NotFound.into());
@@ -344,6 +352,7 @@ impl Namespace {
         std::thread::scope(|scope| {
             let thread = std::thread::Builder::new().name("inside".to_owned());
             let working = thread.spawn_scoped(scope, move || {
+                let _admin = Admin::taken_up();
                 move_into_link_name_space(inside.as_fd(), Some(LinkNameSpaceType::Network))?;
                 work()
             })?;
@@ -351,6 +360,43 @@ impl Namespace {
             worked.unwrap_or_else(|_| Err(io::Error::other("the thread inside has ended")))
         })
     }
+}
+
+/// This thread, and those that it starts from now on, do without `CAP_SYS_ADMIN` (capabilities(7)): only who goes inside
+/// a namespace takes it up again, for as long as that lasts. Does nothing without `CAP_SYS_PTRACE`: there processes that
+/// have it are shown only to those who have it, too (ptrace(2)).
+pub fn do_without_admin() {
+    let may_look = |sets: CapabilitySets| sets.effective.contains(CapabilitySet::SYS_PTRACE);
+    if capabilities(None).is_ok_and(may_look) {
+        let _ = have_admin(false);
+    }
+}
+
+/// What this thread may do, until dropped, if it may do it at all.
+struct Admin(Option<CapabilitySets>);
+
+impl Admin {
+    fn taken_up() -> Self {
+        Self(have_admin(true))
+    }
+}
+
+impl Drop for Admin {
+    fn drop(&mut self) {
+        if let Some(before) = self.0 {
+            let _ = set_capabilities(None, before);
+        }
+    }
+}
+
+/// Returns what was before, if that was otherwise.
+fn have_admin(is_wanted: bool) -> Option<CapabilitySets> {
+    let before = capabilities(None).ok()?;
+    let mut after = before;
+    let admin = before.permitted & CapabilitySet::SYS_ADMIN;
+    after.effective.set(admin, is_wanted);
+    // Where it cannot be changed what needs it tells so.
+    (after != before && set_capabilities(None, after).is_ok()).then_some(before)
 }
 
 #[cfg(test)]

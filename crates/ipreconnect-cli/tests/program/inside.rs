@@ -102,12 +102,11 @@ fn inside(origin: SocketAddr, listen: SocketAddr, netns: &str) -> String {
     )
 }
 
-/// A number that no other container has.
+/// A number that no other container has: its beginning is what tells them apart.
 fn number() -> String {
-    format!(
-        "{:064x}",
-        u128::from(std::process::id()) << 64 | u128::from(free_address().port()) << 100
-    )
+    let mut number = format!("{:08x}{:04x}", std::process::id(), free_address().port());
+    number.push_str(&"0f".repeat(26));
+    number
 }
 
 #[test]
@@ -129,6 +128,15 @@ fn a_container_reaches_a_service_of_this_machine_and_is_found_when_it_is_started
     desk.wait_for_phase("a", "up");
     assert_eq!(container.ask(listen), "one hello\n");
     assert!(TcpStream::connect(listen).is_err(), "here nobody listens");
+    // None of its threads has what it took to go there.
+    for thread in std::fs::read_dir(format!("/proc/{}/task", desk.pid())).unwrap() {
+        let status = std::fs::read_to_string(thread.unwrap().path().join("status")).unwrap();
+        let effective = status
+            .lines()
+            .find_map(|line| line.strip_prefix("CapEff:\t"));
+        let effective = u64::from_str_radix(effective.unwrap(), 16).unwrap();
+        assert_eq!(effective & 1 << 21, 0, "{status}");
+    }
     let check = desk.command(&["check"]);
     let check = String::from_utf8_lossy(&check.stdout).into_owned();
     assert!(check.contains("inside container:"), "{check}");
