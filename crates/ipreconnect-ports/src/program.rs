@@ -33,7 +33,7 @@ pub struct Program {
 pub fn program(pid: u32) -> Option<Program> {
     let flags = OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::PATH;
     let process = rustix::fs::open(format!("/proc/{pid}"), flags, Mode::empty()).ok()?;
-    look_at(pid, &process, booted())
+    look_at(pid, (&process, ""), booted())
 }
 
 /// The process that has started another one, or has it now; none, if that other one has ended (proc(5), `stat`).
@@ -46,11 +46,16 @@ pub fn parent(pid: u32) -> Option<u32> {
     fields.next()?.parse().ok().filter(|_| state != "Z")
 }
 
-/// The same by its directory in `/proc`, on a machine that was started then.
-pub(crate) fn look_at(pid: u32, process: &OwnedFd, booted: Option<SystemTime>) -> Option<Program> {
+/// The same by what leads to its directory in `/proc`, on a machine that was started then.
+pub(crate) fn look_at(
+    pid: u32,
+    process: (&OwnedFd, &str),
+    booted: Option<SystemTime>,
+) -> Option<Program> {
     let stat = read(process, "stat")?;
     let (name, started) = stat_of(&stat)?;
-    let path = readlinkat(process, "exe", Vec::new()).ok();
+    let (directory, way) = process;
+    let path = readlinkat(directory, format!("{way}exe"), Vec::new()).ok();
     Some(Program {
         pid,
         name: shown(name),
@@ -66,10 +71,10 @@ pub(crate) fn look_at(pid: u32, process: &OwnedFd, booted: Option<SystemTime>) -
     })
 }
 
-fn read(process: &OwnedFd, name: &str) -> Option<String> {
+fn read((directory, way): (&OwnedFd, &str), name: &str) -> Option<String> {
     let file = openat(
-        process,
-        name,
+        directory,
+        format!("{way}{name}"),
         OFlags::RDONLY | OFlags::CLOEXEC,
         Mode::empty(),
     )

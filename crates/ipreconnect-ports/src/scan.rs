@@ -46,7 +46,7 @@ impl Owners {
 pub(crate) fn processes() -> Vec<u32> {
     let mut found = Vec::new();
     if let Some(proc) = open_proc() {
-        each_name(&proc, PROCESSES, |name| {
+        each_name(&proc, &mut room(), PROCESSES, |name| {
             found.extend(number(name.to_bytes()).and_then(|pid| u32::try_from(pid).ok()));
         });
     }
@@ -95,30 +95,37 @@ fn look(processes: &[u32], wanted: &HashSet<u64>) -> Owners {
     };
     let booted = booted();
     let flags = OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let mut room = room();
     for pid in processes {
-        // What is read by this is of that very process, even if another one has its number by then.
-        let Ok(process) = openat(&proc, pid.to_string(), flags | OFlags::PATH, Mode::empty())
-        else {
-            continue;
-        };
-        let mut has_some = false;
-        match openat(&process, "fd", flags, Mode::empty()) {
-            Ok(directory) => sockets(&directory, |inode| {
-                if wanted.contains(&inode) {
-                    has_some = true;
-                    found.pairs.push((inode, *pid));
-                }
-            }),
-            Err(Errno::ACCESS | Errno::PERM) => found.hidden += 1,
+        let directory = match openat(&proc, format!("{pid}/fd"), flags, Mode::empty()) {
+            Ok(directory) => directory,
+            Err(Errno::ACCESS | Errno::PERM) => {
+                found.hidden += 1;
+                continue;
+            }
             // It has ended meanwhile.
-            Err(_) => {}
-        }
-        // One that ends at this moment is told by its number alone.
-        if has_some && let Some(program) = look_at(*pid, &process, booted) {
+            Err(_) => continue,
+        };
+        let before = found.pairs.len();
+        sockets(&directory, &mut room, |inode| {
+            if wanted.contains(&inode) {
+                found.pairs.push((inode, *pid));
+            }
+        });
+        // What lies beside is of that very process, even if another one has its number by now. One that ends at this
+        // moment is told by its number alone.
+        if found.pairs.len() > before
+            && let Some(program) = look_at(*pid, (&directory, "../"), booted)
+        {
             found.programs.insert(*pid, program);
         }
     }
     found
+}
+
+/// Room for entries of a directory. It is kept over many of them: given back it would be made empty again each time.
+fn room() -> Vec<u8> {
+    Vec::with_capacity(ENTRIES)
 }
 
 fn open_proc() -> Option<OwnedFd> {
@@ -127,8 +134,8 @@ fn open_proc() -> Option<OwnedFd> {
 }
 
 /// The inodes of the sockets that a process has open.
-fn sockets(directory: &OwnedFd, mut each: impl FnMut(u64)) {
-    each_name(directory, DESCRIPTORS, |name| {
+fn sockets(directory: &OwnedFd, room: &mut Vec<u8>, mut each: impl FnMut(u64)) {
+    each_name(directory, room, DESCRIPTORS, |name| {
         if name.to_bytes().starts_with(b".") {
             return;
         }
@@ -142,8 +149,7 @@ fn sockets(directory: &OwnedFd, mut each: impl FnMut(u64)) {
     });
 }
 
-fn each_name(directory: &OwnedFd, most: usize, mut each: impl FnMut(&CStr)) {
-    let mut room = Vec::with_capacity(ENTRIES);
+fn each_name(directory: &OwnedFd, room: &mut Vec<u8>, most: usize, mut each: impl FnMut(&CStr)) {
     let mut entries = RawDir::new(directory, room.spare_capacity_mut());
     let mut count = 0;
     // What cannot be read any more has ended.
