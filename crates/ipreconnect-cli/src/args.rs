@@ -572,9 +572,9 @@ pub(crate) struct Launch {
     #[arg(long)]
     pub(crate) files: Option<u64>,
 
-    /// End what it leaves behind
-    #[arg(long)]
-    pub(crate) clean: bool,
+    /// When it is started again: what it leaves behind ends before
+    #[arg(long, value_enum)]
+    pub(crate) restart: Option<Restart>,
 
     /// Become the program
     #[arg(long)]

@@ -30,6 +30,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 fn main() -> ExitCode {
     // Before there are other threads.
     ipreconnect_ports::do_without_admin();
+    child::note_ignored();
     let arguments = Arguments::parse();
     match dispatch(&arguments) {
         Ok(exit) => exit.into(),

@@ -8,26 +8,27 @@ use std::collections::BTreeSet;
 use std::io;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use ipreconnect_ports::parent;
 use rustix::process::{
-    Pid, Resource, Rlimit, Signal, WaitOptions, WaitStatus, getpid, getppid, getrlimit,
+    Pid, Resource, Rlimit, Signal, WaitOptions, getpgid, getpgrp, getpid, getppid, getrlimit,
     kill_process, set_child_subreaper, set_parent_process_death_signal, setrlimit, wait,
 };
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout_at};
 
-use super::signals::{Came, Signals};
-use super::{AGAIN, GRACE, byte, say};
+use super::signals::{Senders, Signals};
+use super::{AGAIN, GRACE, Restart, byte, is_again_by, say};
 use crate::args::Launch;
 use crate::exit::Exit;
 
-/// What a program has left behind is killed after this time.
+/// What a program has left behind is killed after this time, at least.
 const LEFT: Duration = Duration::from_secs(3);
 /// Between two looks whether it has ended.
 const LOOK: Duration = Duration::from_millis(10);
+/// A signal that is sent to all of a group has come to all of them by then.
+const ALL: Duration = Duration::from_millis(50);
 
 /// Becomes a program, or sees to one that does.
 pub(crate) fn launch(launch: &Launch) -> Exit {
@@ -44,10 +45,7 @@ pub(crate) fn launch(launch: &Launch) -> Exit {
     // Where that is not permitted what a program leaves behind is nobody's.
     let _ = set_child_subreaper(Some(getpid()));
     match see_to(launch) {
-        Ok(status) => Exit::As(match (status.exit_status(), status.terminating_signal()) {
-            (Some(code), _) => byte(code),
-            (None, signal) => 128u8.saturating_add(byte(signal.unwrap_or_default())),
-        }),
+        Ok(code) => Exit::As(code),
         Err(error) => {
             say(&format!(
                 "error: {} cannot be started\n  caused by: {error}",
@@ -95,11 +93,39 @@ fn become_it(launch: &Launch) -> Exit {
     }
 }
 
-/// Starts it, tells it what comes, and ends with it.
-fn see_to(launch: &Launch) -> io::Result<WaitStatus> {
+/// A program while it runs.
+struct Running {
+    pid: Pid,
+    /// It has been waited for: another process may have its number.
+    is_over: Mutex<bool>,
+    /// When it was told to end.
+    ends: OnceLock<Instant>,
+}
+
+impl Running {
+    fn send(&self, signal: Signal) {
+        let is_over = self.is_over.lock().unwrap_or_else(PoisonError::into_inner);
+        if !*is_over {
+            let _ = kill_process(self.pid, signal);
+        }
+    }
+
+    /// Whether what comes to our group comes to it.
+    fn is_with_us(&self) -> bool {
+        getpgid(Some(self.pid)).is_ok_and(|group| group == getpgrp())
+    }
+
+    fn is_told(&self, senders: Senders) -> bool {
+        (senders.terminal || senders.others) && self.is_with_us()
+    }
+}
+
+/// Starts it, tells it what comes, and ends with it; returns its exit code, as a shell has it.
+fn see_to(launch: &Launch) -> io::Result<u8> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
+    Signals::of_parent(launch.parent);
     let entered = runtime.enter();
     let signals = Signals::new()?;
     drop(entered);
@@ -114,68 +140,116 @@ fn see_to(launch: &Launch) -> io::Result<WaitStatus> {
     }
     let child = command.arg("--").args(&launch.command).spawn()?;
     let child = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
-    let child = child.ok_or_else(|| io::Error::other("it has no number"))?;
-    let is_to_end = Arc::new(AtomicBool::new(false));
-    let told = Arc::clone(&is_to_end);
+    let running = Arc::new(Running {
+        pid: child.ok_or_else(|| io::Error::other("it has no number"))?,
+        is_over: Mutex::default(),
+        ends: OnceLock::new(),
+    });
+    let told = Arc::clone(&running);
     std::thread::Builder::new()
         .name("signals".to_owned())
-        .spawn(move || runtime.block_on(tell(child, signals, &told)))?;
+        .spawn(move || runtime.block_on(tell(&told, signals)))?;
     let status = loop {
         match wait(WaitOptions::empty()) {
-            Ok(Some((pid, status))) if pid == child => break status,
+            Ok(Some((pid, status))) if pid == running.pid => break status,
             // Somebody whom it has left behind.
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
             Err(error) => return Err(error.into()),
         }
     };
-    if launch.clean || is_to_end.load(Relaxed) {
-        clean();
+    *running
+        .is_over
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner) = true;
+    let code = match (status.exit_status(), status.terminating_signal()) {
+        (Some(code), _) => byte(code),
+        (None, signal) => 128u8.saturating_add(byte(signal.unwrap_or_default())),
+    };
+    let least = Instant::now() + LEFT;
+    match running.ends.get() {
+        // What it leaves behind has as much time as it had itself.
+        Some(told) => clean(least.max(*told + GRACE)),
+        None if is_again_by(launch.restart.unwrap_or(Restart::Never), i32::from(code)) => {
+            clean(least);
+        }
+        None => {}
     }
-    Ok(status)
+    Ok(code)
 }
 
 /// Tells it what comes. It is killed where it does not listen to that it is to end, and where that is said again.
-async fn tell(child: Pid, mut signals: Signals, is_to_end: &AtomicBool) {
-    let send = |signal| {
-        // It may have ended by now: nobody else has its number before that is waited for.
-        let _ = kill_process(child, signal);
-    };
+async fn tell(running: &Running, mut signals: Signals) {
     loop {
-        match signals.next().await {
-            Came::Said { is_told: true, .. } => {}
-            Came::Said { signal, .. } => send(signal),
-            Came::End => break,
+        let signal = signals.signal().await;
+        let Some(senders) = all_of(&mut signals, signal).await else {
+            continue;
+        };
+        if signal == Signal::TERM {
+            break end(running, signals, senders).await;
+        }
+        if !running.is_told(senders) {
+            running.send(signal);
         }
     }
-    is_to_end.store(true, Relaxed);
-    send(Signal::TERM);
-    let began = Instant::now();
-    tokio::select! {
-        () = sleep(GRACE) => {
-            say(&format!(
-                "ipreconnect: it has not ended after {} s, and is killed",
-                GRACE.as_secs()
-            ));
-        }
-        // One that is sent to all of a group comes by several ways.
-        () = async { while signals.next().await != Came::End || began.elapsed() < AGAIN {} } => {}
+}
+
+/// All who have sent a signal that has come: it may come by several ways. None, if that was told before.
+async fn all_of(signals: &mut Signals, signal: Signal) -> Option<Senders> {
+    sleep(ALL).await;
+    let senders = signals.senders(signal);
+    (senders.terminal || senders.parent || senders.others).then_some(senders)
+}
+
+async fn end(running: &Running, mut signals: Signals, senders: Senders) {
+    let began = *running.ends.get_or_init(Instant::now);
+    if !running.is_told(senders) {
+        running.send(Signal::TERM);
     }
-    send(Signal::KILL);
+    // Whoever has sent it to us alone meant the program.
+    let mut is_alone = running.is_told(senders) && !senders.parent;
+    let killed = loop {
+        let at = began + if is_alone { AGAIN } else { GRACE };
+        match timeout_at(at.into(), signals.signal()).await {
+            Err(_) if is_alone => {
+                running.send(Signal::TERM);
+                is_alone = false;
+            }
+            Err(_) => break false,
+            Ok(signal) => {
+                let Some(senders) = all_of(&mut signals, signal).await else {
+                    continue;
+                };
+                if signal != Signal::TERM {
+                    if !running.is_told(senders) {
+                        running.send(signal);
+                    }
+                } else if began.elapsed() >= AGAIN {
+                    break true;
+                }
+            }
+        }
+    };
+    if !killed {
+        say(&format!(
+            "ipreconnect: it has not ended after {} s, and is killed",
+            GRACE.as_secs()
+        ));
+    }
+    running.send(Signal::KILL);
     std::future::pending::<()>().await;
 }
 
-/// Ends what it has left behind.
-fn clean() {
-    let began = Instant::now();
+/// Ends what it has left behind: by then at the latest it is killed.
+fn clean(until: Instant) {
     let mut told = BTreeSet::new();
-    while began.elapsed() < LEFT * 2 {
+    while Instant::now() < until + LEFT {
         while let Ok(Some(_)) = wait(WaitOptions::NOHANG) {}
         let left = children();
         if left.is_empty() {
             return;
         }
         for pid in left {
-            if began.elapsed() >= LEFT {
+            if Instant::now() >= until {
                 let _ = kill_process(pid, Signal::KILL);
             } else if told.insert(pid.as_raw_nonzero()) {
                 let _ = kill_process(pid, Signal::TERM);

@@ -17,6 +17,7 @@ use std::process::ExitStatus;
 use std::sync::OnceLock;
 use std::time::Duration;
 
+use clap::ValueEnum;
 use command_fds::{CommandFdExt, FdMapping};
 use ipreconnect::clock;
 use ipreconnect::core::backoff::{Backoff, BackoffSettings, Jitter};
@@ -28,7 +29,7 @@ use tokio::time::{Instant, sleep_until};
 
 pub(crate) use launch::launch;
 use signals::Came;
-pub(crate) use signals::Signals;
+pub(crate) use signals::{Signals, heard, listen, note_ignored};
 
 use crate::exit::Exit;
 
@@ -38,6 +39,8 @@ const FIRST_SOCKET: i32 = 3;
 const STEADY: Duration = Duration::from_secs(10);
 /// A program that ignores that it is to end is killed after this time.
 const GRACE: Duration = Duration::from_secs(10);
+/// Who ends within this time after he was interrupted ends because of it.
+const SOON: Duration = Duration::from_secs(60);
 /// That it is to end is said again, and it is killed, where so much time is between both.
 const AGAIN: Duration = Duration::from_secs(1);
 
@@ -121,13 +124,16 @@ pub(crate) async fn run(
                 return Exit::As(125);
             }
             Over::Wanted(status) => return code(&status),
-            Over::Stopped => return code(&ended(&mut child, signals).await),
+            Over::Stopped => return code(&ended(&mut child, signals).await.0),
             Over::Recovered => {
                 say(&format!(
                     "ipreconnect: what was missing is back; {} is started again",
                     program.name()
                 ));
-                drop(ended(&mut child, signals).await);
+                let (status, is_wanted) = ended(&mut child, signals).await;
+                if is_wanted {
+                    return code(&status);
+                }
                 pauses.reset();
                 continue;
             }
@@ -170,11 +176,16 @@ fn pauses() -> Backoff {
 }
 
 fn is_again(restart: Restart, status: ExitStatus) -> bool {
+    is_again_by(restart, status.code().unwrap_or(-1))
+}
+
+/// Whether a program that has ended with this code is started again.
+fn is_again_by(restart: Restart, code: i32) -> bool {
     match restart {
         Restart::Never => false,
         // It is not there, and will not be there by itself.
-        _ if matches!(status.code(), Some(126 | 127)) => false,
-        Restart::OnFailure | Restart::OnRecovery => !status.success(),
+        _ if matches!(code, 126 | 127) => false,
+        Restart::OnFailure | Restart::OnRecovery => code != 0,
         Restart::Always => true,
     }
 }
@@ -195,7 +206,10 @@ async fn watched(
         tokio::select! {
             status = child.wait() => {
                 let is_wanted = |(at, came): (Instant, Came)| {
-                    at.elapsed() < GRACE && status.as_ref().is_ok_and(|status| came.explains(*status))
+                    let is_soon = at.elapsed() < SOON;
+                    status
+                        .as_ref()
+                        .is_ok_and(|status| came.explains(*status, is_soon))
                 };
                 return if asked.is_some_and(is_wanted) {
                     Over::Wanted(status)
@@ -209,7 +223,9 @@ async fn watched(
                     Came::Said { signal, is_told: false } => send(pid, signal),
                     Came::Said { .. } => {}
                 }
-                asked = Some((Instant::now(), came));
+                if came.may_end() {
+                    asked = Some((Instant::now(), came));
+                }
             }
             found = needs.wait_for(|needs| needs.recoveries > before), if !is_alone => {
                 if found.is_ok() {
@@ -221,21 +237,29 @@ async fn watched(
     }
 }
 
-/// Ends it: it is told so, and killed if it does not listen. Said again, it is killed at once.
-async fn ended(child: &mut Child, signals: &mut Signals) -> io::Result<ExitStatus> {
-    send(child.id(), Signal::TERM);
-    let late = Instant::now() + GRACE * 2;
+/// Ends it: it is told so, and killed if it does not listen; said again, it is killed at once. Also returns whether
+/// somebody wants an end for good.
+async fn ended(child: &mut Child, signals: &mut Signals) -> (io::Result<ExitStatus>, bool) {
+    let pid = child.id();
+    send(pid, Signal::TERM);
+    let (late, mut is_wanted) = (Instant::now() + GRACE * 2, false);
     loop {
         tokio::select! {
-            status = child.wait() => return status,
-            signal = signals.stop() => if signal == Signal::TERM || signal == Signal::INT {
-                send(child.id(), Signal::TERM);
+            status = child.wait() => return (status, is_wanted),
+            came = signals.next() => match came {
+                Came::End | Came::Said { signal: Signal::INT, .. } => {
+                    is_wanted = true;
+                    send(pid, Signal::TERM);
+                }
+                Came::Said { is_told: true, .. } => is_wanted = true,
+                Came::Said { signal, .. } => send(pid, signal),
             },
             () = sleep_until(late) => break,
         }
     }
-    child.kill().await?;
-    child.wait().await
+    let killed = child.kill().await;
+    let status = child.wait().await;
+    (killed.and(status), is_wanted)
 }
 
 fn send(pid: Option<u32>, signal: Signal) {
@@ -303,13 +327,14 @@ fn code(status: &io::Result<ExitStatus>) -> Exit {
     })
 }
 
-/// What starts a program that stands behind `--`, and ends it with us; `is_clean`, if also what that leaves behind.
-pub(crate) fn launcher(is_clean: bool) -> std::process::Command {
+/// What starts a program that stands behind `--`, and ends it with us; also what that leaves behind, where the program
+/// would be started again.
+pub(crate) fn launcher(restart: Restart) -> std::process::Command {
     let mut command = std::process::Command::new("/proc/self/exe");
     command.arg0("ipreconnect").arg("launch");
     command.arg("--parent").arg(std::process::id().to_string());
-    if is_clean {
-        command.arg("--clean");
+    if let Some(restart) = restart.to_possible_value() {
+        command.arg("--restart").arg(restart.get_name());
     }
     if let Some(Some(files)) = FILES.get() {
         command.arg("--files").arg(files.to_string());
@@ -325,7 +350,7 @@ impl Program {
     }
 
     fn start(&self, restart: Restart) -> io::Result<Child> {
-        let mut command = launcher(restart != Restart::Never);
+        let mut command = launcher(restart);
         let (names, sockets): (Vec<&str>, Vec<&OwnedFd>) = self
             .sockets
             .iter()

@@ -1,23 +1,103 @@
 //! The signals that concern a program that is run, and whether it was told them already.
 //!
-//! What is typed at a terminal (Ctrl+C, Ctrl+\) and its end the kernel tells to every process there: saying it again
-//! would be once too often. What another process sends comes to one of them alone.
+//! What is typed at a terminal (Ctrl+C, Ctrl+\) the kernel tells to every process that stands before it, and what is sent
+//! to a process group or a control group comes to each of them: saying it again would be once too often. What is sent to
+//! one process comes to that alone.
 
+use std::future::pending;
 use std::io;
 use std::process::ExitStatus;
-use std::sync::Once;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::{AtomicI32, AtomicU32, Ordering::Relaxed};
+use std::sync::{Once, OnceLock};
 
-use rustix::process::Signal;
+use rustix::process::{Signal, getpid, getsid};
 use tokio::signal::unix::{self, SignalKind, signal};
 
-/// Those that a terminal tells to all, with whether it was one the last time.
-static BY_TERMINAL: [(Signal, AtomicBool); 3] = [
-    (Signal::INT, AtomicBool::new(false)),
-    (Signal::QUIT, AtomicBool::new(false)),
-    (Signal::HUP, AtomicBool::new(false)),
+/// How often a signal has come, by who has sent it.
+struct Count {
+    signal: Signal,
+    by_terminal: AtomicU32,
+    by_parent: AtomicU32,
+    by_others: AtomicU32,
+}
+
+impl Count {
+    const fn of(signal: Signal) -> Self {
+        Self {
+            signal,
+            by_terminal: AtomicU32::new(0),
+            by_parent: AtomicU32::new(0),
+            by_others: AtomicU32::new(0),
+        }
+    }
+
+    fn now(&self) -> [u32; 3] {
+        [&self.by_terminal, &self.by_parent, &self.by_others].map(|count| count.load(Relaxed))
+    }
+}
+
+static COUNTS: [Count; 6] = [
+    Count::of(Signal::TERM),
+    Count::of(Signal::INT),
+    Count::of(Signal::QUIT),
+    Count::of(Signal::HUP),
+    Count::of(Signal::USR1),
+    Count::of(Signal::USR2),
 ];
-static LISTENING: Once = Once::new();
+/// The process that speaks for people; 0 is none.
+static PARENT: AtomicI32 = AtomicI32::new(0);
+static COUNTING: Once = Once::new();
+/// The signals that were ignored when this process began, as the kernel tells them.
+static IGNORED: OnceLock<u64> = OnceLock::new();
+
+/// Notes which signals whoever has started this process wanted to be ignored, as `nohup` and shells do: they stay so,
+/// here and in what is run. To be called before anything listens to them.
+pub(crate) fn note_ignored() {
+    IGNORED.get_or_init(|| {
+        let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+        let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+        mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok())
+            .unwrap_or_default()
+    });
+}
+
+fn is_ignored(signal: i32) -> bool {
+    let ignored = IGNORED.get().copied().unwrap_or_default();
+    let bit = u32::try_from(signal).unwrap_or_default().wrapping_sub(1);
+    ignored.checked_shr(bit).is_some_and(|rest| rest & 1 == 1)
+}
+
+/// Listens to a signal; not, if it was to be ignored.
+///
+/// # Errors
+/// If the kernel does not permit that.
+pub(crate) fn listen(kind: SignalKind) -> io::Result<Option<unix::Signal>> {
+    if is_ignored(kind.as_raw_value()) {
+        return Ok(None);
+    }
+    signal(kind).map(Some)
+}
+
+/// Until it comes; never, where nobody listens.
+///
+/// Cancel safety: nothing is lost.
+pub(crate) async fn heard(signal: &mut Option<unix::Signal>) {
+    match signal {
+        Some(signal) => drop(signal.recv().await),
+        None => pending().await,
+    }
+}
+
+/// Who has sent a signal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Senders {
+    /// The kernel, for the terminal.
+    pub(super) terminal: bool,
+    /// The process that speaks for people.
+    pub(super) parent: bool,
+    /// Some other process.
+    pub(super) others: bool,
+}
 
 /// A signal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,32 +107,45 @@ pub(super) enum Came {
     /// Something is said to it, upon which it may end or not.
     Said {
         signal: Signal,
-        /// It was told by the terminal.
+        /// It was told to all before a terminal.
         is_told: bool,
     },
 }
 
 impl Came {
-    /// Whether a program that has ended in this way has done so because of it. Some take SIGHUP as the wish to read
-    /// their configuration again.
-    pub(super) fn explains(self, status: ExitStatus) -> bool {
+    /// Whether it asks for an end, as programs take it.
+    pub(super) fn may_end(self) -> bool {
+        !matches!(
+            self,
+            Self::Said {
+                signal: Signal::USR1 | Signal::USR2,
+                ..
+            }
+        )
+    }
+
+    /// Whether a program that has ended in this way, so soon or not, has done so because of it. Some take SIGHUP as the
+    /// wish to read their configuration again.
+    pub(super) fn explains(self, status: ExitStatus, is_soon: bool) -> bool {
         let Self::Said { signal, is_told } = self else {
             return true;
         };
-        let ended_by_it = status.code() == Some(128 + signal.as_raw());
-        is_told || signal == Signal::INT || signal == Signal::QUIT || ended_by_it
+        let by_it = status.code() == Some(128 + signal.as_raw());
+        by_it || is_soon && (is_told || signal == Signal::INT || signal == Signal::QUIT)
     }
 }
 
 /// Signals, as they come.
 #[derive(Debug)]
 pub(crate) struct Signals {
-    terminate: unix::Signal,
-    interrupt: unix::Signal,
-    quit: unix::Signal,
-    hangup: unix::Signal,
-    user1: unix::Signal,
-    user2: unix::Signal,
+    terminate: Option<unix::Signal>,
+    interrupt: Option<unix::Signal>,
+    quit: Option<unix::Signal>,
+    hangup: Option<unix::Signal>,
+    user1: Option<unix::Signal>,
+    user2: Option<unix::Signal>,
+    /// What was told of already.
+    seen: [[u32; 3]; 6],
 }
 
 impl Signals {
@@ -61,48 +154,94 @@ impl Signals {
     /// # Errors
     /// If the kernel does not permit that.
     pub(crate) fn new() -> io::Result<Self> {
-        // Before those that wake whoever waits: what they say is there by then.
-        LISTENING.call_once(|| {
-            for (signal, by_terminal) in &BY_TERMINAL {
-                // SAFETY: the action stores a value that is lock-free, and does nothing else: it is safe in a signal
-                // handler (signal-safety(7)). `siginfo_t` is given by the kernel.
+        // Before those that wake whoever waits: what they count is there by then.
+        COUNTING.call_once(|| {
+            for count in COUNTS
+                .iter()
+                .filter(|count| !is_ignored(count.signal.as_raw()))
+            {
+                // SAFETY: the action counts in atomics, and does nothing else: it is safe in a signal handler
+                // (signal-safety(7)). The kernel has filled in `siginfo_t`: where the code is not its own, also the
+                // number of the process (sigaction(2)); for others the field is read and says nothing.
                 let registered = unsafe {
-                    signal_hook_registry::register_sigaction(signal.as_raw(), |info| {
-                        // The kernel's own are positive, those of processes are not (sigaction(2)).
-                        by_terminal.store(info.si_code > 0, Relaxed);
+                    signal_hook_registry::register_sigaction(count.signal.as_raw(), |info| {
+                        let sender = if info.si_code > 0 {
+                            &count.by_terminal
+                        } else if info.si_pid() == PARENT.load(Relaxed) {
+                            &count.by_parent
+                        } else {
+                            &count.by_others
+                        };
+                        sender.fetch_add(1, Relaxed);
                     })
                 };
-                // Without it a terminal's are taken for those of a process.
+                // Without it nobody is known to have sent any.
                 let _ = registered;
             }
         });
         Ok(Self {
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
-            quit: signal(SignalKind::quit())?,
-            hangup: signal(SignalKind::hangup())?,
-            user1: signal(SignalKind::user_defined1())?,
-            user2: signal(SignalKind::user_defined2())?,
+            terminate: listen(SignalKind::terminate())?,
+            interrupt: listen(SignalKind::interrupt())?,
+            quit: listen(SignalKind::quit())?,
+            hangup: listen(SignalKind::hangup())?,
+            user1: listen(SignalKind::user_defined1())?,
+            user2: listen(SignalKind::user_defined2())?,
+            seen: COUNTS.each_ref().map(Count::now),
         })
     }
 
-    /// The next one.
+    /// Names the process that speaks for people.
+    pub(super) fn of_parent(parent: i32) {
+        PARENT.store(parent, Relaxed);
+    }
+
+    /// Waits for the next one.
+    ///
+    /// Cancel safety: nothing is lost.
+    pub(super) async fn signal(&mut self) -> Signal {
+        tokio::select! {
+            () = heard(&mut self.terminate) => Signal::TERM,
+            () = heard(&mut self.interrupt) => Signal::INT,
+            () = heard(&mut self.quit) => Signal::QUIT,
+            () = heard(&mut self.hangup) => Signal::HUP,
+            () = heard(&mut self.user1) => Signal::USR1,
+            () = heard(&mut self.user2) => Signal::USR2,
+        }
+    }
+
+    /// Who has sent one since this was asked last.
+    pub(super) fn senders(&mut self, signal: Signal) -> Senders {
+        let mut all = COUNTS.iter().zip(&mut self.seen);
+        let found = all.find(|(count, _)| count.signal == signal);
+        let more = found.map_or([false; 3], |(count, seen)| {
+            let now = count.now();
+            let more = [0, 1, 2].map(|at: usize| now.get(at) != seen.get(at));
+            *seen = now;
+            more
+        });
+        let [terminal, parent, others] = more;
+        Senders {
+            terminal,
+            parent,
+            others,
+        }
+    }
+
+    /// The next one, and what it says.
     ///
     /// Cancel safety: nothing is lost.
     pub(super) async fn next(&mut self) -> Came {
-        let signal = tokio::select! {
-            _ = self.terminate.recv() => return Came::End,
-            _ = self.interrupt.recv() => Signal::INT,
-            _ = self.quit.recv() => Signal::QUIT,
-            _ = self.hangup.recv() => Signal::HUP,
-            _ = self.user1.recv() => Signal::USR1,
-            _ = self.user2.recv() => Signal::USR2,
-        };
-        let mut known = BY_TERMINAL.iter();
-        let known = known.find(|(one, _)| *one == signal);
+        let signal = self.signal().await;
+        let senders = self.senders(signal);
+        if signal == Signal::TERM {
+            return Came::End;
+        }
+        let by_terminal = senders.terminal && !senders.parent && !senders.others;
+        // That a terminal is gone is told to its first process alone: the others hear of it when that ends.
+        let is_first = signal == Signal::HUP && getsid(None).is_ok_and(|first| first == getpid());
         Came::Said {
             signal,
-            is_told: known.is_some_and(|(_, by_terminal)| by_terminal.load(Relaxed)),
+            is_told: by_terminal && !is_first,
         }
     }
 
@@ -111,12 +250,9 @@ impl Signals {
     /// Cancel safety: nothing is lost.
     pub(crate) async fn stop(&mut self) -> Signal {
         loop {
-            match self.next().await {
-                Came::End => return Signal::TERM,
-                Came::Said { signal, .. } if signal != Signal::USR1 && signal != Signal::USR2 => {
-                    return signal;
-                }
-                Came::Said { .. } => {}
+            let signal = self.signal().await;
+            if signal != Signal::USR1 && signal != Signal::USR2 {
+                return signal;
             }
         }
     }

@@ -31,7 +31,10 @@ fn block_on<T>(future: impl Future<Output = Result<T, Refusal>>) -> Result<T, Re
         .enable_all()
         .build()
         .map_err(|error| Refusal::new(Exit::NotFine, "cannot start").because(&error))?;
-    runtime.block_on(future)
+    let done = runtime.block_on(future);
+    // Who looks up a name that nobody answers for is not waited for.
+    runtime.shutdown_background();
+    done
 }
 
 /// Prints JSON as every command does.

@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use ipreconnect::core::http::WebOrigin;
 use serde::Serialize;
-use tokio::signal::unix::{SignalKind, signal};
 
 use crate::admin::view::SCHEMA;
 use crate::args::{Arguments, ShieldArguments};
+use crate::child::Signals;
 use crate::config::state_directory;
 use crate::exit::{Exit, Refusal};
 use crate::gateway::board::Board;
@@ -112,16 +112,16 @@ async fn stand(board: Arc<Board>, tool: SocketAddr, allowed: Vec<String>, is_jso
     } else {
         print!("{}", text(&shown, tool.port()));
     }
-    let signals = (
-        signal(SignalKind::terminate()),
-        signal(SignalKind::interrupt()),
-    );
-    let (Ok(mut terminate), Ok(mut interrupt)) = signals else {
-        return Exit::Wrong;
-    };
-    tokio::select! {
-        _ = terminate.recv() => Exit::Fine,
-        _ = interrupt.recv() => Exit::Fine,
+    match Signals::new() {
+        Ok(mut signals) => {
+            signals.stop().await;
+            Exit::Fine
+        }
+        Err(error) => {
+            let refusal = Refusal::new(Exit::Wrong, "cannot listen to signals");
+            eprintln!("{}", refusal.because(&error));
+            Exit::Wrong
+        }
     }
 }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use ipreconnect::Witness;
 use ipreconnect_admin::{Alerts, Api, Gateway, Hooks, Ledger};
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind};
 use tokio::sync::mpsc;
 
 use super::Running;
@@ -19,7 +19,7 @@ use super::notify;
 use super::tap::Taps;
 use crate::admin::door::Door;
 use crate::admin::view::{Outcome, SCHEMA};
-use crate::child::raise_files;
+use crate::child::{heard, listen, raise_files};
 use crate::config::{
     Change, Loaded, Mistakes, Stamps, refreshed, stamps_of_kept_ports, stamps_of_keys,
     with_kept_ports,
@@ -106,11 +106,19 @@ pub(crate) fn serve(mut order: Order) -> Result<Exit, Refusal> {
     let beside = order.beside.take();
     let board = Arc::clone(&running.board);
     let exit = runtime.block_on(async {
+        let is_alone = beside.is_none();
         let beside = beside.map(|begin| begin(board));
         Ok::<_, Refusal>(
-            Loop::new(running, order, asked, (alerts, hooks, guard), stale)?
-                .run(beside)
-                .await,
+            Loop::new(
+                running,
+                order,
+                asked,
+                (alerts, hooks, guard),
+                stale,
+                is_alone,
+            )?
+            .run(beside)
+            .await,
         )
     })?;
     ledger.end();
@@ -132,9 +140,9 @@ struct Loop {
     guard: OnDuty,
     /// Why a changed configuration is not in force.
     stale: Arc<Mutex<Option<String>>>,
-    hangup: Signal,
-    terminate: Signal,
-    interrupt: Signal,
+    hangup: Option<Signal>,
+    terminate: Option<Signal>,
+    interrupt: Option<Signal>,
     stamps: Stamps,
     /// The files of certificates and keys, as they were when they were read.
     keys: Stamps,
@@ -151,20 +159,27 @@ impl Loop {
         asked: mpsc::Receiver<Reload>,
         (alerts, hooks, guard): (Alerts, Hooks, OnDuty),
         stale: Arc<Mutex<Option<String>>>,
+        is_alone: bool,
     ) -> Result<Self, Refusal> {
         let listen = |kind| {
-            signal(kind).map_err(|error| {
+            listen(kind).map_err(|error| {
                 Refusal::new(Exit::Wrong, "cannot listen to signals").because(&error)
             })
         };
+        let hangup = match is_alone {
+            true => listen(SignalKind::hangup())?,
+            // What goes on beside sees to that.
+            false => None,
+        };
         Ok(Self {
-            hangup: listen(SignalKind::hangup())?,
+            hangup,
             terminate: listen(SignalKind::terminate())?,
             interrupt: listen(SignalKind::interrupt())?,
             stamps: stamps(&order.loaded),
             keys: stamps_of_keys(running.plan()),
             keys_seen: Stamps::default(),
-            kept: stamps_of_kept_ports(running.plan()),
+            // The first look reads it: it may have changed since it was read.
+            kept: Stamps::default(),
             running,
             order,
             asked,
@@ -186,9 +201,9 @@ impl Loop {
                 () = notify::bark(&mut alive) => {}
                 exit = &mut beside => break exit,
                 // What goes on beside sees to them itself.
-                _ = self.terminate.recv() => if is_alone { break Exit::Fine },
-                _ = self.interrupt.recv() => if is_alone { break Exit::Fine },
-                _ = self.hangup.recv(), if is_alone => {
+                () = heard(&mut self.terminate) => if is_alone { break Exit::Fine },
+                () = heard(&mut self.interrupt) => if is_alone { break Exit::Fine },
+                () = heard(&mut self.hangup) => {
                     self.reload("SIGHUP").await;
                 }
                 Some(reply) = self.asked.recv() => {
@@ -209,8 +224,8 @@ impl Loop {
                 tracing::info!("ended");
                 exit
             }
-            _ = self.terminate.recv() => exit,
-            _ = self.interrupt.recv() => exit,
+            () = heard(&mut self.terminate) => exit,
+            () = heard(&mut self.interrupt) => exit,
         }
     }
 
@@ -287,6 +302,7 @@ impl Loop {
     async fn load_again(&mut self, why: &str) -> Outcome {
         // Before the files are read: what changes meanwhile is seen by the next look.
         self.stamps = stamps(&self.order.loaded);
+        self.kept = stamps_of_kept_ports(self.running.plan());
         let loaded = match (self.order.load)(self.order.loaded.place.as_deref()) {
             Ok(loaded) => loaded,
             Err(mistakes) => {
@@ -322,7 +338,6 @@ impl Loop {
                 }
                 self.order.loaded = loaded;
                 self.keys = stamps_of_keys(self.running.plan());
-                self.kept = stamps_of_kept_ports(self.running.plan());
                 let lines: Vec<String> = changes.iter().map(ToString::to_string).collect();
                 let told = if lines.is_empty() {
                     "nothing changed".to_owned()

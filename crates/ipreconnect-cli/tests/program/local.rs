@@ -695,3 +695,128 @@ fn what_is_typed_at_a_terminal_is_told_once() {
     let status = child.wait().unwrap();
     assert_eq!(status.code(), Some(131));
 }
+
+#[test]
+fn what_comes_to_all_of_a_group_comes_to_an_application_once() {
+    let desk = Desk::run("");
+    for name in ["TERM", "INT"] {
+        let code = format!(
+            "trap 'echo told; over=1' {name}; echo started; while [ -z \"$over\" ]; do sleep 0.05; done; sleep 0.5; echo over"
+        );
+        let mut command = of(
+            desk.directory.path(),
+            &["exec", "--restart", "always", "--"],
+        );
+        command.args(["sh", "-c", &code]).stdout(Stdio::piped());
+        let mut child = std::os::unix::process::CommandExt::process_group(&mut command, 0)
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap())
+            .lines()
+            .map_while(Result::ok);
+        assert_eq!(lines.next().as_deref(), Some("started"));
+        let group = format!("-{}", child.id());
+        let killed = Command::new("kill")
+            .args(["-s", name, "--", &group])
+            .status();
+        assert!(killed.unwrap().success());
+        assert_eq!(lines.collect::<Vec<_>>(), ["told", "over"], "{name}");
+        assert_eq!(child.wait().unwrap().code(), Some(0), "{name}");
+    }
+}
+
+#[test]
+fn what_was_to_be_ignored_is_ignored() {
+    let desk = Desk::run("");
+    let code = "echo started; while :; do sleep 0.05; done";
+    let mut child = Command::new("sh")
+        .args(["-c", "trap '' HUP INT; exec \"$@\"", "sh", PROGRAM])
+        .args(["exec", "--", "sh", "-c", code])
+        .current_dir(desk.directory.path())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap())
+        .lines()
+        .map_while(Result::ok);
+    assert_eq!(lines.next().as_deref(), Some("started"));
+    let ignored = |pid: u32| {
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+        let mask = status
+            .lines()
+            .find_map(|line| line.strip_prefix("SigIgn:\t"));
+        u64::from_str_radix(mask.unwrap(), 16).unwrap() & 0b11
+    };
+    let mut pids = vec![child.id()];
+    while let Some(pid) = pids.pop() {
+        assert_eq!(ignored(pid), 0b11, "process {pid}");
+        let children = Command::new("pgrep")
+            .args(["-P", &pid.to_string()])
+            .output()
+            .unwrap();
+        let children = String::from_utf8_lossy(&children.stdout).into_owned();
+        let shell = children.lines().filter_map(|pid| pid.parse().ok());
+        // What the shell starts comes and goes.
+        let names = |pid: &u32| {
+            let name = std::fs::read_to_string(format!("/proc/{pid}/comm"));
+            name.is_ok_and(|name| name.trim() != "sleep")
+        };
+        pids.extend(shell.filter(names));
+    }
+    signal(child.id(), "HUP");
+    signal(child.id(), "TERM");
+    assert_eq!(child.wait().unwrap().code(), Some(143));
+}
+
+#[test]
+fn who_is_told_to_end_while_it_is_started_again_ends() {
+    let mut origin = Mortal::born("one");
+    let mut desk = Desk::with(&two_origins(origin.address(), free_address()));
+    desk.start();
+    desk.wait_for_phase("orders-db", "up");
+    let code = "trap 'echo term; sleep 2; exit 0' TERM; echo started; while :; do sleep 0.05; done";
+    let mut going = Going::start(
+        desk.directory.path(),
+        &["exec", "--restart", "on-recovery", "--", "sh", "-c", code],
+    );
+    assert_eq!(going.line(), "started");
+    origin.kill();
+    desk.wait_for_phase("orders-db", "down");
+    std::thread::sleep(Duration::from_millis(500));
+    origin.revive();
+    assert_eq!(going.line(), "term");
+    signal(going.pid(), "TERM");
+    assert!(going.ended().is_some());
+    assert_eq!(going.line(), "", "it is not started again");
+}
+
+#[test]
+fn who_has_left_the_terminal_is_told_what_is_typed() {
+    let test = "who_has_left_the_terminal_is_told_what_is_typed";
+    let (Some(script), Some(_)) = (needed(test, "script"), needed(test, "setsid")) else {
+        return;
+    };
+    let desk = Desk::run("");
+    let code = "trap 'echo interrupted' INT; echo started; while :; do sleep 0.05; done";
+    let line = format!("{PROGRAM} exec -- setsid sh -c \"{code}\"");
+    let mut child = Command::new(script)
+        .args(["-q", "-e", "-c", &line, "/dev/null"])
+        .current_dir(desk.directory.path())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut keys = child.stdin.take().unwrap();
+    let shown = BufReader::new(child.stdout.take().unwrap());
+    let mut shown = shown.lines().map_while(Result::ok);
+    let mut next = || {
+        shown
+            .next()
+            .map(|line| line.trim().trim_start_matches("^C").to_owned())
+    };
+    assert_eq!(next().as_deref(), Some("started"));
+    keys.write_all(b"\x03").unwrap();
+    assert_eq!(next().as_deref(), Some("interrupted"));
+    keys.write_all(b"\x1c").unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(131));
+}

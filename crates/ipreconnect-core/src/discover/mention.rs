@@ -139,6 +139,11 @@ const SECRET: &[&str] = &[
     "tokens",
     "apikey",
     "htpasswd",
+    "creds",
+    "cred",
+    "basicauth",
+    "userpass",
+    "userpwd",
 ];
 const SECRET_AT_END: &[&str] = &[
     "auth",
@@ -184,6 +189,8 @@ const NOT_NEEDED: &[&str] = &[
 
 static URL: LazyLock<Option<Regex>> =
     LazyLock::new(|| Regex::new(r#"(?i)([a-z][a-z0-9+.-]*)://([^\s/?#;"'<>|\\`]+)"#).ok());
+static NEXT: LazyLock<Option<Regex>> =
+    LazyLock::new(|| Regex::new(r"(?i),\s*[a-z][a-z0-9+.-]*://").ok());
 static WITHIN: LazyLock<Option<Regex>> = LazyLock::new(|| {
     Regex::new(r#"(?i)@(?:tcp\(|//|tcp:)([a-z0-9_.\-]+|\[[0-9a-f:]+\]):(\d{1,5})"#).ok()
 });
@@ -256,8 +263,12 @@ fn servers(setting: &Setting, known: &BTreeMap<(&str, String), &Setting>) -> Vec
     if found.is_empty() {
         found.extend(connection_string(value, &setting.path));
     }
-    if found.is_empty() && !may_be_secret(&setting.path) {
+    if found.is_empty() {
         found = listed(value);
+        // `admin:12345` is who comes, and how he shows it.
+        if may_be_secret(&setting.path) && !found.iter().all(|(_, host, _)| is_whole(host)) {
+            found.clear();
+        }
     }
     if found.is_empty() {
         found.extend(paired(setting, known));
@@ -267,6 +278,28 @@ fn servers(setting: &Setting, known: &BTreeMap<(&str, String), &Setting>) -> Vec
 
 /// `scheme://user:secret@host:port,host:port/…`, also behind `jdbc:`.
 fn urls(value: &str) -> Vec<Server> {
+    let mut found = Vec::new();
+    for one in apart(value) {
+        found.extend(urls_of(one));
+    }
+    found
+}
+
+/// The URLs of a list with commas. Several hosts of one URL have commas between them, too.
+fn apart(value: &str) -> Vec<&str> {
+    let Some(next) = &*NEXT else {
+        return vec![value];
+    };
+    let (mut parts, mut from) = (Vec::new(), 0);
+    for found in next.find_iter(value) {
+        parts.push(value.get(from..found.start()).unwrap_or_default());
+        from = found.start() + 1;
+    }
+    parts.push(value.get(from..).unwrap_or_default());
+    parts
+}
+
+fn urls_of(value: &str) -> Vec<Server> {
     let Some(url) = &*URL else { return Vec::new() };
     let mut found = Vec::new();
     for captures in url.captures_iter(value) {
@@ -319,10 +352,16 @@ fn is_cut_short(scheme: &str, authority: &str, (before, behind): (&str, &str)) -
     if !is_web || !path.starts_with('/') {
         return true;
     }
-    // `/@scope/package` and `/package@1.2.3` are paths. A name behind is where it goes, if the other one has what may
-    // be a secret.
+    // `/@scope/package` and `/package@1.2.3` are paths. What is before a name may be who comes, unless it is whole.
     let is_path = path.ends_with('/') || after.starts_with(|one: char| one.is_ascii_digit());
-    authority.contains(':') && !authority.contains('@') && !is_path
+    let host = host_and_port(authority, Some(1)).map(|(host, _)| host);
+    let is_whole = host.is_some_and(|host| is_whole(&host));
+    authority.contains(':') && !authority.contains('@') && !is_path && !is_whole
+}
+
+/// Whether a host is more than a word, which could be a user's name.
+fn is_whole(host: &str) -> bool {
+    host.contains('.') || host == "localhost" || host.parse::<IpAddr>().is_ok()
 }
 
 /// `user:secret@tcp(host:port)/…`, `jdbc:oracle:thin:@//host:port/…`.

@@ -210,6 +210,23 @@ fn a_secret_that_is_written_wrongly_is_not_taken_for_a_server() {
 }
 
 #[test]
+fn lists_of_urls_are_read_whole() {
+    for value in [
+        "http://es1:9200,http://es2:9200",
+        "http://es1:9200/, http://u:p@es2:9200/",
+        "http://u:p@es1:9200,http://u:p@es2:9200",
+    ] {
+        let all = named("SEARCH_URLS", value);
+        assert_eq!(all.len(), 2, "{value}: {all:?}");
+        assert!(
+            all[0].contains("es1:9200") && all[1].contains("es2:9200"),
+            "{all:?}"
+        );
+    }
+    assert_eq!(named("DB", "mongodb://u:p@a.corp:1,b.corp:2/x").len(), 2);
+}
+
+#[test]
 fn who_comes_is_not_taken_for_a_server() {
     for path in [
         "BASIC_AUTH",
@@ -218,10 +235,19 @@ fn who_comes_is_not_taken_for_a_server() {
         "apiToken",
         "SESSION_KEY",
         "user",
+        "HTTP_CREDS",
+        "BASICAUTH",
     ] {
         assert!(named(path, "admin:12345").is_empty(), "{path}");
     }
-    for path in ["AUTH_SERVER", "USER_SERVICE", "token.endpoint", "KEYCLOAK"] {
+    for path in [
+        "AUTH_SERVER",
+        "USER_SERVICE",
+        "token.endpoint",
+        "KEYCLOAK",
+        "upstreams.auth",
+        "TOKEN_SERVICE",
+    ] {
         assert_eq!(named(path, "auth.corp:8080").len(), 1, "{path}");
     }
 }

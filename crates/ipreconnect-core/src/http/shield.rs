@@ -199,6 +199,8 @@ impl Shield {
             match field.known {
                 Known::Origin if self.is_friend(value) => sent_by_friend = true,
                 Known::Origin if is_same(value, authority) => {}
+                // So a form comes from a page that tells nobody where it leads from (`Referrer-Policy: no-referrer`).
+                Known::Origin if value == b"null" => said.is_nameless = true,
                 Known::Origin => return Err(Foreign::Origin),
                 // Pictures and scripts are asked for without an origin. A page can leave this out, and cannot lie.
                 Known::Referer if self.is_friend(origin_of(value)) => sent_by_friend = true,
@@ -207,6 +209,9 @@ impl Shield {
                 Known::SecFetchDest => said.is_document = value == b"document",
                 _ => {}
             }
+        }
+        if said.is_nameless && !said.is_same {
+            return Err(Foreign::Origin);
         }
         if sent_by_friend || !said.is_foreign || said.only_leads_here(head.method) {
             return Ok(());
@@ -241,12 +246,16 @@ impl Shield {
 #[derive(Clone, Copy, Debug, Default)]
 struct Said {
     is_foreign: bool,
+    /// The page that has sent it is of the very origin that it asks.
+    is_same: bool,
+    is_nameless: bool,
     is_navigation: bool,
     is_document: bool,
 }
 
 impl Said {
     fn site(&mut self, value: &[u8]) {
+        self.is_same = value == b"same-origin" && !self.is_foreign;
         self.is_foreign |= !matches!(value, b"same-origin" | b"same-site" | b"none");
     }
 

@@ -21,7 +21,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use crate::admin::view::SCHEMA;
 use crate::args::{Arguments, Discover};
-use crate::child::{Signals, by_signal, launcher};
+use crate::child::{Restart, Signals, by_signal, launcher};
 use crate::exit::{Exit, Refusal};
 use crate::gateway::own::quoted;
 use crate::paint::plain;
@@ -29,8 +29,9 @@ use watch::{Watch, Watched};
 
 /// A name that is not resolved by then is left as it is.
 const RESOLVING: Duration = Duration::from_secs(3);
-/// A program that does not end within this time is told again, and killed then.
+/// A program that does not end within this time is told again, and killed then; so often.
 const ENDS: Duration = Duration::from_secs(5);
+const ROUNDS: u32 = 4;
 /// Files that are looked for where nobody names any.
 const FILES: [&str; 12] = [
     ".env",
@@ -77,13 +78,22 @@ struct Found {
 
 /// Reads, watches, joins and prints.
 pub(crate) fn discover(arguments: &Arguments, wish: &Discover) -> Result<Exit, Refusal> {
-    super::block_on(async { run(arguments, wish).await })
+    super::block_on(async {
+        let mut signals = Signals::new().map_err(|error| {
+            Refusal::new(Exit::Wrong, "cannot listen to signals").because(&error)
+        })?;
+        run(arguments, wish, &mut signals).await
+    })
 }
 
-async fn run(arguments: &Arguments, wish: &Discover) -> Result<Exit, Refusal> {
+async fn run(
+    arguments: &Arguments,
+    wish: &Discover,
+    signals: &mut Signals,
+) -> Result<Exit, Refusal> {
     let watched = match (wish.pid, wish.command.is_empty()) {
-        (Some(pid), _) => Some(of_process(pid, wish.time).await?),
-        (None, false) => Some(of_command(wish).await?),
+        (Some(pid), _) => Some(of_process(pid, wish.time, signals).await?),
+        (None, false) => Some(of_command(wish, signals).await?),
         (None, true) => None,
     };
     let watched = match watched {
@@ -117,7 +127,10 @@ async fn run(arguments: &Arguments, wish: &Discover) -> Result<Exit, Refusal> {
             ));
         }
     }
-    let found = join(mentions(&settings), watched.as_ref(), &known).await;
+    let found = tokio::select! {
+        found = join(mentions(&settings), watched.as_ref(), &known) => found,
+        signal = signals.stop() => return Ok(by_signal(signal)),
+    };
     let shown = Shown {
         schema: SCHEMA,
         watched_ms: watched.map_or(0, |watched| {
@@ -182,24 +195,24 @@ fn is_readable(path: &Path) -> bool {
 }
 
 /// Watches a process that runs already.
-async fn of_process(pid: u32, lasts: Duration) -> Result<Seen, Refusal> {
+async fn of_process(pid: u32, lasts: Duration, signals: &mut Signals) -> Result<Seen, Refusal> {
     let watch = Watch::of(pid);
     if !watch.is_there() {
         let message = format!("there is no process {pid}");
         return Err(Refusal::new(Exit::Wrong, message));
     }
     told(&format!("process {pid}"), lasts);
-    follow(watch, lasts, || true).await
+    follow(watch, lasts, signals, || true).await
 }
 
 /// Runs a program, and watches it until it ends or the time is over; then it is ended, with all that it has started.
-async fn of_command(wish: &Discover) -> Result<Seen, Refusal> {
+async fn of_command(wish: &Discover, signals: &mut Signals) -> Result<Seen, Refusal> {
     let name = wish.command.first();
     let name = name.map_or_else(String::new, |name| name.to_string_lossy().into_owned());
     let refuse = |error: std::io::Error| {
         Refusal::new(Exit::Wrong, format!("{name} cannot be started")).because(&error)
     };
-    let mut command = launcher(true);
+    let mut command = launcher(Restart::Always);
     // What is printed here is configuration, and nothing else. What the terminal says is said to us.
     let out = std::io::stderr();
     let out = rustix::io::dup(&out).map_err(|error| refuse(error.into()))?;
@@ -215,24 +228,34 @@ async fn of_command(wish: &Discover) -> Result<Seen, Refusal> {
         .map_err(refuse)?;
     let pid = child.id().unwrap_or_default();
     told(&name, wish.time);
-    let seen = follow(Watch::of(pid), wish.time, || {
+    let seen = follow(Watch::of(pid), wish.time, signals, || {
         matches!(child.try_wait(), Ok(None))
     })
-    .await?;
+    .await;
     let own = i32::try_from(pid).ok().and_then(Pid::from_raw);
     let mut status = child.try_wait().map_err(refuse)?;
-    while let (None, Some(own)) = (status, own) {
+    for _ in 0..ROUNDS {
+        let (None, Some(own)) = (status, own) else {
+            break;
+        };
         // Who does not listen is killed when it is told again.
         let _ = kill_process(own, Signal::TERM);
-        let ended = tokio::time::timeout(ENDS, child.wait()).await;
+        let ended = timeout(ENDS, child.wait()).await;
         status = ended.ok().transpose().map_err(refuse)?;
     }
+    if status.is_none() {
+        eprintln!(
+            "ipreconnect: {} does not end: it may have the rights of another user, and goes on",
+            plain(&name)
+        );
+    }
+    let is_none = matches!(&seen, Ok(Seen::Watched(watched)) if watched.servers.is_empty());
     match status.and_then(|status| status.code()) {
-        Some(126 | 127) => Err(Refusal::new(
+        Some(126 | 127) if is_none => Err(Refusal::new(
             Exit::Wrong,
             format!("{name} could not be run, and nothing was seen of it"),
         )),
-        _ => Ok(seen),
+        _ => seen,
     }
 }
 
@@ -248,11 +271,10 @@ fn told(what: &str, lasts: Duration) {
 async fn follow(
     mut watch: Watch,
     lasts: Duration,
+    signals: &mut Signals,
     mut is_there: impl FnMut() -> bool,
 ) -> Result<Seen, Refusal> {
     let until = Instant::now() + lasts;
-    let mut signals = Signals::new()
-        .map_err(|error| Refusal::new(Exit::Wrong, "cannot listen to signals").because(&error))?;
     while Instant::now() < until && is_there() && watch.is_there() {
         let pause = watch.look().map_err(|error| {
             Refusal::new(Exit::NotFine, "connections cannot be looked at").because(&error)
@@ -294,9 +316,14 @@ async fn join(
     let now = watched.map_or(Duration::ZERO, |watched| watched.lasted);
     let mut found = Vec::new();
     let mut names = BTreeSet::new();
-    for mention in mentions {
+    let mut resolving = Vec::new();
+    for mention in &mentions {
+        let (place, _) = place(mention, known);
+        resolving.push(tokio::spawn(resolve(place, mention.port)));
+    }
+    for (mention, resolving) in mentions.into_iter().zip(resolving) {
         let (place, note) = place(&mention, known);
-        let addresses = resolve(&place, mention.port).await;
+        let addresses = resolving.await.unwrap_or_default();
         let own: Vec<&Observed> = addresses
             .iter()
             .filter_map(|address| seen.remove(address))
@@ -376,14 +403,14 @@ fn place(mention: &Mention, known: &read::FileSettings) -> (String, Option<Strin
     }
 }
 
-async fn resolve(place: &str, port: Option<u16>) -> Vec<SocketAddr> {
+async fn resolve(place: String, port: Option<u16>) -> Vec<SocketAddr> {
     let Some(port) = port else {
         return Vec::new();
     };
     if let Ok(address) = place.parse() {
         return vec![address];
     }
-    let looked = timeout(RESOLVING, tokio::net::lookup_host((place, port))).await;
+    let looked = timeout(RESOLVING, tokio::net::lookup_host((place.as_str(), port))).await;
     let found = looked.ok().and_then(Result::ok).into_iter().flatten();
     found
         .map(|one| SocketAddr::new(one.ip().to_canonical(), one.port()))

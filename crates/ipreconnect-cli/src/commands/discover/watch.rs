@@ -139,26 +139,26 @@ impl Watch {
             if self.family.insert(pid) || pid == self.root {
                 // What was seen before it was known whose it is is looked at again.
                 self.known.retain(|_, remote| remote.is_some());
-                self.know_environment(pid);
             }
+            self.know_environment(pid);
             open.extend(children.remove(&pid).unwrap_or_default());
         }
     }
 
+    /// What it has in its environment now: a script may become another program, with more of it.
     fn know_environment(&mut self, pid: u32) {
-        if self
-            .watched
-            .environments
-            .iter()
-            .any(|(known, _)| *known == pid)
-            || self.watched.environments.len() >= 64
-        {
+        let Ok(bytes) = std::fs::read(format!("/proc/{pid}/environ")) else {
             return;
-        }
-        if let Ok(bytes) = std::fs::read(format!("/proc/{pid}/environ"))
-            && !bytes.is_empty()
-        {
-            self.watched.environments.push((pid, bytes));
+        };
+        let environments = &mut self.watched.environments;
+        let has_room = environments.len() < 64;
+        let known = environments.iter_mut().find(|(known, _)| *known == pid);
+        match known {
+            _ if bytes.is_empty() => {}
+            Some((_, known)) if *known != bytes => *known = bytes,
+            Some(_) => {}
+            None if has_room => environments.push((pid, bytes)),
+            None => {}
         }
     }
 
