@@ -263,6 +263,8 @@ pub(crate) fn listening_unix() -> io::Result<Vec<FoundUnix>> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Open {
     pub(crate) listens: bool,
+    /// Of one that listens.
+    pub(crate) families: Families,
     pub(crate) local: SocketAddr,
     pub(crate) remote: SocketAddr,
     pub(crate) uid: u32,
@@ -293,6 +295,7 @@ fn parse_open(message: &[u8]) -> Option<Open> {
         |address: SocketAddr| SocketAddr::new(address.ip().to_canonical(), address.port());
     Some(Open {
         listens: connection.state == STATE_LISTEN,
+        families: connection.socket.families,
         local: canonical(SocketAddr::new(
             connection.socket.ip,
             connection.socket.port,

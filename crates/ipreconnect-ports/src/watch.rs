@@ -14,7 +14,7 @@ use rustix::net::netlink::{SOCK_DIAG, SocketAddrNetlink};
 use rustix::net::sockopt::{set_socket_recv_buffer_size, set_socket_recv_buffer_size_force};
 use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType, bind, recv, socket_with};
 
-use crate::diag::{self, Open};
+use crate::diag::{self, Families, Open};
 
 /// Room for what ends between two drains: some thousand messages.
 const ROOM: usize = 16 << 20;
@@ -78,10 +78,23 @@ impl Talk {
 pub struct Listening {
     /// Where.
     pub address: SocketAddr,
+    /// Whether it is an IPv6 wildcard that takes IPv4, too.
+    pub takes_both: bool,
     /// The user who has opened it.
     pub user: u32,
     /// The inode of the socket.
     pub inode: u64,
+}
+
+impl Listening {
+    /// Whether who connects to an address comes to it.
+    #[must_use]
+    pub fn takes(&self, here: SocketAddr) -> bool {
+        let (own, here_ip) = (self.address.ip(), here.ip().to_canonical());
+        let is_any =
+            own.is_unspecified() && (own.is_ipv4() == here_ip.is_ipv4() || self.takes_both);
+        self.address.port() == here.port() && (is_any || own == here_ip)
+    }
 }
 
 /// A connection that was made from here to another machine.
@@ -129,29 +142,25 @@ impl Scope {
 /// If the kernel's table cannot be read.
 pub fn look(scope: Scope) -> io::Result<Look> {
     let mut look = Look::default();
-    let mut listens: HashMap<u16, Vec<IpAddr>> = HashMap::new();
+    let mut listens: HashMap<u16, Vec<Listening>> = HashMap::new();
     let mut open: Vec<Open> = Vec::new();
     diag::open_tcp(|one| {
         if one.listens {
-            look.listening.push(Listening {
+            let one = Listening {
                 address: one.local,
+                takes_both: one.families == Families::Both,
                 user: one.uid,
                 inode: one.inode,
-            });
-            listens
-                .entry(one.local.port())
-                .or_default()
-                .push(one.local.ip());
+            };
+            look.listening.push(one);
+            listens.entry(one.address.port()).or_default().push(one);
         } else {
             open.push(one);
         }
     })?;
     let is_here = |address: SocketAddr| {
-        let ips = listens.get(&address.port());
-        ips.is_some_and(|ips| {
-            let mut ips = ips.iter();
-            ips.any(|ip| ip.is_unspecified() || *ip == address.ip())
-        })
+        let listens = listens.get(&address.port());
+        listens.is_some_and(|all| all.iter().any(|one| one.takes(address)))
     };
     let ends: HashMap<(SocketAddr, SocketAddr), &Open> = open
         .iter()

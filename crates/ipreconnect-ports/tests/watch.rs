@@ -171,3 +171,49 @@ fn an_end_that_is_bound_to_an_interface_is_closed_too() {
     assert!(read.is_err_and(|error| error.kind() != std::io::ErrorKind::WouldBlock));
     drop(client);
 }
+
+#[test]
+fn who_listens_in_one_family_alone_is_none_of_the_other() {
+    let listening = |address: &str, takes_both| ipreconnect_ports::Listening {
+        address: address.parse().unwrap(),
+        takes_both,
+        user: 0,
+        inode: 1,
+    };
+    for (at, both, here, wanted) in [
+        ("[::]:80", false, "127.0.0.1:80", false),
+        ("[::]:80", true, "127.0.0.1:80", true),
+        ("[::]:80", false, "[::1]:80", true),
+        ("0.0.0.0:80", false, "[::1]:80", false),
+        ("0.0.0.0:80", false, "127.0.0.1:80", true),
+        ("0.0.0.0:80", false, "[::ffff:127.0.0.1]:80", true),
+        ("127.0.0.1:80", false, "127.0.0.1:80", true),
+        ("127.0.0.1:80", false, "127.0.0.1:81", false),
+        ("127.0.0.2:80", false, "127.0.0.1:80", false),
+    ] {
+        assert_eq!(
+            listening(at, both).takes(here.parse().unwrap()),
+            wanted,
+            "{at} {here}"
+        );
+    }
+    // As the kernel tells it.
+    let at = |is_only| {
+        let one = Socket::new(Domain::IPV6, Type::STREAM, None).unwrap();
+        one.set_only_v6(is_only).unwrap();
+        one.bind(&"[::]:0".parse::<SocketAddr>().unwrap().into())
+            .unwrap();
+        one.listen(1).unwrap();
+        TcpListener::from(one)
+    };
+    for is_only in [true, false] {
+        let one = at(is_only);
+        let port = one.local_addr().unwrap().port();
+        let listening = look(Scope::Loopback).unwrap().listening;
+        let found = listening
+            .iter()
+            .find(|one| one.address.port() == port)
+            .unwrap();
+        assert_eq!(found.takes_both, !is_only);
+    }
+}

@@ -360,7 +360,7 @@ impl Gateway {
         let mut others = self.listeners.iter().filter(|(name, _)| *name != but);
         others.any(|(_, listener)| {
             let mut places = listener.places.iter();
-            places.any(|place| place.bound == *passed.address())
+            places.any(|place| place.inside.is_none() && place.bound == *passed.address())
         })
     }
 
@@ -371,7 +371,7 @@ impl Gateway {
             let mut listeners = self.listeners.values();
             listeners.any(|listener| {
                 let mut places = listener.places.iter();
-                places.any(|place| place.bound == *passed.address())
+                places.any(|place| place.inside.is_none() && place.bound == *passed.address())
             })
         };
         self.passed.iter().filter(|one| !is_used(one)).collect()

@@ -150,6 +150,8 @@ struct Loop {
     keys_seen: Stamps,
     /// The same of the file of kept ports, where a listener leads there.
     kept: Stamps,
+    /// Why they are not led to, as it was told.
+    kept_failed: Option<String>,
 }
 
 impl Loop {
@@ -180,6 +182,7 @@ impl Loop {
             keys_seen: Stamps::default(),
             // The first look reads it: it may have changed since it was read.
             kept: Stamps::default(),
+            kept_failed: None,
             running,
             order,
             asked,
@@ -241,31 +244,32 @@ impl Loop {
         }
         self.keys_seen = keys;
         let kept = stamps_of_kept_ports(self.running.plan());
-        if kept != self.kept {
+        if kept != self.kept && self.lead_to_kept_ports().await {
             self.kept = kept;
-            self.lead_to_kept_ports().await;
         }
     }
 
-    /// A port was kept, or given back; all else stays as it is.
-    async fn lead_to_kept_ports(&mut self) {
-        let plan = match with_kept_ports(self.running.plan()) {
-            Ok(plan) => plan,
-            Err(error) => {
-                tracing::error!(%error, "the kept ports cannot be read; listeners lead to those that they led to");
-                return;
-            }
+    /// A port was kept, or given back; all else stays as it is. Returns whether that is done.
+    async fn lead_to_kept_ports(&mut self) -> bool {
+        let failed = match with_kept_ports(self.running.plan()) {
+            Err(error) => format!("they cannot be read: {error}"),
+            Ok(plan) => match self.running.apply(plan).await {
+                Ok(changes) => {
+                    if !changes.is_empty() {
+                        let lines: Vec<String> = changes.iter().map(ToString::to_string).collect();
+                        tracing::info!("kept ports have changed: {}", lines.join(", "));
+                    }
+                    self.kept_failed = None;
+                    return true;
+                }
+                Err(refusal) => refusal.to_string(),
+            },
         };
-        match self.running.apply(plan).await {
-            Ok(changes) if changes.is_empty() => {}
-            Ok(changes) => {
-                let lines: Vec<String> = changes.iter().map(ToString::to_string).collect();
-                tracing::info!("kept ports have changed: {}", lines.join(", "));
-            }
-            Err(refusal) => {
-                tracing::error!("kept ports have changed, and listeners stay: {refusal}");
-            }
+        if self.kept_failed.as_ref() != Some(&failed) {
+            tracing::error!(why = %failed, next = "it is tried again twice a second", "kept ports have changed, and listeners lead to those that they led to");
+            self.kept_failed = Some(failed);
         }
+        false
     }
 
     /// A certificate or a key was replaced; all else stays as it is.

@@ -412,9 +412,7 @@ fn kept_ports_have_names_at_one_port() {
     let file = desk.path("state/leases.json");
     let whole = std::fs::read_to_string(&file).unwrap();
     std::fs::write(&file, "[{").unwrap();
-    until("it is told", || {
-        desk.log().contains("the kept ports cannot be read")
-    });
+    until("it is told", || desk.log().contains("they cannot be read"));
     assert_eq!(get(front, "Host: tool.localhost\r\n").0, 200);
     let check = desk.command(&["check"]);
     let told = String::from_utf8_lossy(&check.stderr).into_owned();

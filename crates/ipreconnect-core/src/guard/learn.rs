@@ -5,26 +5,30 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::Rule;
 use super::habit::Parties;
 
-/// So many are kept; a machine on which more talk is not learned by looking.
+/// So many are kept, and of one user so many; a machine on which more talk is not learned by looking.
 const MOST: usize = 4096;
+const OF_ONE: usize = 1024;
 
 /// What was seen while learning.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Learned {
     seen: BTreeSet<Parties>,
+    of_users: BTreeMap<Option<u32>, usize>,
     is_full: bool,
 }
 
 impl Learned {
-    /// Somebody talks to a port. True if that was not known.
+    /// Somebody talks to a port. True if there is something to be written: it was not known, or is the first that finds no
+    /// room.
     pub fn saw(&mut self, parties: &Parties) -> bool {
         if self.seen.contains(parties) {
             return false;
         }
-        if self.seen.len() >= MOST {
-            self.is_full = true;
-            return false;
+        let of_one = self.of_users.entry(parties.user).or_default();
+        if self.seen.len() >= MOST || *of_one >= OF_ONE {
+            return !std::mem::replace(&mut self.is_full, true);
         }
+        *of_one += 1;
         self.seen.insert(parties.clone())
     }
 

@@ -82,18 +82,43 @@ pub struct Sighting<'s> {
     pub user: Option<u32>,
     /// The file that the peer runs, or its name.
     pub program: Option<&'s str>,
+    /// Whether the peer is of this machine, so that its user and program could be known.
+    pub is_local: bool,
+}
+
+/// Whether a rule is for a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fit {
+    Yes,
+    No,
+    /// It could be, if more were known of the peer.
+    Perhaps,
 }
 
 impl Rule {
-    /// Whether it is for a connection.
-    #[must_use]
-    pub fn is_for(&self, seen: &Sighting<'_>) -> bool {
+    fn fits(&self, seen: &Sighting<'_>) -> Fit {
         let peer = seen.peer.to_canonical();
-        (self.ports.is_empty() || self.ports.iter().any(|ports| ports.contains(&seen.port)))
-            && (self.users.is_empty() || seen.user.is_some_and(|user| self.users.contains(&user)))
-            && (self.programs.is_empty() || seen.program.is_some_and(|program| self.names(program)))
+        let is_there = (self.ports.is_empty()
+            || self.ports.iter().any(|ports| ports.contains(&seen.port)))
             && (self.addresses.is_empty()
-                || self.addresses.iter().any(|network| network.contains(&peer)))
+                || self.addresses.iter().any(|network| network.contains(&peer)));
+        let by_user = match seen.user {
+            _ if self.users.is_empty() => Fit::Yes,
+            Some(user) if self.users.contains(&user) => Fit::Yes,
+            None if seen.is_local => Fit::Perhaps,
+            _ => Fit::No,
+        };
+        let by_program = match seen.program {
+            _ if self.programs.is_empty() => Fit::Yes,
+            Some(program) if self.names(program) => Fit::Yes,
+            None if seen.is_local => Fit::Perhaps,
+            _ => Fit::No,
+        };
+        match (is_there, by_user, by_program) {
+            (true, Fit::Yes, Fit::Yes) => Fit::Yes,
+            (false, _, _) | (_, Fit::No, _) | (_, _, Fit::No) => Fit::No,
+            _ => Fit::Perhaps,
+        }
     }
 
     fn names(&self, program: &str) -> bool {
@@ -137,30 +162,28 @@ impl Guard {
         self.rules.iter().any(|rule| !rule.programs.is_empty())
     }
 
-    /// Whether a rule would be for a connection, if it were known which program that is.
+    /// Whether more would have to be known of the peer to tell what becomes of a connection.
     #[must_use]
-    pub fn may_name(&self, seen: &Sighting<'_>) -> bool {
-        let would_fit = |rule: &Rule| {
-            let bare = Rule {
-                programs: Vec::new(),
-                ..rule.clone()
-            };
-            !rule.programs.is_empty() && bare.is_for(seen)
-        };
-        seen.program.is_none() && self.rules.iter().any(would_fit)
+    pub fn is_open(&self, seen: &Sighting<'_>) -> bool {
+        let mut fits = self.rules.iter().map(|rule| rule.fits(seen));
+        fits.find(|fit| *fit != Fit::No) == Some(Fit::Perhaps)
     }
 
     /// What becomes of a connection. While it learns nothing is closed, and what a rule does not name is not told of.
+    /// What an earlier rule might be for, if more were known, no later one closes.
     #[must_use]
     pub fn judge(&self, seen: &Sighting<'_>) -> Verdict {
-        let rule = self.rules.iter().position(|rule| rule.is_for(seen));
+        let rule = self
+            .rules
+            .iter()
+            .position(|rule| rule.fits(seen) == Fit::Yes);
         let said = rule.and_then(|rule| self.rules.get(rule));
         let action = match (said, self.mode) {
-            (Some(rule), Mode::Enforce) => rule.action,
-            (Some(rule), Mode::Learn) => rule.action.min(Action::Report),
+            (Some(rule), Mode::Enforce) if !self.is_open(seen) => rule.action,
+            (Some(rule), _) => rule.action.min(Action::Report),
             (None, Mode::Learn) => Action::Allow,
-            // Whose it is was not seen: a rule might have been for it.
-            (None, Mode::Enforce) if seen.user.is_none() || self.may_name(seen) => {
+            // Whose it is was not seen.
+            (None, Mode::Enforce) if seen.user.is_none() || self.is_open(seen) => {
                 self.default.min(Action::Report)
             }
             (None, Mode::Enforce) => self.default,

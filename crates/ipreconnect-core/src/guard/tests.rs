@@ -18,6 +18,7 @@ fn seen(port: u16, user: Option<u32>, program: Option<&str>) -> Sighting<'_> {
         peer: [127, 0, 0, 1].into(),
         user,
         program,
+        is_local: true,
     }
 }
 
@@ -338,4 +339,65 @@ fn what_was_learned_before_is_known_again() {
         ..rule(Action::Allow)
     });
     assert!(after.is_full());
+}
+
+#[test]
+fn what_an_earlier_rule_might_allow_no_later_one_closes() {
+    let guard = guard(
+        vec![
+            Rule {
+                ports: vec![5432..=5432],
+                users: vec![7],
+                ..rule(Action::Allow)
+            },
+            Rule {
+                ports: vec![80..=80],
+                users: vec![7],
+                programs: vec!["curl".into()],
+                ..rule(Action::Allow)
+            },
+            rule(Action::Close),
+        ],
+        Action::Close,
+    );
+    for (sighting, action, is_open) in [
+        (seen(5432, None, None), Action::Report, true),
+        (seen(5432, Some(7), None), Action::Allow, false),
+        (seen(5432, Some(8), None), Action::Close, false),
+        (seen(80, Some(7), None), Action::Report, true),
+        (seen(80, Some(8), None), Action::Close, false),
+        (
+            seen(80, Some(7), Some("/usr/bin/curl")),
+            Action::Allow,
+            false,
+        ),
+        (
+            seen(80, Some(7), Some("/usr/bin/wget")),
+            Action::Close,
+            false,
+        ),
+        (seen(81, None, None), Action::Close, false),
+        (
+            // Of another machine nobody will ever know it.
+            Sighting {
+                peer: [10, 0, 0, 1].into(),
+                is_local: false,
+                ..seen(5432, None, None)
+            },
+            Action::Close,
+            false,
+        ),
+    ] {
+        assert_eq!(guard.judge(&sighting).action, action, "{sighting:?}");
+        assert_eq!(guard.is_open(&sighting), is_open, "{sighting:?}");
+    }
+}
+
+#[test]
+fn one_user_does_not_use_up_what_can_be_learned() {
+    let mut learned = Learned::default();
+    let news = (0..3000).filter(|port| learned.saw(&parties(*port, Some(7), "/bin/x")));
+    assert_eq!(news.count(), 1025, "the first that finds no room is news");
+    assert!(learned.is_full());
+    assert!(learned.saw(&parties(80, Some(8), "/bin/y")));
 }

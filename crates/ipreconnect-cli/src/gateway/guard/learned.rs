@@ -1,7 +1,8 @@
 //! What was learned, as a file that can be copied into the configuration, and read again at the next start.
 
 use std::fmt::Write as _;
-use std::io;
+use std::fs::File;
+use std::io::{self, Write as _};
 use std::ops::RangeInclusive;
 use std::path::Path;
 
@@ -9,8 +10,17 @@ use ipreconnect::core::guard::{Action, Rule};
 use ipreconnect_ports::{user, user_id};
 use toml::{Table, Value};
 
+/// Begins the lines of rules that are comments: nobody else writes it.
+const ASIDE: &str = "#~ ";
 /// What is read of it at most.
 const LONGEST: u64 = 16 * 1024 * 1024;
+
+/// Where a file that cannot be read is kept: beside, under a name that none has.
+pub(super) fn aside(path: &Path) -> std::path::PathBuf {
+    let mut names = (1..1000).map(|number| path.with_extension(format!("toml.unread.{number}")));
+    let free = names.find(|name| !name.exists());
+    free.unwrap_or_else(|| path.with_extension("toml.unread"))
+}
 
 /// The rules that were learned before; none, if there is no such file.
 pub(super) fn read(path: &Path) -> io::Result<Vec<Rule>> {
@@ -25,16 +35,16 @@ pub(super) fn read(path: &Path) -> io::Result<Vec<Rule>> {
 /// Writes them all, or leaves what is there.
 pub(super) fn write(path: &Path, rules: &[Rule], is_full: bool) -> io::Result<()> {
     let new = path.with_extension("toml.new");
-    std::fs::write(&new, written(rules, is_full))?;
+    let mut file = File::create(&new)?;
+    file.write_all(written(rules, is_full).as_bytes())?;
+    file.sync_all()?;
     std::fs::rename(&new, path)
 }
 
 fn parsed(text: &str) -> io::Result<Vec<Rule>> {
-    // Rules that were written as comments begin right behind the sign, sentences do not.
-    let lines = text.lines().map(|line| match line.strip_prefix('#') {
-        Some(rule) if !rule.starts_with([' ', '#']) => rule,
-        _ => line,
-    });
+    let lines = text
+        .lines()
+        .map(|line| line.strip_prefix(ASIDE).unwrap_or(line));
     let text: String = lines.flat_map(|line| [line, "\n"]).collect();
     let table: Table = text.parse().map_err(io::Error::other)?;
     let rules = table.get("guard").and_then(|guard| guard.get("rule"));
@@ -79,7 +89,7 @@ fn written(rules: &[Rule], is_full: bool) -> String {
     for rule in rules {
         text.push('\n');
         // It would allow more than was seen.
-        let sign = if rule.programs.is_empty() { "#" } else { "" };
+        let sign = if rule.programs.is_empty() { ASIDE } else { "" };
         if rule.programs.is_empty() {
             text.push_str("# It was over before it could be seen which program this was: as it stands this allows any program of that user.\n");
         }
@@ -131,6 +141,13 @@ mod tests {
         ];
         let text = written(&rules, true);
         assert_eq!(parsed(&text).unwrap(), rules, "{text}");
+        // What others make a comment stays one.
+        let lines = text.lines().map(|line| match line.starts_with(ASIDE) {
+            true => format!("{line}\n"),
+            false => format!("#{line}\n"),
+        });
+        let more: String = lines.collect();
+        assert_eq!(parsed(&more).unwrap(), rules[1..], "{more}");
         let allowed: Table = text.parse().unwrap();
         let allowed = allowed["guard"]["rule"].as_array().unwrap();
         assert_eq!(allowed.len(), 1, "what was seen of no program is a comment");

@@ -1,7 +1,7 @@
 //! Who listens, and who has listened since the guard looks.
 
 use std::collections::{HashMap, HashSet};
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 
 use ipreconnect_ports::Listening;
 
@@ -11,7 +11,7 @@ const MOST: usize = 16_384;
 /// The listeners of this machine.
 #[derive(Debug, Default)]
 pub(super) struct Listeners {
-    now: HashMap<u16, HashSet<IpAddr>>,
+    now: HashMap<u16, Vec<Listening>>,
     /// Those that are no news: who comes back to an address is the same one as long as the user is.
     known: Option<HashSet<(SocketAddr, u32)>>,
 }
@@ -21,8 +21,8 @@ impl Listeners {
     pub(super) fn take(&mut self, seen: &[Listening]) -> Vec<Listening> {
         self.now.clear();
         for one in seen {
-            let ips = self.now.entry(one.address.port()).or_default();
-            ips.insert(one.address.ip());
+            let all = self.now.entry(one.address.port()).or_default();
+            all.push(*one);
         }
         let of = |one: &Listening| (one.address, one.user);
         let Some(known) = &mut self.known else {
@@ -39,9 +39,13 @@ impl Listeners {
 
     /// Whether somebody listens at an address.
     pub(super) fn has(&self, here: SocketAddr) -> bool {
-        self.now.get(&here.port()).is_some_and(|ips| {
-            ips.contains(&here.ip()) || ips.iter().any(std::net::IpAddr::is_unspecified)
-        })
+        let all = self.now.get(&here.port());
+        all.is_some_and(|all| all.iter().any(|one| one.takes(here)))
+    }
+
+    /// Whether somebody listens on a port, wherever.
+    pub(super) fn has_port(&self, port: u16) -> bool {
+        self.now.contains_key(&port)
     }
 
     /// Forgets them all.
@@ -57,6 +61,7 @@ mod tests {
     fn listening(port: u16, user: u32) -> Listening {
         Listening {
             address: SocketAddr::from(([127, 0, 0, 1], port)),
+            takes_both: false,
             user,
             inode: 1,
         }

@@ -29,6 +29,8 @@ const FINDINGS: usize = 1000;
 const PORTS: usize = 4096;
 /// Of so many programs, or addresses, that do the same each is told by itself; further ones are one.
 const APART: usize = 16;
+/// At so many ports, likewise.
+const APART_AT: usize = 64;
 /// Instead of the programs of those.
 const MANY: &str = "many";
 /// The same again within this time is counted, and not told.
@@ -188,6 +190,14 @@ impl Guarding {
 }
 
 impl Book {
+    /// Forgets ports at which nobody listens or is any more, where there is no room for others.
+    fn prune(&mut self, listeners: &listeners::Listeners) {
+        if self.ports.len() >= PORTS {
+            self.ports
+                .retain(|port, counts| counts.open > 0 || listeners.has_port(*port));
+        }
+    }
+
     fn port(&mut self, port: u16) -> &mut Counts {
         let is_known = self.ports.contains_key(&port);
         // Beyond the bound all are counted at port 0, which nobody has.
@@ -226,7 +236,7 @@ impl Book {
             .iter()
             .copied()
             .find(|at| self.findings.get(*at).is_some_and(is_same));
-        // Programs are called what they like, and addresses are many: neither drives all others out of the list.
+        // Programs are called what they like, and addresses and ports are many: none drives all others out of the list.
         if known.is_none() && alike.len() >= APART {
             known = alike.get(APART).copied();
             finding.program = MANY.to_owned();
@@ -234,6 +244,21 @@ impl Book {
             finding
                 .told
                 .push_str(", and so do more than are told one by one");
+        }
+        let of_user = |one: &FindingView| {
+            one.kind == finding.kind
+                && one.user == user
+                && now.saturating_sub(one.first_ms) < millis(QUIET)
+        };
+        if known.is_none() && self.findings.iter().filter(|one| of_user(one)).count() >= APART_AT {
+            let at_many = |one: &FindingView| of_user(one) && one.port == 0 && one.program == MANY;
+            known = self.findings.iter().position(at_many);
+            finding.port = 0;
+            finding.program = MANY.to_owned();
+            finding.peer = String::new();
+            finding
+                .told
+                .push_str(", and so it is at more ports than are told one by one");
         }
         if let Some(known) = known.and_then(|at| self.findings.get_mut(at)) {
             known.count += 1;
@@ -309,6 +334,40 @@ mod tests {
             book.find(finding("/bin/x", Some(8), "127.0.0.1:2"))
                 .is_none()
         );
+    }
+
+    #[test]
+    fn many_ports_do_not_drive_the_others_out() {
+        let mut book = Book::default();
+        assert!(
+            book.find(finding("/bin/x", Some(8), "127.0.0.1:1"))
+                .is_some()
+        );
+        let mut told = 0;
+        for port in 1000..9000 {
+            let by = Finding {
+                port,
+                ..finding("/bin/y", Some(7), "127.0.0.1:1")
+            };
+            told += usize::from(book.find(by).is_some());
+        }
+        assert_eq!(told, APART_AT + 1);
+        assert_eq!(book.findings.len(), APART_AT + 2);
+    }
+
+    #[test]
+    fn ports_that_nobody_has_make_room() {
+        let mut book = Book::default();
+        for port in 1..=5000 {
+            book.port(port).seen += 1;
+        }
+        assert_eq!(
+            book.ports.get(&0).map(|one| one.seen),
+            Some(5000 - PORTS as u64)
+        );
+        book.port(7).open = 1;
+        book.prune(&listeners::Listeners::default());
+        assert_eq!(book.ports.keys().copied().collect::<Vec<_>>(), [7]);
     }
 
     #[test]

@@ -11,8 +11,8 @@ use ipreconnect::clock;
 use ipreconnect::core::guard::{Action, Habit, Habits, Learned, Mode, Parties, Rule, Sighting};
 use ipreconnect_admin::Ledger;
 use ipreconnect_ports::{
-    Endings, Heard, Look, Outgoing, Owners, Program, Scope, Talk, close, look, owned_by, owners,
-    user,
+    Endings, Heard, Listening, Look, Outgoing, Owners, Program, Scope, Talk, close, look, owned_by,
+    owners, user,
 };
 
 use super::gate::{Gate, has_some};
@@ -24,12 +24,17 @@ use crate::config::GuardPlan;
 const HEAR: Duration = Duration::from_millis(50);
 /// One that has nothing to guard looks this seldom whether it has.
 const ASLEEP: Duration = Duration::from_secs(60);
-/// Between two looks, at least; a look that is dear is taken less often.
+/// Between two looks, at least and at most; a look that is dear is taken less often.
 const LOOK: Duration = Duration::from_millis(250);
+const LOOK_AT_MOST: Duration = Duration::from_secs(2);
 /// A look may take this part of the time.
 const PART: u32 = 30;
-/// Between two walks over all processes, at least.
+/// Between two walks over all processes, at least and at most; it is told where they are further apart than this.
 const WALK: Duration = Duration::from_millis(500);
+const WALK_AT_MOST: Duration = Duration::from_secs(30);
+const WALK_TOLD: Duration = Duration::from_secs(5);
+/// New listeners that wait for a walk.
+const FRESH: usize = 1024;
 /// Between two times at which what was learned is written, and what nftables has refused is counted.
 const SELDOM: Duration = Duration::from_secs(2);
 /// Between two looks for relays, and between two times at which what has failed is tried again.
@@ -54,6 +59,8 @@ struct Known {
     may_be_own: bool,
     /// How often it was to be closed.
     closed: u8,
+    /// It could not be closed, which is tried again.
+    has_failed: bool,
     /// The look at which it was seen last.
     look: u64,
 }
@@ -74,7 +81,10 @@ pub(super) struct Watchman {
     is_recalled: bool,
     is_written: bool,
     habits: Habits,
-    relays: HashSet<(u16, Box<str>)>,
+    /// Listeners that are to be told when it is known who they are.
+    fresh: Vec<Listening>,
+    /// What walks over all processes have cost since the last look.
+    walked: Duration,
     looks: u64,
     next_look: Instant,
     next_walk: Instant,
@@ -102,7 +112,8 @@ impl Watchman {
             is_recalled: false,
             is_written: true,
             habits: Habits::default(),
-            relays: HashSet::new(),
+            fresh: Vec::new(),
+            walked: Duration::ZERO,
             looks: 0,
             next_look: now,
             next_walk: now,
@@ -153,7 +164,6 @@ impl Watchman {
         for known in self.known.values_mut() {
             known.is_judged = false;
         }
-        self.gate = None;
         {
             let mut book = self.shared.book();
             book.mode = plan.as_ref().map(|plan| plan.guard.mode);
@@ -161,15 +171,18 @@ impl Watchman {
         }
         match &plan {
             None => {
+                self.gate = None;
                 self.endings = None;
                 self.known.clear();
                 self.listeners.forget();
+                self.fresh.clear();
             }
             Some(plan) => {
                 let is_learning = plan.guard.mode == Mode::Learn;
                 if is_learning && !self.is_recalled {
                     self.recall();
                 }
+                self.put_gate(plan);
                 self.try_again(plan);
                 tracing::info!(
                     mode = if is_learning { "learn" } else { "enforce" },
@@ -198,23 +211,41 @@ impl Watchman {
                 ),
             }
         }
-        if self.gate.is_none() && plan.guard.mode == Mode::Enforce && has_some(&plan.guard) {
-            match Gate::close(plan) {
-                Ok(gate) => {
-                    self.gate = Some(gate);
-                    self.refused.clear();
-                    self.clear("gate");
-                }
-                Err(error) => self.limit(
+        if self.gate.is_none() {
+            self.put_gate(plan);
+        }
+        let mut has_failed = false;
+        for known in self.known.values_mut().filter(|known| known.has_failed) {
+            (known.is_judged, known.has_failed, has_failed) = (false, false, true);
+        }
+        if has_failed {
+            self.shared.book().limits.remove("close");
+        }
+        self.shared.book().counts_all = self.endings.is_some();
+        self.next_again = clock::now() + AGAIN;
+    }
+
+    /// Has the kernel enforce what it can. What was in force before is so until then.
+    fn put_gate(&mut self, plan: &GuardPlan) {
+        let is_wanted = plan.guard.mode == Mode::Enforce && has_some(&plan.guard);
+        let made = is_wanted.then(|| Gate::close(plan));
+        self.refused.clear();
+        self.gate = match made {
+            None => None,
+            Some(Ok(gate)) => {
+                self.clear("gate");
+                Some(gate)
+            }
+            Some(Err(error)) => {
+                self.limit(
                     "gate",
                     format!(
                         "connections are closed when they are seen, and not at their first packet: nftables cannot be used ({error}); it takes `nft`, CAP_NET_ADMIN and Linux 5.12"
                     ),
-                ),
+                );
+                None
             }
-        }
-        self.shared.book().counts_all = self.endings.is_some();
-        self.next_again = clock::now() + AGAIN;
+        };
     }
 
     /// What was learned before this start goes on being known.
@@ -228,7 +259,7 @@ impl Watchman {
                 self.shared.book().learned = self.learned.rules().len();
             }
             Err(error) => {
-                let aside = path.with_extension("toml.unread");
+                let aside = learned::aside(path);
                 let kept = std::fs::rename(path, &aside);
                 let kept = kept.map_or_else(
                     |_| String::new(),
@@ -314,12 +345,13 @@ impl Watchman {
             Err(error) => self.limit("look", format!("connections cannot be looked at ({error})")),
         }
         let cost = clock::now().saturating_duration_since(began);
-        self.next_look = began + LOOK.max(cost * PART);
+        let cost = cost.saturating_sub(std::mem::take(&mut self.walked));
+        self.next_look = clock::now() + (cost * PART).clamp(LOOK, LOOK_AT_MOST);
     }
 
     fn take(&mut self, plan: &GuardPlan, seen: Look) {
         self.looks += 1;
-        self.tell_listeners(plan, &seen);
+        self.know_listeners(plan, &seen);
         let mut fresh: HashMap<u16, (u64, u64)> = HashMap::new();
         let mut open: HashMap<u16, u64> = HashMap::new();
         let (mut moved, mut newcomers, mut beyond) = (Vec::new(), Vec::new(), Vec::new());
@@ -335,7 +367,9 @@ impl Watchman {
                     moved.push((known.clone(), talk.taken, talk.given));
                 }
                 // A look may catch the one end before the other is there.
-                if known.talk.user.is_none() && talk.user.is_some() {
+                let is_more = known.talk.user.is_none() && talk.user.is_some();
+                let is_other = talk.is_either && known.talk.owner.is_none() && talk.owner.is_some();
+                if is_more || is_other {
                     known.talk = talk;
                     known.is_judged = false;
                     newcomers.push(talk);
@@ -358,6 +392,7 @@ impl Watchman {
                 is_own: false,
                 may_be_own: false,
                 closed: 0,
+                has_failed: false,
                 look: self.looks,
             };
             self.known.insert(talk.id(), known);
@@ -378,8 +413,9 @@ impl Watchman {
             for counts in book.ports.values_mut() {
                 counts.open = 0;
             }
+            book.prune(&self.listeners);
             for (port, count) in open {
-                book.port(port).open = count;
+                book.port(port).open += count;
             }
             for (port, (seen, attributed)) in fresh {
                 let counts = book.port(port);
@@ -433,24 +469,26 @@ impl Watchman {
     /// counted.
     fn judge_unseen(&mut self, plan: &GuardPlan, talk: &Talk) {
         let is_doubtful = talk.user.is_none_or(|user| user == self.own_user);
-        if !is_doubtful && !plan.guard.may_name(&sighting(talk, None)) {
-            self.judge_one(plan, talk, None);
+        if !is_doubtful && !plan.guard.is_open(&sighting(talk, None)) {
+            self.judge_one(plan, talk, (None, None));
         }
     }
 
-    /// Somebody listens who did not when it began.
-    fn tell_listeners(&mut self, plan: &GuardPlan, seen: &Look) {
+    /// Somebody listens who did not when it began: that is told when it was looked who it is.
+    fn know_listeners(&mut self, plan: &GuardPlan, seen: &Look) {
         let mut fresh = self.listeners.take(&seen.listening);
         fresh.retain(|one| {
             let mut ports = plan.ports.iter();
             plan.ports.is_empty() || ports.any(|ports| ports.contains(&one.address.port()))
         });
-        if fresh.is_empty() || plan.guard.mode == Mode::Learn {
-            return;
+        if plan.guard.mode == Mode::Enforce {
+            fresh.truncate(FRESH.saturating_sub(self.fresh.len()));
+            self.fresh.extend(fresh);
         }
-        let inodes: HashSet<u64> = fresh.iter().map(|one| one.inode).collect();
-        let programs = owners(&inodes).programs;
-        for one in fresh {
+    }
+
+    fn tell_listeners(&mut self, programs: &BTreeMap<u64, Program>) {
+        for one in std::mem::take(&mut self.fresh) {
             let address = one.address;
             let program = programs.get(&one.inode);
             if program.is_some_and(|program| program.pid == std::process::id()) {
@@ -483,39 +521,67 @@ impl Watchman {
             .map(|(id, _)| *id)
             .collect();
         let now = clock::now();
-        let names_programs = plan.guard.names_programs() || plan.guard.mode == Mode::Learn;
+        let is_learning = plan.guard.mode == Mode::Learn;
         if now < self.next_walk {
             // The user is known, and is all that counts.
-            if !names_programs {
-                self.judge(plan, &waiting, None);
+            let clear = |id: &u64| {
+                let talk = self.known.get(id).map(|known| known.talk);
+                talk.is_some_and(|talk| {
+                    !talk.is_either && !plan.guard.is_open(&sighting(&talk, None))
+                })
+            };
+            let clear: Vec<u64> = waiting.into_iter().filter(clear).collect();
+            if !is_learning {
+                self.judge(plan, &clear, None);
             }
             return;
         }
         let looks_for_relays = !outgoing.is_empty() && now >= self.next_relays;
-        if waiting.is_empty() && !looks_for_relays {
+        if waiting.is_empty() && self.fresh.is_empty() && !looks_for_relays {
             return;
         }
-        let mut inodes: HashSet<u64> = waiting
-            .iter()
-            .filter_map(|id| self.known.get(id)?.talk.peer_inode)
-            .collect();
+        let talks = || {
+            waiting
+                .iter()
+                .filter_map(|id| Some(self.known.get(id)?.talk))
+        };
+        let mut inodes: HashSet<u64> = talks().filter_map(|talk| talk.peer_inode).collect();
+        inodes.extend(
+            talks()
+                .filter(|talk| talk.is_either)
+                .filter_map(|talk| talk.inode),
+        );
+        inodes.extend(self.fresh.iter().map(|one| one.inode));
         if looks_for_relays {
             let carriers = self.known.values().filter_map(|known| known.talk.inode);
             inodes.extend(outgoing.iter().map(|one| one.inode).chain(carriers));
         }
         let found = owners(&inodes);
         let cost = clock::now().saturating_duration_since(now);
-        self.next_walk = now + WALK.max(cost * PART);
-        if found.hidden > 0 && names_programs {
+        self.walked += cost;
+        let pause = (cost * PART).clamp(WALK, WALK_AT_MOST);
+        self.next_walk = clock::now() + pause;
+        if pause > WALK_TOLD {
+            let why = format!(
+                "a look at all processes takes {} ms, and is taken every {} s: of what is over by then nobody knows the program",
+                cost.as_millis(),
+                pause.as_secs()
+            );
+            self.limit("walk", why);
+        } else {
+            self.clear("walk");
+        }
+        if found.hidden > 0 && (is_learning || plan.guard.names_programs()) {
             let why = format!(
                 "the programs of {} processes cannot be seen: it takes root, or CAP_SYS_PTRACE",
                 found.hidden
             );
             self.limit("programs", why);
-        } else {
+        } else if !inodes.is_empty() {
             self.clear("programs");
         }
         self.judge(plan, &waiting, Some(&found));
+        self.tell_listeners(&found.programs);
         if looks_for_relays {
             self.next_relays = now + RELAYS;
             self.look_for_relays(outgoing, &found.programs);
@@ -535,30 +601,48 @@ impl Watchman {
             let talk = known.talk;
             let program = owners.and_then(|owners| owners.programs.get(&talk.peer_inode?));
             let program = program.map(shown);
-            if program.is_none() && talk.user == Some(self.own_user) && !known.may_be_own {
-                // Our own that is over by now would look like that. Who is still there at the next look was not.
-                known.may_be_own = owners.is_some();
+            let is_doubtful = match talk.user {
+                // Our own that is over by now would look like that.
+                Some(user) => user == self.own_user && program.is_none(),
+                // The one end was seen before the other.
+                None => is_local(&talk),
+            };
+            if is_doubtful && !known.may_be_own {
+                // Who is still so at the next look was not.
+                known.may_be_own = owners.is_some() || talk.user.is_none();
                 continue;
             }
+            let other = owners.and_then(|owners| owners.programs.get(&talk.inode?));
+            let other = other.filter(|_| talk.is_either).map(shown);
             known.is_judged = true;
             known.program = program.as_deref().map(Into::into);
-            let closed = self.judge_one(plan, &talk, program.as_deref());
-            if let (Closed::WasNotThere, Some(known)) = (closed, self.known.get_mut(id)) {
-                // Its other end may be.
-                known.closed += 1;
-                known.is_judged = known.closed >= TIMES;
+            let closed = self.judge_one(plan, &talk, (program.as_deref(), other.as_deref()));
+            match (closed, self.known.get_mut(id)) {
+                (Closed::WasNotThere, Some(known)) => {
+                    // Its other end may be.
+                    known.closed += 1;
+                    known.is_judged = known.closed >= TIMES;
+                }
+                (Closed::Failed, Some(known)) => known.has_failed = true,
+                _ => {}
             }
         }
     }
 
-    fn judge_one(&mut self, plan: &GuardPlan, talk: &Talk, program: Option<&str>) -> Closed {
+    /// Judges it, by the program of its peer and, where it may be the other way round, of its own end.
+    fn judge_one(
+        &mut self,
+        plan: &GuardPlan,
+        talk: &Talk,
+        (program, other): (Option<&str>, Option<&str>),
+    ) -> Closed {
         let parties = parties(talk, program);
         if let Some(habit) = self.habits.came(clock::since_start(clock::now()), &parties) {
             self.tell_habit(&parties, talk, habit);
         }
         let seen = sighting(talk, program);
         let verdict = if talk.is_either {
-            plan.guard.judge_either(&seen, &turned(talk))
+            plan.guard.judge_either(&seen, &turned(talk, other))
         } else {
             plan.guard.judge(&seen)
         };
@@ -568,7 +652,7 @@ impl Watchman {
             self.is_written &= !is_new;
         }
         if verdict.action == Action::Allow {
-            return Closed::No;
+            return Closed::NoMore;
         }
         let closed = (verdict.action == Action::Close).then(|| close(talk));
         if let Some(Ok(())) = closed {
@@ -583,7 +667,13 @@ impl Watchman {
                 ": it was over already".to_owned()
             }
             Some(Err(error)) => {
-                format!(": the connection cannot be closed ({error}); it takes CAP_NET_ADMIN")
+                let how = match error.kind() {
+                    io::ErrorKind::PermissionDenied => "; it takes CAP_NET_ADMIN",
+                    _ => "",
+                };
+                let why = format!("the connection cannot be closed ({error}){how}");
+                self.limit("close", why.clone());
+                format!(": {why}")
             }
         };
         let (kind, by) = match verdict.rule {
@@ -602,8 +692,8 @@ impl Watchman {
         });
         match closed {
             Some(Err(error)) if error.kind() == io::ErrorKind::NotFound => Closed::WasNotThere,
-            Some(Ok(())) => Closed::Yes,
-            _ => Closed::No,
+            Some(Err(_)) => Closed::Failed,
+            Some(Ok(())) | None => Closed::NoMore,
         }
     }
 
@@ -691,21 +781,19 @@ impl Watchman {
                 .values()
                 .find(|program| program.pid == pid)
                 .map_or_else(String::new, shown);
-            if self.relays.len() < MOST && self.relays.insert((port, program.as_str().into())) {
-                self.find(Finding {
-                    kind: "relay",
-                    port,
-                    peer: remote.to_string(),
-                    user: None,
-                    program: program.clone(),
-                    action: Action::Report,
-                    rule: None,
-                    told: format!(
-                        "{program} carries what comes to port {} to {remote}",
-                        talk.here.port()
-                    ),
-                });
-            }
+            self.find(Finding {
+                kind: "relay",
+                port,
+                peer: remote.to_string(),
+                user: None,
+                program: program.clone(),
+                action: Action::Report,
+                rule: None,
+                told: format!(
+                    "{program} carries what comes to port {} to {remote}",
+                    talk.here.port()
+                ),
+            });
         }
     }
 
@@ -744,9 +832,16 @@ impl Watchman {
                 } else {
                     "unknown peer"
                 },
-                port: ports.first().map_or(0, |ports| *ports.start()),
+                port: match ports {
+                    [one] if one.start() == one.end() => *one.start(),
+                    // The kernel does not tell which of them it was.
+                    _ => 0,
+                },
                 peer: String::new(),
-                user: rule_of.and_then(|rule| rule.users.first().copied()),
+                user: rule_of.and_then(|rule| match rule.users.as_slice() {
+                    [one] => Some(*one),
+                    _ => None,
+                }),
                 program: String::new(),
                 action: Action::Close,
                 rule: *rule,
@@ -799,9 +894,10 @@ impl Watchman {
 /// What became of the end of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Closed {
-    Yes,
-    No,
+    /// There is no more to do.
+    NoMore,
     WasNotThere,
+    Failed,
 }
 
 fn is_meant(plan: &GuardPlan, here: SocketAddr) -> bool {
@@ -815,16 +911,23 @@ fn sighting<'s>(talk: &Talk, program: Option<&'s str>) -> Sighting<'s> {
         peer: talk.peer.ip(),
         user: talk.user,
         program,
+        is_local: is_local(talk),
     }
 }
 
+/// Whether both ends are of this machine.
+fn is_local(talk: &Talk) -> bool {
+    talk.user.is_some() || talk.peer.ip().is_loopback() || talk.peer.ip() == talk.here.ip()
+}
+
 /// The same seen from the other end.
-fn turned(talk: &Talk) -> Sighting<'static> {
+fn turned<'s>(talk: &Talk, program: Option<&'s str>) -> Sighting<'s> {
     Sighting {
         port: talk.peer.port(),
         peer: talk.here.ip(),
         user: talk.owner,
-        program: None,
+        program,
+        is_local: true,
     }
 }
 
