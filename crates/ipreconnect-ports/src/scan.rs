@@ -2,10 +2,11 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::ffi::CStr;
+use std::fmt::Write as _;
 use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
 
-use rustix::fs::{Mode, OFlags, RawDir, openat, readlinkat_raw};
+use rustix::fs::{Mode, OFlags, RawDir, fstat, openat, readlinkat_raw};
 use rustix::io::Errno;
 
 use crate::program::{Program, booted, look_at};
@@ -18,6 +19,8 @@ const DESCRIPTORS: usize = 1 << 20;
 const THREADS: usize = 4;
 /// So few are looked through by one thread.
 const FEW: usize = 64;
+/// So many numbers of descriptors may be free before the others are listed.
+const GAPS: usize = 16;
 /// Room for entries of a directory.
 const ENTRIES: usize = 32 * 1024;
 
@@ -123,6 +126,8 @@ fn look(processes: &[u32], wanted: &HashSet<u64>) -> Owners {
     found
 }
 
+/// So many numbers of descriptors may be free before the others are listed.
+const GAPS: usize = 16;
 /// Room for entries of a directory. It is kept over many of them: given back it would be made empty again each time.
 fn room() -> Vec<u8> {
     Vec::with_capacity(ENTRIES)
@@ -133,20 +138,50 @@ fn open_proc() -> Option<OwnedFd> {
     rustix::fs::open("/proc", flags, Mode::empty()).ok()
 }
 
-/// The inodes of the sockets that a process has open.
+/// The inodes of the sockets that a process has open; one may be told twice.
 fn sockets(directory: &OwnedFd, room: &mut Vec<u8>, mut each: impl FnMut(u64)) {
+    if asked_one_by_one(directory, &mut each) {
+        return;
+    }
     each_name(directory, room, DESCRIPTORS, |name| {
-        if name.to_bytes().starts_with(b".") {
-            return;
-        }
-        let mut room = [MaybeUninit::<u8>::uninit(); 40];
-        // A descriptor that is closed meanwhile leads nowhere.
-        if let Ok((target, _)) = readlinkat_raw(directory, name, &mut room[..])
-            && let Some(inode) = socket(target)
-        {
-            each(inode);
+        if !name.to_bytes().starts_with(b".") {
+            let _ = ask(directory, name, &mut each);
         }
     });
+}
+
+/// The same without a list of them: the numbers of descriptors are the least that are free (open(2)), so that they mostly
+/// follow each other, and the kernel says how many there are (since Linux 6.2, as the size of the directory). False, if
+/// not all were found so.
+fn asked_one_by_one(directory: &OwnedFd, each: &mut impl FnMut(u64)) -> bool {
+    let size = fstat(directory).map_or(0, |found| found.st_size);
+    let open = usize::try_from(size).unwrap_or_default();
+    if open == 0 || open > DESCRIPTORS {
+        return false;
+    }
+    let (mut found, mut missing) = (0, 0);
+    let mut name = String::new();
+    while found < open && missing <= GAPS + open / 4 {
+        name.clear();
+        // Nothing can fail: it is written to memory.
+        let _ = write!(name, "{}\0", found + missing);
+        let name = CStr::from_bytes_with_nul(name.as_bytes()).unwrap_or_default();
+        match ask(directory, name, each) {
+            Err(Errno::NOENT) => missing += 1,
+            _ => found += 1,
+        }
+    }
+    found == open
+}
+
+fn ask(directory: &OwnedFd, name: &CStr, each: &mut impl FnMut(u64)) -> Result<(), Errno> {
+    let mut room = [MaybeUninit::<u8>::uninit(); 40];
+    // A descriptor that is closed meanwhile leads nowhere.
+    let (target, _) = readlinkat_raw(directory, name, &mut room[..])?;
+    if let Some(inode) = socket(target) {
+        each(inode);
+    }
+    Ok(())
 }
 
 fn each_name(directory: &OwnedFd, room: &mut Vec<u8>, most: usize, mut each: impl FnMut(&CStr)) {
@@ -209,7 +244,12 @@ mod tests {
         let found = owners(&all, &HashSet::from([inode]));
         assert_eq!(found.of(inode).collect::<Vec<_>>(), [std::process::id()]);
         assert_eq!(found.of(inode + 1).count(), 0);
+        // Also under a number that is far from the others.
+        let far = rustix::io::fcntl_dupfd_cloexec(&listener, 900).unwrap();
         drop((listener, twice));
+        let found = owners(&all, &HashSet::from([inode]));
+        assert_eq!(found.of(inode).collect::<Vec<_>>(), [std::process::id()]);
+        drop(far);
         assert!(owners(&all, &HashSet::from([inode])).pairs.is_empty());
         assert!(
             owners(&[u32::MAX, 0], &HashSet::from([inode]))

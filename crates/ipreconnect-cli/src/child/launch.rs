@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use std::io;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use ipreconnect_ports::parent;
@@ -103,8 +103,12 @@ struct Running {
 }
 
 impl Running {
+    fn over(&self) -> MutexGuard<'_, bool> {
+        self.is_over.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn send(&self, signal: Signal) {
-        let is_over = self.is_over.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_over = self.over();
         if !*is_over {
             let _ = kill_process(self.pid, signal);
         }
@@ -157,10 +161,7 @@ fn see_to(launch: &Launch) -> io::Result<u8> {
             Err(error) => return Err(error.into()),
         }
     };
-    *running
-        .is_over
-        .lock()
-        .unwrap_or_else(PoisonError::into_inner) = true;
+    *running.over() = true;
     let code = match (status.exit_status(), status.terminating_signal()) {
         (Some(code), _) => byte(code),
         (None, signal) => 128u8.saturating_add(byte(signal.unwrap_or_default())),
@@ -229,7 +230,7 @@ async fn end(running: &Running, mut signals: Signals, senders: Senders) {
             }
         }
     };
-    if !killed {
+    if !killed && !*running.over() {
         say(&format!(
             "ipreconnect: it has not ended after {} s, and is killed",
             GRACE.as_secs()
