@@ -126,8 +126,6 @@ fn look(processes: &[u32], wanted: &HashSet<u64>) -> Owners {
     found
 }
 
-/// So many numbers of descriptors may be free before the others are listed.
-const GAPS: usize = 16;
 /// Room for entries of a directory. It is kept over many of them: given back it would be made empty again each time.
 fn room() -> Vec<u8> {
     Vec::with_capacity(ENTRIES)

@@ -343,9 +343,12 @@ else:
     listener.listen()
 while True:
     client, _ = listener.accept()
-    if client.recv(100) == b'end\\n':
-        os._exit(7)
-    client.sendall(str(os.getpid()).encode() + b'\\n')
+    try:
+        if client.recv(100) == b'end\\n':
+            os._exit(7)
+        client.sendall(str(os.getpid()).encode() + b'\\n')
+    except OSError:
+        pass
     client.close()
 ";
 
