@@ -19,8 +19,8 @@ const DESCRIPTORS: usize = 1 << 20;
 const THREADS: usize = 4;
 /// So few are looked through by one thread.
 const FEW: usize = 64;
-/// So many numbers of descriptors may be free before the others are listed.
-const GAPS: usize = 16;
+/// Where so many numbers of descriptors are free the others are listed.
+const GAPS: u64 = 2;
 /// Room for entries of a directory.
 const ENTRIES: usize = 32 * 1024;
 
@@ -136,30 +136,27 @@ fn open_proc() -> Option<OwnedFd> {
     rustix::fs::open("/proc", flags, Mode::empty()).ok()
 }
 
-/// The inodes of the sockets that a process has open; one may be told twice.
+/// The inodes of the sockets that a process has open.
 fn sockets(directory: &OwnedFd, room: &mut Vec<u8>, mut each: impl FnMut(u64)) {
-    if asked_one_by_one(directory, &mut each) {
+    let Some(from) = asked_one_by_one(directory, &mut each) else {
         return;
-    }
+    };
     each_name(directory, room, DESCRIPTORS, |name| {
-        if !name.to_bytes().starts_with(b".") {
+        if number(name.to_bytes()).is_some_and(|number| number >= from) {
             let _ = ask(directory, name, &mut each);
         }
     });
 }
 
 /// The same without a list of them: the numbers of descriptors are the least that are free (open(2)), so that they mostly
-/// follow each other, and the kernel says how many there are (since Linux 6.2, as the size of the directory). False, if
-/// not all were found so.
-fn asked_one_by_one(directory: &OwnedFd, each: &mut impl FnMut(u64)) -> bool {
+/// follow each other, and the kernel says how many there are (since Linux 6.2, as the size of the directory). Returns
+/// from which number on they are to be listed, if not all were found so.
+fn asked_one_by_one(directory: &OwnedFd, each: &mut impl FnMut(u64)) -> Option<u64> {
     let size = fstat(directory).map_or(0, |found| found.st_size);
-    let open = usize::try_from(size).unwrap_or_default();
-    if open == 0 || open > DESCRIPTORS {
-        return false;
-    }
+    let open = u64::try_from(size).unwrap_or_default();
     let (mut found, mut missing) = (0, 0);
     let mut name = String::new();
-    while found < open && missing <= GAPS + open / 4 {
+    while found < open && missing < GAPS && found < DESCRIPTORS as u64 {
         name.clear();
         // Nothing can fail: it is written to memory.
         let _ = write!(name, "{}\0", found + missing);
@@ -169,7 +166,7 @@ fn asked_one_by_one(directory: &OwnedFd, each: &mut impl FnMut(u64)) -> bool {
             _ => found += 1,
         }
     }
-    found == open
+    (open == 0 || found < open).then_some(found + missing)
 }
 
 fn ask(directory: &OwnedFd, name: &CStr, each: &mut impl FnMut(u64)) -> Result<(), Errno> {
