@@ -13,12 +13,12 @@ use std::time::{Duration, Instant};
 
 use ipreconnect_ports::parent;
 use rustix::process::{
-    Pid, Resource, Rlimit, Signal, WaitOptions, getpgid, getpgrp, getpid, getppid, getrlimit,
-    kill_process, set_child_subreaper, set_parent_process_death_signal, setrlimit, wait,
+    Pid, Resource, Rlimit, Signal, WaitOptions, getpid, getppid, getrlimit, kill_process,
+    set_child_subreaper, set_parent_process_death_signal, setrlimit, wait,
 };
 use tokio::time::{sleep, timeout_at};
 
-use super::signals::{Senders, Signals};
+use super::signals::{Senders, Signals, is_in_our_group};
 use super::{AGAIN, GRACE, Restart, byte, is_again_by, say};
 use crate::args::Launch;
 use crate::exit::Exit;
@@ -116,7 +116,7 @@ impl Running {
 
     /// Whether what comes to our group comes to it.
     fn is_with_us(&self) -> bool {
-        getpgid(Some(self.pid)).is_ok_and(|group| group == getpgrp())
+        is_in_our_group(self.pid)
     }
 
     fn is_told(&self, senders: Senders) -> bool {

@@ -10,7 +10,7 @@ use std::process::ExitStatus;
 use std::sync::atomic::{AtomicI32, AtomicU32, Ordering::Relaxed};
 use std::sync::{Once, OnceLock};
 
-use rustix::process::{Signal, getpid, getsid};
+use rustix::process::{Pid, Signal};
 use tokio::signal::unix::{self, SignalKind, signal};
 
 /// How often a signal has come, by who has sent it.
@@ -86,6 +86,22 @@ pub(crate) async fn heard(signal: &mut Option<unix::Signal>) {
         Some(signal) => drop(signal.recv().await),
         None => pending().await,
     }
+}
+
+/// Whether this process is the first of its session: the one to which the kernel tells that its terminal is gone.
+///
+/// The session may have begun outside of the PID namespace, as that of a container often does: its number is 0 then
+/// (pid_namespaces(7)), for which `rustix` has no value.
+fn is_first_of_session() -> bool {
+    // SAFETY: neither reads nor writes any memory of this process.
+    unsafe { libc::getsid(0) == libc::getpid() }
+}
+
+/// Whether what comes to the process group of this process comes to another one, too. Two that are 0 are one: whoever
+/// takes another group than that with which it came into the PID namespace takes one that has a number there.
+pub(super) fn is_in_our_group(pid: Pid) -> bool {
+    // SAFETY: neither reads nor writes any memory of this process.
+    unsafe { libc::getpgid(pid.as_raw_pid()) == libc::getpgrp() }
 }
 
 /// Who has sent a signal.
@@ -238,7 +254,7 @@ impl Signals {
         }
         let by_terminal = senders.terminal && !senders.parent && !senders.others;
         // That a terminal is gone is told to its first process alone: the others hear of it when that ends.
-        let is_first = signal == Signal::HUP && getsid(None).is_ok_and(|first| first == getpid());
+        let is_first = signal == Signal::HUP && is_first_of_session();
         Came::Said {
             signal,
             is_told: by_terminal && !is_first,

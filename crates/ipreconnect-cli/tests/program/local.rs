@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 
+use ipreconnect_lab::namespace::skipped;
 use serde_json::Value;
 
 use crate::desk::{Desk, Mortal, PROGRAM, dial, free_address, signal, until};
@@ -724,6 +725,44 @@ fn what_comes_to_all_of_a_group_comes_to_an_application_once() {
         assert_eq!(lines.collect::<Vec<_>>(), ["told", "over"], "{name}");
         assert_eq!(child.wait().unwrap().code(), Some(0), "{name}");
     }
+}
+
+/// As in a container: whoever has begun the session, and the process group, has no number there.
+#[test]
+fn signals_are_told_where_the_session_began_outside() {
+    let test = "signals_are_told_where_the_session_began_outside";
+    let new = ["--pid", "--fork", "--kill-child", "--mount-proc"];
+    let may = Command::new("unshare").args(new).arg("true").status();
+    if !may.is_ok_and(|status| status.success()) {
+        skipped(test, "it needs root and unshare");
+        return;
+    }
+    let desk = Desk::run("");
+    let script = r#"
+        mkfifo told
+        "$0" exec --restart always -- sh -c '
+            trap "echo hup" HUP; trap "echo term; exit 3" TERM
+            echo started; while :; do sleep 0.05; done' >told &
+        pid=$!
+        while read -r line; do
+            echo "$line"
+            case $line in started) kill -HUP $pid ;; hup) kill -TERM $pid ;; esac
+        done <told
+        wait $pid
+        echo "ended with $?""#;
+    let output = Command::new("unshare")
+        .args(new)
+        .args(["sh", "-c", script, PROGRAM])
+        .current_dir(desk.directory.path())
+        .output()
+        .unwrap();
+    let told = String::from_utf8_lossy(&output.stdout);
+    let told: Vec<_> = told.lines().collect();
+    assert_eq!(
+        told,
+        ["started", "hup", "term", "ended with 3"],
+        "{output:?}"
+    );
 }
 
 #[test]
