@@ -264,6 +264,10 @@ fn postgresql_and_nginx_are_found_and_guarded() {
     let catalog = origin(&shown, &web.to_string());
     assert_eq!(catalog["name"], "catalog");
     assert!(catalog["connections"].as_u64() > Some(1), "{catalog}");
+    // However many processes have it.
+    let settings = catalog["settings"].as_array().unwrap();
+    let named = |one: &Value| one.as_str().unwrap().ends_with(" and others)");
+    assert!(settings.len() == 1 && named(&settings[0]), "{settings:?}");
     assert!(!output.stdout.windows(4).any(|four| four == b"hush"));
     // The guard has seen the same, and would allow it.
     let learned = desk.path("state/guard-learned.toml");

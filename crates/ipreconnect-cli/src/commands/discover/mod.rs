@@ -32,6 +32,9 @@ const RESOLVING: Duration = Duration::from_secs(3);
 /// A program that does not end within this time is told again, and killed then; so often.
 const ENDS: Duration = Duration::from_secs(5);
 const ROUNDS: u32 = 4;
+/// Where a setting is that no file has.
+const ENVIRONMENT: &str = "environment of process";
+const OTHERS: &str = " and others";
 /// Files that are looked for where nobody names any.
 const FILES: [&str; 12] = [
     ".env",
@@ -120,11 +123,10 @@ async fn run(
         }
     }
     if let Some(watched) = &watched {
-        for (pid, bytes) in &watched.environments {
-            settings.extend(read::environment(
-                bytes,
-                &format!("environment of process {pid}"),
-            ));
+        for one in &watched.environments {
+            let others = if one.is_shared { OTHERS } else { "" };
+            let place = format!("{ENVIRONMENT} {}{others}", one.pid);
+            settings.extend(read::environment(&one.bytes, &place));
         }
     }
     let found = tokio::select! {
@@ -331,10 +333,7 @@ async fn join(
         let why = own.iter().map(|one| one.why(now)).reduce(both);
         let connections = own.iter().map(|one| one.connections()).sum();
         let address = address(&mention, &place);
-        let settings = mention
-            .places
-            .iter()
-            .map(|(path, file)| format!("{path} ({file})"));
+        let settings = places(&mention.places);
         found.push(Found {
             name: unique(&mention.name, &mut names),
             listen: listen(mention.port, &addresses),
@@ -346,7 +345,7 @@ async fn join(
                 (None, None) => String::new(),
             },
             connections,
-            settings: settings.collect(),
+            settings,
             note,
         });
     }
@@ -371,6 +370,25 @@ async fn join(
         });
     }
     found
+}
+
+/// The settings that name a server. What several processes have in their environments is one.
+fn places(all: &[(String, String)]) -> Vec<String> {
+    let mut shown: Vec<(&str, String)> = Vec::new();
+    for (path, place) in all {
+        let is_environment = |place: &str| place.starts_with(ENVIRONMENT);
+        let mut known = shown.iter_mut();
+        let same = known.find(|(other, at)| other == path && is_environment(at));
+        match same.filter(|_| is_environment(place)) {
+            Some((_, at)) if at.ends_with(OTHERS) => {}
+            Some((_, at)) => at.push_str(OTHERS),
+            None => shown.push((path, place.clone())),
+        }
+    }
+    let shown = shown.into_iter();
+    shown
+        .map(|(path, place)| format!("{path} ({place})"))
+        .collect()
 }
 
 fn both(one: Why, other: Why) -> Why {

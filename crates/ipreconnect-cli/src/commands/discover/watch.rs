@@ -1,6 +1,7 @@
 //! What a program and all that it has started connect to, for a while.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -14,14 +15,32 @@ const LOOK: Duration = Duration::from_millis(100);
 const FAMILY: Duration = Duration::from_secs(1);
 /// Servers that are told apart.
 const MOST: usize = 1000;
+/// Processes whose environments are looked at, and those that are kept.
+const PROCESSES: usize = 10_000;
+const ENVIRONMENTS: usize = 64;
+/// What shells set anew for whatever they start.
+const OWN: [&str; 4] = ["_=", "SHLVL=", "PWD=", "OLDPWD="];
 
 /// What was seen.
 #[derive(Debug, Default)]
 pub(super) struct Watched {
     pub(super) servers: BTreeMap<SocketAddr, Observed>,
     pub(super) lasted: Duration,
-    /// The environments of the program and all that it has started.
-    pub(super) environments: Vec<(u32, Vec<u8>)>,
+    /// The environments of the program and all that it has started, as far as they differ.
+    pub(super) environments: Vec<Environment>,
+}
+
+/// What one process, or several, have in their environments.
+#[derive(Debug)]
+pub(super) struct Environment {
+    /// The process in which it was seen first.
+    pub(super) pid: u32,
+    /// Others have it, too.
+    pub(super) is_shared: bool,
+    /// As `/proc/PID/environ` has it.
+    pub(super) bytes: Vec<u8>,
+    /// The same for all that differ in nothing that matters.
+    hash: u64,
 }
 
 /// One watch.
@@ -34,6 +53,9 @@ pub(super) struct Watch {
     listening: HashSet<u16>,
     /// By the inodes of sockets: whether it is the program's, and where it leads.
     known: HashMap<u64, Option<SocketAddr>>,
+    /// What each process has in its environment, by its hash.
+    environments: HashMap<u32, u64>,
+    hasher: RandomState,
     watched: Watched,
 }
 
@@ -47,6 +69,8 @@ impl Watch {
             next_family: now,
             listening: HashSet::new(),
             known: HashMap::new(),
+            environments: HashMap::new(),
+            hasher: RandomState::new(),
             watched: Watched::default(),
         }
     }
@@ -150,14 +174,28 @@ impl Watch {
         let Ok(bytes) = std::fs::read(format!("/proc/{pid}/environ")) else {
             return;
         };
-        let environments = &mut self.watched.environments;
-        let has_room = environments.len() < 64;
-        let known = environments.iter_mut().find(|(known, _)| *known == pid);
-        match known {
-            _ if bytes.is_empty() => {}
-            Some((_, known)) if *known != bytes => *known = bytes,
-            Some(_) => {}
-            None if has_room => environments.push((pid, bytes)),
+        let mut entries: Vec<&[u8]> = bytes.split(|byte| *byte == 0).collect();
+        entries.retain(|entry| !OWN.iter().any(|own| entry.starts_with(own.as_bytes())));
+        let hash = self.hasher.hash_one(&entries);
+        let has_room = self.environments.len() < PROCESSES || self.environments.contains_key(&pid);
+        if bytes.is_empty() || !has_room || self.environments.insert(pid, hash) == Some(hash) {
+            return;
+        }
+        let all = &mut self.watched.environments;
+        if let Some(same) = all.iter_mut().find(|one| one.hash == hash) {
+            same.is_shared |= same.pid != pid;
+            return;
+        }
+        let environment = Environment {
+            pid,
+            is_shared: false,
+            bytes,
+            hash,
+        };
+        let has_room = all.len() < ENVIRONMENTS;
+        match all.iter_mut().find(|one| one.pid == pid && !one.is_shared) {
+            Some(before) => *before = environment,
+            None if has_room => all.push(environment),
             None => {}
         }
     }
