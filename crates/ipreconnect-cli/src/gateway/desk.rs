@@ -1,7 +1,6 @@
 //! What the operator's side asks of the running gateway.
 
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use async_trait::async_trait;
 use ipreconnect::core::access::{Mismatch, Source};
@@ -39,9 +38,6 @@ pub(crate) struct Desk {
     pub(crate) inventories: Arc<tokio::sync::Mutex<()>>,
     pub(crate) guarding: Guarding,
 }
-
-/// What the guard has found is a trouble for so long.
-const LATELY: Duration = Duration::from_secs(600);
 
 impl Desk {
     /// Whether clients of a forward proxy may go there.
@@ -236,7 +232,7 @@ impl Gateway for Desk {
     }
 
     fn findings(&self) -> Vec<FindingView> {
-        self.guarding.lately(LATELY)
+        self.guarding.going_on()
     }
 
     async fn ports(&self) -> Result<Ports, Denial> {

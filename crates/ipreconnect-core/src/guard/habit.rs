@@ -36,6 +36,17 @@ pub enum Habit {
     },
 }
 
+/// A habit that was seen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Noticed {
+    /// Which one.
+    pub habit: Habit,
+    /// It was not told within a day before.
+    pub is_news: bool,
+    /// It is taken to go on for so long, if no more is seen of it.
+    pub lasts: Duration,
+}
+
 /// Comings that are looked at, and how few are no rhythm.
 const COMINGS: usize = 12;
 const FEW: usize = 6;
@@ -49,6 +60,8 @@ const MUCH: u64 = 256 * 1024 * 1024;
 const TIMES: u64 = 4;
 /// The time over which bytes are counted.
 const HOUR: Duration = Duration::from_secs(3600);
+/// A rhythm is over when nobody came for so many times its pause.
+const MISSED: u32 = 3;
 /// A habit is told again after so long.
 const AGAIN: Duration = Duration::from_secs(24 * 3600);
 /// So many are watched; of more the one that was quiet for longest is forgotten.
@@ -65,6 +78,8 @@ pub(super) struct Flow {
     comings: VecDeque<Duration>,
     told_rhythm: Option<Duration>,
     told_volume: Option<Duration>,
+    /// It was noticed within the hour of now that it is too much.
+    is_much: bool,
     /// Since when the hour of now is counted.
     hour: Duration,
     taken: u64,
@@ -75,36 +90,35 @@ pub(super) struct Flow {
 }
 
 impl Habits {
-    /// Somebody has come, at a time since some beginning.
-    pub fn came(&mut self, now: Duration, parties: &Parties) -> Option<Habit> {
+    /// Somebody has come, at a time since some beginning: the rhythm that there is in it.
+    pub fn came(&mut self, now: Duration, parties: &Parties) -> Option<Noticed> {
         let flow = self.flow(now, parties);
         if flow.comings.len() >= COMINGS {
             flow.comings.pop_front();
         }
         flow.comings.push_back(now);
         let (every, times) = flow.rhythm()?;
-        let is_new = flow
-            .told_rhythm
-            .is_none_or(|told| now.saturating_sub(told) >= AGAIN);
-        is_new.then(|| {
-            flow.told_rhythm = Some(now);
-            Habit::Beacon { every, times }
+        Some(Noticed {
+            habit: Habit::Beacon { every, times },
+            is_news: is_news(&mut flow.told_rhythm, now),
+            lasts: every.saturating_mul(MISSED),
         })
     }
 
-    /// So many more bytes were carried for somebody.
+    /// So many more bytes were carried for somebody: how many they are within the hour, once those are too many.
     pub fn carried(
         &mut self,
         now: Duration,
         parties: &Parties,
         taken: u64,
         given: u64,
-    ) -> Option<Habit> {
+    ) -> Option<Noticed> {
         let flow = self.flow(now, parties);
         if now.saturating_sub(flow.hour) >= HOUR {
             let all = flow.taken.saturating_add(flow.given);
             flow.most = Some(flow.most.unwrap_or_default().max(all));
             (flow.taken, flow.given, flow.hour) = (0, 0, now);
+            flow.is_much = false;
         }
         flow.taken = flow.taken.saturating_add(taken);
         flow.given = flow.given.saturating_add(given);
@@ -113,15 +127,17 @@ impl Habits {
             .unwrap_or_default()
             .saturating_mul(TIMES)
             .max(MUCH);
-        let is_new = flow
-            .told_volume
-            .is_none_or(|told| now.saturating_sub(told) >= AGAIN);
-        (is_new && flow.taken.saturating_add(flow.given) >= limit).then(|| {
-            flow.told_volume = Some(now);
-            Habit::Volume {
+        if flow.is_much || flow.taken.saturating_add(flow.given) < limit {
+            return None;
+        }
+        flow.is_much = true;
+        Some(Noticed {
+            habit: Habit::Volume {
                 taken: flow.taken,
                 given: flow.given,
-            }
+            },
+            is_news: is_news(&mut flow.told_volume, now),
+            lasts: HOUR.saturating_sub(now.saturating_sub(flow.hour)),
         })
     }
 
@@ -139,6 +155,14 @@ impl Habits {
         flow.last = now;
         flow
     }
+}
+
+fn is_news(told: &mut Option<Duration>, now: Duration) -> bool {
+    let is_news = told.is_none_or(|told| now.saturating_sub(told) >= AGAIN);
+    if is_news {
+        *told = Some(now);
+    }
+    is_news
 }
 
 impl Flow {

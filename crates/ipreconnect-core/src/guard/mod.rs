@@ -13,7 +13,7 @@ use std::ops::RangeInclusive;
 
 use ipnet::IpNet;
 
-pub use habit::{Habit, Habits, Parties};
+pub use habit::{Habit, Habits, Noticed, Parties};
 pub use learn::Learned;
 
 /// What becomes of a connection.

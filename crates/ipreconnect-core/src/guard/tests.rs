@@ -218,11 +218,17 @@ fn what_was_learned_allows_that_and_nothing_else() {
     assert!(learned.is_full());
 }
 
-fn comes(at: impl IntoIterator<Item = u64>) -> Vec<Habit> {
+fn noticed(at: impl IntoIterator<Item = u64>) -> Vec<Noticed> {
     let (mut habits, someone) = (Habits::default(), parties(80, Some(1), "x"));
     at.into_iter()
         .filter_map(|at| habits.came(Duration::from_millis(at), &someone))
         .collect()
+}
+
+/// What of it is told.
+fn comes(at: impl IntoIterator<Item = u64>) -> Vec<Habit> {
+    let news = noticed(at).into_iter().filter(|one| one.is_news);
+    news.map(|one| one.habit).collect()
 }
 
 #[test]
@@ -254,6 +260,14 @@ fn who_comes_by_the_clock_is_a_beacon_and_told_once() {
 }
 
 #[test]
+fn a_rhythm_goes_on_until_nobody_comes_for_three_pauses() {
+    let all = noticed((0..20).map(|number| number * 60_000));
+    assert_eq!(all.len(), 20 - 5, "from the sixth on");
+    assert!(all[0].is_news && all[1..].iter().all(|one| !one.is_news));
+    assert!(all.iter().all(|one| one.lasts == Duration::from_secs(180)));
+}
+
+#[test]
 fn more_bytes_than_ever_are_told() {
     let (mut habits, someone) = (Habits::default(), parties(80, Some(1), "x"));
     let mut carried = |hour: u64, mib: u64| {
@@ -261,11 +275,18 @@ fn more_bytes_than_ever_are_told() {
     };
     assert_eq!(carried(0, 100), None);
     assert_eq!(carried(1, 200), None, "less than what is much");
-    assert!(matches!(carried(2, 900), Some(Habit::Volume { taken, .. }) if taken == 900 << 20));
-    assert_eq!(carried(2, 900), None, "told already");
+    let first = carried(2, 900).unwrap();
+    assert!(matches!(first.habit, Habit::Volume { taken, .. } if taken == 900 << 20));
+    assert!(first.is_news);
+    assert_eq!(first.lasts, Duration::from_secs(3600), "the hour's rest");
+    assert_eq!(carried(2, 900), None, "noticed already");
+    assert!(
+        carried(3, 12_000).is_some_and(|one| !one.is_news),
+        "it goes on, and was told within a day"
+    );
     // What is usual is no news.
     assert_eq!(carried(30, 3000), None);
-    assert!(carried(31, 20_000).is_some());
+    assert!(carried(31, 60_000).is_some_and(|one| one.is_news));
 }
 
 #[test]

@@ -33,6 +33,8 @@ const APART: usize = 16;
 const APART_AT: usize = 64;
 /// Instead of the programs of those.
 const MANY: &str = "many";
+/// What was found is taken to go on for so long, at least.
+const LATELY: Duration = Duration::from_secs(600);
 /// The same again within this time is counted, and not told.
 const QUIET: Duration = Duration::from_secs(3600);
 
@@ -63,7 +65,7 @@ struct Shared {
 struct Book {
     mode: Option<Mode>,
     ports: BTreeMap<u16, Counts>,
-    findings: VecDeque<FindingView>,
+    findings: VecDeque<Kept>,
     next: u64,
     /// Whether the kernel tells of all that ends.
     counts_all: bool,
@@ -95,6 +97,35 @@ struct Finding {
     action: Action,
     rule: Option<usize>,
     told: String,
+    /// What became of it, as it is told.
+    outcome: String,
+    /// It is taken to go on for so long.
+    lasts: Duration,
+}
+
+/// What was found, as it is kept.
+#[derive(Clone, Debug)]
+struct Kept {
+    view: FindingView,
+    outcome: String,
+    /// It is taken to go on until then, in milliseconds since the beginning of 1970.
+    until_ms: u64,
+}
+
+impl Kept {
+    /// It was so once more.
+    fn again(&mut self, now: u64, lasts: Duration) {
+        self.view.count += 1;
+        self.view.last_ms = now;
+        self.until_ms = self.until_ms.max(now.saturating_add(millis(lasts)));
+    }
+
+    /// Of those whose user is not known each address is one.
+    fn is_by(&self, finding: &Finding, user: Option<&str>) -> bool {
+        let address = |peer: &str| peer.parse().ok().map(|peer: SocketAddr| peer.ip());
+        self.view.program == finding.program
+            && (user.is_some() || address(&self.view.peer) == address(&finding.peer))
+    }
 }
 
 impl OnDuty {
@@ -173,18 +204,23 @@ impl Guarding {
             looks: book.looks,
             ports: ports.collect(),
             learned: book.learned,
-            findings: book.findings.iter().rev().cloned().collect(),
+            findings: book
+                .findings
+                .iter()
+                .rev()
+                .map(|one| one.view.clone())
+                .collect(),
         }
     }
 
-    /// What was found lately.
-    pub(crate) fn lately(&self, within: Duration) -> Vec<FindingView> {
-        let since = millis(clock::since_unix()).saturating_sub(millis(within));
+    /// What was found and is taken to go on.
+    pub(crate) fn going_on(&self) -> Vec<FindingView> {
+        let now = millis(clock::since_unix());
         let book = lock(&self.shared.book);
         let findings = book.findings.iter();
         findings
-            .filter(|one| one.last_ms >= since)
-            .cloned()
+            .filter(|one| one.until_ms > now)
+            .map(|one| one.view.clone())
             .collect()
     }
 }
@@ -214,24 +250,21 @@ impl Book {
         let now = millis(clock::since_unix());
         let user = finding.user.map(ipreconnect_ports::user);
         let rule = finding.rule.map(|rule| rule + 1);
-        let alike: Vec<usize> = self
-            .findings
-            .iter()
-            .enumerate()
-            .filter(|(_, one)| {
-                one.kind == finding.kind
-                    && one.port == finding.port
-                    && one.user == user
-                    && one.rule == rule
-                    && now.saturating_sub(one.first_ms) < millis(QUIET)
-            })
+        let is_late = |one: &Kept| now.saturating_sub(one.view.first_ms) < millis(QUIET);
+        let is_alike = |one: &Kept| {
+            one.view.kind == finding.kind
+                && one.view.port == finding.port
+                && one.view.user == user
+                && one.view.rule == rule
+                && is_late(one)
+        };
+        let findings = self.findings.iter().enumerate();
+        let alike: Vec<usize> = findings
+            .filter(|(_, one)| is_alike(one))
             .map(|(at, _)| at)
             .collect();
-        let address = |peer: &str| peer.parse().ok().map(|peer: SocketAddr| peer.ip());
-        let is_same = |one: &FindingView| {
-            one.program == finding.program
-                && (user.is_some() || address(&one.peer) == address(&finding.peer))
-        };
+        let is_same =
+            |one: &Kept| one.is_by(&finding, user.as_deref()) && one.outcome == finding.outcome;
         let mut known = alike
             .iter()
             .copied()
@@ -245,13 +278,11 @@ impl Book {
                 .told
                 .push_str(", and so do more than are told one by one");
         }
-        let of_user = |one: &FindingView| {
-            one.kind == finding.kind
-                && one.user == user
-                && now.saturating_sub(one.first_ms) < millis(QUIET)
-        };
+        let of_user =
+            |one: &Kept| one.view.kind == finding.kind && one.view.user == user && is_late(one);
         if known.is_none() && self.findings.iter().filter(|one| of_user(one)).count() >= APART_AT {
-            let at_many = |one: &FindingView| of_user(one) && one.port == 0 && one.program == MANY;
+            let at_many =
+                |one: &Kept| of_user(one) && one.view.port == 0 && one.view.program == MANY;
             known = self.findings.iter().position(at_many);
             finding.port = 0;
             finding.program = MANY.to_owned();
@@ -261,8 +292,7 @@ impl Book {
                 .push_str(", and so it is at more ports than are told one by one");
         }
         if let Some(known) = known.and_then(|at| self.findings.get_mut(at)) {
-            known.count += 1;
-            known.last_ms = now;
+            known.again(now, finding.lasts);
             return None;
         }
         self.next += 1;
@@ -283,8 +313,26 @@ impl Book {
         if self.findings.len() >= FINDINGS {
             self.findings.pop_front();
         }
-        self.findings.push_back(view.clone());
+        self.findings.push_back(Kept {
+            view: view.clone(),
+            outcome: finding.outcome,
+            until_ms: now.saturating_add(millis(finding.lasts)),
+        });
         Some(view)
+    }
+
+    /// What was told once is so still.
+    fn goes_on(&mut self, finding: &Finding) {
+        let user = finding.user.map(ipreconnect_ports::user);
+        let is_it = |one: &&mut Kept| {
+            one.view.kind == finding.kind
+                && one.view.port == finding.port
+                && one.view.user == user
+                && one.is_by(finding, user.as_deref())
+        };
+        if let Some(known) = self.findings.iter_mut().rev().find(is_it) {
+            known.again(millis(clock::since_unix()), finding.lasts);
+        }
     }
 }
 
@@ -312,6 +360,8 @@ mod tests {
             action: Action::Report,
             rule: None,
             told: format!("{program} talks to port 80"),
+            outcome: String::new(),
+            lasts: LATELY,
         }
     }
 
@@ -325,7 +375,8 @@ mod tests {
         }
         assert_eq!(told, APART + 1);
         let last = book.findings.back().unwrap();
-        assert_eq!((last.program.as_str(), last.count), (MANY, 5000 - 16));
+        let last = (last.view.program.as_str(), last.view.count);
+        assert_eq!(last, (MANY, 5000 - 16));
         assert!(
             book.find(finding("/bin/x", Some(8), "127.0.0.1:1"))
                 .is_some()
@@ -353,6 +404,56 @@ mod tests {
         }
         assert_eq!(told, APART_AT + 1);
         assert_eq!(book.findings.len(), APART_AT + 2);
+    }
+
+    #[test]
+    fn a_habit_goes_on_as_long_as_it_is_seen() {
+        let shared = |book| Guarding {
+            shared: Arc::new(Shared {
+                plan: Mutex::default(),
+                book: Mutex::new(book),
+                is_over: AtomicBool::default(),
+                learned: PathBuf::new(),
+            }),
+        };
+        let habit = |lasts| Finding {
+            kind: "beacon",
+            lasts,
+            ..finding("/bin/x", Some(8), "127.0.0.1:1")
+        };
+        let (over, hour) = (Duration::ZERO, Duration::from_secs(3600));
+        let mut book = Book::default();
+        assert!(book.find(habit(over)).is_some());
+        assert!(
+            book.find(finding("/bin/x", Some(8), "127.0.0.1:1"))
+                .is_some()
+        );
+        book.goes_on(&Finding {
+            port: 81,
+            ..habit(hour)
+        });
+        let guarding = shared(book);
+        let kinds = || {
+            let going_on = guarding.going_on().into_iter();
+            going_on.map(|one| one.kind).collect::<Vec<_>>()
+        };
+        assert_eq!(kinds(), ["unknown peer"], "it was another port");
+        lock(&guarding.shared.book).goes_on(&habit(hour));
+        assert_eq!(kinds(), ["beacon", "unknown peer"]);
+        let beacon = guarding.view().findings.pop().unwrap();
+        assert_eq!((beacon.kind.as_str(), beacon.count), ("beacon", 2));
+    }
+
+    #[test]
+    fn what_became_of_it_makes_a_difference() {
+        let mut book = Book::default();
+        let done = |outcome: &str| Finding {
+            outcome: outcome.to_owned(),
+            ..finding("/bin/x", Some(8), "127.0.0.1:1")
+        };
+        assert!(book.find(done(": closed")).is_some());
+        assert!(book.find(done(": closed")).is_none());
+        assert!(book.find(done(": it cannot be closed")).is_some());
     }
 
     #[test]

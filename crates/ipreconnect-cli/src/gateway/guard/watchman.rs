@@ -8,7 +8,9 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use ipreconnect::clock;
-use ipreconnect::core::guard::{Action, Habit, Habits, Learned, Mode, Parties, Rule, Sighting};
+use ipreconnect::core::guard::{
+    Action, Habit, Habits, Learned, Mode, Noticed, Parties, Rule, Sighting,
+};
 use ipreconnect_admin::Ledger;
 use ipreconnect_ports::{
     Endings, Heard, Listening, Look, Outgoing, Owners, Program, Scope, Talk, close, look, owned_by,
@@ -17,7 +19,7 @@ use ipreconnect_ports::{
 
 use super::gate::{Gate, has_some};
 use super::listeners::Listeners;
-use super::{Finding, Shared, learned, lock};
+use super::{Finding, LATELY, Shared, learned, lock};
 use crate::config::GuardPlan;
 
 /// Between two times at which what has ended is heard: the kernel keeps it meanwhile.
@@ -508,6 +510,8 @@ impl Watchman {
                 action: Action::Report,
                 rule: None,
                 told: format!("{by} listens on {address} since now"),
+                outcome: String::new(),
+                lasts: LATELY,
             });
         }
     }
@@ -637,8 +641,8 @@ impl Watchman {
         (program, other): (Option<&str>, Option<&str>),
     ) -> Closed {
         let parties = parties(talk, program);
-        if let Some(habit) = self.habits.came(clock::since_start(clock::now()), &parties) {
-            self.tell_habit(&parties, talk, habit);
+        if let Some(noticed) = self.habits.came(clock::since_start(clock::now()), &parties) {
+            self.tell_habit(&parties, talk, noticed);
         }
         let seen = sighting(talk, program);
         let verdict = if talk.is_either {
@@ -689,6 +693,8 @@ impl Watchman {
             action: verdict.action,
             rule: verdict.rule,
             told: format!("{who} talks to port {} ({by}){done}", talk.here.port()),
+            outcome: done,
+            lasts: LATELY,
         });
         match closed {
             Some(Err(error)) if error.kind() == io::ErrorKind::NotFound => Closed::WasNotThere,
@@ -708,15 +714,15 @@ impl Watchman {
         }
         let parties = parties(&known.talk, known.program.as_deref());
         let now = clock::since_start(clock::now());
-        if let Some(habit) = self.habits.carried(now, &parties, more_taken, more_given) {
-            self.tell_habit(&parties, &known.talk, habit);
+        if let Some(noticed) = self.habits.carried(now, &parties, more_taken, more_given) {
+            self.tell_habit(&parties, &known.talk, noticed);
         }
     }
 
-    fn tell_habit(&self, parties: &Parties, talk: &Talk, habit: Habit) {
+    fn tell_habit(&self, parties: &Parties, talk: &Talk, noticed: Noticed) {
         let program = Some(&*parties.program).filter(|program| !program.is_empty());
         let who = who(talk, program);
-        let (kind, told) = match habit {
+        let (kind, told) = match noticed.habit {
             Habit::Beacon { every, times } => (
                 "beacon",
                 format!(
@@ -735,7 +741,7 @@ impl Watchman {
                 ),
             ),
         };
-        self.find(Finding {
+        let finding = Finding {
             kind,
             port: parties.port,
             peer: talk.peer.to_string(),
@@ -744,7 +750,14 @@ impl Watchman {
             action: Action::Report,
             rule: None,
             told,
-        });
+            outcome: String::new(),
+            lasts: noticed.lasts.max(LATELY),
+        };
+        if noticed.is_news {
+            self.find(finding);
+        } else {
+            self.shared.book().goes_on(&finding);
+        }
     }
 
     /// Processes that serve a port of this machine's own, and carry about as much beyond it.
@@ -793,6 +806,8 @@ impl Watchman {
                     "{program} carries what comes to port {} to {remote}",
                     talk.here.port()
                 ),
+                outcome: String::new(),
+                lasts: LATELY,
             });
         }
     }
@@ -846,6 +861,8 @@ impl Watchman {
                 action: Action::Close,
                 rule: *rule,
                 told: format!("{what} was refused at the first packet, {times} ({by})"),
+                outcome: String::new(),
+                lasts: LATELY,
             });
         }
         self.refused = refused;
