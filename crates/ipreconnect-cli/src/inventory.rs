@@ -187,7 +187,10 @@ impl Around<'_> {
         ProcessView {
             pid: program.pid,
             name: program.name.clone(),
-            path: program.path.as_ref().map(|path| path.display().to_string()),
+            path: program
+                .path
+                .as_ref()
+                .map(|path| path.to_string_lossy().into_owned()),
             for_ms: age.map(|age| millis(age.unwrap_or_default())),
             unit: program.group.unit.clone(),
             container: program.group.container.clone(),

@@ -81,7 +81,10 @@ fn read((directory, way): (&OwnedFd, &str), name: &str) -> Option<String> {
     .ok()?;
     let mut room = [MaybeUninit::uninit(); LONGEST];
     let (text, _) = rustix::io::read(file, &mut room[..]).ok()?;
-    Some(String::from_utf8_lossy(text).into_owned())
+    Some(match str::from_utf8(text) {
+        Ok(text) => text.to_owned(),
+        Err(_) => String::from_utf8_lossy(text).into_owned(),
+    })
 }
 
 /// Name and time of start, in ticks since the machine was started, of `pid (comm) state …`. The name may have brackets

@@ -110,12 +110,12 @@ fn text(paint: Paint, ports: &Ports, all: usize) -> String {
         }
         before = Some(&socket.namespace);
         let shown = line(row, &widths);
-        let code = match (&socket.concern, &*socket.exposure) {
-            (Some(_), _) => "33",
-            (None, "loopback") => "0",
-            (None, _) => "1",
-        };
-        let _ = writeln!(text, "{}", paint.with(code, &shown));
+        match (&socket.concern, &*socket.exposure) {
+            (Some(_), _) => text.push_str(&paint.with("33", &shown)),
+            (None, "loopback") => text.push_str(&shown),
+            (None, _) => text.push_str(&paint.bold(&shown)),
+        }
+        text.push('\n');
         if let Some(concern) = &socket.concern {
             let _ = writeln!(text, "{}", paint.with("33", &format!("  ! {concern}")));
         }
@@ -185,19 +185,29 @@ fn cells(socket: &PortView) -> [String; 7] {
         (Some(name), "interface") => plain(name).into_owned(),
         (_, exposure) => exposure.to_owned(),
     };
-    let count = match socket.sockets {
-        1 => String::new(),
-        count => format!(" ×{count}"),
-    };
+    let mut address = String::with_capacity(64);
+    address.push_str(&socket.transport);
+    address.push(' ');
+    address.push_str(&socket.address);
+    if socket.takes_both {
+        address.push_str(" (and IPv4)");
+    }
+    if socket.sockets != 1 {
+        let _ = write!(address, " ×{}", socket.sockets);
+    }
     let processes = &socket.processes;
-    let program = match (
-        processes.first(),
-        processes.len() + socket.more_processes as usize,
-    ) {
-        (None, _) => "-".to_owned(),
-        (Some(one), 1) => format!("{} {}", one.name, one.pid),
-        (Some(one), more) => format!("{} {} +{}", one.name, one.pid, more - 1),
-    };
+    let mut program = String::with_capacity(32);
+    match processes.first() {
+        None => program.push('-'),
+        Some(one) => {
+            program.push_str(&plain(&one.name));
+            let _ = write!(program, " {}", one.pid);
+        }
+    }
+    let more = (processes.len() + socket.more_processes as usize).saturating_sub(1);
+    if more > 0 {
+        let _ = write!(program, " +{more}");
+    }
     let first = processes.first();
     let unit = first.and_then(|one| one.container.clone().or_else(|| one.unit.clone()));
     let age = processes.iter().filter_map(|process| process.for_ms).max();
@@ -206,11 +216,10 @@ fn cells(socket: &PortView) -> [String; 7] {
         None if socket.waiting > 0 => format!("{} B", socket.waiting),
         None => "-".to_owned(),
     };
-    let twin = if socket.takes_both { " (and IPv4)" } else { "" };
     [
-        format!("{} {}{twin}{count}", socket.transport, socket.address),
+        address,
         reach,
-        plain(&program).into_owned(),
+        program,
         socket.user.clone(),
         plain(&unit.unwrap_or_else(|| "-".to_owned())).into_owned(),
         age.map_or_else(|| "-".to_owned(), span),
@@ -218,12 +227,20 @@ fn cells(socket: &PortView) -> [String; 7] {
     ]
 }
 
+/// Room between cells, as much as is taken at once.
+const SPACE: &str = "                                ";
+
 fn line(cells: &[String; 7], widths: &[usize; 7]) -> String {
-    let mut line = String::new();
+    let mut line = String::with_capacity(widths.iter().sum::<usize>() + 2 * widths.len());
     for (cell, width) in cells.iter().zip(widths) {
-        let space = width.saturating_sub(cell.chars().count()) + 2;
         line.push_str(cell);
-        line.extend(std::iter::repeat_n(' ', space));
+        let mut space = width.saturating_sub(cell.chars().count()) + 2;
+        while space > 0 {
+            let part = SPACE.get(..space).unwrap_or(SPACE);
+            line.push_str(part);
+            space -= part.len();
+        }
     }
-    line.trim_end().to_owned()
+    line.truncate(line.trim_end().len());
+    line
 }
