@@ -61,9 +61,22 @@ fn files_of_every_format_become_configuration() {
         "config.toml",
         "[payments]\nurl = \"https://api.pay.example/v1?key=hush\"\n",
     );
+    write(
+        "config.json",
+        "{\"KAFKA_BROKERS\": \"k1.corp:9092, k2.corp:9092,k3.corp:9092\", \"OLD_DB_PASSWORD\": \"hush.corp:4711\"}",
+    );
     let output = discover(place.path(), &[]);
     assert_eq!(output.status.code(), Some(0), "{output:?}");
     let text = String::from_utf8(output.stdout.clone()).unwrap();
+    // Three at one port have three listeners all the same.
+    assert_eq!(text.matches("\"127.0.0.1:9092\"").count(), 1, "{text}");
+    write("found.toml", &text);
+    let checked = Command::new(PROGRAM)
+        .args(["check", "found.toml"])
+        .current_dir(place.path())
+        .output()
+        .unwrap();
+    assert!(checked.status.success(), "{checked:?}");
     assert!(!text.contains("hush"), "no secret is told: {text}");
     for wanted in [
         "[origin.database]\naddress  = \"db.internal:5432\"",

@@ -158,6 +158,8 @@ const SECRET_AT_END: &[&str] = &[
     "pass",
     "cookie",
 ];
+/// Of those at the end, the ones whose values are never of another kind.
+const SECRET_ITSELF: &[&str] = &["key", "keys", "pass", "cookie"];
 /// Settings whose values look like servers and are none that is needed: pictures of containers, documents, sockets of
 /// one's own.
 const NOT_NEEDED: &[&str] = &[
@@ -188,11 +190,11 @@ const NOT_NEEDED: &[&str] = &[
 ];
 
 static URL: LazyLock<Option<Regex>> =
-    LazyLock::new(|| Regex::new(r#"(?i)([a-z][a-z0-9+.-]*)://([^\s/?#;"'<>|\\`]+)"#).ok());
+    LazyLock::new(|| Regex::new(r#"([A-Za-z][A-Za-z0-9+.-]*)://([^\s/?#;"'<>|\\`]+)"#).ok());
 static NEXT: LazyLock<Option<Regex>> =
-    LazyLock::new(|| Regex::new(r"(?i),\s*[a-z][a-z0-9+.-]*://").ok());
+    LazyLock::new(|| Regex::new(r",\s*[A-Za-z][A-Za-z0-9+.-]*://").ok());
 static WITHIN: LazyLock<Option<Regex>> = LazyLock::new(|| {
-    Regex::new(r#"(?i)@(?:tcp\(|//|tcp:)([a-z0-9_.\-]+|\[[0-9a-f:]+\]):(\d{1,5})"#).ok()
+    Regex::new(r#"@(?:tcp\(|//|tcp:)([A-Za-z0-9_.\-]+|\[[0-9A-Fa-f:]+\]):([0-9]{1,5})"#).ok()
 });
 
 /// The servers that some settings name, in the order in which they are named first.
@@ -266,7 +268,9 @@ fn servers(setting: &Setting, known: &BTreeMap<(&str, String), &Setting>) -> Vec
     if found.is_empty() {
         found = listed(value);
         // `admin:12345` is who comes, and how he shows it.
-        if may_be_secret(&setting.path) && !found.iter().all(|(_, host, _)| is_whole(host)) {
+        let is_doubtful =
+            may_be_secret(&setting.path) && !found.iter().all(|(_, host, _)| is_whole(host));
+        if is_doubtful || is_secret(&setting.path) {
             found.clear();
         }
     }
@@ -545,6 +549,17 @@ fn may_be_secret(path: &str) -> bool {
     let mut words = path.split('-');
     let last = words.clone().next_back().unwrap_or_default();
     !is_kind && (SECRET_AT_END.contains(&last) || words.any(|word| SECRET.contains(&word)))
+}
+
+/// Whether the value itself is a secret, whatever it looks like.
+fn is_secret(path: &str) -> bool {
+    let path = plain(path);
+    let last = path
+        .trim_matches('-')
+        .rsplit('-')
+        .next()
+        .unwrap_or_default();
+    SECRET.contains(&last) || SECRET_ITSELF.contains(&last)
 }
 
 fn is_not_needed(path: &str) -> bool {

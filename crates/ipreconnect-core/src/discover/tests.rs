@@ -174,6 +174,20 @@ fn one_server_is_named_once_and_no_secret_is_kept() {
 }
 
 #[test]
+fn a_secret_that_looks_like_a_server_is_none() {
+    for path in [
+        "PASSWORD",
+        "db.password",
+        "ORDERS_API_TOKEN",
+        "CLIENT_SECRET",
+        "SIGNING_KEY",
+    ] {
+        assert!(named(path, "foo.bar:1234").is_empty(), "{path}");
+    }
+    assert_eq!(named("TOKEN_SERVER", "foo.bar:1234").len(), 1);
+}
+
+#[test]
 fn a_secret_that_is_written_wrongly_is_not_taken_for_a_server() {
     for value in [
         "postgres://app:1234#x@db.corp:5432/a",

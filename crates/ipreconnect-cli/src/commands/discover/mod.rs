@@ -203,6 +203,12 @@ async fn of_process(pid: u32, lasts: Duration, signals: &mut Signals) -> Result<
         let message = format!("there is no process {pid}");
         return Err(Refusal::new(Exit::Wrong, message));
     }
+    let open = std::fs::read_dir(format!("/proc/{pid}/fd"));
+    if open.is_err_and(|error| error.kind() == std::io::ErrorKind::PermissionDenied) {
+        let message = format!("process {pid} cannot be looked into: it is another user's");
+        return Err(Refusal::new(Exit::NotFine, message)
+            .hint("run it as that user, as root, or with CAP_SYS_PTRACE"));
+    }
     told(&format!("process {pid}"), lasts);
     follow(watch, lasts, signals, || true).await
 }
@@ -317,7 +323,7 @@ async fn join(
         .unwrap_or_default();
     let now = watched.map_or(Duration::ZERO, |watched| watched.lasted);
     let mut found = Vec::new();
-    let mut names = BTreeSet::new();
+    let (mut names, mut taken) = (BTreeSet::new(), BTreeSet::new());
     let mut resolving = Vec::new();
     for mention in &mentions {
         let (place, _) = place(mention, known);
@@ -336,7 +342,7 @@ async fn join(
         let settings = places(&mention.places);
         found.push(Found {
             name: unique(&mention.name, &mut names),
-            listen: listen(mention.port, &addresses),
+            listen: listen(mention.port, &addresses, &mut taken),
             address,
             required: watched.map(|_| why.is_some_and(Why::is_required)),
             why: match (why, watched) {
@@ -363,7 +369,7 @@ async fn join(
             why: why.words(),
             connections: observed.connections(),
             settings: Vec::new(),
-            listen: listen(Some(address.port()), &[address]),
+            listen: listen(Some(address.port()), &[address], &mut taken),
             note: Some(
                 "no setting that was read names it; its name is better than its address".to_owned(),
             ),
@@ -456,7 +462,7 @@ fn address(mention: &Mention, place: &str) -> String {
 }
 
 /// Where the application will find it: at the same port, if that is free here.
-fn listen(port: Option<u16>, addresses: &[SocketAddr]) -> String {
+fn listen(port: Option<u16>, addresses: &[SocketAddr], taken: &mut BTreeSet<u16>) -> String {
     let auto = "127.0.0.1:auto".to_owned();
     let Some(port) = port else {
         return auto;
@@ -464,7 +470,7 @@ fn listen(port: Option<u16>, addresses: &[SocketAddr]) -> String {
     let own = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
     let is_here = addresses.iter().any(|address| address.ip().is_loopback());
     let is_held = holders(own).is_ok_and(|holders| !holders.is_empty());
-    if is_here || is_held || port < 1024 {
+    if is_here || is_held || port < 1024 || !taken.insert(port) {
         auto
     } else {
         own.to_string()
