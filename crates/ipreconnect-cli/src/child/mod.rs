@@ -282,7 +282,7 @@ fn byte(code: i32) -> u8 {
 }
 
 /// Says something to whoever sits there. A terminal that is gone is no reason to end.
-fn say(text: &str) {
+pub(crate) fn say(text: &str) {
     let _ = writeln!(io::stderr(), "{text}");
 }
 

@@ -4,52 +4,68 @@ use std::cell::RefCell;
 use std::io::{self, IsTerminal, Write};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::thread::{Scope, ScopedJoinHandle};
 use std::time::Duration;
 
 use hyper::Method;
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
 
 use super::proxy_env;
 use crate::admin::client::ask;
 use crate::admin::view::{Listeners, OriginView, Origins, Readiness};
 use crate::args::{Arguments, Exec};
-use crate::child::{Needs, Program, Signals, by_signal, run, run_while};
+use crate::child::{Needs, Program, Signals, by_signal, run, run_while, say};
 use crate::config::{Environment, Loaded, Plan, Protocol, load};
 use crate::exit::{Exit, Refusal};
 use crate::gateway::own;
+use crate::gateway::serve::Load;
+use crate::state::StateDirectory;
 
 /// Between two questions to the gateway.
 const AGAIN: Duration = Duration::from_millis(100);
 /// What is missing is said again after this time, where nobody watches it change.
 const REMINDER: Duration = Duration::from_secs(10);
 
+/// A gateway that has not answered so often may be gone.
+const GONE: u32 = 2;
+
 /// Runs it behind the gateway that runs, or behind one of its own.
 pub(crate) fn exec(arguments: &Arguments, wish: &Exec) -> Result<Exit, Refusal> {
-    let (given, permissions) = (arguments.config.clone(), arguments.permissions());
-    let read = move |place: Option<&Path>| {
-        let environment = Environment::of_process().with_permissions(permissions);
-        load(place.or(given.as_deref()), &environment)
-    };
-    let loaded: Loaded =
-        read(None).map_err(|mistakes| Refusal::new(Exit::Wrong, mistakes.lines().join("\n")))?;
+    let loaded: Loaded = reader(arguments)(None)
+        .map_err(|mistakes| Refusal::new(Exit::Wrong, mistakes.lines().join("\n")))?;
     let socket = loaded.plan.gateway.admin.clone();
     let asked = super::block_on(ask::<Readiness>(&socket, Method::GET, "/readyz"));
     let plan = loaded.plan.clone();
     let wish = wish.clone();
     if asked.is_ok() {
-        return super::block_on(async { Ok(go(&socket, &plan, &wish).await) });
+        return std::thread::scope(|scope| {
+            let mut heir = Heir::new(scope, arguments);
+            let went = go(&socket, &plan, &wish, Some(&mut heir));
+            let exit = super::block_on(async { Ok(went.await) });
+            heir.end();
+            exit
+        });
     }
     own::run_loaded(
         arguments,
         loaded,
-        Box::new(read),
-        Box::new(move |_| Box::pin(async move { go(&socket, &plan, &wish).await })),
+        reader(arguments),
+        Box::new(move |_| Box::pin(async move { go(&socket, &plan, &wish, None).await })),
     )
 }
 
+/// Reads the configuration, now and when it is to be read again.
+fn reader(arguments: &Arguments) -> Load {
+    let (given, permissions) = (arguments.config.clone(), arguments.permissions());
+    Box::new(move |place: Option<&Path>| {
+        let environment = Environment::of_process().with_permissions(permissions);
+        load(place.or(given.as_deref()), &environment)
+    })
+}
+
 /// Runs it, with a gateway behind `socket`.
-async fn go(socket: &Path, plan: &Plan, wish: &Exec) -> Exit {
+async fn go(socket: &Path, plan: &Plan, wish: &Exec, heir: Option<&mut Heir<'_, '_>>) -> Exit {
     let mut signals = match Signals::new() {
         Ok(signals) => signals,
         Err(error) => {
@@ -64,7 +80,7 @@ async fn go(socket: &Path, plan: &Plan, wish: &Exec) -> Exit {
     match prepared {
         Ok(program) => {
             let (tell, needs) = watch::channel(Needs::default());
-            let beside = follow(socket.to_owned(), tell);
+            let beside = follow(socket.to_owned(), tell, heir);
             run_while(run(&program, wish.restart, needs, &mut signals), beside).await
         }
         Err(refusal) => refused(&refusal),
@@ -191,10 +207,17 @@ impl Drop for Told {
 }
 
 /// Tells how the required origins are, for as long as the program runs.
-async fn follow(socket: PathBuf, tell: watch::Sender<Needs>) {
-    let mut was_ready = false;
+async fn follow(socket: PathBuf, tell: watch::Sender<Needs>, mut heir: Option<&mut Heir<'_, '_>>) {
+    let (mut was_ready, mut unanswered) = (false, 0);
     loop {
-        if let Ok((_, readiness)) = ask::<Readiness>(&socket, Method::GET, "/readyz").await {
+        let asked = ask::<Readiness>(&socket, Method::GET, "/readyz").await;
+        unanswered = if asked.is_ok() { 0 } else { unanswered + 1 };
+        if unanswered >= GONE
+            && let Some(heir) = &mut heir
+        {
+            heir.take_over();
+        }
+        if let Ok((_, readiness)) = asked {
             tell.send_if_modified(|needs| {
                 let is_changed = needs.missing != readiness.missing;
                 // What was never there has not come back.
@@ -207,6 +230,69 @@ async fn follow(socket: PathBuf, tell: watch::Sender<Needs>) {
             });
         }
         tokio::time::sleep(AGAIN * 2).await;
+    }
+}
+
+/// Goes on in the place of a gateway that has ended: of one that another `exec` had for its own program, or was stopped.
+struct Heir<'scope, 'env> {
+    scope: &'scope Scope<'scope, 'env>,
+    arguments: &'env Arguments,
+    begun: Option<(oneshot::Sender<()>, ScopedJoinHandle<'scope, ()>)>,
+}
+
+impl<'scope, 'env> Heir<'scope, 'env> {
+    fn new(scope: &'scope Scope<'scope, 'env>, arguments: &'env Arguments) -> Self {
+        Self {
+            scope,
+            arguments,
+            begun: None,
+        }
+    }
+
+    /// Begins a gateway, if there is none any more.
+    fn take_over(&mut self) {
+        if self.begun.is_some() {
+            return;
+        }
+        let arguments = self.arguments;
+        let Ok(loaded) = reader(arguments)(None) else {
+            return;
+        };
+        // Whoever has its directory is still there, or another one was faster.
+        let Ok(state) = StateDirectory::open(&loaded.plan.gateway.state_dir) else {
+            return;
+        };
+        say("ipreconnect: the gateway has ended; this one goes on in its place");
+        let (end, ended) = oneshot::channel::<()>();
+        let gateway = move || {
+            let beside = Box::pin(async move {
+                // Also if whoever would say it is gone.
+                let _ = ended.await;
+                Exit::Fine
+            });
+            let given = (loaded, reader(arguments));
+            let ran = own::run_in(arguments, Some(state), given, Box::new(|_| beside));
+            if let Err(refusal) = ran {
+                refused(&refusal);
+            }
+        };
+        let thread = std::thread::Builder::new().name("gateway".to_owned());
+        match thread.spawn_scoped(self.scope, gateway) {
+            Ok(thread) => self.begun = Some((end, thread)),
+            Err(error) => {
+                let refusal = Refusal::new(Exit::Wrong, "cannot begin a gateway");
+                refused(&refusal.because(&error));
+            }
+        }
+    }
+
+    /// Ends it, if it has begun, as a gateway ends: clients of it may end first.
+    fn end(self) {
+        if let Some((end, thread)) = self.begun {
+            drop(end);
+            // One that panicked has ended, too.
+            let _ = thread.join();
+        }
     }
 }
 

@@ -42,6 +42,7 @@ pub(crate) fn run(arguments: &Arguments, run: &Run) -> Result<Exit, Refusal> {
     let log = log::begin(&loaded.plan.log, loaded.plan.otlp.as_ref(), louder)?;
     let watch = if run.watch { Watch::Files } else { Watch::No };
     serve(Order {
+        state: None,
         loaded,
         load: Box::new(load),
         watch,

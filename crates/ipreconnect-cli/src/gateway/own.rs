@@ -5,6 +5,7 @@ use crate::config::{Environment, Loaded, from_text};
 use crate::exit::{Exit, Refusal};
 use crate::gateway::serve::{Beside, Load, Order, Watch, serve};
 use crate::log;
+use crate::state::StateDirectory;
 
 /// Runs what a text of configuration says until `beside` is over.
 pub(crate) fn run_beside(
@@ -22,12 +23,22 @@ pub(crate) fn run_beside(
     run_loaded(arguments, loaded, Box::new(move |_| load()), beside)
 }
 
-/// The same of a configuration that was read. It logs less than a gateway that people look after: what is said
-/// belongs to the command.
+/// The same of a configuration that was read.
 pub(crate) fn run_loaded(
     arguments: &Arguments,
     loaded: Loaded,
     load: Load,
+    beside: Beside,
+) -> Result<Exit, Refusal> {
+    run_in(arguments, None, (loaded, load), beside)
+}
+
+/// The same in a state directory that may be open already. It logs less than a gateway that people look after: what is
+/// said belongs to the command.
+pub(crate) fn run_in(
+    arguments: &Arguments,
+    state: Option<StateDirectory>,
+    (loaded, load): (Loaded, Load),
     beside: Beside,
 ) -> Result<Exit, Refusal> {
     let asked = i8::try_from(arguments.verbose).unwrap_or(i8::MAX);
@@ -39,6 +50,7 @@ pub(crate) fn run_loaded(
         asked.saturating_add(hushed),
     )?;
     serve(Order {
+        state,
         loaded,
         load,
         watch: Watch::No,

@@ -41,6 +41,8 @@ pub(crate) type Beside = Box<dyn FnOnce(Arc<Board>) -> Pin<Box<dyn Future<Output
 
 /// What `run` was asked to do.
 pub(crate) struct Order {
+    /// Its state directory, where that is open already.
+    pub(crate) state: Option<StateDirectory>,
     pub(crate) loaded: Loaded,
     /// Reads the configuration again, from where it was read before.
     pub(crate) load: Load,
@@ -63,7 +65,10 @@ pub(crate) fn serve(mut order: Order) -> Result<Exit, Refusal> {
         .enable_all()
         .build()
         .map_err(|error| Refusal::new(Exit::Wrong, "cannot start").because(&error))?;
-    let state = StateDirectory::open(&order.loaded.plan.gateway.state_dir)?;
+    let state = match order.state.take() {
+        Some(state) => state,
+        None => StateDirectory::open(&order.loaded.plan.gateway.state_dir)?,
+    };
     let plan = order.loaded.plan.clone();
     let passed = notify::passed()?;
     let door = Door::open(&plan.gateway)?;

@@ -537,6 +537,53 @@ fn an_application_is_told_signals_and_started_again_when_its_origin_is_back() {
 }
 
 #[test]
+fn a_gateway_that_ends_with_another_application_has_an_heir() {
+    let origin = Mortal::born("one");
+    let home = tempfile::tempdir().unwrap();
+    let text = format!(
+        "[gateway]\nstate_dir = \"state\"\nshutdown = \"1s\"\n{}",
+        two_origins(origin.address(), free_address())
+    );
+    std::fs::write(home.path().join("ipreconnect.toml"), text).unwrap();
+    let code = "echo $ORDERS_DB_ADDR; while :; do sleep 0.05; done";
+    let start = || Going::start(home.path(), &["exec", "--wait", "--", "sh", "-c", code]);
+    let mut first = start();
+    let address: SocketAddr = first.line().parse().unwrap();
+    let (mut second, mut third) = (start(), start());
+    for other in [&mut second, &mut third] {
+        assert_eq!(other.line(), address.to_string());
+    }
+    let is_served = || {
+        let Ok(mut stream) = TcpStream::connect(address) else {
+            return false;
+        };
+        stream
+            .set_read_timeout(Some(Duration::from_secs(5)))
+            .unwrap();
+        let mut answer = [0; 7];
+        stream.write_all(b"hi\n").is_ok()
+            && stream.read_exact(&mut answer).is_ok()
+            && &answer == b"one hi\n"
+    };
+    assert!(is_served());
+    signal(first.pid(), "TERM");
+    assert_eq!(first.ended(), Some(143));
+    until("another one serves", is_served);
+    assert!(second.told().contains("goes on in its place"));
+    // One of them does, and the other one after it.
+    let lock = std::fs::read_to_string(home.path().join("state/lock")).unwrap();
+    let (mut heir, mut last) = match lock.trim() == second.pid().to_string() {
+        true => (second, third),
+        false => (third, second),
+    };
+    signal(heir.pid(), "TERM");
+    assert_eq!(heir.ended(), Some(143));
+    until("the last one serves", is_served);
+    signal(last.pid(), "TERM");
+    assert_eq!(last.ended(), Some(143));
+}
+
+#[test]
 fn an_application_ends_with_whoever_runs_it() {
     let home = tempfile::tempdir().unwrap();
     let desk = Desk::run("");
