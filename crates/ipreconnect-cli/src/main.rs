@@ -1,5 +1,15 @@
 //! The program `ipreconnect`: arguments, configuration, and the parts put together.
 
+/// As the standard library's, but that an output that takes no more ends the command, and does not panic.
+macro_rules! print {
+    ($($text:tt)*) => { $crate::out::print(format_args!($($text)*)) };
+}
+
+/// The same with a line's end.
+macro_rules! println {
+    ($($text:tt)*) => { $crate::out::print(format_args!("{}\n", format_args!($($text)*))) };
+}
+
 mod access;
 mod admin;
 mod args;
@@ -13,6 +23,7 @@ mod gateway;
 mod inventory;
 mod leases;
 mod log;
+mod out;
 mod paint;
 mod state;
 

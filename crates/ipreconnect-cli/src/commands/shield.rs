@@ -110,7 +110,7 @@ async fn stand(board: Arc<Board>, tool: SocketAddr, allowed: Vec<String>, is_jso
     if is_json {
         super::print_json(&shown);
     } else {
-        print!("{}", text(&shown, tool.port()));
+        crate::out::say(&text(&shown, tool.port()));
     }
     match Signals::new() {
         Ok(mut signals) => {
