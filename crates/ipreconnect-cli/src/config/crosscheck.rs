@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use ipreconnect_proxy::{ListenAddress, Unmatched};
 
+use super::guard;
 use super::load::{Assembly, Definition, Use};
 use super::mistake::Mistake;
 use super::plan::{ListenPlan, LogTo, Protocol};
@@ -47,6 +48,14 @@ impl Assembly<'_> {
                 let message = format!("no listener leads to origin `{name}`; it is only watched");
                 let warning = Mistake::new(message).at(&place.source, place.span.clone(), "");
                 self.warnings.push(warning);
+            }
+        }
+        let rules = self.plan.guard.iter().flat_map(|plan| &plan.guard.rules);
+        for (number, rule) in rules.enumerate() {
+            for (program, doubt) in guard::doubts(&rule.programs) {
+                let message = format!("rule {} of [guard] names {program}, {doubt}", number + 1);
+                let hint = "`ipreconnect ports watch` shows which program it is that talks";
+                self.warnings.push(Mistake::new(message).hint(hint));
             }
         }
         if self.plan.listeners.is_empty() && self.mistakes.borrow().is_empty() {

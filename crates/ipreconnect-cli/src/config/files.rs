@@ -22,7 +22,7 @@ pub(super) fn find(environment: &Environment) -> Result<PathBuf, Mistakes> {
     found.ok_or_else(|| {
         Mistake::new("there is no configuration")
             .hint(format!(
-                "looked for {}; name one with --config PATH or $IPRECONNECT_CONFIG, or use --listen and --origin",
+                "looked for {}; name one with --config PATH or $IPRECONNECT_CONFIG; `ipreconnect run` goes without, by --listen and --origin",
                 places.join(" and ")
             ))
             .into()

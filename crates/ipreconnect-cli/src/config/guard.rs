@@ -1,6 +1,9 @@
 //! `[guard]`: who may talk to the ports of this machine.
 
+use std::fs::File;
+use std::io::{self, Read};
 use std::ops::RangeInclusive;
+use std::path::Path;
 
 use ipnet::IpNet;
 use ipreconnect::core::guard::{Action, Guard, Mode, Rule};
@@ -114,7 +117,7 @@ fn rule(field: &Field<'_>) -> Option<Rule> {
         .filter_map(|one| port(one, hint))
         .collect();
     let users = each("user").iter().filter_map(user).collect();
-    let programs = each("program").iter().filter_map(program).collect();
+    let programs = each("program").iter().flat_map(program).collect();
     let addresses: Vec<IpNet> = each("address").iter().flat_map(route::networks).collect();
     let action = section.field("action");
     let action = match &action {
@@ -150,12 +153,79 @@ fn user(field: &Field<'_>) -> Option<u32> {
     id
 }
 
-fn program(field: &Field<'_>) -> Option<Box<str>> {
-    let text = field.text()?;
+/// By name, or by file: the kernel tells the file that a symbolic link leads to.
+fn program(field: &Field<'_>) -> Vec<Box<str>> {
+    let Some(text) = field.text() else {
+        return Vec::new();
+    };
     if text.is_empty() || !text.starts_with('/') && text.contains('/') {
         let hint = "program = [\"/usr/bin/psql\"], or a name: [\"psql\"]";
         field.wrong(&format!("cannot be {text:?}"), hint);
+        return Vec::new();
+    }
+    let file = Path::new(&text).canonicalize().ok();
+    let file = file.as_deref().and_then(Path::to_str);
+    let file = file.filter(|file| text.starts_with('/') && **file != text);
+    let file = file.map(Into::into);
+    std::iter::once(text.clone().into()).chain(file).collect()
+}
+
+/// The programs of a rule that can never be seen, and why. Where a link leads is not told beside the link.
+pub(super) fn doubts(programs: &[Box<str>]) -> Vec<(&str, &'static str)> {
+    let leads_to = |link: &str, file: &str| {
+        link != file
+            && Path::new(link)
+                .canonicalize()
+                .is_ok_and(|path| path == *Path::new(file))
+    };
+    let named = programs
+        .iter()
+        .filter(|one| !programs.iter().any(|link| leads_to(link, one)));
+    named
+        .filter_map(|one| Some((&**one, doubt(one)?)))
+        .collect()
+}
+
+fn doubt(program: &str) -> Option<&'static str> {
+    if !program.starts_with('/') {
         return None;
     }
-    Some(text.into())
+    let mut first = [0; 2];
+    match File::open(program) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Some("which is not there"),
+        // What may not be read is no doubt.
+        Err(_) => None,
+        Ok(mut file) => (file.read_exact(&mut first).is_ok() && first == *b"#!").then_some(
+            "which is a script: what is seen is the program that it is run by, or that it starts",
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_that_can_never_be_seen_is_a_doubt() {
+        let place = tempfile::tempdir().unwrap();
+        let file = |name: &str, text: &[u8]| {
+            let path = place.path().join(name);
+            std::fs::write(&path, text).unwrap();
+            path.to_str().unwrap().to_owned()
+        };
+        assert!(doubt(&file("script", b"#!/bin/sh\n")).is_some_and(|why| why.contains("script")));
+        assert!(doubt("/nonexistent/x").is_some_and(|why| why.contains("not there")));
+        assert_eq!(doubt(&file("program", b"\x7fELF")), None);
+        assert_eq!(doubt(&file("empty", b"")), None);
+        assert_eq!(doubt("psql"), None, "a name alone may be any file's");
+        let script = file("another", b"#!/bin/sh\n");
+        let link = place.path().join("link").to_str().unwrap().to_owned();
+        std::os::unix::fs::symlink(&script, &link).unwrap();
+        let both = [link.as_str().into(), script.as_str().into()];
+        let named: Vec<&str> = doubts(&both)
+            .into_iter()
+            .map(|(program, _)| program)
+            .collect();
+        assert_eq!(named, [link]);
+    }
 }

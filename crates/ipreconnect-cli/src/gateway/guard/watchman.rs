@@ -841,6 +841,21 @@ impl Watchman {
                 1 => "once".to_owned(),
                 more => format!("{more} times"),
             };
+            // The kernel does not tell at which of them.
+            let at = match ports {
+                [] => String::new(),
+                [one] if one.start() == one.end() => format!(" at port {}", one.start()),
+                some => {
+                    let ranges = some.iter().map(|one| match one.start() == one.end() {
+                        true => one.start().to_string(),
+                        false => format!("{}-{}", one.start(), one.end()),
+                    });
+                    format!(
+                        " at one of the ports {}",
+                        ranges.collect::<Vec<_>>().join(", ")
+                    )
+                }
+            };
             self.find(Finding {
                 kind: if rule.is_some() {
                     "rule"
@@ -849,7 +864,6 @@ impl Watchman {
                 },
                 port: match ports {
                     [one] if one.start() == one.end() => *one.start(),
-                    // The kernel does not tell which of them it was.
                     _ => 0,
                 },
                 peer: String::new(),
@@ -860,7 +874,7 @@ impl Watchman {
                 program: String::new(),
                 action: Action::Close,
                 rule: *rule,
-                told: format!("{what} was refused at the first packet, {times} ({by})"),
+                told: format!("{what} was refused at the first packet{at}, {times} ({by})"),
                 outcome: String::new(),
                 lasts: LATELY,
             });
