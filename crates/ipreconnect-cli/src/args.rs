@@ -229,7 +229,7 @@ pub(crate) enum PortsAction {
     List(PortsList),
     /// What an address and a port mean on this machine, who has them, and what would become of who wanted them
     #[command(
-        after_help = "Examples:\n  ipreconnect ports explain 127.0.0.1:62893\n  ipreconnect ports explain 5432\n  ipreconnect ports explain '*:8080'\n\nIt exits with 1 if nobody could listen there now."
+        after_help = "Examples:\n  ipreconnect ports explain 127.0.0.1:62893\n  ipreconnect ports explain 5432\n  ipreconnect ports explain '*:8080'\n\nIt exits with 1 if nobody could listen at this address now, over TCP or over UDP."
     )]
     Explain(PortsExplain),
     /// Keep a port by name, and run a program behind it whose restarts its clients do not see

@@ -94,7 +94,20 @@ impl Around<'_> {
             format!("sockets of UDP are not listed: the kernel does not tell of them ({error}); it takes the module `udp_diag`")
         });
         let others = unseen.others.then(|| others.to_owned());
-        others.into_iter().chain(udp).collect()
+        let is_all_seen = unseen.processes == 0 && !unseen.others;
+        let nobodys = self
+            .taken
+            .sockets
+            .iter()
+            .filter(|one| one.pids.is_empty())
+            .count();
+        let nobodys = (is_all_seen && nobodys > 0).then(|| {
+            format!(
+                "{nobodys} of the sockets have no process that can be seen from here: it is in another PID namespace, or they \
+                 are the kernel's own"
+            )
+        });
+        others.into_iter().chain(udp).chain(nobodys).collect()
     }
 
     fn view(&self, socket: &Socket, user: &str) -> PortView {

@@ -81,6 +81,8 @@ pub struct Connection {
     pub inode: Option<u64>,
     /// The user who opened it, while a process has it.
     pub uid: Option<u32>,
+    /// What the kernel knows it by; one that is over has another than it had.
+    pub cookie: [u8; 8],
 }
 
 /// Hands each connection of our network namespace to `each`.
@@ -93,6 +95,7 @@ pub fn connections(mut each: impl FnMut(Connection)) -> io::Result<()> {
              socket,
              remote,
              state,
+             cookie,
          }| {
             let inode = Some(socket.found.inode).filter(|inode| *inode != 0);
             each(Connection {
@@ -102,6 +105,7 @@ pub fn connections(mut each: impl FnMut(Connection)) -> io::Result<()> {
                 inode,
                 // Of what nobody has the kernel says 0, which is not root.
                 uid: inode.and(socket.found.uid),
+                cookie,
             });
         },
     )

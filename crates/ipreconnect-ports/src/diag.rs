@@ -147,6 +147,7 @@ pub(crate) struct FoundConnection {
     pub(crate) socket: FoundInet,
     pub(crate) remote: SocketAddr,
     pub(crate) state: u8,
+    pub(crate) cookie: [u8; 8],
 }
 
 /// All connections of TCP, of both families.
@@ -166,6 +167,7 @@ fn parse_connection(message: &[u8]) -> Option<FoundConnection> {
         socket: parse_inet(message)?,
         remote: SocketAddr::new(address(*message.first()?, message.get(24..40)?)?, port),
         state: *message.get(1)?,
+        cookie: message.get(44..52)?.try_into().ok()?,
     })
 }
 
@@ -306,7 +308,7 @@ fn parse_open(message: &[u8]) -> Option<Open> {
         acked,
         received,
         interface: word(message, 40)?,
-        cookie: message.get(44..52)?.try_into().ok()?,
+        cookie: connection.cookie,
     })
 }
 

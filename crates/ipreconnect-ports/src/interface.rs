@@ -29,6 +29,13 @@ pub fn interface_name(index: u32) -> Option<String> {
     Some(crate::program::shown(&name))
 }
 
+/// The number of an interface by its name.
+#[must_use]
+pub fn interface_index(name: &str) -> Option<u32> {
+    let socket = rustix::net::socket(AddressFamily::INET, SocketType::DGRAM, None).ok()?;
+    rustix::net::netdevice::name_to_index(socket, name).ok()
+}
+
 /// One address of an interface.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Interface {

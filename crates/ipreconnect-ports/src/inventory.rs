@@ -1,9 +1,9 @@
 //! Every listening socket of this machine, with whoever has it open.
 
 use std::collections::{BTreeMap, HashSet};
-use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
+use std::{fs, io};
 
 use crate::diag::{self, Families, Listening};
 use crate::namespace::{Namespace, namespaces};
@@ -40,7 +40,8 @@ pub struct Socket {
     pub waiting: u32,
     /// How many of them may wait; of UDP that is not told.
     pub room: Option<u32>,
-    /// How many found no room so far; none, if the kernel does not tell it.
+    /// How many found no room so far; none, if the kernel does not tell it. Of TCP it counts those with it whose clients
+    /// broke their handshake off: it is never more than `ListenOverflows` of the namespace, which does not.
     pub dropped: Option<u32>,
     /// The processes that have it open, as far as that can be seen; the first 32 of them.
     pub pids: Vec<u32>,
@@ -103,12 +104,16 @@ pub fn inventory(reach: Reach) -> io::Result<Inventory> {
     };
     for (number, namespace) in taken.namespaces.iter().enumerate() {
         match namespace.enter(listening) {
-            Ok((sockets, udp)) => {
-                taken.unseen.udp = taken.unseen.udp.take().or(udp);
-                let sockets = sockets.into_iter();
-                taken
-                    .sockets
-                    .extend(sockets.map(|(transport, one)| Socket::new(transport, &one, number)));
+            Ok(found) => {
+                taken.unseen.udp = taken.unseen.udp.take().or(found.udp);
+                let sockets = found.sockets.into_iter().map(|(transport, one)| {
+                    let mut socket = Socket::new(transport, &one, number);
+                    if let (Transport::Tcp, Some(most)) = (transport, found.overflows) {
+                        socket.dropped = socket.dropped.map(|dropped| dropped.min(most));
+                    }
+                    socket
+                });
+                taken.sockets.extend(sockets);
             }
             Err(error) if namespace.is_own => return Err(error),
             Err(error) => taken.unseen.namespaces.push((number, error.to_string())),
@@ -131,19 +136,48 @@ pub fn inventory(reach: Reach) -> io::Result<Inventory> {
     Ok(taken)
 }
 
-/// What listens in the namespace that we are in, and why nothing of UDP does, where the kernel does not tell.
-type Found = (Vec<(Transport, Listening)>, Option<String>);
+/// What listens in the namespace that we are in.
+struct Found {
+    sockets: Vec<(Transport, Listening)>,
+    /// Why nothing of UDP does, where the kernel does not tell.
+    udp: Option<String>,
+    /// How many connections found no room in any queue.
+    overflows: Option<u32>,
+}
+
+/// `ListenOverflows` of the namespace that this thread is in.
+fn overflows() -> Option<u32> {
+    overflows_of(&fs::read_to_string("/proc/thread-self/net/netstat").ok()?)
+}
+
+/// The value below the name: each table is a line of names and one of values.
+fn overflows_of(text: &str) -> Option<u32> {
+    let mut lines = text.lines().filter_map(|line| line.strip_prefix("TcpExt:"));
+    let (names, values) = (lines.next()?, lines.next()?);
+    let at = names
+        .split_whitespace()
+        .position(|name| name == "ListenOverflows")?;
+    let count: u64 = values.split_whitespace().nth(at)?.parse().ok()?;
+    Some(u32::try_from(count).unwrap_or(u32::MAX))
+}
 
 fn listening() -> io::Result<Found> {
+    let overflows = overflows();
     let mut found = Vec::new();
     diag::listening(diag::Table::Tcp, |one| found.push((Transport::Tcp, one)))?;
     let udp = diag::listening(diag::Table::Udp, |one| found.push((Transport::Udp, one)));
     match udp {
         // Kernels that are built without `CONFIG_INET_UDP_DIAG`, or may not load it, say so.
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            Ok((found, Some(error.to_string())))
-        }
-        udp => udp.map(|()| (found, None)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Found {
+            sockets: found,
+            udp: Some(error.to_string()),
+            overflows,
+        }),
+        udp => udp.map(|()| Found {
+            sockets: found,
+            udp: None,
+            overflows,
+        }),
     }
 }
 
@@ -169,5 +203,20 @@ impl Socket {
             pids: Vec::new(),
             more: 0,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn overflows_are_read() {
+        let text = "TcpExt: SyncookiesSent ListenOverflows ListenDrops\nTcpExt: 1 24300 7\nIpExt: InNoRoutes\nIpExt: 0\n";
+        assert_eq!(overflows_of(text), Some(24_300));
+        for other in ["", "TcpExt: A\nTcpExt: 1\n", "TcpExt: ListenOverflows\n"] {
+            assert_eq!(overflows_of(other), None);
+        }
+        assert!(overflows().is_some());
     }
 }

@@ -17,7 +17,7 @@ mod scan;
 mod watch;
 
 pub use connection::{Connection, Owners, State, connections, owned_by, owners};
-pub use interface::{Interface, interface_name, interfaces};
+pub use interface::{Interface, interface_index, interface_name, interfaces};
 pub use inventory::{Inventory, Reach, Socket, Transport, Unseen, inventory};
 pub use namespace::{Inside, InsideError, Namespace, do_without_admin};
 pub use peer::{group_id, owner, user, user_id};

@@ -129,6 +129,8 @@ fn an_address_is_explained() {
     ] {
         assert!(shown.contains(wanted), "{wanted} in {shown}");
     }
+    // Whoever asks before he starts a server is told, though its twin would be free.
+    assert_eq!(output.status.code(), Some(1));
     let found = json(&["explain", &address.to_string()]);
     assert_eq!(found["connected"], 1);
     assert_eq!(found["connections"][0]["pid"], std::process::id());
@@ -148,9 +150,40 @@ fn an_address_is_explained() {
     for wanted in ["a reserved address", "`postgresql`", "EADDRNOTAVAIL"] {
         assert!(shown.contains(wanted), "{wanted} in {shown}");
     }
-    for wrong in ["example.com:80", "0", "127.0.0.1"] {
+    let shown = text(&ports(&["explain", "255.255.255.255:67"]));
+    assert!(shown.contains("the broadcast address"), "{shown}");
+    let shown = text(&ports(&["explain", "[fe80::1%lo]:80"]));
+    assert!(shown.contains("a link-local address"), "{shown}");
+    for (wrong, why) in [
+        ("example.com:80", "the host is no address"),
+        ("0", "port 0"),
+        ("127.0.0.1", "the port"),
+        ("127.0.0.1:99999", "the port is none from 1 to 65535"),
+        ("[fe80::1%nowhere]:80", "no such interface"),
+    ] {
         let output = ports(&["explain", wrong]);
         assert_eq!(output.status.code(), Some(2), "{wrong}");
+        let told = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(told.contains(why), "{why} in {told}");
+    }
+}
+
+#[test]
+fn an_output_that_is_full_is_told() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port().to_string();
+    for arguments in [&["list"][..], &["explain", &port], &["list", "--json"]] {
+        let full = std::fs::File::options().write(true).open("/dev/full");
+        let output = std::process::Command::new(crate::desk::PROGRAM)
+            .arg("ports")
+            .args(arguments)
+            .stdout(full.unwrap())
+            .stderr(std::process::Stdio::piped())
+            .output()
+            .unwrap();
+        let told = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(1), "{told}");
+        assert!(told.contains("standard output takes no more"), "{told}");
     }
 }
 
@@ -183,6 +216,22 @@ fn the_end_of_the_ports_is_told() {
         "{shown}"
     );
     assert_eq!(output.status.code(), Some(0));
+    // Those that are over do not count within the machine: the kernel gives their ports again.
+    let _served: Vec<_> = (0..10).map(|_| listener.accept().unwrap()).collect();
+    for _ in 0..60 {
+        until("a port is given again", || match TcpStream::connect(at) {
+            Ok(one) => {
+                let (server, _) = listener.accept().unwrap();
+                drop(one);
+                drop(server);
+                true
+            }
+            Err(_) => false,
+        });
+    }
+    let found = json(&["pressure", "--for", "1"]);
+    let used = found["destinations"][0]["used_percent"].as_u64().unwrap();
+    assert!(used < 80, "{found}");
     while let Ok(one) = TcpStream::connect(at) {
         kept.push(one);
     }

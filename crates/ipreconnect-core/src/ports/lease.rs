@@ -46,7 +46,7 @@ impl fmt::Display for LeaseError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Name => f.write_str(
-                "a name has from 1 to 63 letters, digits and hyphens, and no hyphen at its ends",
+                "a name has from 1 to 63 lower-case letters, digits and hyphens, and no hyphen at its ends",
             ),
             Self::Taken(name) => write!(f, "{name} has that port"),
             Self::Other(port) => write!(f, "it has port {port} already"),

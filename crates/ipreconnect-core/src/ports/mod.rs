@@ -6,7 +6,7 @@ mod pressure;
 mod service;
 
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use crate::policy::{Scope, scope};
 
@@ -96,6 +96,9 @@ impl fmt::Display for Exposure {
 /// What an address is good for, in a sentence.
 #[must_use]
 pub fn meaning(ip: IpAddr) -> &'static str {
+    if ip == Ipv4Addr::BROADCAST {
+        return "what is sent to it goes to every machine of the same link; nothing of TCP does.";
+    }
     match scope(ip) {
         Scope::Unspecified => {
             "who listens there listens on every address of this machine, and everybody who reaches one of those gets in."

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 /// How long a connection that is over keeps its port (`TCP_TIMEWAIT_LEN` of Linux, which nothing changes).
 pub const TIME_WAIT: Duration = Duration::from_secs(60);
+/// The same where ports are given again (tcp(7), `tcp_tw_reuse`).
+const REUSED: Duration = Duration::from_secs(1);
 
 /// What connections from one address to one destination use. Each needs a port of its own; other destinations may
 /// have the same ones.
@@ -17,13 +19,23 @@ pub struct Pressure {
     pub room: u32,
     /// New connections a second.
     pub rate: u32,
+    /// The port of one that is over is given again after a second (`net.ipv4.tcp_tw_reuse` of Linux).
+    pub is_reused: bool,
 }
 
 impl Pressure {
-    /// Ports in use.
+    /// Ports that nobody can have now.
     #[must_use]
     pub fn used(self) -> u32 {
-        self.open.saturating_add(self.waiting)
+        self.open.saturating_add(self.kept())
+    }
+
+    /// Those that wait, and whose ports are not given again yet.
+    fn kept(self) -> u32 {
+        match self.is_reused {
+            true => self.waiting.min(self.rate),
+            false => self.waiting,
+        }
     }
 
     /// After how long there are none left, if it goes on like this: each new connection ends as it began, and keeps
@@ -34,12 +46,13 @@ impl Pressure {
         if left == 0 {
             return Some(Duration::ZERO);
         }
-        let seconds = u32::try_from(TIME_WAIT.as_secs()).unwrap_or(u32::MAX);
+        let kept_for = if self.is_reused { REUSED } else { TIME_WAIT };
+        let seconds = u32::try_from(kept_for.as_secs()).unwrap_or(u32::MAX);
         if self.open.saturating_add(self.rate.saturating_mul(seconds)) <= self.room {
             return None;
         }
         // Those that wait now are let go of by and by.
-        let freed = self.waiting / seconds;
+        let freed = self.kept() / seconds;
         let growth = self.rate.saturating_sub(freed).max(1);
         Some(Duration::from_secs((left / growth).into()))
     }
@@ -57,6 +70,7 @@ mod tests {
                 waiting,
                 room: 28_000,
                 rate,
+                is_reused: false,
             };
             pressure.exhausted_after().map(|after| after.as_secs())
         };
@@ -69,5 +83,21 @@ mod tests {
         assert_eq!(at(1, 27_999, 10), Some(0));
         assert_eq!(at(27_999, 0, 1), Some(1));
         assert_eq!(at(u32::MAX, u32::MAX, u32::MAX), Some(0));
+    }
+
+    #[test]
+    fn ports_that_are_given_again_come_to_no_end() {
+        let at = |open, waiting, rate| Pressure {
+            open,
+            waiting,
+            room: 200,
+            rate,
+            is_reused: true,
+        };
+        assert_eq!(at(0, 200, 10).exhausted_after(), None);
+        assert_eq!(at(0, 200, 10).used(), 10);
+        let busy = at(190, 100, 20);
+        assert_eq!(busy.exhausted_after(), Some(Duration::ZERO));
+        assert_eq!(at(200, 0, 0).exhausted_after(), Some(Duration::ZERO));
     }
 }

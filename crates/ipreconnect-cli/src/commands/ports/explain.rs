@@ -2,11 +2,13 @@
 
 use std::collections::HashSet;
 use std::fmt::Write as _;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 
 use ipreconnect::core::policy::scope;
 use ipreconnect::core::ports::{PortClass, meaning, service};
-use ipreconnect_ports::{Connection, Reach, State, connections, ephemeral, owners, reserved, user};
+use ipreconnect_ports::{
+    Connection, Reach, State, connections, ephemeral, interface_index, owners, reserved, user,
+};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, socket_with, sockopt};
 use serde::Serialize;
@@ -68,7 +70,7 @@ struct Bind {
     why: Option<String>,
 }
 
-/// Explains it; exits with 1 if nobody could listen there.
+/// Explains it; exits with 1 if nobody could listen at this address, over TCP or over UDP.
 pub(super) fn explain(arguments: &Arguments, wish: &PortsExplain) -> Result<Exit, Refusal> {
     let at = place(&wish.address).map_err(|why| {
         let message = format!("this is no address with a port: {:?}: {why}", wish.address);
@@ -83,7 +85,12 @@ pub(super) fn explain(arguments: &Arguments, wish: &PortsExplain) -> Result<Exit
     } else {
         print!("{}", text(Paint::of_stdout(), at, &found));
     }
-    let works = found.binds.iter().any(|bind| bind.works);
+    // Its twin of the other family is told of, and was not asked for.
+    let mut own = found
+        .binds
+        .iter()
+        .filter(|bind| bind.address == found.address);
+    let works = own.all(|bind| bind.works);
     Ok(if works { Exit::Fine } else { Exit::NotFine })
 }
 
@@ -105,8 +112,25 @@ fn place(text: &str) -> Result<SocketAddr, &'static str> {
         None => Ok((Ipv4Addr::LOCALHOST, port(text)?).into()),
         Some(("localhost" | "", of)) => Ok((Ipv4Addr::LOCALHOST, port(of)?).into()),
         Some(("*", of)) => Ok((Ipv4Addr::UNSPECIFIED, port(of)?).into()),
-        Some(_) => Err("the host is no address"),
+        Some((host, of)) => {
+            let port = port(of)?;
+            link_local(host).map(|(ip, link)| SocketAddrV6::new(ip, port, 0, link).into())
+        }
     }
+}
+
+/// `[fe80::1%eth0]`: an address of one link, and the number of that.
+fn link_local(host: &str) -> Result<(Ipv6Addr, u32), &'static str> {
+    const NONE: &str = "the host is no address";
+    let inner = host
+        .strip_prefix('[')
+        .and_then(|rest| rest.strip_suffix(']'));
+    let (ip, name) = inner.and_then(|inner| inner.split_once('%')).ok_or(NONE)?;
+    let ip: Ipv6Addr = ip.parse().map_err(|_| NONE)?;
+    Ok((
+        ip,
+        interface_index(name).ok_or("there is no such interface")?,
+    ))
 }
 
 /// The same place of the other family, where there is one.
@@ -156,7 +180,10 @@ fn look(at: SocketAddr) -> std::io::Result<Explained> {
     Ok(Explained {
         schema: SCHEMA,
         address: at.to_string(),
-        scope: scope(at.ip()).to_string(),
+        scope: match at.ip() {
+            IpAddr::V4(Ipv4Addr::BROADCAST) => "the broadcast address".to_owned(),
+            ip => scope(ip).to_string(),
+        },
         class: PortClass::of(port).to_string(),
         service: known
             .map(|known| known.name)

@@ -56,6 +56,20 @@ pub(super) fn lease(arguments: &Arguments, wish: &PortsLease) -> Result<Exit, Re
         print(arguments, vec![shown]);
         return Ok(Exit::Fine);
     }
+    if !shown.held_by.is_empty() {
+        let held = shown.held_by.join(", ");
+        let is_own = shown
+            .held_by
+            .iter()
+            .any(|holder| holder.contains("ipreconnect"));
+        let message = format!("port {} of {name:?} is in use, by {held}", lease.port);
+        return Err(Refusal::new(Exit::Wrong, message).hint(match is_own {
+            true => "it runs already: end that first".to_owned(),
+            false => format!(
+                "end that, or give the port back (`ipreconnect ports release {name}`): the next one is free"
+            ),
+        }));
+    }
     eprintln!("ipreconnect: {}  {}", shown.name, shown.url);
     if wish.socket {
         by_socket(name, lease.port, wish)

@@ -127,7 +127,7 @@ fn text(paint: Paint, ports: &Ports, all: usize) -> String {
             let what = match &*socket.transport {
                 "udp" => "datagrams found no room: it reads more slowly than they come",
                 _ => {
-                    "connections found no room: it accepts more slowly than they come, or its backlog is short"
+                    "connections were dropped, some for want of room: it accepts more slowly than they come, or its backlog is short"
                 }
             };
             let _ = writeln!(

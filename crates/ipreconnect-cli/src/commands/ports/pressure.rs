@@ -1,6 +1,6 @@
 //! `ports pressure`: how near outgoing connections are to the end of their ports.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write as _;
 use std::fs;
 use std::net::{IpAddr, SocketAddr};
@@ -70,10 +70,10 @@ pub(super) fn pressure(arguments: &Arguments, wish: &PortsPressure) -> Result<Ex
         Refusal::new(Exit::NotFine, "the kernel's tables cannot be read").because(&error)
     };
     let range = ephemeral().map_err(wrong)?;
-    let before: HashSet<(SocketAddr, SocketAddr)> = outgoing(&range)
+    let before: Before = outgoing(&range)
         .map_err(wrong)?
         .iter()
-        .map(|one| (one.local, one.remote))
+        .map(|one| ((one.local, one.remote), (one.state, one.cookie)))
         .collect();
     std::thread::sleep(Duration::from_secs(wish.seconds));
     let now = outgoing(&range).map_err(wrong)?;
@@ -90,6 +90,31 @@ pub(super) fn pressure(arguments: &Arguments, wish: &PortsPressure) -> Result<Ex
     Ok(if is_fine { Exit::Fine } else { Exit::NotFine })
 }
 
+/// What was there before.
+type Before = HashMap<(SocketAddr, SocketAddr), (State, [u8; 8])>;
+
+/// Whether it is another one than was there before: also with the same port, which may have been given again.
+fn is_new(one: &Connection, before: &Before) -> bool {
+    match before.get(&(one.local, one.remote)) {
+        None => true,
+        Some((State::TimeWait, cookie)) => one.cookie != *cookie,
+        // One that was open may be over by now, and has another cookie then.
+        Some((_, cookie)) => one.cookie != *cookie && one.state != State::TimeWait,
+    }
+}
+
+/// Whether the kernel gives the port of a connection that is over again after a second (tcp(7), `tcp_tw_reuse`).
+fn is_reused(to: IpAddr) -> bool {
+    let set = |name: &str| fs::read_to_string(format!("/proc/sys/net/ipv4/{name}"));
+    let is = |name: &str, words: &[&str]| set(name).is_ok_and(|set| words.contains(&set.trim()));
+    let wanted: &[&str] = if to.is_loopback() {
+        &["1", "2"]
+    } else {
+        &["1"]
+    };
+    is("tcp_tw_reuse", wanted) && !is("tcp_timestamps", &["0"])
+}
+
 /// Connections whose own port is one of those that are given: nearly all of them were made from here.
 fn outgoing(range: &RangeInclusive<u16>) -> std::io::Result<Vec<Connection>> {
     let mut found = Vec::new();
@@ -101,12 +126,7 @@ fn outgoing(range: &RangeInclusive<u16>) -> std::io::Result<Vec<Connection>> {
     Ok(found)
 }
 
-fn tell(
-    range: &RangeInclusive<u16>,
-    before: &HashSet<(SocketAddr, SocketAddr)>,
-    now: &[Connection],
-    seconds: u64,
-) -> Found {
+fn tell(range: &RangeInclusive<u16>, before: &Before, now: &[Connection], seconds: u64) -> Found {
     let kept = reserved().unwrap_or_default();
     let is_free = |port: &u16| !kept.iter().any(|range| range.contains(port));
     let room = u32::try_from(range.clone().filter(is_free).count()).unwrap_or(u32::MAX);
@@ -121,13 +141,14 @@ fn tell(
             }
             _ => pressure.open += 1,
         }
-        pressure.rate += u32::from(!before.contains(&(one.local, one.remote)));
+        pressure.rate += u32::from(is_new(one, before));
     }
     let seconds = u32::try_from(seconds).unwrap_or(u32::MAX).max(1);
     let destinations = by_place.into_iter().map(|((from, to), pressure)| {
         let pressure = Pressure {
             room,
             rate: pressure.rate.div_ceil(seconds),
+            is_reused: is_reused(to.ip()),
             ..pressure
         };
         Destination {
@@ -246,7 +267,7 @@ fn advice(paint: Paint, found: &Found) -> String {
         say(
             "keep connections, and use them again: most ports are held by connections that are over (TIME-WAIT, 60 s each)",
         );
-        if set("net.ipv4.tcp_tw_reuse") != "1" {
+        if !is_reused(one.to.ip()) {
             say(&format!(
                 "net.ipv4.tcp_tw_reuse = {}; 1 lets new connections to the same place take those ports after a second",
                 set("net.ipv4.tcp_tw_reuse")
